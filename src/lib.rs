@@ -1,0 +1,5 @@
+//! Rankscope: rank is a dial, and everything answers to it.
+
+pub mod error;
+pub mod matrix;
+pub mod progress;

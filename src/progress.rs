@@ -1,0 +1,69 @@
+//! Progress and cancellation in one trait.
+
+use crate::error::Result;
+
+/// What a long computation tells about itself, once per natural unit (a module, a panel, a batch).
+///
+/// `Err(Cancelled)` from [`step`](Progress::step) and `?` are the whole cancellation mechanism.
+pub trait Progress: Sync {
+    /// `done` of `total` units are finished.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::error::Error::Cancelled) when the work should stop.
+    fn step(&self, done: u64, total: u64) -> Result<()>;
+}
+
+/// Nobody is watching.
+impl Progress for () {
+    fn step(&self, _done: u64, _total: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A part of a longer piece of work: `done` of `total` of the part become a share of one unit of the whole.
+pub struct Part<'a> {
+    whole: &'a dyn Progress,
+    index: u64,
+    count: u64,
+}
+
+/// Units that one part is divided into.
+const FINENESS: u64 = 1000;
+
+impl<'a> Part<'a> {
+    /// Part number `index` of `count` equal parts of `whole`.
+    pub fn new(whole: &'a dyn Progress, index: u64, count: u64) -> Self {
+        Self { whole, index, count }
+    }
+}
+
+impl Progress for Part<'_> {
+    fn step(&self, done: u64, total: u64) -> Result<()> {
+        let share = (u128::from(done) * u128::from(FINENESS) / u128::from(total.max(1))) as u64;
+        self.whole.step(self.index * FINENESS + share.min(FINENESS), self.count * FINENESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use std::sync::Mutex;
+
+    struct Seen(Mutex<Vec<(u64, u64)>>);
+
+    impl Progress for Seen {
+        fn step(&self, done: u64, total: u64) -> Result<()> {
+            self.0.lock().unwrap().push((done, total));
+            if done == total { Err(Error::Cancelled) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn parts_add_up_and_cancel() {
+        let seen = Seen(Mutex::default());
+        assert!(Part::new(&seen, 0, 2).step(1, 2).is_ok());
+        assert!(Part::new(&seen, 1, 2).step(2, 2).unwrap_err().is_cancelled());
+        assert_eq!(*seen.0.lock().unwrap(), [(500, 2000), (2000, 2000)]);
+    }
+}
