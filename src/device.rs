@@ -1,0 +1,316 @@
+//! What there is to compute on: the processor, NVIDIA GPUs, Apple GPUs; and for what cannot be used, why.
+
+use crate::error::{Error, Result};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What a person asks for: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// A GPU where there is one that can be used, otherwise the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(usize),
+    /// The Apple GPU.
+    Metal,
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::usage(format!("device \"{text}\"; expected auto, cpu, cuda, cuda:N or metal"));
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "metal" => Ok(Self::Metal),
+            "cuda" => Ok(Self::Cuda(0)),
+            other => {
+                let number = other.strip_prefix("cuda:").ok_or_else(wrong)?;
+                number.parse().map(Self::Cuda).map_err(|_| wrong())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
+        }
+    }
+}
+
+/// Bytes of a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it; within a container, what the container may use.
+    pub total: u64,
+    /// What could be allocated now.
+    pub free: u64,
+}
+
+/// Something that can be computed on.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// How to ask for it; never [`Choice::Auto`].
+    pub choice: Choice,
+    /// Its maker's name for it.
+    pub name: String,
+    /// Threads that run at once; `None` for a GPU.
+    pub cores: Option<usize>,
+    /// Its memory, where the system tells.
+    pub memory: Option<Memory>,
+    handle: candle_core::Device,
+}
+
+impl Device {
+    /// The processor: it is always there.
+    pub fn cpu() -> Self {
+        Self {
+            choice: Choice::Cpu,
+            name: cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cores: std::thread::available_parallelism().ok().map(Into::into),
+            memory: cpu_memory(),
+            handle: candle_core::Device::Cpu,
+        }
+    }
+
+    /// The handle that tensors are made with.
+    pub fn handle(&self) -> &candle_core::Device {
+        &self.handle
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.name, self.choice)?;
+        if let Some(cores) = self.cores {
+            write!(f, ", {cores} thread{}", if cores == 1 { "" } else { "s" })?;
+        }
+        if let Some(memory) = self.memory {
+            write!(f, ", {:.1} of {:.1} GiB free", gib(memory.free), gib(memory.total))?;
+        }
+        f.write_str(")")
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
+/// Every kind of device, each with the device or the reason why it cannot be used.
+pub fn devices() -> Vec<(Choice, Result<Device>)> {
+    [Choice::Cpu, Choice::Cuda(0), Choice::Metal].into_iter().map(|choice| (choice, choice.resolve())).collect()
+}
+
+impl Choice {
+    /// The device that is meant.
+    ///
+    /// # Errors
+    /// Bad input when it is asked for by name and cannot be used; the sentence says why. `auto` and `cpu` never fail.
+    pub fn resolve(self) -> Result<Device> {
+        let reason = |why: String| Error::usage(format!("device {self} cannot be used: {why}"));
+        match self {
+            Self::Cpu => Ok(Device::cpu()),
+            Self::Cuda(number) => cuda(number).map_err(reason),
+            Self::Metal => metal().map_err(reason),
+            Self::Auto => Ok(cuda(0).or_else(|_| metal()).unwrap_or_else(|_| Device::cpu())),
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_number: usize) -> std::result::Result<Device, String> {
+    Err("this build has no CUDA support (build with --features cuda)".to_owned())
+}
+
+/// Candle panics where a library is missing: so look for the files first, and catch what comes.
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> std::result::Result<Device, String> {
+    for library in LIBRARIES {
+        if find_library(library, &library_folders()).is_none() {
+            return Err(format!("{library} is not installed (looked where the system's loader looks)"));
+        }
+    }
+    let opened = std::panic::catch_unwind(|| {
+        let handle = candle_core::Device::new_cuda(number).map_err(|error| error.to_string())?;
+        let stream = handle.as_cuda_device().map_err(|error| error.to_string())?.cuda_stream();
+        let context = stream.context();
+        let name = context.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
+        let memory = context.mem_get_info().ok().map(|(free, total)| Memory { total: total as u64, free: free as u64 });
+        Ok(Device { choice: Choice::Cuda(number), name, cores: None, memory, handle })
+    });
+    opened.unwrap_or_else(|_| Err("the CUDA libraries could not be loaded".to_owned()))
+}
+
+#[cfg(not(target_os = "macos"))]
+fn metal() -> std::result::Result<Device, String> {
+    Err(format!("Metal is macOS's, and this is {}", std::env::consts::OS))
+}
+
+#[cfg(target_os = "macos")]
+fn metal() -> std::result::Result<Device, String> {
+    let opened = std::panic::catch_unwind(|| candle_core::Device::new_metal(0).map_err(|error| error.to_string()));
+    let handle = opened.unwrap_or_else(|_| Err("Metal could not be started".to_owned()))?;
+    let name = cpu_name().map_or_else(|| "Apple GPU".to_owned(), |name| format!("{name} GPU"));
+    // The memory is the processor's own.
+    Ok(Device { choice: Choice::Metal, name, cores: None, memory: cpu_memory(), handle })
+}
+
+/// What candle's CUDA needs at run time, by the beginnings of the files' names.
+#[cfg(any(feature = "cuda", test))]
+const LIBRARIES: [&str; 3] =
+    if cfg!(windows) { ["nvcuda", "cublas64", "nvrtc64"] } else { ["libcuda.so", "libcublas.so", "libnvrtc.so"] };
+
+/// Where the system's loader looks for libraries.
+#[cfg(any(feature = "cuda", test))]
+fn library_folders() -> Vec<PathBuf> {
+    let variable = if cfg!(windows) { "PATH" } else { "LD_LIBRARY_PATH" };
+    let mut folders: Vec<PathBuf> =
+        std::env::var_os(variable).map(|list| std::env::split_paths(&list).collect()).unwrap_or_default();
+    if cfg!(windows) {
+        folders.extend(std::env::var_os("SystemRoot").map(|root| Path::new(&root).join("System32")));
+    }
+    // The loader's cache lists every library by its path, as text between zeros.
+    if let Ok(cache) = std::fs::read("/etc/ld.so.cache") {
+        let paths = cache.split(|&byte| byte == 0).filter(|text| text.starts_with(b"/") && text.contains(&b'.'));
+        for path in paths.filter_map(|text| std::str::from_utf8(text).ok()) {
+            folders.extend(Path::new(path).parent().map(Path::to_path_buf));
+        }
+    }
+    let usual =
+        ["/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/lib/wsl/lib"];
+    folders.extend(usual.into_iter().chain(["/usr/local/cuda/lib64", "/opt/cuda/lib64"]).map(PathBuf::from));
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
+/// The first file in the folders whose name begins so.
+#[cfg(any(feature = "cuda", test))]
+fn find_library(beginning: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    folders.iter().find_map(|folder| {
+        let mut files = std::fs::read_dir(folder).ok()?.flatten();
+        files.find(|file| file.file_name().to_string_lossy().starts_with(beginning)).map(|file| file.path())
+    })
+}
+
+fn cpu_name() -> Option<String> {
+    if cfg!(target_os = "macos") {
+        return system_value("machdep.cpu.brand_string");
+    }
+    if cfg!(windows) {
+        return std::env::var("PROCESSOR_IDENTIFIER").ok();
+    }
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name") || line.starts_with("Model"))?;
+    line.split_once(':').map(|(_, name)| name.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn cpu_memory() -> Option<Memory> {
+    if cfg!(target_os = "macos") {
+        let total = system_value("hw.memsize")?.parse().ok()?;
+        return Some(Memory { total, free: total });
+    }
+    let machine = meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    // A container's own limit, in either version of control groups.
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limit = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
+    let used =
+        number("/sys/fs/cgroup/memory.current").or_else(|| number("/sys/fs/cgroup/memory/memory.usage_in_bytes"));
+    Some(match limit {
+        Some(limit) if limit < machine.total => {
+            Memory { total: limit, free: machine.free.min(limit.saturating_sub(used.unwrap_or(0))) }
+        }
+        _ => machine,
+    })
+}
+
+/// `MemTotal` and `MemAvailable` of `/proc/meminfo`, which are in KiB.
+fn meminfo(text: &str) -> Option<Memory> {
+    let value = |key: &str| -> Option<u64> {
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some(Memory { total: value("MemTotal:")?, free: value("MemAvailable:")? })
+}
+
+/// One value of macOS's `sysctl`.
+fn system_value(key: &str) -> Option<String> {
+    let output = std::process::Command::new("sysctl").args(["-n", key]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_devices() {
+        for (text, choice) in [
+            ("auto", Choice::Auto),
+            ("cpu", Choice::Cpu),
+            ("cuda", Choice::Cuda(0)),
+            ("CUDA:3", Choice::Cuda(3)),
+            ("metal", Choice::Metal),
+        ] {
+            assert_eq!(text.parse::<Choice>().unwrap(), choice);
+            assert_eq!(choice.to_string().parse::<Choice>().unwrap(), choice);
+        }
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x"] {
+            let error = text.parse::<Choice>().unwrap_err();
+            assert_eq!(error.status(), 2);
+            assert!(error.to_string().contains("expected auto, cpu, cuda, cuda:N or metal"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_processor_is_always_there() {
+        let cpu = Choice::Cpu.resolve().unwrap();
+        assert!(!cpu.name.is_empty());
+        assert!(cpu.cores.unwrap() >= 1);
+        if let Some(memory) = cpu.memory {
+            assert!(memory.free <= memory.total && memory.total > 1 << 26, "{memory:?}");
+        }
+        assert!(Choice::Auto.resolve().is_ok());
+        assert_eq!(devices().len(), 3);
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn cuda_says_why_not() {
+        let error = Choice::Cuda(1).resolve().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "device cuda:1 cannot be used: this build has no CUDA support (build with --features cuda)"
+        );
+        assert_eq!(error.status(), 2);
+    }
+
+    #[test]
+    fn kibibytes_become_bytes() {
+        let memory = meminfo("MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:   8 kB\n").unwrap();
+        assert_eq!(memory, Memory { total: 16 << 10, free: 8 << 10 });
+        assert_eq!(meminfo("MemTotal: x kB"), None);
+    }
+
+    #[test]
+    fn libraries_are_found_by_their_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
+        let folders = [PathBuf::from("no-such-folder"), folder.path().to_path_buf()];
+        assert_eq!(find_library("libcuda.so", &folders), Some(folder.path().join("libcuda.so.1")));
+        assert_eq!(find_library("libcublas.so", &folders), None);
+        assert_eq!(LIBRARIES.len(), 3);
+        assert!(library_folders().iter().any(|folder| folder.ends_with("lib") || folder.ends_with("System32")));
+    }
+}

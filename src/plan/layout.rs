@@ -1,0 +1,109 @@
+//! [`Layout`]: a model's weights and their shapes, as far as counting goes.
+
+use super::presets;
+use super::shape::Shape;
+use crate::checkpoint::{Group, Role};
+use crate::error::{Error, Result};
+use std::path::Path;
+
+/// One weight of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weight {
+    /// The module's name, without `.weight`: `model.layers.0.self_attn.q_proj`.
+    pub name: String,
+    /// What the module does.
+    pub role: Role,
+    /// Its block, counted from 0; `None` outside the blocks.
+    pub layer: Option<usize>,
+    /// Rows of the weight: the size of the module's output; the length of a vector.
+    pub d_out: usize,
+    /// Columns of the weight: the size of the module's input; 1 for a vector, 0 for what is no matrix at all.
+    pub d_in: usize,
+    /// Whether this is the weight of a linear layer.
+    pub linear: bool,
+    /// Elements of the weight and, in a preset, of its bias.
+    pub parameters: u64,
+}
+
+impl Weight {
+    /// True for what LoRA can be put on: a matrix, that is a linear layer or an embedding.
+    pub fn adaptable(&self) -> bool {
+        self.d_in > 0 && self.d_out > 0 && self.role != Role::Norm && (self.linear || self.d_in > 1)
+    }
+
+    /// The largest rank that `B·A` of this shape can have, `min(d_out, d_in)`.
+    pub fn max_rank(&self) -> usize {
+        self.d_out.min(self.d_in)
+    }
+
+    /// The last part of the name, which is what `target_modules` usually names: `q_proj`.
+    pub fn leaf(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+}
+
+/// A model's weights and their shapes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layout {
+    /// The model's name, for a person.
+    pub name: String,
+    /// All parameters of the model; tied weights count once.
+    pub parameters: u64,
+    /// Every weight, in the order of the model.
+    pub weights: Vec<Weight>,
+    /// A sentence about where the numbers come from or what they leave out.
+    pub note: Option<&'static str>,
+}
+
+impl Layout {
+    /// The published architecture with this identifier or name: `gpt3-175b`, `Llama-3.1-8B`, `meta-llama/Llama-3.1-8B`.
+    ///
+    /// # Errors
+    /// Bad input when there is none by that name; the sentence names some that are close.
+    pub fn preset(name: &str) -> Result<Self> {
+        presets::find(name).map(presets::Preset::layout)
+    }
+
+    /// The model that a hub `config.json` describes, without its weights.
+    ///
+    /// # Errors
+    /// Bad input when the file cannot be read, is not JSON, lacks a size, or names an architecture that is not known here.
+    pub fn of_config(path: &Path) -> Result<Self> {
+        let text = std::fs::read(path).map_err(|error| Error::read(path, "open", &error))?;
+        let config = serde_json::from_slice(&text)
+            .map_err(|error| Error::file(path, format!("is not JSON ({error}); expected a model's config.json")))?;
+        let shape = Shape::of_config(&config).map_err(|message| Error::file(path, message))?;
+        let name = path.parent().and_then(Path::file_name).unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self::from_shape(name, &shape))
+    }
+
+    /// The model that these sizes describe.
+    pub fn from_shape(name: impl Into<String>, shape: &Shape) -> Self {
+        let weights = shape.weights();
+        let parameters = weights.iter().map(|weight| weight.parameters).sum();
+        Self { name: name.into(), parameters, weights, note: None }
+    }
+
+    /// `Σ d_out · d_in` over the linear layers of the blocks: what QLoRA quantizes. The head stays out.
+    pub fn linear_parameters(&self) -> u64 {
+        let blocks = self.weights.iter().filter(|weight| weight.linear && weight.role != Role::Head);
+        blocks.map(|weight| weight.d_out as u64 * weight.d_in as u64).sum()
+    }
+
+    /// Number of blocks.
+    pub fn layers(&self) -> usize {
+        self.weights.iter().filter_map(|weight| weight.layer).max().map_or(0, |last| last + 1)
+    }
+
+    /// The distinct last names of modules that can be adapted, in the model's order: what an error can offer.
+    pub fn leaves(&self) -> Vec<&str> {
+        let mut leaves: Vec<&str> = Vec::new();
+        for weight in self.weights.iter().filter(|weight| weight.adaptable()) {
+            let inside = weight.linear || matches!(weight.role.group(), Group::Attention | Group::Mlp);
+            if inside && !leaves.contains(&weight.leaf()) {
+                leaves.push(weight.leaf());
+            }
+        }
+        leaves
+    }
+}

@@ -1,0 +1,22 @@
+//! What a rank costs: parameter counts for any model and set of target modules, and the LoRA paper's table.
+//!
+//! A [`Layout`] is the list of a model's weights with their shapes: of an open checkpoint, of a published
+//! architecture ([`presets`]) or of a `config.json`. [`Targets`] says which of them get an adapter; selecting them
+//! once gives a [`Selection`], which answers for every rank at no cost:
+//!
+//! ```text
+//! trainable(r) = Σ over selected weights of r · (d_in + d_out)
+//! ```
+
+mod count;
+mod layout;
+pub mod paper;
+mod presets;
+mod shape;
+mod targets;
+
+pub use count::{Count, Selection, count};
+pub use layout::{Layout, Weight};
+pub use presets::{Preset, find, presets};
+pub use shape::{Block, Shape};
+pub use targets::Targets;
