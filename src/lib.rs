@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod checkpoint;
+pub mod delta;
 pub mod error;
 pub mod matrix;
 pub mod progress;

@@ -43,6 +43,13 @@ impl Module {
         matrix_shape(&self.shape)
     }
 
+    /// ε of the type that its values have: the storage type, or for 4-bit codes the type they were made from. 2^-23
+    /// where nothing is known.
+    pub fn epsilon(&self) -> f64 {
+        let dtype = self.state.as_ref().map_or(self.dtype, |state| state.original);
+        dtype.epsilon().unwrap_or(f64::from(f32::EPSILON))
+    }
+
     /// True when it has exactly two sizes.
     pub fn is_matrix(&self) -> bool {
         self.shape.len() == 2
