@@ -38,12 +38,8 @@
 //! - Nothing read from a file is trusted; errors name the file, the tensor, what was found and what was expected.
 
 pub mod adapter;
-pub mod app;
 pub mod checkpoint;
-pub mod cli;
 pub mod delta;
-pub mod demo;
-pub mod device;
 pub mod error;
 pub mod job;
 pub mod matrix;
