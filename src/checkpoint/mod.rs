@@ -1,3 +1,389 @@
-//! Stand-in until the real checkpoint floor is merged: only the roles.
-pub mod role;
+//! [`Checkpoint`]: the header now, bytes on demand.
+//!
+//! ```text
+//! path ─ folder ─ which files        config.json ─ Config
+//!          └─ shard ─ header ─ Tensor ─┐
+//!                                      ├─ Module: name, [out, in], block, role
+//!                   four_bit ─ State ──┘      └─ Reader ─ rows or a Matrix of f32
+//! ```
+
+mod config;
+mod dtype;
+mod folder;
+mod four_bit;
+pub mod header;
+pub(crate) mod json;
+mod module;
+pub(crate) mod read;
+mod role;
+mod shard;
+
+pub use config::Config;
+pub use dtype::Dtype;
+pub use module::Module;
+pub use read::Reader;
 pub use role::{Group, Role};
+
+use crate::error::{Error, Result};
+use crate::matrix::Matrix;
+use crate::progress::Progress;
+use folder::{Found, Index};
+use four_bit::State;
+use module::{Modules, Natural};
+use read::Values;
+use shard::Shard;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// What the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A model's own weights.
+    Model,
+    /// The factors of an adapter.
+    Adapter,
+}
+
+impl Kind {
+    /// `model` or `adapter`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Adapter => "adapter",
+        }
+    }
+}
+
+/// One tensor as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Sizes as stored, outermost first.
+    pub shape: Vec<usize>,
+    /// Length in bytes.
+    pub bytes: u64,
+    shard: usize,
+    begin: u64,
+}
+
+impl Tensor {
+    /// Product of the sizes, which the header's check has found to fit.
+    pub fn elements(&self) -> u64 {
+        module::product(&self.shape) as u64
+    }
+}
+
+/// A model or an adapter on disk: a `.safetensors` file, or a hub folder with one or many of them.
+///
+/// Opening reads headers and the small JSON files beside them, nothing else; weights are read from mapped memory when
+/// they are asked for. Files must not be cut while they are open.
+pub struct Checkpoint {
+    path: PathBuf,
+    kind: Kind,
+    format: String,
+    config: Option<serde_json::Value>,
+    summary: Option<Config>,
+    adapter_config: Option<serde_json::Value>,
+    shards: Vec<Shard>,
+    tensors: Vec<Tensor>,
+    by_name: HashMap<String, usize>,
+    modules: Vec<Module>,
+    module_by_name: HashMap<String, usize>,
+    dtypes: BTreeMap<Dtype, usize>,
+    parameters: u64,
+}
+
+impl Checkpoint {
+    /// Opens a `.safetensors` file, a hub folder (a model's or an adapter's), a hub cache folder, or one of the JSON
+    /// files in such a folder.
+    ///
+    /// # Errors
+    /// A sentence that names the file, and the tensor where there is one, for everything that is missing, malformed or
+    /// contradicts itself.
+    pub fn open(path: &Path) -> Result<Self> {
+        let found = Found::at(path)?;
+        let mut shards = Vec::with_capacity(found.shards.len());
+        let mut tensors: Vec<Tensor> = Vec::new();
+        for (index, file) in found.shards.iter().enumerate() {
+            let (shard, entries) = Shard::open(file)?;
+            shards.push(shard);
+            tensors.extend(entries.into_iter().map(|entry| Tensor {
+                name: entry.name,
+                dtype: entry.dtype,
+                shape: entry.shape,
+                bytes: entry.bytes,
+                begin: entry.begin,
+                shard: index,
+            }));
+        }
+        if tensors.is_empty() {
+            return Err(Error::file(&found.path, "found no tensors, expected at least one"));
+        }
+        tensors.sort_by_cached_key(|tensor| Natural(tensor.name.clone()));
+        let by_name = by_name(&tensors, &shards)?;
+        if let Some(index) = &found.index {
+            agrees(index, &by_name, &tensors, &shards)?;
+        }
+        let kind = if found.adapter_config.is_some() || tensors.iter().any(|t| t.name.contains(".lora_")) {
+            Kind::Adapter
+        } else {
+            Kind::Model
+        };
+        let summary = found.config.as_ref().map(Config::new);
+        let mut dtypes = BTreeMap::new();
+        for tensor in &tensors {
+            *dtypes.entry(tensor.dtype).or_default() += 1;
+        }
+        let states = states(&tensors, &by_name, &shards)?;
+        let modules = Modules::new(&tensors, &states, summary.as_ref());
+        let module_by_name = modules.list.iter().enumerate().map(|(at, module)| (module.name.clone(), at)).collect();
+        Ok(Self {
+            path: found.path,
+            kind,
+            format: match shards.len() {
+                1 => "safetensors".to_owned(),
+                n => format!("safetensors, {n} shards"),
+            },
+            config: found.config,
+            summary,
+            adapter_config: found.adapter_config,
+            shards,
+            tensors,
+            by_name,
+            parameters: modules.parameters,
+            modules: modules.list,
+            module_by_name,
+            dtypes,
+        })
+    }
+
+    /// The file, or the folder (of a hub cache folder, the snapshot).
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a person would call it: the folder or file without its ending; `org/name` in the hub's cache.
+    pub fn name(&self) -> String {
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        for part in path.components().rev() {
+            if let Some(repository) = part.as_os_str().to_string_lossy().strip_prefix("models--") {
+                return repository.replace("--", "/");
+            }
+        }
+        let name = if self.path.is_dir() { path.file_name() } else { path.file_stem() };
+        name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// A model or an adapter.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// `safetensors`, or `safetensors, 3 shards`.
+    pub fn format(&self) -> &str {
+        &self.format
+    }
+
+    /// `LlamaForCausalLM`, when `config.json` says it.
+    pub fn architecture(&self) -> Option<&str> {
+        self.summary.as_ref()?.architecture.as_deref()
+    }
+
+    /// `config.json` as it is.
+    pub fn config(&self) -> Option<&serde_json::Value> {
+        self.config.as_ref()
+    }
+
+    /// The sizes that `config.json` states, in whichever spelling.
+    pub fn config_summary(&self) -> Option<&Config> {
+        self.summary.as_ref()
+    }
+
+    /// `adapter_config.json` as it is.
+    pub fn adapter_config(&self) -> Option<&serde_json::Value> {
+        self.adapter_config.as_ref()
+    }
+
+    /// Elements of all floating-point weights, biases and norms included; tied ones once, 4-bit ones as what they
+    /// stand for, buffers and quantization constants not.
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// Bytes of all tensors together.
+    pub fn bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.bytes).sum()
+    }
+
+    /// Tensors of each type, as stored.
+    pub fn dtypes(&self) -> &BTreeMap<Dtype, usize> {
+        &self.dtypes
+    }
+
+    /// The weights in natural order: embeddings, block after block, head. No biases, buffers or constants.
+    pub fn modules(&self) -> &[Module] {
+        &self.modules
+    }
+
+    /// A weight by its name, without `.weight`.
+    pub fn module(&self, name: &str) -> Option<&Module> {
+        self.module_by_name.get(name).map(|&at| &self.modules[at])
+    }
+
+    /// Every tensor as stored, by name.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// A tensor by its full name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.by_name.get(name).map(|&at| &self.tensors[at])
+    }
+
+    /// The file that holds a tensor.
+    pub fn file_of(&self, tensor: &Tensor) -> &Path {
+        self.shards.get(tensor.shard).map_or(&self.path, Shard::path)
+    }
+
+    /// The bytes of a tensor as they lie in the file, not aligned.
+    ///
+    /// # Errors
+    /// When the file has become shorter since it was opened.
+    pub fn bytes_of(&self, tensor: &Tensor) -> Result<&[u8]> {
+        self.shard(tensor)?.bytes(range(tensor))
+    }
+
+    /// A weight as `f32`, `[out, in]` (see [`Module::matrix_shape`] for what is not a matrix).
+    ///
+    /// # Errors
+    /// When its type cannot be read, it is empty, it holds NaN or Inf (counted, with the first place), or the file has
+    /// become shorter; and cancellation.
+    pub fn matrix(&self, module: &Module, progress: &dyn Progress) -> Result<Matrix> {
+        self.reader(module)?.matrix(progress)
+    }
+
+    /// Some rows of a weight as `f32`, NaN and Inf as they are.
+    ///
+    /// # Errors
+    /// As [`reader`](Self::reader), and when the rows are not there.
+    pub fn rows(&self, module: &Module, rows: Range<usize>) -> Result<Matrix> {
+        let reader = self.reader(module)?;
+        let [all, cols] = reader.shape();
+        let count = rows.len().min(all);
+        let mut data = vec![0.0; count * cols];
+        reader.rows(rows, &mut data)?;
+        Matrix::new(count, cols, data)
+    }
+
+    /// A weight made ready to be read row by row.
+    ///
+    /// # Errors
+    /// When its type cannot be read, it is empty, or the file has become shorter.
+    pub fn reader(&self, module: &Module) -> Result<Reader<'_>> {
+        let tensor = self.tensors.get(module.tensor).filter(|tensor| tensor.name.starts_with(&module.name));
+        let tensor = tensor.filter(|tensor| tensor.bytes == module.bytes);
+        let tensor = tensor
+            .ok_or_else(|| Error::tensor(&self.path, &module.name, "there is no such weight in this checkpoint"))?;
+        if let Some(problem) = &module.problem {
+            return Err(Error::tensor(self.file_of(tensor), &tensor.name, problem));
+        }
+        let mut reader = self.plain_reader(tensor, module.matrix_shape())?;
+        reader.transposed = module.transposed;
+        if let Some(state) = &module.state {
+            let beside = |end: &str| {
+                let tensor = self.tensor(&format!("{}{end}", tensor.name))?;
+                Some((tensor.dtype, self.bytes_of(tensor).ok()?))
+            };
+            let constants = state.with(beside);
+            let weight = constants.map_err(|(end, message)| {
+                Error::tensor(self.file_of(tensor), &format!("{}{end}", tensor.name), message)
+            })?;
+            reader.values = Values::FourBit(weight);
+        }
+        Ok(reader)
+    }
+
+    /// A tensor as it is stored, as `f32`; one of more or fewer than two sizes as [`Module::matrix_shape`] has it.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn tensor_matrix(&self, tensor: &Tensor, progress: &dyn Progress) -> Result<Matrix> {
+        let problem = if tensor.shape.contains(&0) {
+            Some(format!("the tensor is empty: found shape {:?}, expected at least one value", tensor.shape))
+        } else if !tensor.dtype.is_readable() {
+            Some(format!("found values of type {}, expected floating-point ones", tensor.dtype))
+        } else {
+            None
+        };
+        match problem {
+            Some(problem) => Err(Error::tensor(self.file_of(tensor), &tensor.name, problem)),
+            None => self.plain_reader(tensor, module::matrix_shape(&tensor.shape))?.matrix(progress),
+        }
+    }
+
+    fn plain_reader<'a>(&'a self, tensor: &'a Tensor, shape: [usize; 2]) -> Result<Reader<'a>> {
+        let values = Values::Plain(tensor.dtype);
+        let (range, bytes) = (range(tensor), self.bytes_of(tensor)?);
+        Ok(Reader { shard: self.shard(tensor)?, tensor: &tensor.name, bytes, range, values, shape, transposed: false })
+    }
+
+    fn shard(&self, tensor: &Tensor) -> Result<&Shard> {
+        let shard = self.shards.get(tensor.shard);
+        shard.ok_or_else(|| Error::tensor(&self.path, &tensor.name, "there is no such tensor in this checkpoint"))
+    }
+}
+
+/// Where a tensor lies in its file. The header was checked against the length of the file, which is mapped whole, so
+/// both ends fit.
+fn range(tensor: &Tensor) -> Range<usize> {
+    tensor.begin as usize..(tensor.begin + tensor.bytes) as usize
+}
+
+/// Positions by name; a name in two shards is an error.
+fn by_name(tensors: &[Tensor], shards: &[Shard]) -> Result<HashMap<String, usize>> {
+    let mut names = HashMap::with_capacity(tensors.len());
+    for (at, tensor) in tensors.iter().enumerate() {
+        if let Some(other) = names.insert(tensor.name.clone(), at) {
+            let other: &Tensor = &tensors[other];
+            let message =
+                format!("the tensor is also in {}, expected it in one of them", shards[other.shard].path().display());
+            return Err(Error::tensor(shards[tensor.shard].path(), &tensor.name, message));
+        }
+    }
+    Ok(names)
+}
+
+/// Every tensor of the index is in the shard that the index names.
+fn agrees(index: &Index, by_name: &HashMap<String, usize>, tensors: &[Tensor], shards: &[Shard]) -> Result<()> {
+    for (name, shard) in &index.tensors {
+        let found = by_name.get(name).map(|&at| tensors[at].shard);
+        if found != Some(*shard) {
+            let index = index.path.file_name().unwrap_or_default().to_string_lossy();
+            let message = format!("the tensor is not in this shard, where {index} says it is");
+            return Err(Error::tensor(shards[*shard].path(), name, message));
+        }
+    }
+    Ok(())
+}
+
+/// The 4-bit weights: by position of the codes, what their states say.
+fn states(tensors: &[Tensor], by_name: &HashMap<String, usize>, shards: &[Shard]) -> Result<HashMap<usize, State>> {
+    /// Real states are under 300 bytes.
+    const LONGEST: u64 = 65536;
+    let mut states = HashMap::new();
+    for tensor in tensors {
+        let Some((weight, _)) = tensor.name.split_once(".quant_state.bitsandbytes__") else { continue };
+        let wrong = |message: String| Error::tensor(shards[tensor.shard].path(), &tensor.name, message);
+        let Some(&weight) = by_name.get(weight) else { return Err(wrong(format!("its weight {weight} is not there"))) };
+        if tensor.bytes > LONGEST {
+            return Err(wrong(format!("found {} bytes, expected a few hundred", tensor.bytes)));
+        }
+        let state = State::parse(shards[tensor.shard].bytes(range(tensor))?).map_err(wrong)?;
+        states.insert(weight, state);
+    }
+    Ok(states)
+}

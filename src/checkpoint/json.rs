@@ -1,0 +1,138 @@
+//! JSON files that come from elsewhere: bounded in size, no key twice, errors as sentences.
+
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use std::collections::HashSet;
+use std::fmt;
+use std::io::Read;
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// Longest JSON file that is read: index files of the largest models stay under a tenth of it.
+const MAX_JSON: u64 = 100_000_000;
+
+/// A JSON file as text.
+///
+/// # Errors
+/// When it cannot be read, is not a regular file, is over 100 MB, or is not UTF-8.
+pub(crate) fn text(path: &Path) -> Result<String> {
+    let file = super::shard::regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_JSON + 1).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
+    if bytes.len() as u64 > MAX_JSON {
+        return Err(Error::file(path, format!("found more than {MAX_JSON} bytes, too many for such a file")));
+    }
+    String::from_utf8(bytes)
+        .map_err(|e| Error::file(path, format!("not UTF-8 text: bad byte at {}", e.utf8_error().valid_up_to())))
+}
+
+/// A JSON file that must hold an object.
+///
+/// # Errors
+/// As [`text`], and when it is not JSON or not an object.
+pub(crate) fn object(path: &Path) -> Result<serde_json::Value> {
+    let text = text(path)?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not valid JSON: {}", sentence(&e))))?;
+    match value {
+        serde_json::Value::Object(_) => Ok(value),
+        other => Err(Error::file(path, format!("found {}, expected a JSON object", kind(&other)))),
+    }
+}
+
+/// What a JSON value is, for a message.
+pub(crate) fn kind(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "true or false",
+        serde_json::Value::Number(_) => "a number",
+        serde_json::Value::String(_) => "a text",
+        serde_json::Value::Array(_) => "a list",
+        serde_json::Value::Object(_) => "an object",
+    }
+}
+
+/// serde_json's own words, cut: they may quote the input.
+pub(crate) fn sentence(error: &serde_json::Error) -> String {
+    const MOST: usize = 200;
+    let text = error.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}… at line {} column {}", &text[..end], error.line(), error.column()),
+        None => text,
+    }
+}
+
+/// The entries of a JSON object in their order, no key twice.
+pub(crate) struct Unique<V>(Vec<(String, V)>);
+
+impl<V> Unique<V> {
+    /// The entries.
+    pub(crate) fn into_entries(self) -> Vec<(String, V)> {
+        self.0
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Unique<V> {
+    /// Parses an object; for a key where `instead` gives a value, what the object says is skipped.
+    ///
+    /// # Errors
+    /// What is wrong, with the key it happened under.
+    pub(crate) fn parse(
+        text: &'de str,
+        instead: impl Fn(&str) -> Option<V>,
+    ) -> std::result::Result<Self, (Option<String>, serde_json::Error)> {
+        let mut at = None;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let seed = Entries { at: &mut at, instead, value: PhantomData };
+        let parsed = seed.deserialize(&mut deserializer).and_then(|entries| deserializer.end().map(|()| entries));
+        parsed.map(Self).map_err(|e| (at, e))
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Entries { at: &mut None, instead: |_: &str| None, value: PhantomData }.deserialize(deserializer).map(Self)
+    }
+}
+
+struct Entries<'a, V, F> {
+    at: &'a mut Option<String>,
+    instead: F,
+    value: PhantomData<V>,
+}
+
+impl<'de, V: Deserialize<'de>, F: Fn(&str) -> Option<V>> DeserializeSeed<'de> for Entries<'_, V, F> {
+    type Value = Vec<(String, V)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, V: Deserialize<'de>, F: Fn(&str) -> Option<V>> Visitor<'de> for Entries<'_, V, F> {
+    type Value = Vec<(String, V)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut seen = HashSet::new();
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if !seen.insert(key.clone()) {
+                *self.at = Some(key);
+                return Err(A::Error::custom("the name stands there twice"));
+            }
+            *self.at = Some(key.clone());
+            let value = match (self.instead)(&key) {
+                Some(value) => map.next_value::<IgnoredAny>().map(|_| value)?,
+                None => map.next_value()?,
+            };
+            *self.at = None;
+            entries.push((key, value));
+        }
+        Ok(entries)
+    }
+}

@@ -1,0 +1,302 @@
+//! [`Module`]: one weight of a model, with its place and role.
+
+use super::four_bit::{SIDE, State};
+use super::role::{expert, place};
+use super::{Config, Dtype, Role, Tensor};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+/// One weight. Linear ones read `[out, in]`, however the file stores them.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// The checkpoint's own name, without `.weight`.
+    pub name: String,
+    /// `[out, in]` for a matrix; the stored sizes for everything else.
+    pub shape: Vec<usize>,
+    /// Storage type; NF4 or FP4 for a 4-bit weight.
+    pub dtype: Dtype,
+    /// Number of its block.
+    pub layer: Option<usize>,
+    /// What it does there.
+    pub role: Role,
+    /// True for a matrix that multiplies activations inside the model: no embedding, head or norm.
+    pub linear: bool,
+    /// What it adds to [`Checkpoint::parameters`](super::Checkpoint::parameters): its elements, 4-bit ones as what they
+    /// stand for; 0 for a tied copy and for integers.
+    pub parameters: u64,
+    /// Bytes in the file, without the constants of a 4-bit weight.
+    pub bytes: u64,
+    /// True when the config says that this is another name for the embedding.
+    pub tied: bool,
+    /// Why its values cannot be read, if they cannot.
+    pub problem: Option<String>,
+    /// Position in the checkpoint's tensors.
+    pub(super) tensor: usize,
+    /// Stored as `[in, out]`.
+    pub(super) transposed: bool,
+    pub(super) state: Option<State>,
+}
+
+impl Module {
+    /// As a matrix: `[out, in]`, a vector as one row, more than two sizes as `[first, product of the others]`.
+    pub fn matrix_shape(&self) -> [usize; 2] {
+        matrix_shape(&self.shape)
+    }
+
+    /// True when it has exactly two sizes.
+    pub fn is_matrix(&self) -> bool {
+        self.shape.len() == 2
+    }
+}
+
+/// See [`Module::matrix_shape`].
+pub(super) fn matrix_shape(shape: &[usize]) -> [usize; 2] {
+    match *shape {
+        [] => [1, 1],
+        [cols] => [1, cols],
+        [rows, ref others @ ..] => [rows, product(others)],
+    }
+}
+
+/// Product of sizes; 0 when one of them is 0, however large the others are.
+pub(super) fn product(sizes: &[usize]) -> usize {
+    if sizes.contains(&0) { 0 } else { sizes.iter().fold(1, |product, &size| product.saturating_mul(size)) }
+}
+
+/// The modules of a checkpoint in natural order, and its parameters, biases included.
+pub(super) struct Modules {
+    pub(super) list: Vec<Module>,
+    pub(super) parameters: u64,
+}
+
+/// Types of model that store linear weights as `[in, out]` (transformers' Conv1D), and what those weights are called.
+const CONV1D_TYPES: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
+const CONV1D_NAMES: [&str; 4] = ["c_attn", "c_proj", "c_fc", "q_attn"];
+
+impl Modules {
+    /// Sorts tensors into weights, biases, buffers and quantization constants; `states` are the 4-bit ones by tensor.
+    pub(super) fn new(tensors: &[Tensor], states: &HashMap<usize, State>, config: Option<&Config>) -> Self {
+        let names = Names(tensors.iter().map(|t| (t.name.as_str(), t)).collect());
+        let conv1d = conv1d(tensors, config);
+        let mut list = Vec::new();
+        let mut parameters = 0u64;
+        for (index, tensor) in tensors.iter().enumerate() {
+            if names.is_constant(&tensor.name) || is_buffer(tensor) {
+                continue;
+            }
+            let state = states.get(&index);
+            if is_bias(&tensor.name) {
+                parameters = parameters.saturating_add(if tensor.dtype.is_float() { tensor.elements() } else { 0 });
+                continue;
+            }
+            let weight = tensor.name.strip_suffix(".weight");
+            let name = weight.unwrap_or(&tensor.name).to_owned();
+            if weight.is_none() && state.is_none() && !tensor.dtype.is_float() {
+                continue;
+            }
+            let mut shape = state.map_or(&tensor.shape, |state| &state.shape).clone();
+            let layer = super::role::layer(&name);
+            let role = Role::of(&name);
+            let last = name.rsplit('.').next().unwrap_or_default();
+            let transposed =
+                conv1d && state.is_none() && shape.len() == 2 && layer.is_some() && CONV1D_NAMES.contains(&last);
+            if transposed {
+                shape.reverse();
+            }
+            let eight_bit = tensor.dtype == Dtype::I8 && names.has_beside(&name, ".SCB");
+            let counts = state.is_some() || eight_bit || tensor.dtype.is_float();
+            let elements = state.map_or_else(|| tensor.elements(), |state| state.elements() as u64);
+            list.push(Module {
+                layer,
+                role,
+                linear: shape.len() == 2 && !matches!(role, Role::Embedding | Role::Head | Role::Norm),
+                parameters: if counts { elements } else { 0 },
+                bytes: tensor.bytes,
+                tied: false,
+                problem: names.problem(tensor, &name, &shape, state),
+                dtype: state.map_or(tensor.dtype, |state| state.dtype),
+                tensor: index,
+                transposed,
+                state: state.cloned(),
+                shape,
+                name,
+            });
+        }
+        tie(&mut list, config);
+        list.sort_by_cached_key(Place::of);
+        let weights = list.iter().fold(0u64, |sum, module| sum.saturating_add(module.parameters));
+        Self { parameters: parameters.saturating_add(weights), list }
+    }
+}
+
+/// Tensors by name.
+struct Names<'a>(HashMap<&'a str, &'a Tensor>);
+
+impl Names<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    fn has_beside(&self, module: &str, end: &str) -> bool {
+        self.has(&format!("{module}{end}"))
+    }
+
+    /// True for scales, codebooks and the like of a quantized weight.
+    fn is_constant(&self, name: &str) -> bool {
+        if SIDE.iter().any(|end| name.strip_suffix(end).is_some_and(|weight| self.has(weight))) {
+            return true;
+        }
+        let Some((module, last)) = name.rsplit_once('.') else { return false };
+        match last {
+            "SCB" | "weight_format" | "weight_scale" | "weight_scale_inv" | "weight_scale_2" | "input_scale" => {
+                self.has_beside(module, ".weight")
+            }
+            "scales" | "qzeros" | "g_idx" => self.has_beside(module, ".qweight"),
+            _ => false,
+        }
+    }
+
+    fn problem(&self, tensor: &Tensor, name: &str, shape: &[usize], state: Option<&State>) -> Option<String> {
+        if shape.contains(&0) {
+            return Some(format!("the tensor is empty: found shape {shape:?}, expected at least one value"));
+        }
+        if let Some(state) = state {
+            let (found, expected) = (tensor.bytes, (state.elements() as u64).div_ceil(2));
+            let wrong = found != expected;
+            return wrong
+                .then(|| format!("found {found} bytes of {} codes, expected {expected} for {shape:?}", state.dtype));
+        }
+        if !tensor.dtype.is_readable() {
+            return Some(format!("found values of type {}, expected floating-point ones", tensor.dtype));
+        }
+        let scale = [".weight_scale_inv", ".weight_scale"].into_iter().find(|end| self.has_beside(name, end))?;
+        Some(format!("its values are to be multiplied by {name}{scale}, and that is not done here yet"))
+    }
+}
+
+/// What a model stores but does not learn.
+fn is_buffer(tensor: &Tensor) -> bool {
+    let (parent, last) = tensor.name.rsplit_once('.').unwrap_or(("", &tensor.name));
+    match last {
+        "inv_freq" | "masked_bias" | "running_mean" | "running_var" | "num_batches_tracked" | "position_ids" => true,
+        // The causal mask of GPT-2 and GPT-NeoX, [1, 1, n, n].
+        "bias" => tensor.shape.len() == 4 && (parent.ends_with("attn") || parent.ends_with("attention")),
+        _ => false,
+    }
+}
+
+fn is_bias(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last == "bias" || last == "beta" || last.ends_with("_bias")
+}
+
+/// Whether linear weights are stored as `[in, out]`: by the config, else by the shape of the fused projection.
+fn conv1d(tensors: &[Tensor], config: Option<&Config>) -> bool {
+    if let Some(model_type) = config.and_then(|c| c.model_type.as_deref()) {
+        return CONV1D_TYPES.contains(&model_type);
+    }
+    if config.and_then(|c| c.architecture.as_deref()).is_some_and(|name| name.starts_with("GPT2")) {
+        return true;
+    }
+    let wide = |shape: &[usize]| matches!(*shape, [rows, cols] if rows.checked_mul(3) == Some(cols));
+    tensors.iter().any(|t| t.name.ends_with(".attn.c_attn.weight") && wide(&t.shape))
+}
+
+/// Marks the second names of a tied embedding.
+fn tie(list: &mut [Module], config: Option<&Config>) {
+    let tied = config.is_some_and(|c| c.tie_word_embeddings == Some(true));
+    let embeddings: Vec<(String, Vec<usize>)> = list
+        .iter()
+        .filter(|m| m.role == Role::Embedding && m.is_matrix() && !is_position(&m.name))
+        .map(|m| (m.name.clone(), m.shape.clone()))
+        .collect();
+    for module in list.iter_mut() {
+        let copy = match module.role {
+            Role::Head => tied && embeddings.iter().any(|(_, shape)| *shape == module.shape),
+            // T5 and BART store their one embedding up to three times.
+            Role::Embedding => {
+                module.name.ends_with("coder.embed_tokens")
+                    && embeddings.iter().any(|(name, shape)| name.ends_with("shared") && *shape == module.shape)
+            }
+            _ => false,
+        };
+        if copy {
+            module.tied = true;
+            module.parameters = 0;
+        }
+    }
+}
+
+fn is_position(name: &str) -> bool {
+    name.ends_with("wpe") || name.contains("position") || name.contains("token_type")
+}
+
+/// Where a module stands in the list: embeddings, blocks in order, what follows them, the head.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    stage: u8,
+    decoder: bool,
+    stack: String,
+    layer: usize,
+    part: u8,
+    cross: bool,
+    expert: Option<usize>,
+    role: usize,
+    name: Natural,
+}
+
+impl Place {
+    fn of(module: &Module) -> Self {
+        let (stack, layer) = place(&module.name).unwrap_or_default();
+        let stage = match module.role {
+            _ if module.layer.is_some() => 1,
+            Role::Embedding => 0,
+            Role::Norm if module.name.contains("embed") => 0,
+            Role::Head => 3,
+            _ => 2,
+        };
+        let part = match (module.role, module.role.group()) {
+            (_, super::Group::Attention) => 0,
+            (Role::Router, _) => 1,
+            (_, super::Group::Mlp) => 2,
+            (Role::Embedding, _) => {
+                if is_position(&module.name) {
+                    4
+                } else {
+                    3
+                }
+            }
+            (Role::Norm, _) => 5,
+            _ => 6,
+        };
+        Self {
+            stage,
+            decoder: stack.contains("decoder"),
+            stack: stack.to_owned(),
+            layer,
+            part,
+            cross: module.name.contains("cross")
+                || module.name.contains("EncDec")
+                || module.name.contains("encoder_attn"),
+            expert: expert(&module.name),
+            role: Role::ALL.iter().position(|&role| role == module.role).unwrap_or_default(),
+            name: Natural(module.name.clone()),
+        }
+    }
+}
+
+/// A name that sorts as a person would: 2 before 10.
+#[derive(PartialEq, Eq)]
+pub(super) struct Natural(pub(super) String);
+
+impl Ord for Natural {
+    fn cmp(&self, other: &Self) -> Ordering {
+        natord::compare(&self.0, &other.0).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Natural {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}

@@ -1,0 +1,95 @@
+//! [`Shard`]: one safetensors file, mapped into memory; opening it reads the header and nothing else.
+
+use super::header::{Entry, Header};
+use crate::error::{Error, Result};
+use memmap2::Mmap;
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One file of a checkpoint.
+///
+/// The file must not shrink while it is open: the system kills a program that touches mapped bytes which are gone. Its
+/// length is compared again before each tensor is read, which catches everything but a race.
+pub(super) struct Shard {
+    path: PathBuf,
+    file: File,
+    map: Mmap,
+}
+
+impl Shard {
+    /// Opens a file and checks its header.
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Entry>)> {
+        let mut file = regular(path)?;
+        let len = file.metadata().map_err(|e| Error::read(path, "read", &e))?.len();
+        let mut bytes = Vec::new();
+        (&mut file).take(8).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
+        let length = Header::length(&bytes, len, path)?;
+        (&mut file).take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
+        let header = Header::parse(&bytes, len, path)?;
+        // SAFETY: the map is read-only, private to this type, and every access first makes sure that the file still has
+        // the length it had here; see the type's description for what remains.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::read(path, "map into memory", &e))?;
+        if (map.len() as u64) < len {
+            return Err(shrunk(path, map.len() as u64, len));
+        }
+        Ok((Self { path: path.to_path_buf(), file, map }, header.entries))
+    }
+
+    /// Where the file is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file.
+    pub(super) fn bytes(&self, range: Range<usize>) -> Result<&[u8]> {
+        let len = self.file.metadata().map_err(|e| Error::read(&self.path, "read", &e))?.len();
+        let expected = self.map.len() as u64;
+        if len < expected {
+            return Err(shrunk(&self.path, len, expected));
+        }
+        let found = self.map.len();
+        let end = range.end;
+        self.map
+            .get(range)
+            .ok_or_else(|| Error::file(&self.path, format!("found {found} bytes, expected at least {end}")))
+    }
+
+    /// Tells the system that a large range will not be read again soon.
+    #[cfg(not(unix))]
+    pub(super) fn done_with(&self, _range: Range<usize>) {}
+
+    /// Tells the system that a large range will not be read again soon.
+    #[cfg(unix)]
+    pub(super) fn done_with(&self, range: Range<usize>) {
+        /// Ranges from this size on are given back: the next matrix needs the memory.
+        const LARGE: usize = 1 << 20;
+        const PAGE: usize = 1 << 16; // a multiple of every page size in use
+        let begin = range.start.next_multiple_of(PAGE);
+        let end = range.end.min(self.map.len()) / PAGE * PAGE;
+        if end.saturating_sub(begin) >= LARGE {
+            // SAFETY: the map is shared, read-only and backed by the file, so bytes that are dropped here are simply
+            // read from the file again, also when another thread is in the middle of reading them.
+            let advised =
+                unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, end - begin) };
+            if let Err(e) = advised {
+                log::debug!("{}: {e}", self.path.display());
+            }
+        }
+    }
+}
+
+fn shrunk(path: &Path, found: u64, expected: u64) -> Error {
+    Error::file(path, format!("found {found} bytes, expected {expected}: the file was cut while it was open"))
+}
+
+/// Opens a regular file; a pipe or a device would block or never end.
+pub(super) fn regular(path: &Path) -> Result<File> {
+    let about = std::fs::metadata(path).map_err(|e| Error::read(path, "open", &e))?;
+    if !about.is_file() {
+        let found = if about.is_dir() { "a folder" } else { "a pipe or device" };
+        return Err(Error::file(path, format!("found {found}, expected a file")));
+    }
+    File::open(path).map_err(|e| Error::read(path, "open", &e))
+}
