@@ -1,6 +1,9 @@
 //! Rankscope: rank is a dial, and everything answers to it.
 
+pub mod adapter;
 pub mod checkpoint;
+pub mod cli;
+pub mod delta;
 pub mod device;
 pub mod error;
 pub mod matrix;

@@ -21,7 +21,9 @@ mod shard;
 pub use config::Config;
 pub use dtype::Dtype;
 pub use module::Module;
+pub(crate) use module::Place;
 pub use read::Reader;
+pub(crate) use role::layer as layer_of;
 pub use role::{Group, Role};
 
 use crate::error::{Error, Result};
@@ -334,6 +336,15 @@ impl Checkpoint {
     fn shard(&self, tensor: &Tensor) -> Result<&Shard> {
         let shard = self.shards.get(tensor.shard);
         shard.ok_or_else(|| Error::tensor(&self.path, &tensor.name, "there is no such tensor in this checkpoint"))
+    }
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("path", &self.path)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
     }
 }
 
