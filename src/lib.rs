@@ -39,7 +39,9 @@
 
 pub mod adapter;
 pub mod checkpoint;
+pub mod cli;
 pub mod delta;
+pub mod device;
 pub mod error;
 pub mod job;
 pub mod matrix;
