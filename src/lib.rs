@@ -6,3 +6,4 @@ pub mod delta;
 pub mod error;
 pub mod matrix;
 pub mod progress;
+pub mod spectrum;
