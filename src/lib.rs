@@ -48,5 +48,3 @@ pub mod matrix;
 pub mod plan;
 pub mod progress;
 pub mod spectrum;
-pub mod units;
-pub mod workspace;
