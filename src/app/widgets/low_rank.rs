@@ -4,12 +4,13 @@
 //! picture is a product of reduced factors, and turning the rank costs only what is on screen: `texels · r` multiplications.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
 use super::levels::Levels;
-use super::picture::{OnlyCells, Picture, Reduction, filled};
+use super::picture::{OnlyCells, Picture, Reduction, filled, sampled_stats};
+use super::stats::Stats;
 use crate::matrix::Matrix;
 
 /// The factors of `Σᵢ lᵢ rᵢᵀ`, reduced for every level: shared by the pictures of all ranks.
@@ -94,17 +95,19 @@ fn mean_rows(matrix: &Matrix, shift: u32) -> Matrix {
 }
 
 /// The sum of the first `rank` terms of shared [`Factors`]. Made anew for every rank: that costs nothing.
-#[derive(Clone)]
 pub struct LowRank {
     factors: Arc<Factors>,
     rank: usize,
     reduction: Reduction,
+    /// By level, once somebody asked.
+    stats: Vec<OnceLock<Arc<Stats>>>,
 }
 
 impl LowRank {
     /// A rank beyond [`Factors::terms`] shows all terms.
     pub fn new(factors: Arc<Factors>, rank: usize, reduction: Reduction) -> Self {
-        Self { factors, rank, reduction }
+        let stats = factors.levels.all().iter().map(|_| OnceLock::new()).collect();
+        Self { factors, rank, reduction, stats }
     }
 }
 
@@ -126,6 +129,15 @@ impl Picture for LowRank {
             return self.factors.product(self.rank, level, rows, cols);
         }
         OnlyCells(self).block(level, rows, cols)
+    }
+
+    fn known_stats(&self, level: usize) -> Option<Arc<Stats>> {
+        self.stats.get(level)?.get().cloned()
+    }
+
+    fn stats(&self, level: usize) -> Arc<Stats> {
+        let sampled = || Arc::new(sampled_stats(self, level));
+        self.stats.get(level).map_or_else(sampled, |known| known.get_or_init(sampled).clone())
     }
 }
 
@@ -187,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_left_is_the_difference() {
         let all = LowRank::new(Arc::new(factors(130, 90, 5)), 5, Reduction::Mean);
-        let some: Arc<dyn Picture> = Arc::new(LowRank { rank: 2, ..all.clone() });
+        let some: Arc<dyn Picture> = Arc::new(LowRank::new(all.factors.clone(), 2, Reduction::Mean));
         let whole: Arc<dyn Picture> = Arc::new(Pyramid::build(Arc::new(dense(&all)), Reduction::Mean, &()).unwrap());
         let rest = Difference::new(whole.clone(), some.clone()).unwrap();
         for level in 0..2 {

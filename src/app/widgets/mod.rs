@@ -2,6 +2,9 @@
 
 mod anchors;
 pub mod colormap;
+pub mod fonts;
+pub mod heatmap;
+pub mod legend;
 pub mod levels;
 pub mod low_rank;
 pub mod number;

@@ -70,18 +70,31 @@ pub trait Picture: Send + Sync {
         self.block(level, row..row + 1, col..col + 1).data().first().copied().unwrap_or(f32::NAN)
     }
 
-    /// Statistics of a level; a picture that computes its texels looks at some rows only.
-    fn stats(&self, level: usize) -> Arc<Stats> {
-        const TEXELS: usize = 1 << 18;
-        let of = self.levels().get(level);
-        let rows = (TEXELS / of.cols.max(1)).clamp(1, of.rows.max(1));
-        let mut values = Vec::with_capacity(rows * of.cols);
-        for i in 0..rows.min(of.rows) {
-            let row = i * of.rows / rows;
-            values.extend_from_slice(self.block(level, row..row + 1, 0..of.cols).data());
-        }
-        Arc::new(Stats::of(&values))
+    /// Statistics of a level that are there already.
+    fn known_stats(&self, _level: usize) -> Option<Arc<Stats>> {
+        None
     }
+
+    /// Statistics of a level; a picture that computes its texels looks at some rows only. For jobs.
+    fn stats(&self, level: usize) -> Arc<Stats> {
+        Arc::new(sampled_stats(self, level))
+    }
+}
+
+/// Statistics of evenly spaced rows of a level: about a quarter of a million texels.
+pub(super) fn sampled_stats(picture: &(impl Picture + ?Sized), level: usize) -> Stats {
+    const TEXELS: usize = 1 << 18;
+    let of = picture.levels().get(level);
+    let rows = (TEXELS / of.cols.max(1)).clamp(1, of.rows.max(1));
+    if rows >= of.rows {
+        return Stats::of(picture.block(level, 0..of.rows, 0..of.cols).data());
+    }
+    let mut values = Vec::with_capacity(rows * of.cols);
+    for i in 0..rows {
+        let row = i * of.rows / rows;
+        values.extend_from_slice(picture.block(level, row..row + 1, 0..of.cols).data());
+    }
+    Stats::of(&values)
 }
 
 /// One row of texels from the cells under it.

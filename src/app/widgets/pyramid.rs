@@ -89,6 +89,10 @@ impl Picture for Pyramid {
         self.level(level).get(row, col)
     }
 
+    fn known_stats(&self, level: usize) -> Option<Arc<Stats>> {
+        Some(self.stats(level))
+    }
+
     fn stats(&self, level: usize) -> Arc<Stats> {
         self.stats[level.min(self.stats.len() - 1)].clone()
     }

@@ -63,6 +63,11 @@ impl TileCache {
         self.tiles.get(&id).is_some_and(|t| t.stamp == stamp)
     }
 
+    /// True when the tile is there in some state of this subject.
+    pub fn has_subject(&self, id: TileId, subject: u64) -> bool {
+        self.tiles.get(&id).is_some_and(|t| t.stamp.subject == subject)
+    }
+
     /// True when nothing is there at all.
     pub fn is_empty(&self) -> bool {
         self.tiles.is_empty()

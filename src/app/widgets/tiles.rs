@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use super::colormap::{ColorMap, ENTRIES, Table};
 use super::levels::Levels;
 use super::picture::Picture;
-use super::range::{Scale, ValueRange};
+use super::range::{RangeControl, Scale, ValueRange};
 use crate::error::Result;
 use crate::matrix::Matrix;
-use crate::progress::Progress;
+use crate::progress::{Part, Progress};
 
 /// Texels along a side of a tile; fewer at the far edges of a level.
 pub const SIDE: usize = 512;
@@ -165,15 +165,22 @@ pub struct Stamp {
     pub version: u64,
 }
 
-/// The colouring of one tile, ready to be run in a job.
+/// How a [`TileJob`] finds its colours.
+#[derive(Clone)]
+pub(super) enum Coloring {
+    /// With this look.
+    Fixed(Look),
+    /// With a range from the statistics of a level of a picture (this one, or the one that shares its range), computed first.
+    OfLevel { map: ColorMap, dark: bool, control: RangeControl, leader: Arc<dyn Picture>, level: usize },
+}
+
+/// The colouring of some tiles of one heatmap, ready to be run in a job.
 #[derive(Clone)]
 pub struct TileJob {
-    /// Which tile.
-    pub id: TileId,
-    /// For which heatmap and which state of it.
-    pub stamp: Stamp,
+    pub(super) stamp: Stamp,
+    pub(super) tiles: Vec<TileId>,
     pub(super) picture: Arc<dyn Picture>,
-    pub(super) look: Look,
+    pub(super) coloring: Coloring,
 }
 
 /// A coloured tile, ready to be uploaded.
@@ -186,26 +193,50 @@ pub struct Tile {
     pub image: ColorImage,
 }
 
+/// What became of a [`TileJob`].
+pub struct TileBatch {
+    pub(super) stamp: Stamp,
+    pub(super) look: Look,
+    pub(super) tiles: Vec<Tile>,
+}
+
 impl TileJob {
-    /// Reads (or computes) the texels and colours them.
-    pub fn run(&self) -> Tile {
-        let [rows, cols] = self.id.texels(self.picture.levels());
-        let image = self.look.image(&self.picture.block(self.id.level, rows, cols));
-        Tile { id: self.id, stamp: self.stamp, image }
+    /// How many tiles it makes.
+    pub fn tiles(&self) -> usize {
+        self.tiles.len()
+    }
+
+    /// Reads (or computes) the texels and colours them, one step of progress per tile.
+    ///
+    /// # Errors
+    /// `Cancelled`, when `progress` says so.
+    pub fn run(&self, progress: &dyn Progress) -> Result<TileBatch> {
+        let (total, stamp) = (self.tiles.len() as u64, self.stamp);
+        progress.step(0, total)?;
+        let look = match &self.coloring {
+            Coloring::Fixed(look) => *look,
+            Coloring::OfLevel { map, dark, control, leader, level } => {
+                let range = control.resolve([&*leader.stats(*level)], map.is_diverging());
+                Look { map: *map, dark: *dark, range }
+            }
+        };
+        let mut tiles = Vec::with_capacity(self.tiles.len());
+        for (i, &id) in self.tiles.iter().enumerate() {
+            let [rows, cols] = id.texels(self.picture.levels());
+            tiles.push(Tile { id, stamp, image: look.image(&self.picture.block(id.level, rows, cols)) });
+            progress.step(i as u64 + 1, total)?;
+        }
+        Ok(TileBatch { stamp, look, tiles })
     }
 }
 
-/// Runs all, one step of progress per tile.
+/// Runs all jobs, one after the other (each uses all processors).
 ///
 /// # Errors
 /// `Cancelled`, when `progress` says so.
-pub fn run(jobs: &[TileJob], progress: &dyn Progress) -> Result<Vec<Tile>> {
-    let mut tiles = Vec::with_capacity(jobs.len());
-    for (i, job) in jobs.iter().enumerate() {
-        progress.step(i as u64, jobs.len() as u64)?;
-        tiles.push(job.run());
-    }
-    Ok(tiles)
+pub fn run(jobs: &[TileJob], progress: &dyn Progress) -> Result<Vec<TileBatch>> {
+    let part = |(i, job): (usize, &TileJob)| job.run(&Part::new(progress, i as u64, jobs.len() as u64));
+    jobs.iter().enumerate().map(part).collect()
 }
 
 #[cfg(test)]
