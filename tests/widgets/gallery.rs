@@ -59,7 +59,7 @@ fn three_linked_heatmaps() {
 fn zoomed_heatmaps() {
     let make = || {
         let mut owner = Owner::new(&pictures(700, 1100, 2));
-        owner.group.view.zoom_at(90.0, [0.3, 0.6], 1e9);
+        owner.group.view.zoom_at(190.0, [0.3, 0.6], 1e9);
         owner
     };
     show("heatmaps-numbers", vec2(1100.0, 400.0), make, |ui, o| o.ui(ui), |h| h.hover_at(egui::pos2(200.0, 130.0)));

@@ -102,7 +102,7 @@ fn overtaken_tiles_are_dropped() {
     let [delta, approximation, _] = pictures(600, 600, 2);
     let ctx = egui::Context::default();
     rankscope::app::widgets::fonts::install(&ctx);
-    let mut owner = Owner::new(&[delta.clone()]);
+    let mut owner = Owner::new(std::slice::from_ref(&delta));
     let frame = |owner: &mut Owner| {
         let options = rankscope::app::widgets::heatmap::Options {
             map: owner.map,

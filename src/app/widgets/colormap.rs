@@ -51,7 +51,7 @@ impl ColorMap {
     /// The colours. `dark` chooses the variant whose zero recedes into a dark background.
     pub fn table(self, dark: bool) -> &'static Table {
         static LIGHT: LazyLock<Table> = LazyLock::new(|| diverging(0.975, 0.37, [145, 145, 150]));
-        static DARK: LazyLock<Table> = LazyLock::new(|| diverging(0.20, 0.86, [110, 110, 115]));
+        static DARK: LazyLock<Table> = LazyLock::new(|| diverging(0.20, 0.88, [110, 110, 115]));
         static VIRIDIS: LazyLock<Table> = LazyLock::new(|| sequential(&anchors::VIRIDIS));
         static CIVIDIS: LazyLock<Table> = LazyLock::new(|| sequential(&anchors::CIVIDIS));
         static MAGMA: LazyLock<Table> = LazyLock::new(|| sequential(&anchors::MAGMA));
@@ -124,7 +124,7 @@ fn diverging(zero: f32, end: f32, nan: [u8; 3]) -> Table {
         let signed = i as f32 / half - 1.0;
         let t = signed.abs();
         let lightness = zero + (end - zero) * t;
-        let chroma = CHROMA * (1.0 - (1.0 - t).powf(1.8));
+        let chroma = CHROMA * (1.0 - (1.0 - t).powf(2.4));
         let hue = if signed < 0.0 { NEGATIVE } else { POSITIVE };
         *color = oklch(lightness, chroma, hue);
     }

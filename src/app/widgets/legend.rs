@@ -32,7 +32,7 @@ pub fn paint(painter: &Painter, visuals: &Visuals, bar: Rect, direction: Directi
     for value in values(look) {
         let position = look.range.position(value).clamp(0.0, 1.0) as f32;
         let text = label(look, value);
-        let galley = painter.layout_no_wrap(text, FontId::proportional(SMALL), visuals.weak_text_color());
+        let galley = painter.layout_no_wrap(text, FontId::proportional(SMALL), visuals.text_color());
         let (at, size) = match direction {
             Direction::Horizontal => (bar.left() + position * bar.width(), galley.size().x),
             Direction::Vertical => (bar.bottom() - position * bar.height(), galley.size().y),
@@ -52,7 +52,7 @@ pub fn paint(painter: &Painter, visuals: &Visuals, bar: Rect, direction: Directi
             Direction::Vertical => pos2(bar.right() + 6.0, start),
         };
         painter.add(tick(bar, direction, position, visuals));
-        painter.add(TextShape::new(corner, galley, visuals.weak_text_color()));
+        painter.add(TextShape::new(corner, galley, visuals.text_color()));
     }
     if let Some(value) = marker.filter(|v| !v.is_nan()) {
         let position = look.range.position(f64::from(value)).clamp(0.0, 1.0) as f32;

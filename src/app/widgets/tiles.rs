@@ -130,16 +130,22 @@ impl Look {
 
 fn paint(values: &[f32], pixels: &mut [Color32], table: &Table, position: impl Fn(f32) -> f32 + Sync) {
     const CHUNK: usize = 1 << 14;
+    const NAN: u32 = ENTRIES as u32;
+    // A power of two of entries, so that a masked index needs no check; the one behind the last is for NaN.
+    let mut colors = [table.nan(); 512];
+    colors[..ENTRIES].copy_from_slice(table.colors());
     let last = (ENTRIES - 1) as f32;
     values.par_chunks(CHUNK).zip(pixels.par_chunks_mut(CHUNK)).for_each(|(values, pixels)| {
-        let mut entries = [0_u16; 64];
+        let mut entries = [0_u32; 64];
         for (values, pixels) in values.chunks(64).zip(pixels.chunks_mut(64)) {
             // Two loops: the first is compiled to vectors, the second looks up.
             for (entry, &x) in entries.iter_mut().zip(values) {
-                *entry = (position(x) * last + 0.5).clamp(0.0, last) as u16;
+                // Adding 2²³ rounds, and leaves the whole number in the lowest bits.
+                let at = (position(x) * last).clamp(0.0, last) + 8_388_608.0;
+                *entry = if x.is_nan() { NAN } else { at.to_bits() };
             }
-            for ((pixel, &entry), &x) in pixels.iter_mut().zip(&entries).zip(values) {
-                *pixel = if x.is_nan() { table.nan() } else { table.colors()[usize::from(entry).min(ENTRIES - 1)] };
+            for (pixel, &entry) in pixels.iter_mut().zip(&entries) {
+                *pixel = colors[(entry & 511) as usize];
             }
         }
     });

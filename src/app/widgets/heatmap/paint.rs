@@ -1,7 +1,8 @@
 //! How a heatmap looks: tiles, grid, numbers, cursor, axes, what is said instead of a picture.
 
 use eframe::egui::{
-    Align2, Color32, FontId, Mesh, Painter, Rect, Shape, Stroke, StrokeKind, Visuals, epaint::TextShape, pos2, vec2,
+    Align, Align2, Color32, FontId, Mesh, Painter, Rect, Shape, Stroke, StrokeKind, Visuals, epaint::TextShape, pos2,
+    text::LayoutJob, vec2,
 };
 
 use super::super::legend::{SMALL, hairline, small};
@@ -102,7 +103,7 @@ pub fn crosshair(painter: &Painter, visuals: &Visuals, projection: &Projection, 
 
 /// First and last visible index and the name of each axis, above and left of the frame.
 pub fn axes(painter: &Painter, visuals: &Visuals, projection: &Projection, names: [&str; 2]) {
-    let color = visuals.weak_text_color();
+    let color = visuals.text_color();
     let ends =
         |[low, high]: [f64; 2]| [low.max(0.0).floor(), (high.ceil() - 1.0).max(0.0)].map(|x| number::grouped(x as u64));
     let font = FontId::proportional(SMALL);
@@ -147,8 +148,7 @@ pub fn status(painter: &Painter, visuals: &Visuals, rect: Rect, status: &Status,
     let (text, color) = match status {
         Status::Ready if has_picture => return,
         Status::Ready => ("nothing to show", visuals.weak_text_color()),
-        Status::Computing(text, _) => (text.as_str(), visuals.weak_text_color()),
-        Status::Message(text) => (text.as_str(), visuals.weak_text_color()),
+        Status::Computing(text, _) | Status::Message(text) => (text.as_str(), visuals.text_color()),
         Status::Failed(text) => (text.as_str(), visuals.error_fg_color),
     };
     let progress = if let Status::Computing(_, done) = status { Some(*done) } else { None };
@@ -165,12 +165,15 @@ pub fn status(painter: &Painter, visuals: &Visuals, rect: Rect, status: &Status,
         painter.galley(badge.min + vec2(6.0 + ring, 3.0), galley, color);
         return;
     }
-    let galley = painter.layout(text.to_owned(), FontId::proportional(13.0), color, (rect.width() - 24.0).max(40.0));
+    let room = (rect.width() - 24.0).max(40.0);
+    let mut job = LayoutJob::simple(text.to_owned(), FontId::proportional(13.0), color, room);
+    job.halign = Align::Center;
+    let galley = painter.layout_job(job);
     let top = rect.center().y - galley.size().y / 2.0;
     if let Some(done) = progress {
         self::progress(painter, visuals, pos2(rect.center().x, top - 20.0), 9.0, done);
     }
-    painter.galley(pos2(rect.center().x - galley.size().x / 2.0, top), galley, color);
+    painter.galley(pos2(rect.center().x, top), galley, color);
 }
 
 /// A ring that fills with progress. It stands still until there is news: nothing here asks for another frame.
@@ -192,7 +195,7 @@ pub fn header(painter: &Painter, visuals: &Visuals, rect: Rect, title: &str, rig
     let y = rect.bottom() - galley.size().y;
     let room = rect.width() - galley.size().x - 8.0;
     painter.galley(pos2(rect.left(), y), galley, visuals.strong_text_color());
-    let color = if strong { visuals.strong_text_color() } else { visuals.weak_text_color() };
+    let color = if strong { visuals.strong_text_color() } else { visuals.text_color() };
     let font = if strong { FontId::monospace(12.0) } else { FontId::proportional(SMALL) };
     let galley = painter.layout_no_wrap(right.to_owned(), font, color);
     if galley.size().x <= room {
