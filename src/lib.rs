@@ -38,9 +38,11 @@
 //! - Nothing read from a file is trusted; errors name the file, the tensor, what was found and what was expected.
 
 pub mod adapter;
+pub mod app;
 pub mod checkpoint;
 pub mod cli;
 pub mod delta;
+pub mod demo;
 pub mod device;
 pub mod error;
 pub mod job;
@@ -48,3 +50,5 @@ pub mod matrix;
 pub mod plan;
 pub mod progress;
 pub mod spectrum;
+pub mod units;
+pub mod workspace;
