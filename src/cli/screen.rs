@@ -48,12 +48,12 @@ impl Screen {
         })
     }
 
-    /// Prints the JSON document.
+    /// Prints the JSON document, on one line: lists of singular values are long.
     ///
     /// # Errors
     /// As [`print`](Self::print).
     pub fn document(&self, document: &Value) -> Result<()> {
-        self.print(&format!("{document:#}\n"))
+        self.print(&format!("{document}\n"))
     }
 
     /// Prints a message on stderr. Where it cannot be read it is lost.
