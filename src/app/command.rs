@@ -48,6 +48,8 @@ pub enum Command {
     ToggleHelp,
     /// Open or close the field for a path.
     TogglePathField,
+    /// Copy a table as tab-separated values.
+    CopyTable(Vec<Vec<String>>),
     /// Copy or save a plot or a table.
     Export(Export),
     /// Say something in the corner.

@@ -5,6 +5,12 @@ use eframe::egui::Context;
 use super::Message;
 use crate::job::Wake;
 
+/// Cells as tab-separated values, as spreadsheets take them.
+pub fn tsv(rows: &[Vec<String>]) -> String {
+    let clean = |cell: &String| cell.replace(['\t', '\n', '\r'], " ");
+    rows.iter().map(|row| row.iter().map(clean).collect::<Vec<_>>().join("\t") + "\n").collect()
+}
+
 /// What is to be copied or saved.
 #[derive(Clone, Debug)]
 pub enum Export {}

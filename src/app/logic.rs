@@ -13,6 +13,7 @@ use crate::workspace::{Event, Opened, Request, Workspace};
 
 use super::command::Command;
 use super::dialogs::Asking;
+use super::export;
 use super::jobs::{Found, News};
 use super::settings::Settings;
 use super::{App, Message, drops, keys, start};
@@ -40,7 +41,7 @@ impl App {
             self.shown.make(self.panels.tabs.spectrum.required());
         }
         self.cost.update(&self.workspace);
-        self.panels.think(&self.workspace);
+        self.panels.think(&self.workspace, self.settings.map_rule());
     }
 
     fn receive(&mut self) {
@@ -140,6 +141,10 @@ impl App {
             Command::TogglePathField => self.panels.path.toggle(),
             Command::Export(export) => self.exporter.begin(ctx, export),
             Command::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
+            Command::CopyTable(rows) => {
+                ctx.copy_text(export::tsv(&rows));
+                self.say("The table is on the clipboard.");
+            }
             Command::Say(text) => self.say(&text),
             Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
         }

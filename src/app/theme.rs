@@ -97,6 +97,8 @@ fn fonts() -> FontDefinitions {
     }
     let proportional = fonts.families.entry(FontFamily::Proportional).or_default();
     proportional.insert(0, "inter".into());
+    // Arrows and modifier letters that the others lack.
+    proportional.push("Hack".into());
     let mut strong = proportional.clone();
     strong.insert(0, "inter-strong".into());
     fonts.families.insert(FontFamily::Name(STRONG.into()), strong);

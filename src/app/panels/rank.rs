@@ -73,7 +73,8 @@ impl RankBar {
     }
 }
 
-fn name(targets: &Targets) -> String {
+/// The targets as a person says them.
+pub fn name(targets: &Targets) -> String {
     match targets {
         Targets::QV => "attention q, v".into(),
         Targets::Attention => "all attention".into(),

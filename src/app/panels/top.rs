@@ -22,8 +22,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
 
 fn model(ui: &mut Ui, view: &mut View<'_>) {
     let text = match view.workspace.base() {
-        Some(base) => format!("{}  ⏷", base.name()),
-        None => "Open a model  ⏷".into(),
+        Some(base) => format!("{}  ▾", base.name()),
+        None => "Open a model  ▾".into(),
     };
     caption(ui, "Model");
     let button = ui.menu_button(text, |ui| menu(ui, view)).response;
@@ -111,7 +111,7 @@ fn source(ui: &mut Ui, view: &mut View<'_>) {
     };
     let current = delta.source();
     let response = ui
-        .menu_button(format!("{text}  ⏷"), |ui| {
+        .menu_button(format!("{text}  ▾"), |ui| {
             ui.set_min_width(260.0);
             if ui.button("Tuned model…").on_hover_text("ΔW = tuned − base").clicked() {
                 view.commands.push(Command::Ask(Question::TunedFolder));

@@ -2,15 +2,19 @@
 
 mod anchors;
 pub mod colormap;
+pub mod figure;
 pub mod fonts;
 pub mod heatmap;
 pub mod legend;
 pub mod levels;
 pub mod low_rank;
 pub mod number;
+pub mod palette;
 pub mod picture;
+pub mod plot;
 pub mod pyramid;
 pub mod range;
+pub mod rank_line;
 pub mod stats;
 pub mod tile_cache;
 pub mod tiles;
