@@ -177,7 +177,7 @@ fn files_that_cannot_be_read() {
     says(Checkpoint::open(&dangling), &["dangling.safetensors: cannot open"]);
     let path = folder.path().join("locked.safetensors");
     std::fs::write(&path, tensors(&[zeros("w", &[1])])).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::File::open(&path).is_ok() {
         eprintln!("skipped in part: this user may read every file");
         return;
