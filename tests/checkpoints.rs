@@ -85,10 +85,8 @@ fn gpt2_reads_out_by_in() {
     // Python's struct on the stored bytes: [3][150], [0][191] and [63][0].
     let matrix = gpt2.matrix(qkv, &()).unwrap();
     assert_eq!(matrix.shape(), [192, 64]);
-    assert_eq!(
-        (matrix.get(150, 3), matrix.get(191, 0), matrix.get(0, 63)),
-        (-0.140625, -0.0281982421875, -0.08447265625)
-    );
+    let found = [matrix.get(150, 3), matrix.get(191, 0), matrix.get(0, 63)].map(f64::from);
+    assert_eq!(found, [-0.140625, -0.0281982421875, -0.08447265625]);
     let rows = gpt2.rows(qkv, 149..152).unwrap();
     assert_eq!(rows.row(1), matrix.row(150));
     assert_eq!(rows.shape(), [3, 64]);
@@ -100,7 +98,7 @@ fn values_come_as_they_are_stored() {
     let k = llama.module("model.layers.0.self_attn.k_proj").unwrap();
     let matrix = llama.matrix(k, &()).unwrap();
     // Python's struct on the stored bytes.
-    assert_eq!((matrix.get(3, 50), matrix.get(31, 63)), (-0.10693359375, -0.0179443359375));
+    assert_eq!([matrix.get(3, 50), matrix.get(31, 63)].map(f64::from), [-0.10693359375, -0.0179443359375]);
     assert_eq!(llama.rows(k, 31..32).unwrap().data(), matrix.row(31));
     assert!(llama.rows(k, 31..33).is_err());
     assert!(llama.rows(k, 0..usize::MAX).is_err());
@@ -422,4 +420,46 @@ fn every_architecture_of_the_reference() {
         checked += 1;
     }
     assert!(checked >= 10, "found {checked} architectures");
+}
+
+/// With `RANKSCOPE_REFERENCE`: NF4 and FP4, with and without double quantization, to the bit as bitsandbytes has them back.
+#[test]
+fn four_bit_values_are_those_of_bitsandbytes() {
+    let Some(folder) = std::env::var_os("RANKSCOPE_REFERENCE").map(|folder| PathBuf::from(folder).join("quant")) else {
+        eprintln!("skipped: RANKSCOPE_REFERENCE is not set");
+        return;
+    };
+    let meta: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("bitsandbytes.json")).unwrap()).unwrap();
+    let stored = Checkpoint::open(&folder.join("bitsandbytes.safetensors")).unwrap();
+    let numbers =
+        |list: &Value| list.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect::<Vec<_>>();
+    for (tag, meta) in meta.as_object().unwrap() {
+        let tensor = |part: &str| stored.tensor(&format!("{tag}.{part}"));
+        let copy = |name: &str, dtype, part: &str| {
+            let tensor = tensor(part).unwrap();
+            raw(name, dtype, &tensor.shape, stored.bytes_of(tensor).unwrap())
+        };
+        let kind = tag.split('_').next().unwrap();
+        let mut state =
+            json!({"quant_type": kind, "blocksize": meta["blocksize"], "dtype": "float32", "shape": [96, 256]});
+        let mut list =
+            vec![copy("w.weight", "U8", "codes"), f32s("w.weight.quant_map", &[16], &numbers(&meta["code"]))];
+        if let Some(nested) = meta.get("nested_blocksize") {
+            state["nested_blocksize"] = nested.clone();
+            state["nested_offset"] = meta["offset"].clone();
+            list.push(copy("w.weight.absmax", "U8", "absmax"));
+            list.push(copy("w.weight.nested_absmax", "F32", "nested_absmax"));
+            list.push(f32s("w.weight.nested_quant_map", &[256], &numbers(&meta["nested_code"])));
+        } else {
+            list.push(copy("w.weight.absmax", "F32", "absmax"));
+        }
+        let state = state.to_string();
+        list.push(raw(&format!("w.weight.quant_state.bitsandbytes__{kind}"), "U8", &[state.len()], state.as_bytes()));
+        let folder = model(&Value::Null, &list);
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let found = checkpoint.matrix(&checkpoint.modules()[0], &()).unwrap();
+        let expected = stored.tensor_matrix(tensor("dequantized").unwrap(), &()).unwrap();
+        assert_eq!(found, expected, "{tag}");
+    }
 }
