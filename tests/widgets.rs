@@ -4,5 +4,7 @@
 mod gallery;
 #[path = "widgets/heatmap.rs"]
 mod heatmap;
+#[path = "widgets/plot.rs"]
+mod plot;
 #[path = "widgets/support.rs"]
 mod support;

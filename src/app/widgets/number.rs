@@ -23,6 +23,19 @@ pub fn short(value: f64, digits: usize) -> String {
     minus(text)
 }
 
+/// As many decimals as the largest of a table needs to show `digits` digits, so that the numbers of the table line up.
+pub fn beside(value: f64, largest: f64, digits: usize) -> String {
+    let exponent = largest.abs().log10().floor();
+    if !value.is_finite() || !(-3.0..6.0).contains(&exponent) {
+        return short(value, digits.saturating_sub(1));
+    }
+    let decimals = (digits as f64 - 1.0 - exponent).max(0.0) as usize;
+    let text = format!("{value:.decimals$}");
+    // No minus before a row of zeros.
+    let zero = !text.contains(|c: char| ('1'..='9').contains(&c));
+    minus(if zero { text.trim_start_matches('-').to_owned() } else { text })
+}
+
 fn trimmed(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
@@ -101,6 +114,15 @@ mod tests {
         ] {
             assert_eq!(short(value, 3), text);
         }
+    }
+
+    #[test]
+    fn numbers_of_a_table_line_up() {
+        for (value, text) in [(0.018, "0.018"), (-0.0101, "−0.010"), (0.05, "0.050"), (-0.0001, "0.000")] {
+            assert_eq!(beside(value, 0.0573, 2), text);
+        }
+        assert_eq!(beside(1e-9, 3e-9, 3), "1e−9");
+        assert_eq!(beside(2.0, 0.0, 3), "2");
     }
 
     #[test]
