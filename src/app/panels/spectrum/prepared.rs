@@ -57,6 +57,16 @@ impl Prepared {
         }
     }
 
+    /// σ with the energy beside it, complete: what is saved.
+    pub fn both(&self) -> Figure {
+        let mut figure = self.sigma.clone();
+        figure.series.extend(self.energy.series.iter().map(|s| {
+            let name = format!("energy of {}", s.name);
+            Series { name, style: Style::Dashed, ..s.clone() }
+        }));
+        figure
+    }
+
     /// The rank that the map's rule asks for; the outer `None`: not computed, the inner one: cannot be known.
     pub fn rank(&self, name: &str) -> Option<Option<usize>> {
         self.ranks.get(name).map(|known| known.1)
