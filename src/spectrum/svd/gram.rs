@@ -39,9 +39,7 @@ pub fn decompose(w: &Matrix, vectors: usize, progress: &dyn Progress) -> Result<
     if vectors > 0 && !krylov::pays(short, vectors) {
         return all_vectors(w, &gram, vectors);
     }
-    let mut sigma = eigenvalues(&gram)?;
-    sigma.iter_mut().for_each(|s| *s = s.max(0.0).sqrt());
-    sigma.sort_by(|a, b| b.total_cmp(a));
+    let sigma = roots(&gram)?;
     drop(gram);
     let vectors = match vectors {
         0 => None,
@@ -101,14 +99,17 @@ fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
     Ok(gram)
 }
 
-fn eigenvalues(gram: &Mat<f64>) -> Result<Vec<f64>> {
+/// The roots of the eigenvalues of a Gram matrix, largest first; only its lower triangle is read.
+pub fn roots(gram: &Mat<f64>) -> Result<Vec<f64>> {
     let n = gram.nrows();
     let mut values = Diag::<f64>::zeros(n);
     let params = Default::default();
     let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::No, par(), params));
     self_adjoint_evd(gram.as_ref(), values.as_mut(), None, par(), MemStack::new(&mut memory), params)
         .map_err(|_| failed("the eigenvalue decomposition"))?;
-    Ok(values.column_vector().iter().copied().collect())
+    let mut sigma: Vec<f64> = values.column_vector().iter().map(|s| s.max(0.0).sqrt()).collect();
+    sigma.sort_by(|a, b| b.total_cmp(a));
+    Ok(sigma)
 }
 
 /// Values and vectors from all eigenvectors of the Gram matrix: `U`, then `V = Wᵀ U / σ`.

@@ -20,14 +20,14 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::block::{Basis, Block};
 use super::kernels::{self, Rows, WIDTH};
-use super::{Found, failed};
+use super::{Found, failed, gram};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 use crate::spectrum::Vectors;
 
 /// Relative error at which the singular values are good enough; what is aimed at is 1e-3.
-const TOLERANCE: f64 = 2e-4;
+const TOLERANCE: f64 = 5e-4;
 
 /// The same where only singular vectors are wanted: a vector's error is about the root of its value's.
 const VECTOR_TOLERANCE: f64 = 1e-6;
@@ -79,8 +79,7 @@ fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Prog
         let last = size + WIDTH > limit;
         if last || settled.due(size) {
             progress.step(size as u64, (10 * k).max(size + 4 * WIDTH) as u64)?;
-            let sigma = projected.matrix().singular_values().map_err(|_| failed("the projected decomposition"))?;
-            if settled.look(size, sigma) || last {
+            if settled.look(size, projected.values()?) || last {
                 break;
             }
         }
@@ -124,6 +123,12 @@ impl Projected {
         self.columns.push(column);
     }
 
+    /// The singular values of `B`, by way of `BᵀB`: those that matter are far above the root of ε₆₄.
+    fn values(&self) -> Result<Vec<f64>> {
+        let b = self.matrix();
+        gram::roots(&(b.transpose() * &b))
+    }
+
     fn matrix(&self) -> Mat<f64> {
         let size = self.columns.len() * WIDTH;
         Mat::from_fn(size, size, |i, j| self.columns[j / WIDTH].get(i).map_or(0.0, |row| row[j % WIDTH]))
@@ -155,7 +160,7 @@ impl Settled {
     /// `Δ ρ / (1 - ρ)`, with the latest change `Δ` and its ratio `ρ` to the one before.
     fn look(&mut self, size: usize, mut sigma: Vec<f64>) -> bool {
         sigma.truncate(self.k);
-        self.next = size + (size / 8).next_multiple_of(WIDTH);
+        self.next = size + (size / 7).next_multiple_of(WIDTH);
         let floor = FLOOR * sigma.first().copied().unwrap_or(0.0);
         if self.values.len() == sigma.len() {
             let change = self
