@@ -1,0 +1,72 @@
+//! The line over the plots: which module, how its spectrum was computed, what rank r keeps of it.
+
+use eframe::egui::{RichText, Ui};
+
+use crate::app::View;
+use crate::app::command::Command;
+use crate::app::glossary::{self, Term};
+use crate::app::theme::Colors;
+use crate::spectrum::Spectrum;
+use crate::units;
+
+/// Paints the line.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    let Some(name) = view.workspace.selection().current() else {
+        ui.label("Choose a module on the left.");
+        return;
+    };
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 16.0;
+        ui.label(RichText::new(name).strong());
+        let Some(spectrum) = view.workspace.latest(name) else {
+            let text = match view.workspace.spectrum(name).and_then(|slot| slot.error()) {
+                Some(error) => RichText::new(error.to_string()).color(Colors::of(ui).bad),
+                None if view.jobs.analysing().is_some() => RichText::new("computing …").color(Colors::of(ui).weak),
+                None => RichText::new("not computed").color(Colors::of(ui).weak),
+            };
+            ui.label(text);
+            return;
+        };
+        let r = view.workspace.dial().r;
+        let known = r.min(spectrum.full_rank());
+        fact(ui, glossary::FROBENIUS, "‖ΔW‖", units::real(spectrum.frobenius, 4));
+        fact(ui, glossary::SIGMA, "σ₁", units::real(spectrum.largest(), 4));
+        if r <= spectrum.known_len() || spectrum.is_complete() {
+            fact(ui, glossary::ENERGY, &format!("E({r})"), format!("{:.2} %", 100.0 * spectrum.energy(known)));
+            fact(ui, glossary::ERROR, "error", format!("{:.2} %", 100.0 * spectrum.relative_error(known)));
+        } else {
+            let at = spectrum.known_len();
+            fact(ui, glossary::ENERGY, &format!("E({at})"), format!("{:.2} %", 100.0 * spectrum.energy(at)));
+        }
+        method(ui, view, spectrum);
+    });
+}
+
+fn fact(ui: &mut Ui, term: Term, name: &str, value: String) {
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 5.0;
+        ui.label(RichText::new(name).color(Colors::of(ui).weak));
+        ui.label(RichText::new(value).monospace());
+    })
+    .response
+    .on_hover_ui(|ui| term.ui(ui));
+}
+
+fn method(ui: &mut Ui, view: &mut View<'_>, spectrum: &Spectrum) {
+    let colors = Colors::of(ui);
+    let all = spectrum.full_rank();
+    if spectrum.exact {
+        let text = format!("exact, all {all} σ · {}", spectrum.method);
+        ui.label(RichText::new(text).small().color(colors.weak));
+        return;
+    }
+    let listed = spectrum.sigma.len();
+    let tolerance = spectrum.tolerance.map_or_else(String::new, |t| format!(", each within {}", units::percent(t)));
+    let text = format!("approximate: {listed} of {all} σ{tolerance} · {}", spectrum.method);
+    ui.label(RichText::new(text).small().color(colors.warn))
+        .on_hover_text("The energy of the listed values is exact all the same: the total is the Frobenius norm, which needs no SVD.");
+    let busy = view.jobs.analysing().is_some();
+    if ui.add_enabled(!busy, eframe::egui::Button::new("Compute all σ")).clicked() {
+        view.commands.push(Command::AnalyseExactly);
+    }
+}

@@ -1,0 +1,91 @@
+//! The Spectrum tab: singular values, rules, the map of all modules, ΔW | approximation | residual.
+
+mod facts;
+mod pictures;
+mod prepared;
+mod rules;
+mod sigma;
+
+use eframe::egui::{Context, Rect, RichText, Ui, UiBuilder, pos2};
+
+use crate::app::View;
+use crate::app::widgets::tiles::{TileBatch, TileJob};
+use crate::spectrum::RuleId;
+use crate::workspace::Workspace;
+
+use pictures::Pictures;
+use prepared::Prepared;
+
+/// Space between the parts.
+const GAP: f32 = 16.0;
+
+/// What the tab remembers between frames.
+pub struct SpectrumTab {
+    pictures: Pictures,
+    prepared: Prepared,
+    log_x: bool,
+}
+
+impl Default for SpectrumTab {
+    /// The first singular values are what matters: they get the room that a log axis gives them.
+    fn default() -> Self {
+        Self { pictures: Pictures::default(), prepared: Prepared::default(), log_x: true }
+    }
+}
+
+impl SpectrumTab {
+    /// Hands over coloured tiles.
+    pub fn deliver(&mut self, ctx: &Context, tiles: Vec<TileBatch>) {
+        self.pictures.deliver(ctx, tiles);
+    }
+
+    /// The tiles that are missing for what was last painted.
+    pub fn required(&self) -> Vec<TileJob> {
+        self.pictures.required()
+    }
+
+    /// Prepares what changes with the workspace.
+    pub fn think(&mut self, workspace: &Workspace, rule: RuleId) {
+        self.prepared.update(workspace, self.log_x, rule);
+    }
+
+    /// Paints the tab.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        facts::ui(ui, view);
+        ui.add_space(2.0);
+        let room = ui.available_rect_before_wrap();
+        let cut = room.top() + (room.height() * 0.5).max(240.0).min(room.height() - 120.0);
+        let upper = Rect::from_min_max(room.min, pos2(room.right(), cut - GAP / 2.0));
+        let lower = Rect::from_min_max(pos2(room.left(), cut + GAP / 2.0), room.max);
+        let wide = room.width() > 1350.0;
+        let parts = split(upper, if wide { &[0.32, 0.40, 0.28] } else { &[0.42, 0.58] });
+        within(ui, parts[0], |ui| sigma::ui(ui, view, &self.prepared, &mut self.log_x));
+        within(ui, parts[1], |ui| {
+            ui.label(RichText::new("What rank do the rules ask for?").strong());
+            rules::ui(ui, view, &self.prepared.rules);
+        });
+        within(ui, lower, |ui| self.pictures.ui(ui, view));
+        ui.advance_cursor_after_rect(room);
+    }
+}
+
+/// Columns with these shares of the width.
+fn split(rect: Rect, shares: &[f32]) -> Vec<Rect> {
+    let width = rect.width() - GAP * (shares.len() - 1) as f32;
+    let mut left = rect.left();
+    shares
+        .iter()
+        .map(|share| {
+            let part = Rect::from_min_max(pos2(left, rect.top()), pos2(left + width * share, rect.bottom()));
+            left = part.right() + GAP;
+            part
+        })
+        .collect()
+}
+
+fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {
+    ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
+        ui.set_clip_rect(ui.clip_rect().intersect(rect.expand(2.0)));
+        add(ui);
+    });
+}

@@ -1,0 +1,30 @@
+//! Visual building blocks: they know matrices and numbers, not checkpoints or jobs.
+
+mod anchors;
+pub mod colormap;
+<<<<<<< HEAD
+=======
+mod csv;
+>>>>>>> pictures
+pub mod figure;
+pub mod fonts;
+pub mod heatmap;
+pub mod legend;
+pub mod levels;
+pub mod low_rank;
+pub mod menu;
+pub mod number;
+pub mod palette;
+pub mod picture;
+pub mod plot;
+<<<<<<< HEAD
+=======
+pub mod png;
+>>>>>>> pictures
+pub mod pyramid;
+pub mod range;
+pub mod rank_line;
+pub mod stats;
+pub mod svg;
+pub mod tile_cache;
+pub mod tiles;

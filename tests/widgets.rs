@@ -1,0 +1,10 @@
+//! The visual building blocks, driven by name as a person with a screen reader would drive them. No display is needed.
+
+#[path = "widgets/gallery.rs"]
+mod gallery;
+#[path = "widgets/heatmap.rs"]
+mod heatmap;
+#[path = "widgets/plot.rs"]
+mod plot;
+#[path = "widgets/support.rs"]
+mod support;
