@@ -197,7 +197,6 @@ fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {
             add(ui);
         });
     } else {
-        ui.add_space(2.0);
         add(ui);
     }
 }
