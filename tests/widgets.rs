@@ -6,6 +6,8 @@ mod gallery;
 mod heatmap;
 #[path = "widgets/panels.rs"]
 mod panels;
+#[path = "widgets/pixels.rs"]
+mod pixels;
 #[path = "widgets/plot.rs"]
 mod plot;
 #[path = "widgets/support.rs"]

@@ -132,6 +132,9 @@ impl ModuleMap<'_> {
         let mut mesh = Mesh::default();
         let mut over = vec![];
         let font = FontId::proportional(if layout.cell.x >= 34.0 { SMALL } else { 9.5 });
+        // In all cells or in none.
+        let widest = self.values().map(|v| number::short(v, 3).chars().count()).max().unwrap_or(0);
+        let numbers = layout.cell.y >= 13.0 && layout.cell.x >= 7.0 * widest as f32 + 4.0;
         for b in 0..self.blocks.len() {
             for p in 0..self.projections.len() {
                 let cell = layout.rect(grid.min, b, p);
@@ -139,8 +142,6 @@ impl ModuleMap<'_> {
                     Cell::Absent => {}
                     Cell::Pending => {
                         over.push(Shape::rect_stroke(cell, 0, Stroke::new(1.0, quiet), StrokeKind::Inside));
-                        let stroke = Stroke::new(1.0, quiet);
-                        over.push(Shape::line_segment([cell.left_bottom(), cell.right_top()], stroke));
                     }
                     Cell::Unknown => {
                         mesh.add_colored_rect(cell, quiet.gamma_multiply(0.5));
@@ -149,9 +150,8 @@ impl ModuleMap<'_> {
                     Cell::Value(value) => {
                         let color = look.color(value as f32);
                         mesh.add_colored_rect(cell, color);
-                        let digits = number::short(value, 3);
-                        if layout.cell.y >= 13.0 && layout.cell.x >= 7.0 * digits.chars().count() as f32 {
-                            let (text, at) = (digits, cell.center());
+                        if numbers {
+                            let (text, at) = (number::short(value, 3), cell.center());
                             let shape = painter.fonts_mut(|fonts| {
                                 Shape::text(fonts, at, Align2::CENTER_CENTER, text, font.clone(), ink(color))
                             });

@@ -197,6 +197,7 @@ fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {
             add(ui);
         });
     } else {
+        ui.add_space(2.0);
         add(ui);
     }
 }
