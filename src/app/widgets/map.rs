@@ -300,13 +300,15 @@ impl Layout {
     fn new(ui: &Ui, map: &ModuleMap<'_>) -> Self {
         let room = ui.available_size();
         let count = [map.blocks.len(), map.projections.len()];
-        let across = room.x >= room.y || !room.y.is_finite();
         let width = |names: &[String]| {
             let font = FontId::proportional(SMALL);
             let width =
                 |name: &String| ui.painter().layout_no_wrap(name.clone(), font.clone(), Color32::WHITE).size().x;
             names.iter().map(width).fold(0.0, f32::max)
         };
+        // Downwards only where the names of the projections fit side by side.
+        let names = (width(map.projections) + 6.0) * count[1] as f32 + width(map.blocks) + 12.0;
+        let across = room.x >= room.y || !room.y.is_finite() || names > room.x;
         let left = 8.0 + if across { width(map.projections) } else { width(map.blocks) };
         let top = 18.0;
         let (columns, rows) = if across { (count[0], count[1]) } else { (count[1], count[0]) };

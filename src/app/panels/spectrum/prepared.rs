@@ -112,7 +112,7 @@ fn sigma(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
 }
 
 fn energy(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
-    figure("Cumulative energy", Axis::linear("energy E(i)"), log_x, chosen, |s| s.energy_curve())
+    figure("Cumulative energy", Axis::linear("energy E(i)"), log_x, chosen, |s| s.energy_curve().split_off(1))
 }
 
 /// `[index, value]` from 1, all of a short curve, evenly chosen points (on the axis they are drawn on) of a long one.
