@@ -106,6 +106,7 @@ impl App {
         if misfits > 0 {
             text.push_str(&format!(" {misfits} modules do not fit; the list says why."));
         }
+        self.toasts.dismiss_all_toasts();
         self.jobs.forget();
         self.shown.clear();
         self.workspace.apply(Event::Opened(Box::new(opened)));
@@ -190,7 +191,8 @@ impl App {
     fn complain(&mut self, error: &Error) {
         let text = sentence(error);
         log::warn!("{text}");
-        self.toasts.error(text.clone()).duration(Some(std::time::Duration::from_secs(12)));
+        // It stays until it is closed or something opens: a countdown would repaint for nothing, and be missed.
+        self.toasts.error(text.clone()).duration(None).closable(true);
         self.message = Message { text, bad: true };
     }
 }

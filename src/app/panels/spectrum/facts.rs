@@ -52,21 +52,30 @@ fn fact(ui: &mut Ui, term: Term, name: &str, value: String) {
     .on_hover_ui(|ui| term.ui(ui));
 }
 
+/// How complete the spectrum is, and the way to all of it.
 fn method(ui: &mut Ui, view: &mut View<'_>, spectrum: &Spectrum) {
     let colors = Colors::of(ui);
     let all = spectrum.full_rank();
     if spectrum.exact {
-        let text = format!("exact, all {all} σ · {}", spectrum.method);
-        ui.label(RichText::new(text).small().color(colors.weak));
+        let how = match spectrum.method {
+            "factored" => "From the factors A and B, without forming their product.",
+            _ => "From the eigenvalues of the Gram matrix, in double precision.",
+        };
+        ui.label(RichText::new(format!("exact · {} σ", spectrum.sigma.len())).small().color(colors.weak))
+            .on_hover_text(format!("Every singular value. {how}"));
         return;
     }
-    let listed = spectrum.sigma.len();
-    let tolerance = spectrum.tolerance.map_or_else(String::new, |t| format!(", each within {}", units::percent(t)));
-    let text = format!("approximate: {listed} of {all} σ{tolerance} · {}", spectrum.method);
-    ui.label(RichText::new(text).small().color(colors.warn))
-        .on_hover_text("The energy of the listed values is exact all the same: the total is the Frobenius norm, which needs no SVD.");
+    let text = format!("≈ {} of {all} σ", spectrum.sigma.len());
+    let within = spectrum
+        .tolerance
+        .map_or_else(String::new, |t| format!(" Each of them is expected within {} of its value.", units::percent(t)));
+    ui.label(RichText::new(text).small().color(colors.warn)).on_hover_text(format!(
+        "Approximate: the largest singular values, from a randomized block Krylov space.{within} Their energy is exact \
+         all the same: the total is the Frobenius norm, which needs no SVD."
+    ));
     let busy = view.jobs.analysing().is_some();
-    if ui.add_enabled(!busy, eframe::egui::Button::new("Compute all σ")).clicked() {
+    let button = eframe::egui::Button::new(RichText::new("Compute all σ").small());
+    if ui.add_enabled(!busy, button).clicked() {
         view.commands.push(Command::AnalyseExactly);
     }
 }
