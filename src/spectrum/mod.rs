@@ -93,6 +93,8 @@ pub struct Options {
 }
 
 /// Leading singular vectors: `ΔW ≈ Σ_i σ_i u_i v_iᵀ`.
+///
+/// Columns have length 1; of a pair whose σ is rounding (under 1e-6 of σ₁) one may be zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vectors {
     /// Left ones, `m × k`: column `i` belongs to `σ_i`.
