@@ -42,13 +42,13 @@ pub fn decompose(w: &Matrix, vectors: usize, progress: &dyn Progress) -> Result<
     let parts = 2 + u64::from(vectors > 0);
     let gram = gram(w, &Part::new(progress, 0, parts))?;
     progress.step(1, parts)?;
-    if vectors > 0 && !krylov::pays(short, vectors) {
+    if vectors > 0 && !krylov::vectors_pay(short, vectors) {
         return all_vectors(w, gram, vectors);
     }
     let sigma = roots(gram, &Part::new(progress, 1, parts))?;
     let vectors = match vectors {
         0 => None,
-        k => krylov::vectors(w, k, &Part::new(progress, 2, parts))?,
+        k => krylov::vectors(w, k, &Part::new(progress, 2, parts))?.vectors,
     };
     Ok(Found { sigma, tolerance: None, vectors })
 }

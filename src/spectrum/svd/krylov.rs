@@ -52,9 +52,14 @@ pub fn top(w: &Matrix, k: usize, vectors: usize, progress: &dyn Progress) -> Res
     run(w, k, vectors.min(k), TOLERANCE, progress)
 }
 
-/// The `k` leading pairs of singular vectors.
-pub fn vectors(w: &Matrix, k: usize, progress: &dyn Progress) -> Result<Option<Vectors>> {
-    Ok(run(w, k, k, VECTOR_TOLERANCE, progress)?.vectors)
+/// True where the `k` leading singular vectors are found faster than all of them.
+pub fn vectors_pay(short: usize, k: usize) -> bool {
+    short >= SMALLEST && k <= short / 8
+}
+
+/// The `k` leading triplets.
+pub fn vectors(w: &Matrix, k: usize, progress: &dyn Progress) -> Result<Found> {
+    run(w, k, k, VECTOR_TOLERANCE, progress)
 }
 
 fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Progress) -> Result<Found> {
