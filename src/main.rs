@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Opens the window, or runs a subcommand.
 
 use std::process::ExitCode;
@@ -30,3 +31,6 @@ fn window(asked: Window) -> Result<()> {
     };
     app::run(&Start { request, renderer }).map_err(Error::failure)
 }
+=======
+fn main() {}
+>>>>>>> spectrum

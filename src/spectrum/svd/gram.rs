@@ -3,14 +3,17 @@
 //! `W Wᵀ = U S² Uᵀ` for `m ≤ n`, else `Wᵀ W`. The products of two `f32` are exact in `f64`, so squaring costs no more than
 //! `sqrt(ε₆₄) σ₁ ≈ 1e-8 σ₁` in the smallest values: far below what `f32` weights know about themselves.
 
-use faer::diag::Diag;
+use faer::diag::{Diag, DiagRef};
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
+use faer::linalg::evd::{
+    ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch, tridiagonal_self_adjoint_evd,
+};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef};
+use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
-use super::{Found, failed, krylov, leading, par, par_for, view, widen};
+use super::chase::{Band, Tridiagonal};
+use super::{Found, band, failed, krylov, leading, par, par_for, view, widen};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
@@ -21,6 +24,9 @@ pub const METHOD: &str = "gram f64";
 
 /// Columns or rows of the long side that are widened to `f64` and multiplied at once.
 const PANEL: usize = 256;
+
+/// Below this share of σ₁ a product in `f32` is rounding.
+const FLOOR: f64 = 1e-6;
 
 /// Up to this short side a plain `f64` SVD takes no time, and is accurate to the last value.
 const SMALL: usize = 96;
@@ -36,14 +42,13 @@ pub fn decompose(w: &Matrix, vectors: usize, progress: &dyn Progress) -> Result<
     let parts = 2 + u64::from(vectors > 0);
     let gram = gram(w, &Part::new(progress, 0, parts))?;
     progress.step(1, parts)?;
-    if vectors > 0 && !krylov::pays(short, vectors) {
-        return all_vectors(w, &gram, vectors);
+    if vectors > 0 && !krylov::vectors_pay(short, vectors) {
+        return all_vectors(w, gram, vectors);
     }
-    let sigma = roots(&gram)?;
-    drop(gram);
+    let sigma = roots(gram, &Part::new(progress, 1, parts))?;
     let vectors = match vectors {
         0 => None,
-        k => krylov::vectors(w, k, &Part::new(progress, 2, parts))?,
+        k => krylov::vectors(w, k, &Part::new(progress, 2, parts))?.vectors,
     };
     Ok(Found { sigma, tolerance: None, vectors })
 }
@@ -100,20 +105,57 @@ fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
 }
 
 /// The roots of the eigenvalues of a Gram matrix, largest first; only its lower triangle is read.
-pub fn roots(gram: &Mat<f64>) -> Result<Vec<f64>> {
-    let n = gram.nrows();
+fn roots(gram: Mat<f64>, progress: &dyn Progress) -> Result<Vec<f64>> {
+    let band = band::reduce(gram, &Part::new(progress, 0, 2))?;
+    roots_of_band(band, &Part::new(progress, 1, 2))
+}
+
+/// The same of a Gram matrix that is a band.
+pub fn roots_of_band(band: Band, progress: &dyn Progress) -> Result<Vec<f64>> {
+    let Tridiagonal { diagonal, off } = band.tridiagonal(progress)?;
+    let n = diagonal.len();
     let mut values = Diag::<f64>::zeros(n);
     let params = Default::default();
-    let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::No, par(), params));
-    self_adjoint_evd(gram.as_ref(), values.as_mut(), None, par(), MemStack::new(&mut memory), params)
-        .map_err(|_| failed("the eigenvalue decomposition"))?;
+    let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::No, Par::Seq, params));
+    tridiagonal_self_adjoint_evd(
+        DiagRef::from_slice(&diagonal),
+        DiagRef::from_slice(&off),
+        values.as_mut(),
+        None,
+        Par::Seq,
+        MemStack::new(&mut memory),
+        params,
+    )
+    .map_err(|_| failed("the eigenvalue decomposition"))?;
     let mut sigma: Vec<f64> = values.column_vector().iter().map(|s| s.max(0.0).sqrt()).collect();
     sigma.sort_by(|a, b| b.total_cmp(a));
     Ok(sigma)
 }
 
 /// Values and vectors from all eigenvectors of the Gram matrix: `U`, then `V = Wᵀ U / σ`.
-fn all_vectors(w: &Matrix, gram: &Mat<f64>, vectors: usize) -> Result<Found> {
+fn all_vectors(w: &Matrix, gram: Mat<f64>, vectors: usize) -> Result<Found> {
+    let n = gram.nrows();
+    let (sigma, basis) = eigenvectors(&gram)?;
+    drop(gram);
+    let near = Mat::<f32>::from_fn(n, vectors, |i, j| basis[(i, n - 1 - j)] as f32);
+    drop(basis);
+    let wide = w.rows() <= w.cols();
+    let far = if wide { view(w).transpose() * &near } else { view(w) * &near };
+    let near = Matrix::from_fn(n, vectors, |i, j| near[(i, j)]);
+    // Of length one by its own measure; pairs whose value is rounding have only one vector to speak of.
+    let scale: Vec<f64> = (0..vectors)
+        .map(|j| {
+            let norm = (0..far.nrows()).map(|i| f64::from(far[(i, j)]).powi(2)).sum::<f64>().sqrt();
+            if sigma[j] > FLOOR * sigma[0] && norm > 0.0 { 1.0 / norm } else { 0.0 }
+        })
+        .collect();
+    let far = Matrix::from_fn(far.nrows(), vectors, |i, j| (f64::from(far[(i, j)]) * scale[j]) as f32);
+    let vectors = if wide { Vectors { u: near, v: far } } else { Vectors { u: far, v: near } };
+    Ok(Found { sigma, tolerance: None, vectors: Some(vectors) })
+}
+
+/// The roots of the eigenvalues, largest first, and the eigenvectors as faer orders them: smallest first.
+pub fn eigenvectors(gram: &Mat<f64>) -> Result<(Vec<f64>, Mat<f64>)> {
     let n = gram.nrows();
     let mut values = Diag::<f64>::zeros(n);
     let mut basis = Mat::<f64>::zeros(n, n);
@@ -121,17 +163,5 @@ fn all_vectors(w: &Matrix, gram: &Mat<f64>, vectors: usize) -> Result<Found> {
     let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, par(), params));
     self_adjoint_evd(gram.as_ref(), values.as_mut(), Some(basis.as_mut()), par(), MemStack::new(&mut memory), params)
         .map_err(|_| failed("the eigenvalue decomposition"))?;
-    // Eigenvalues come smallest first.
-    let sigma: Vec<f64> = values.column_vector().iter().rev().map(|s| s.max(0.0).sqrt()).collect();
-    let near = Mat::<f32>::from_fn(n, vectors, |i, j| basis[(i, n - 1 - j)] as f32);
-    drop(basis);
-    let wide = w.rows() <= w.cols();
-    let product = if wide { view(w).transpose() } else { view(w) };
-    let far = product * &near;
-    let near = Matrix::from_fn(n, vectors, |i, j| near[(i, j)]);
-    let far = Matrix::from_fn(far.nrows(), vectors, |i, j| {
-        if sigma[j] > 0.0 { (f64::from(far[(i, j)]) / sigma[j]) as f32 } else { 0.0 }
-    });
-    let vectors = if wide { Vectors { u: near, v: far } } else { Vectors { u: far, v: near } };
-    Ok(Found { sigma, tolerance: None, vectors: Some(vectors) })
+    Ok((values.column_vector().iter().rev().map(|s| s.max(0.0).sqrt()).collect(), basis))
 }

@@ -6,11 +6,14 @@
 //! | `krylov` | the largest `k`, from a Krylov space of dimension `K` | `4 m n K + 8 (m + n) K²` |
 //! | `factored` | those of `B·A`, through QR of both factors | `4 (m + n) r²` |
 
+mod band;
 mod block;
+mod chase;
 pub mod factored;
 pub mod gram;
 mod kernels;
 pub mod krylov;
+mod lanes;
 
 use faer::{Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
