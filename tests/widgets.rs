@@ -4,6 +4,10 @@
 mod gallery;
 #[path = "widgets/heatmap.rs"]
 mod heatmap;
+#[path = "widgets/panels.rs"]
+mod panels;
+#[path = "widgets/pixels.rs"]
+mod pixels;
 #[path = "widgets/plot.rs"]
 mod plot;
 #[path = "widgets/support.rs"]

@@ -10,7 +10,7 @@ use crate::workspace::{Dial, Request, Selection};
 use super::export::Export;
 
 /// Everything that the interface can ask for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Command {
     /// Open what lies at a path.
     Open(Request),
@@ -48,8 +48,6 @@ pub enum Command {
     ToggleHelp,
     /// Open or close the field for a path.
     TogglePathField,
-    /// Copy a table as tab-separated values.
-    CopyTable(Vec<Vec<String>>),
     /// Copy or save a plot or a table.
     Export(Export),
     /// Say something in the corner.

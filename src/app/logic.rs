@@ -13,7 +13,6 @@ use crate::workspace::{Event, Opened, Request, Workspace};
 
 use super::command::Command;
 use super::dialogs::Asking;
-use super::export;
 use super::jobs::{Found, News};
 use super::settings::Settings;
 use super::{App, Message, drops, keys, start};
@@ -139,12 +138,8 @@ impl App {
             Command::TogglePalette => self.palette.toggle(),
             Command::ToggleHelp => self.help = !self.help,
             Command::TogglePathField => self.panels.path.toggle(),
-            Command::Export(export) => self.exporter.begin(ctx, export),
+            Command::Export(export) => self.exporter.begin(ctx, export, &mut self.message),
             Command::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
-            Command::CopyTable(rows) => {
-                ctx.copy_text(export::tsv(&rows));
-                self.say("The table is on the clipboard.");
-            }
             Command::Say(text) => self.say(&text),
             Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
         }

@@ -30,12 +30,13 @@ use crate::workspace::Workspace;
 
 use command::{Command, Commands};
 use dialogs::Asking;
-use export::Exporter;
+use export::{Export, Exporter, Source};
 use jobs::Jobs;
 use palette::Palette;
 use panels::Panels;
 use settings::Settings;
 use shown::Shown;
+use widgets::menu::Take;
 
 pub use start::{Start, run};
 
@@ -61,6 +62,15 @@ pub struct Message {
 struct Surroundings {
     device: DeviceText,
     hub: Vec<Cached>,
+}
+
+impl View<'_> {
+    /// The ⋯ button of a plot, a table or a picture: what is chosen there is carried out.
+    pub fn export(&mut self, ui: &mut egui::Ui, name: &str, offers: &[Take], area: egui::Rect, source: impl FnOnce() -> Source) {
+        if let Some(take) = widgets::menu::menu(ui, name, offers) {
+            self.commands.push(Command::Export(Export { take, name: name.to_owned(), source: source(), area }));
+        }
+    }
 }
 
 /// Everything a panel may look at, and the list of commands that it may add to.

@@ -38,6 +38,10 @@ pub fn ui(ui: &mut egui::Ui, rank: &mut usize, log_x: bool) {
 #[test]
 fn plots() {
     show("plot", vec2(640.0, 360.0), || 12_usize, |u, rank| ui(u, rank, false), |_| {});
+    if let Some(folder) = super::gallery::folder() {
+        std::fs::write(folder.join("plot.svg"), spectrum(true).svg(640.0, 360.0)).unwrap();
+        std::fs::write(folder.join("plot.csv"), spectrum(true).csv()).unwrap();
+    }
     let hover = |h: &mut Harness<'_, usize>| h.hover_at(egui::pos2(220.0, 117.0));
     show("plot-log", vec2(640.0, 360.0), || 12_usize, |u, rank| ui(u, rank, true), hover);
 }

@@ -140,18 +140,17 @@ fn source(ui: &mut Ui, view: &mut View<'_>) {
 
 fn right(ui: &mut Ui, view: &mut View<'_>) {
     let dark = ui.visuals().dark_mode;
-    let (icon, theme, name) = if dark {
-        ("☀", egui::ThemePreference::Light, "Light theme")
-    } else {
-        ("🌙", egui::ThemePreference::Dark, "Dark theme")
+    let (theme, name) = match dark {
+        true => (egui::ThemePreference::Light, "Light theme"),
+        false => (egui::ThemePreference::Dark, "Dark theme"),
     };
-    if icon_button(ui, icon, name).clicked() {
+    if icon_button(ui, "◐", name).clicked() {
         view.commands.push(Command::Theme(theme));
     }
     if icon_button(ui, "?", "Help (F1)").clicked() {
         view.commands.push(Command::ToggleHelp);
     }
-    if icon_button(ui, "⌘", "Commands (Ctrl+K)").clicked() {
+    if icon_button(ui, "Ctrl K", "Commands (Ctrl+K)").clicked() {
         view.commands.push(Command::TogglePalette);
     }
     ui.add_space(4.0);

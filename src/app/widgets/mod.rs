@@ -2,29 +2,25 @@
 
 mod anchors;
 pub mod colormap;
-<<<<<<< HEAD
-=======
 mod csv;
->>>>>>> pictures
 pub mod figure;
 pub mod fonts;
 pub mod heatmap;
 pub mod legend;
 pub mod levels;
 pub mod low_rank;
+pub mod map;
 pub mod menu;
 pub mod number;
 pub mod palette;
 pub mod picture;
 pub mod plot;
-<<<<<<< HEAD
-=======
 pub mod png;
->>>>>>> pictures
 pub mod pyramid;
 pub mod range;
 pub mod rank_line;
 pub mod stats;
 pub mod svg;
+pub mod table;
 pub mod tile_cache;
 pub mod tiles;

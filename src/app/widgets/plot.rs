@@ -125,13 +125,8 @@ pub fn plot<'a>(ui: &Ui, id: &str, x: &Axis, y: &Axis) -> Plot<'a> {
         .custom_y_axes(vec![hints(AxisHints::new_y(), y).placement(HPlacement::Left).min_thickness(40.0)])
         .x_grid_spacer(move |input| across.marks(&input))
         .y_grid_spacer(move |input| up.marks(&input))
-<<<<<<< HEAD
-        .grid_color(ui.visuals().text_color().gamma_multiply(0.45))
-        .grid_spacing(6.0..=420.0)
-=======
         .grid_color(ui.visuals().text_color().gamma_multiply(0.8))
         .grid_spacing(6.0..=1200.0)
->>>>>>> pictures
         .show_background(false)
         .show_crosshair(false)
         .allow_scroll(false)

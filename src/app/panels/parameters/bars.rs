@@ -36,7 +36,7 @@ pub fn ui(ui: &mut Ui, bars: &[Bar]) {
         let top = plot.top() + ROW * i as f32;
         let row = Rect::from_min_size(pos2(plot.left(), top), vec2(plot.width(), ROW));
         paint(ui, row, x(bar.count as f64), bar, colors);
-        let response = ui.interact(row, ui.id().with(("bar", i)), Sense::hover());
+        let response = ui.interact(row, ui.scope_id().with(("bar", i)), Sense::hover());
         let name = format!("{}: {} parameters", bar.label, units::exact(bar.count));
         response.widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, &name));
         response.on_hover_ui(|ui| {

@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 use eframe::egui::{ComboBox, Layout, RichText, ScrollArea, Ui};
 
 use crate::app::View;
-use crate::app::command::Command;
+use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::theme::Colors;
+use crate::app::widgets::menu::Take;
 use crate::plan::{self, Layout as Model, Preset};
 use crate::units;
 use crate::workspace::Workspace;
@@ -91,9 +92,8 @@ impl Parameters {
             }
             if let Some(counts) = &self.counts {
                 ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
-                    if ui.button("Copy").on_hover_text("Copy the table as tab-separated values").clicked() {
-                        view.commands.push(Command::CopyTable(counts.rows()));
-                    }
+                    let area = ui.clip_rect();
+                    view.export(ui, "parameter counts", &Take::TABLE, area, || Source::Table(counts.rows()));
                 });
             }
         });
@@ -115,13 +115,15 @@ impl Parameters {
 fn against(ui: &mut Ui, view: &View<'_>) {
     let Some(gpt3) = GPT3_COUNTS.as_ref() else { return };
     ui.label(RichText::new("175B against 4.7M").strong());
-    ui.label(
-        RichText::new(
-            "Full fine-tuning of GPT-3 changes every parameter. LoRA at r = 1 on the query and value projections of its \
-             96 layers trains 4.7 million: 37,000 times fewer.",
-        )
-        .color(Colors::of(ui).weak),
-    );
+    if let Some(least) = gpt3.columns[0].count(1) {
+        let text = format!(
+            "Full fine-tuning of GPT-3 changes every parameter. LoRA at r = 1 on the query and value projections of all \
+             layers trains {}: {} times fewer.",
+            units::exact(least.trainable),
+            units::exact(gpt3.parameters / least.trainable)
+        );
+        ui.label(RichText::new(text).color(Colors::of(ui).weak));
+    }
     ui.add_space(8.0);
     let base = view.workspace.base().map(|base| (base.name(), base.parameters()));
     let dial = view.workspace.dial();

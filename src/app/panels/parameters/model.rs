@@ -9,8 +9,6 @@ pub const RANKS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /// What a set of target modules costs for each unit of rank.
 pub struct Column {
-    /// The set.
-    pub targets: Targets,
     /// As on the rank bar.
     pub title: &'static str,
     /// The adapted modules, or why there are none.
@@ -51,7 +49,7 @@ impl Counts {
             .into_iter()
             .map(|(targets, title)| {
                 let selection = Selection::new(layout, &targets);
-                Column { targets, title, selection }
+                Column { title, selection }
             })
             .collect();
         Self { name: layout.name.clone(), parameters: layout.parameters, columns }

@@ -1,13 +1,15 @@
 //! ΔW | rank-r approximation | residual, as linked heatmaps.
 
-use eframe::egui::{Context, Layout, RichText, Ui};
+use eframe::egui::{Context, Layout, Rect, RichText, Ui};
 
 use crate::app::View;
 use crate::app::command::Command;
+use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::theme::Colors;
 use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
+use crate::app::widgets::menu::Take;
 use crate::app::widgets::range::RangeControl;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
 
@@ -15,11 +17,12 @@ use crate::app::widgets::tiles::{TileBatch, TileJob};
 pub struct Pictures {
     maps: Heatmaps,
     range: RangeControl,
+    area: Rect,
 }
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self { maps: Heatmaps::new("spectrum-heatmaps", ["ΔW", "rank-r", "Residual"]), range: RangeControl::default() }
+        Self { maps: Heatmaps::new("spectrum-heatmaps", ["ΔW", "rank-r", "Residual"]), range: RangeControl::default(), area: Rect::NOTHING }
     }
 }
 
@@ -37,6 +40,7 @@ impl Pictures {
     /// Paints them into the room there is.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let r = view.workspace.dial().r;
+        self.area = ui.available_rect_before_wrap();
         self.follow(view, r);
         self.controls(ui, view, r);
         let options = Options { map: ColorMap::Diverging, range: self.range, axes: ["out", "in"], details: None };
@@ -55,6 +59,10 @@ impl Pictures {
                 }
             }
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+                if let Some(pictures) = view.shown.pictures(r) {
+                    let area = ui.ctx().content_rect().intersect(self.area);
+                    view.export(ui, "heatmaps", &Take::PICTURE, area, || Source::Picture(pictures.delta));
+                }
                 if let Some(range) = self.maps.range() {
                     self.range.ui(ui, &range, true);
                 }

@@ -57,6 +57,16 @@ impl Prepared {
         }
     }
 
+    /// σ with the energy beside it, complete: what is saved.
+    pub fn both(&self) -> Figure {
+        let mut figure = self.sigma.clone();
+        figure.series.extend(self.energy.series.iter().map(|s| {
+            let name = format!("energy of {}", s.name);
+            Series { name, style: Style::Dashed, ..s.clone() }
+        }));
+        figure
+    }
+
     /// The rank that the map's rule asks for; the outer `None`: not computed, the inner one: cannot be known.
     pub fn rank(&self, name: &str) -> Option<Option<usize>> {
         self.ranks.get(name).map(|known| known.1)
@@ -102,7 +112,7 @@ fn sigma(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
 }
 
 fn energy(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
-    figure("Cumulative energy", Axis::linear("energy E(i)"), log_x, chosen, |s| s.energy_curve())
+    figure("Cumulative energy", Axis::linear("energy E(i)"), log_x, chosen, |s| s.energy_curve().split_off(1))
 }
 
 /// `[index, value]` from 1, all of a short curve, evenly chosen points (on the axis they are drawn on) of a long one.

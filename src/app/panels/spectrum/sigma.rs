@@ -4,9 +4,11 @@ use eframe::egui::{Layout, RichText, Ui, UiBuilder};
 
 use crate::app::View;
 use crate::app::command::Command;
+use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::theme::Colors;
 use crate::app::widgets::figure::Figure;
+use crate::app::widgets::menu::Take;
 use crate::app::widgets::rank_line::RankLine;
 
 use super::prepared::Prepared;
@@ -16,9 +18,12 @@ const UPPER: f32 = 0.6;
 
 /// Paints both plots into the room there is; returns whether the axis of indices is to be logarithmic.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &Prepared, log_x: &mut bool) {
+    let room = ui.available_rect_before_wrap();
     ui.horizontal(|ui| {
         ui.label(RichText::new("Singular values of ΔW").strong()).on_hover_ui(|ui| glossary::SIGMA.ui(ui));
         ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+            let area = room;
+            view.export(ui, "singular values", &Take::PLOT, area, || Source::Figure(Box::new(prepared.both())));
             ui.toggle_value(log_x, "log index").on_hover_text("Spread out the first singular values");
         });
     });

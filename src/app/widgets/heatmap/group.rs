@@ -187,6 +187,8 @@ impl Heatmaps {
             let frame = response.rect;
             let largest = View::largest(shape, frame.size());
             let size = frame.size().max(Vec2::splat(1.0));
+            // The matrix may have become smaller.
+            self.view.zoom_at(1.0, [0.5, 0.5], largest);
             if response.clicked() {
                 response.request_focus();
             }
