@@ -1,12 +1,13 @@
 //! `rankscope spectrum`: singular values of ΔW, and the ranks that they ask for.
 
 use super::screen::Screen;
-use super::text::{Table, digits, or_dash, shape};
+use super::text::{Table, or_dash};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaSet, Entry, Source};
 use crate::error::{Error, Result};
 use crate::spectrum::{self, Method, Options};
+use crate::units::{real, shape};
 use clap::Args;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -185,7 +186,7 @@ fn row(name: &str, spectrum: &spectrum::Spectrum) -> Vec<String> {
         true => spectrum.method.to_owned(),
         false => format!("{}, top {}", spectrum.method, spectrum.sigma.len()),
     };
-    let number = |value: Option<f64>| or_dash(value.filter(|value| value.is_finite()).map(|value| digits(value, 4)));
+    let number = |value: Option<f64>| or_dash(value.filter(|value| value.is_finite()).map(|value| real(value, 4)));
     vec![
         name.to_owned(),
         shape(&spectrum.shape),
