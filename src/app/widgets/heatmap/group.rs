@@ -12,16 +12,10 @@ use super::super::number;
 use super::super::picture::Picture;
 use super::super::range::{RangeControl, ValueRange};
 use super::super::tiles::{TileBatch, TileJob};
-use super::model::{Heatmap, Shown, Status};
+use super::layout::{FOOTER, LEFT, Layout, TITLE, stretch};
+use super::model::{Heatmap, Seen, Shown, Status};
 use super::paint;
-use super::view::{Projection, Spot, View, fit, snap, stretch};
-
-/// Room around a frame: axis on the left, title and axis above.
-const LEFT: f32 = 18.0;
-const TITLE: f32 = 20.0;
-const TOP: f32 = 18.0;
-const FOOTER: f32 = 20.0;
-const GAP: f32 = 20.0;
+use super::view::{Projection, Spot, View};
 
 /// How the heatmaps of a group are drawn.
 #[derive(Clone, Copy)]
@@ -136,6 +130,20 @@ impl Heatmaps {
     pub fn spot(&self) -> Option<Spot> {
         let cursor = self.view.cursor()?;
         self.maps.iter().find_map(|m| Spot::at(m.levels()?, m.level, cursor))
+    }
+
+    /// What is seen of a heatmap: its picture, the level that is drawn, and the rows and columns of texels. For saving it, in a job.
+    pub fn visible(&self, index: usize) -> Option<Seen> {
+        let map = self.maps.get(index)?;
+        let picture = map.shown.as_ref()?.picture.clone();
+        let (of, area) = (picture.levels().get(map.level), self.view.area(picture.levels().shape()));
+        let range = |[low, high]: [f64; 2], cells: usize, end: usize| {
+            let last = ((high / cells as f64).ceil() as usize).min(end);
+            ((low.max(0.0) / cells as f64) as usize).min(last)..last
+        };
+        let [height, width] = of.cells();
+        let texels = [range(area.rows, height, of.rows), range(area.cols, width, of.cols)];
+        Some(Seen { picture, level: map.level, texels })
     }
 
     /// The value under the cursor.
@@ -297,11 +305,12 @@ impl Heatmaps {
                 ..WidgetInfo::labeled(Role::Image, ui.is_enabled(), &name)
             });
         }
-        if note.is_empty() {
+        let quiet = note.is_empty();
+        if quiet {
             note = hint(leader.as_ref().map(|s| s.picture.levels().shape()), self.view.zoom());
         }
         let foot = Rect::from_min_max(pos2(rect.left() + LEFT, rect.bottom() - FOOTER), rect.right_bottom());
-        paint::footer(painter, visuals, foot, &note);
+        paint::footer(painter, visuals, foot, &note, quiet);
     }
 }
 
@@ -354,34 +363,4 @@ fn spoken(map: &Heatmap, by: Option<&str>, value: Option<f32>) -> String {
         text += &format!(", under the pointer {}", number::short(f64::from(value), 4));
     }
     text
-}
-
-/// Where things are, relative to the group.
-struct Layout {
-    size: Vec2,
-    frame: Vec2,
-    step: f32,
-    shared: bool,
-}
-
-impl Layout {
-    fn new(ui: &Ui, count: usize, shape: [usize; 2], shared: bool) -> Self {
-        let shared = shared && count > 1;
-        let room = ui.available_size();
-        let beside = if shared { 14.0 + legend::THICKNESS + legend::NUMBERS[1] } else { 0.0 };
-        let below = if shared { 0.0 } else { 8.0 + legend::THICKNESS + legend::NUMBERS[0] + 4.0 };
-        let n = count.max(1) as f32;
-        let width = ((room.x - beside - (n - 1.0) * GAP) / n - LEFT).max(60.0);
-        let height = (room.y - TITLE - TOP - below - FOOTER).max(60.0);
-        let frame = fit(shape, vec2(width, height));
-        // A thin frame keeps room for its title.
-        let step = frame.x.max(width.min(150.0)) + LEFT + GAP;
-        let size = vec2(n * step - GAP + beside, TITLE + TOP + frame.y + below + FOOTER);
-        Self { size, frame, step, shared }
-    }
-
-    fn frame(&self, rect: Rect, index: usize, pixels_per_point: f32) -> Rect {
-        let corner = rect.min + vec2(LEFT + index as f32 * self.step, TITLE + TOP);
-        snap(Rect::from_min_size(corner, self.frame), pixels_per_point)
-    }
 }
