@@ -167,8 +167,9 @@ impl Heatmaps {
         let responses: Vec<Response> =
             self.maps.iter().zip(&frames).map(|(m, &f)| ui.interact(f, m.id, Sense::click_and_drag())).collect();
         let pointed = self.steer(ui, &responses, shape);
-        self.paint(ui, options, &layout, rect, &frames, &responses);
-        if let (Some(response), Some(spot), Some(details)) = (pointed, self.spot(), options.details) {
+        self.paint(ui, options, &layout, rect, &responses, pointed);
+        let response = pointed.map(|i| responses[i].clone());
+        if let (Some(response), Some(spot), Some(details)) = (response, self.spot(), options.details) {
             let lines = details(&spot);
             if !lines.is_empty() {
                 response.on_hover_ui_at_pointer(|ui| {
@@ -189,9 +190,9 @@ impl Heatmaps {
     }
 
     /// Moves the view and the cursor; returns the heatmap under the pointer.
-    fn steer(&mut self, ui: &Ui, responses: &[Response], shape: [usize; 2]) -> Option<Response> {
+    fn steer(&mut self, ui: &Ui, responses: &[Response], shape: [usize; 2]) -> Option<usize> {
         let mut pointed = None;
-        for response in responses {
+        for (i, response) in responses.iter().enumerate() {
             let frame = response.rect;
             let largest = View::largest(shape, frame.size());
             let size = frame.size().max(Vec2::splat(1.0));
@@ -214,17 +215,17 @@ impl Heatmaps {
                 let at = Projection { frame, area: self.view.area(shape) }.share(pos);
                 let factor = wheel(ui, self.view.zoom());
                 self.view.zoom_at(factor, at, largest);
-                pointed = Some((response.clone(), pos));
+                pointed = Some((i, pos));
             }
         }
-        let cursor = pointed.as_ref().map(|(response, pos)| {
-            let projection = Projection { frame: response.rect, area: self.view.area(shape) };
-            let share = projection.share(*pos);
+        let cursor = pointed.map(|(i, pos)| {
+            let projection = Projection { frame: responses[i].rect, area: self.view.area(shape) };
+            let share = projection.share(pos);
             let span = |[low, high]: [f64; 2], t: f64, end: usize| (low + (high - low) * t) / end.max(1) as f64;
             [span(projection.area.rows, share[0], shape[0]), span(projection.area.cols, share[1], shape[1])]
         });
         self.view.set_cursor(cursor);
-        pointed.map(|(response, _)| response)
+        pointed.map(|(i, _)| i)
     }
 
     fn keys(&mut self, ui: &Ui, id: Id, largest: f64) {
@@ -247,15 +248,14 @@ impl Heatmaps {
         options: &Options<'_>,
         layout: &Layout,
         rect: Rect,
-        frames: &[Rect],
         responses: &[Response],
+        pointed: Option<usize>,
     ) {
         let (painter, visuals) = (ui.painter(), ui.visuals());
         let leader = self.maps.iter().find_map(|m| m.shown.clone());
         let mut note = String::new();
-        for i in 0..self.maps.len() {
-            let map = &mut self.maps[i];
-            let (frame, response) = (frames[i], &responses[i]);
+        for (i, response) in responses.iter().enumerate() {
+            let (map, frame) = (&mut self.maps[i], response.rect);
             let shape = map.levels().map_or([1, 1], |l| l.shape());
             let projection = Projection { frame, area: self.view.area(shape) };
             map.aim(
@@ -287,16 +287,10 @@ impl Heatmaps {
                 paint::crosshair(painter, visuals, &projection, &spot);
                 note = spot_text(&spot, map.shown.as_ref().map(|s| s.picture.reduction().name()).unwrap_or_default());
             }
-            if let Some(look) = &map.look {
-                if !layout.shared {
-                    let at = pos2(frame.left(), frame.bottom() + 8.0);
-                    let bar = Rect::from_min_size(at, vec2(frame.width(), legend::THICKNESS));
-                    legend::paint(painter, visuals, bar, Direction::Horizontal, look, value);
-                } else if i + 1 == frames.len() {
-                    let at = pos2(frame.right() + 14.0, frame.top());
-                    let bar = Rect::from_min_size(at, vec2(legend::THICKNESS, frame.height()));
-                    legend::paint(painter, visuals, bar, Direction::Vertical, look, value);
-                }
+            if let Some(look) = map.look.as_ref().filter(|_| !layout.shared) {
+                let at = pos2(frame.left(), frame.bottom() + 8.0);
+                let bar = Rect::from_min_size(at, vec2(frame.width(), legend::THICKNESS));
+                legend::paint(painter, visuals, bar, Direction::Horizontal, look, value);
             }
             let name = format!("Heatmap {}", map.title);
             let spoken = spoken(map, by.as_deref(), value);
@@ -304,6 +298,13 @@ impl Heatmaps {
                 current_text_value: Some(spoken.clone()),
                 ..WidgetInfo::labeled(Role::Image, ui.is_enabled(), &name)
             });
+        }
+        let look = self.maps.iter().find_map(|m| m.look);
+        if let (Some(look), Some(last)) = (look.filter(|_| layout.shared), responses.last()) {
+            let at = pos2(last.rect.right() + 14.0, last.rect.top());
+            let bar = Rect::from_min_size(at, vec2(legend::THICKNESS, last.rect.height()));
+            let marker = pointed.and_then(|i| self.value(i));
+            legend::paint(painter, visuals, bar, Direction::Vertical, &look, marker);
         }
         let quiet = note.is_empty();
         if quiet {
