@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Opens the window, or runs a subcommand.
 
 use std::process::ExitCode;
@@ -31,6 +30,3 @@ fn window(asked: Window) -> Result<()> {
     };
     app::run(&Start { request, renderer }).map_err(Error::failure)
 }
-=======
-fn main() {}
->>>>>>> spectrum

@@ -29,7 +29,7 @@ pub fn spectrum(log_x: bool) -> Figure {
 pub fn ui(ui: &mut egui::Ui, rank: &mut usize, log_x: bool) {
     let figure = spectrum(log_x);
     let line = RankLine::new(*rank, 256);
-    let response = figure.ui(ui, "spectrum", |plot| line.veil(plot, &figure.x));
+    let (response, _) = figure.ui(ui, "spectrum", |plot| line.veil(plot, &figure.x));
     if let Some(moved) = line.show(ui, &response, &figure.x) {
         *rank = moved;
     }

@@ -1,6 +1,7 @@
-//! A [`Figure`] as CSV (RFC 4180): a dot before decimals, every digit that is needed, line ends of CR LF.
+//! Pictures as CSV (RFC 4180): a dot before decimals, every digit that is needed, line ends of CR LF.
 
 use super::figure::Figure;
+use super::heatmap::Seen;
 
 impl Figure {
     /// One column for x and one for each series when all have the same x; otherwise rows of `series,x,y`. Marks follow as series of their own
@@ -33,6 +34,29 @@ impl Figure {
     }
 }
 
+impl Seen {
+    /// What is seen as a table: the first row and the first column hold the numbers of the first cell that each texel stands for.
+    pub fn csv(&self) -> String {
+        let [rows, cols] = &self.texels;
+        let [height, width] = self.picture.levels().get(self.level).cells();
+        let block = self.picture.block(self.level, rows.clone(), cols.clone());
+        let mut out = String::from("row \\ column");
+        for col in cols.clone() {
+            out += &format!(",{}", col * width);
+        }
+        for (i, row) in rows.clone().enumerate() {
+            out += &format!("\r\n{}", row * height);
+            for &value in block.row(i) {
+                out.push(',');
+                if value.is_finite() {
+                    out += &value.to_string();
+                }
+            }
+        }
+        out + "\r\n"
+    }
+}
+
 fn label<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }
@@ -52,8 +76,12 @@ fn field(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::figure::{Mark, Series};
+    use super::super::picture::Reduction;
     use super::super::plot::Axis;
+    use super::super::pyramid::Pyramid;
     use super::*;
+    use crate::matrix::Matrix;
+    use std::sync::Arc;
 
     #[test]
     fn the_same_x_gives_one_table() {
@@ -67,6 +95,16 @@ mod tests {
             ..Figure::default()
         };
         assert_eq!(figure.csv(), format!("i,\"a, \"\"b\"\"\",σ\r\n1,0.1,-3\r\n2,{},\r\n", 1e-300));
+    }
+
+    #[test]
+    fn what_is_seen_of_a_matrix_is_a_table() {
+        let source = Matrix::from_fn(130, 128, |r, c| (r * 1000 + c) as f32);
+        let picture = Arc::new(Pyramid::build(Arc::new(source), Reduction::Mean, &()).unwrap());
+        let seen = Seen { picture: picture.clone(), level: 0, texels: [1..3, 5..7] };
+        assert_eq!(seen.csv(), "row \\ column,5,6\r\n1,1005,1006\r\n2,2005,2006\r\n");
+        let far = Seen { picture, level: 1, texels: [64..65, 0..1] };
+        assert_eq!(far.csv(), "row \\ column,0\r\n128,128500.5\r\n");
     }
 
     #[test]

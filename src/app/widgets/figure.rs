@@ -103,8 +103,10 @@ impl Figure {
         palette::series(self.series.get(index).and_then(|s| s.color).unwrap_or(index), dark)
     }
 
-    /// Draws the figure in the room there is; `more` may add items of its own.
-    pub fn ui(&self, ui: &mut Ui, id: &str, more: impl FnOnce(&mut PlotUi<'_>)) -> PlotResponse<()> {
+    /// Draws the figure in the room there is; `more` may add items of its own. Returns egui_plot's response, and the rectangle with the axes:
+    /// what is cut out of the window for a PNG.
+    pub fn ui(&self, ui: &mut Ui, id: &str, more: impl FnOnce(&mut PlotUi<'_>)) -> (PlotResponse<()>, Rect) {
+        let room = ui.available_rect_before_wrap();
         let dark = ui.visuals().dark_mode;
         let quiet = ui.visuals().text_color();
         let (x, y) = (self.x.clone(), self.y.clone());
@@ -135,7 +137,8 @@ impl Figure {
         let line = super::legend::hairline(ui.visuals());
         ui.painter().hline(frame.x_range(), frame.bottom(), line);
         ui.painter().vline(frame.left(), frame.y_range(), line);
-        response
+        let rect = Rect::from_min_max(room.min, room.max.max(frame.max));
+        (response, rect)
     }
 
     fn draw(&self, plot: &mut PlotUi<'_>, series: &Series, color: Color32) {

@@ -80,7 +80,7 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
 }
 
 /// `10⁻³` at powers of ten; other marks are named only when there is hardly a power of ten in sight.
-fn log_label(place: f64, span: f64) -> String {
+pub(super) fn log_label(place: f64, span: f64) -> String {
     let nearest = place.round();
     if (place - nearest).abs() < 1e-6 {
         let exponent = nearest as i32;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::figure::{Figure, Series, Style};
 use super::number;
-use super::plot::Axis;
+use super::plot::{self, Axis};
 
 const LEFT: f64 = 72.0;
 const RIGHT: f64 = 18.0;
@@ -13,8 +13,8 @@ const BOTTOM: f64 = 52.0;
 const GRID: &str = "#dcdcdc";
 const INK: &str = "#333333";
 
-/// Dots are written up to this many.
-const DOTS: usize = 200;
+/// Dots are written where they are at least this far apart, from the first one on.
+const APART: f64 = 5.0;
 
 impl Figure {
     /// The figure as an SVG document of this size, in pixels.
@@ -151,9 +151,10 @@ impl Sheet<'_> {
                 joined()
             );
         }
+        let close = |pair: &[[f64; 2]]| (pair[1][0] - pair[0][0]).hypot(pair[1][1] - pair[0][1]) < APART;
         let dots = match series.style {
             Style::Points => points.len(),
-            Style::LinePoints => points.len().min(DOTS),
+            Style::LinePoints => points.windows(2).position(close).map_or(points.len(), |i| i + 1),
             _ => 0,
         };
         for [x, y] in &points[..dots] {
@@ -171,13 +172,22 @@ impl Sheet<'_> {
             return;
         }
         let right = self.width - RIGHT - 8.0;
+        // Text cannot be measured here: half an em and a bit for each letter.
+        let longest = entries.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0) as f64;
+        let (width, height) = (longest * 6.8 + 42.0, 17.0 * entries.len() as f64 + 8.0);
+        let _ = writeln!(
+            out,
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"3\" fill=\"#ffffff\" fill-opacity=\"0.85\"/>",
+            right - width + 4.0,
+            TOP + 1.0
+        );
         for (i, (name, color, dashed)) in entries.into_iter().enumerate() {
             let y = TOP + 16.0 + 17.0 * i as f64;
             let dash = if dashed { " stroke-dasharray=\"4 3\"" } else { "" };
             line(out, [right - 20.0, y - 4.0, right, y - 4.0], &color, &format!("{dash} stroke-width=\"2\""));
             let _ = writeln!(
                 out,
-                "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\" paint-order=\"stroke\" stroke=\"#ffffff\" stroke-width=\"3\">{}</text>",
+                "<text x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>",
                 right - 26.0,
                 escape(name)
             );
@@ -193,7 +203,10 @@ fn ticks(axis: &Axis, [low, high]: [f64; 2], count: usize) -> Vec<(f64, String)>
     }
     let every = ((high - low) / count as f64).ceil().max(1.0) as i32;
     let first = low.ceil() as i32;
-    (first..=high.floor() as i32).step_by(every as usize).map(|e| (f64::from(e), number::power_of_ten(e))).collect()
+    (first..=high.floor() as i32)
+        .step_by(every as usize)
+        .map(|e| (f64::from(e), plot::log_label(f64::from(e), high - low)))
+        .collect()
 }
 
 fn line(out: &mut String, [x1, y1, x2, y2]: [f64; 4], color: &str, more: &str) {

@@ -217,7 +217,8 @@ pub fn header(painter: &Painter, visuals: &Visuals, rect: Rect, title: &str, rig
     }
 }
 
-/// One line of small print; returns how wide it came out.
-pub fn footer(painter: &Painter, visuals: &Visuals, rect: Rect, text: &str) -> f32 {
-    small(painter, rect.left_center(), Align2::LEFT_CENTER, text, visuals.weak_text_color()).width()
+/// One line of small print: what is under the pointer, or quietly what can be done.
+pub fn footer(painter: &Painter, visuals: &Visuals, rect: Rect, text: &str, quiet: bool) {
+    let color = if quiet { visuals.weak_text_color() } else { visuals.text_color() };
+    small(painter, rect.left_center(), Align2::LEFT_CENTER, text, color);
 }
