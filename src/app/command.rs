@@ -22,6 +22,8 @@ pub enum Command {
     Select(Selection),
     /// Turn the rank dial.
     Turn(Dial),
+    /// Compute the spectrum of the current module.
+    Analyse,
     /// Compute the spectra of all modules.
     AnalyseAll,
     /// Compute every singular value of the current module.

@@ -19,6 +19,8 @@ use super::{App, Message, drops, keys, start};
 
 /// All modules are computed unasked when that takes about this long at most, in seconds.
 const UNASKED: f64 = 30.0;
+/// Opening a model computes its first module when it has so many cells at most.
+const UNASKED_CELLS: usize = 1 << 24;
 /// Up to this `min(out, in)` every singular vector is kept.
 const ALL_VECTORS: usize = 1024;
 
@@ -107,6 +109,7 @@ impl App {
             text.push_str(&format!(" {misfits} modules do not fit; the list says why."));
         }
         self.toasts.dismiss_all_toasts();
+        self.asked = false;
         self.jobs.forget();
         self.shown.clear();
         self.workspace.apply(Event::Opened(Box::new(opened)));
@@ -119,7 +122,11 @@ impl App {
             Command::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
             Command::OpenSample => self.jobs.open_sample(start::data_dir()),
             Command::Ask(question) => self.asking = Some(Asking::new(question, self.jobs.wake())),
-            Command::Select(selection) => self.workspace.apply(Event::Selected(selection)),
+            Command::Select(selection) => {
+                self.asked = true;
+                self.workspace.apply(Event::Selected(selection));
+            }
+            Command::Analyse => self.asked = true,
             Command::Turn(dial) => self.workspace.apply(Event::Dial(dial)),
             Command::AnalyseAll => self.sweep_wanted = true,
             Command::AnalyseExactly => self.analyse(Method::Exact, None),
@@ -153,6 +160,7 @@ impl App {
             && self.jobs.analysing() != Some(&name)
             && delta.entry(&name).is_some_and(|e| e.problem.is_none())
             && self.shown.wants(&name)
+            && (self.asked || delta.entry(&name).is_some_and(small))
         {
             self.shown.expect(&name);
             self.analyse(Method::Auto, None);
@@ -204,6 +212,11 @@ fn sentence(error: &Error) -> String {
         text.push('.');
     }
     text
+}
+
+/// A module that is computed as soon as a model is open; a larger one takes memory that nobody has asked for.
+fn small(entry: &Entry) -> bool {
+    entry.shape[0] * entry.shape[1] <= UNASKED_CELLS
 }
 
 /// Seconds that the spectra of `entries` take, roughly: products at 40 and eigenvalues at 15 GFLOP/s.

@@ -66,7 +66,14 @@ struct Surroundings {
 
 impl View<'_> {
     /// The ⋯ button of a plot, a table or a picture: what is chosen there is carried out.
-    pub fn export(&mut self, ui: &mut egui::Ui, name: &str, offers: &[Take], area: egui::Rect, source: impl FnOnce() -> Source) {
+    pub fn export(
+        &mut self,
+        ui: &mut egui::Ui,
+        name: &str,
+        offers: &[Take],
+        area: egui::Rect,
+        source: impl FnOnce() -> Source,
+    ) {
         if let Some(take) = widgets::menu::menu(ui, name, offers) {
             self.commands.push(Command::Export(Export { take, name: name.to_owned(), source: source(), area }));
         }
@@ -116,6 +123,8 @@ pub struct App {
     help: bool,
     toasts: egui_notify::Toasts,
     sweep_wanted: bool,
+    /// A person has chosen what to look at.
+    asked: bool,
 }
 
 const SETTINGS: &str = "rankscope-settings";
@@ -153,6 +162,7 @@ impl App {
             help: false,
             toasts: egui_notify::Toasts::default().with_anchor(egui_notify::Anchor::BottomRight),
             sweep_wanted: false,
+            asked: false,
         }
     }
 

@@ -15,12 +15,12 @@ use rankscope::matrix::Matrix;
 
 use super::support::Owner;
 
-/// A renderer, or word that there is none. `RANKSCOPE_PIXELS=1` makes that a failure.
+/// A renderer, or word that there is none. `RANKSCOPE_REQUIRE_PIXELS=1` makes that a failure.
 fn renderer() -> Option<WgpuTestRenderer> {
     let renderer = std::panic::catch_unwind(WgpuTestRenderer::new).ok();
     if renderer.is_none() {
         assert!(
-            std::env::var_os("RANKSCOPE_PIXELS").is_none(),
+            std::env::var_os("RANKSCOPE_REQUIRE_PIXELS").is_none(),
             "pixel tests must run here, but there is no graphics adapter"
         );
         eprintln!("skipped: no graphics adapter to render with");

@@ -128,7 +128,9 @@ fn against(ui: &mut Ui, view: &View<'_>) {
     let base = view.workspace.base().map(|base| (base.name(), base.parameters()));
     let dial = view.workspace.dial();
     let adapter = match view.cost {
-        Some(Ok(count)) => Some((format!("LoRA r = {} on {}", dial.r, super::rank::name(&dial.targets)), count.trainable)),
+        Some(Ok(count)) => {
+            Some((format!("LoRA r = {} on {}", dial.r, super::rank::name(&dial.targets)), count.trainable))
+        }
         _ => None,
     };
     let bars = model::bars(base.as_ref().map(|(name, n)| (name.as_str(), *n)), adapter, gpt3);

@@ -25,6 +25,10 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
                 None => RichText::new("not computed").color(Colors::of(ui).weak),
             };
             ui.label(text);
+            let idle = view.jobs.analysing().is_none() && !view.jobs.is_opening();
+            if idle && view.shown.wants(name) && ui.button("Compute").clicked() {
+                view.commands.push(Command::Analyse);
+            }
             return;
         };
         let r = view.workspace.dial().r;

@@ -44,9 +44,13 @@ impl Map {
             ui.label(RichText::new("All modules").strong());
             rule(ui, view);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                view.export(ui, "map of modules", &[Take::CopyPng, Take::SavePng, Take::CopyTsv, Take::SaveCsv], area, || {
-                    Source::Table(self.rows(&delta, prepared))
-                });
+                view.export(
+                    ui,
+                    "map of modules",
+                    &[Take::CopyPng, Take::SavePng, Take::CopyTsv, Take::SaveCsv],
+                    area,
+                    || Source::Table(self.rows(&delta, prepared)),
+                );
             });
         });
         let left = delta.entries().iter().filter(|e| e.problem.is_none() && view.workspace.spectrum(&e.name).is_none());
@@ -109,13 +113,14 @@ impl Map {
 
 fn rule(ui: &mut Ui, view: &mut View<'_>) {
     let now = view.settings.map_rule();
-    let response = ComboBox::from_id_salt("map rule").selected_text(now.name()).width(120.0).height(360.0).show_ui(ui, |ui| {
-        for rule in RuleId::ALL {
-            if ui.selectable_label(rule == now, rule.name()).on_hover_text(rule.formula()).clicked() {
-                view.commands.push(Command::Rule(rule));
+    let response =
+        ComboBox::from_id_salt("map rule").selected_text(now.name()).width(120.0).height(360.0).show_ui(ui, |ui| {
+            for rule in RuleId::ALL {
+                if ui.selectable_label(rule == now, rule.name()).on_hover_text(rule.formula()).clicked() {
+                    view.commands.push(Command::Rule(rule));
+                }
             }
-        }
-    });
+        });
     response.response.on_hover_text(format!("The rule that colours the map: {}", now.formula()));
 }
 

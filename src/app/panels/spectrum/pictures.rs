@@ -22,7 +22,11 @@ pub struct Pictures {
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self { maps: Heatmaps::new("spectrum-heatmaps", ["ΔW", "rank-r", "Residual"]), range: RangeControl::default(), area: Rect::NOTHING }
+        Self {
+            maps: Heatmaps::new("spectrum-heatmaps", ["ΔW", "rank-r", "Residual"]),
+            range: RangeControl::default(),
+            area: Rect::NOTHING,
+        }
     }
 }
 

@@ -84,7 +84,13 @@ fn chosen(workspace: &Workspace) -> Vec<(&str, &Arc<Spectrum>)> {
     names[first..].iter().filter_map(|name| Some((name.as_str(), workspace.latest(name)?))).collect()
 }
 
-fn figure(title: &str, y: Axis, log_x: bool, chosen: &[(&str, &Arc<Spectrum>)], curve: fn(&Spectrum) -> Vec<f64>) -> Figure {
+fn figure(
+    title: &str,
+    y: Axis,
+    log_x: bool,
+    chosen: &[(&str, &Arc<Spectrum>)],
+    curve: fn(&Spectrum) -> Vec<f64>,
+) -> Figure {
     let label = "index i";
     let x = if log_x { Axis::log(label) } else { Axis::linear(label) };
     let title = match chosen {

@@ -46,9 +46,9 @@ fn plot(ui: &mut Ui, view: &mut View<'_>, figure: &Figure, id: &str) {
         });
         return;
     }
-    let response = figure.ui(ui, id, |_| {});
-    let (r, max) = (view.workspace.dial().r, view.workspace.max_rank());
-    if let Some(r) = RankLine::new(r, max).show(ui, &response, &figure.x) {
+    let line = RankLine::new(view.workspace.dial().r, view.workspace.max_rank());
+    let (response, _) = figure.ui(ui, id, |plot| line.veil(plot, &figure.x));
+    if let Some(r) = line.show(ui, &response, &figure.x) {
         let mut dial = view.workspace.dial().clone();
         dial.r = r;
         view.commands.push(Command::Turn(dial));
