@@ -5,6 +5,7 @@
 //! or bad input, 130 interrupted.
 
 mod inspect;
+mod interrupt;
 mod params;
 mod screen;
 mod spectrum;
@@ -136,6 +137,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         }
         return window(Window { paths, base, tuned, adapter, device: common.device });
     };
+    interrupt::listen();
     if !paths.is_empty() || named.iter().any(|path| path.is_some()) {
         return Err(Error::usage("what stands before a command is for the window; put it behind the command"));
     }

@@ -1,5 +1,6 @@
 //! [`Screen`]: stdout and stderr, and the progress bar between them.
 
+use super::interrupt;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -86,6 +87,7 @@ impl Progress for Screen {
         if self.closed() {
             return Err(Error::Cancelled);
         }
+        interrupt::check()?;
         let bar = self.bar.get_or_init(|| {
             let hidden = !std::io::stderr().is_terminal();
             let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
