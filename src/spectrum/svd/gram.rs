@@ -22,8 +22,9 @@ use crate::spectrum::Vectors;
 /// What a spectrum says of how it was computed.
 pub const METHOD: &str = "gram f64";
 
-/// Columns or rows of the long side that are widened to `f64` and multiplied at once.
+/// Columns or rows of the long side that are widened to `f64` and multiplied at once: at least so many, or 8 MiB.
 const PANEL: usize = 256;
+const PANEL_VALUES: usize = 1 << 20;
 
 /// Below this share of σ₁ a product in `f32` is rounding.
 const FLOOR: f64 = 1e-6;
@@ -66,15 +67,16 @@ fn small(w: &Matrix, vectors: usize) -> Result<Found> {
 }
 
 /// The lower triangle of `W Wᵀ` or `Wᵀ W`, whichever is smaller.
-fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
+pub fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
     let (m, n) = (w.rows(), w.cols());
     let (short, long) = (m.min(n), m.max(n));
+    let most = PANEL.max(PANEL_VALUES / short.max(1)).min(long.max(1));
     let mut gram = Mat::<f64>::zeros(short, short);
-    let mut panel = vec![0.0f64; short * PANEL];
-    let panels = long.div_ceil(PANEL) as u64;
-    for (index, from) in (0..long).step_by(PANEL).enumerate() {
+    let mut panel = vec![0.0f64; short * most];
+    let panels = long.div_ceil(most) as u64;
+    for (index, from) in (0..long).step_by(most).enumerate() {
         progress.step(index as u64, panels)?;
-        let width = PANEL.min(long - from);
+        let width = most.min(long - from);
         let panel = &mut panel[..short * width];
         // Pᵀ for the columns of a wide matrix, P for the rows of a tall one: `gram += Pᵀ P` with P of `width × short`.
         let p = if m <= n {
