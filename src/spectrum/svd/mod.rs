@@ -14,6 +14,7 @@ pub mod gram;
 mod kernels;
 pub mod krylov;
 mod lanes;
+mod tridiagonal;
 
 use faer::{Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
