@@ -225,10 +225,14 @@ fn factors_give_the_spectrum_of_their_product() {
             (-0.5 * (0..r).map(|k| f64::from(b.get(i, k)) * f64::from(a.get(k, j))).sum::<f64>()) as f32
         });
         let k = r.min(m).min(n);
-        let found = spectrum(&low_rank(b, a, -0.5), &Options { vectors: k, ..Options::default() }, &()).unwrap();
+        let delta = low_rank(b, a, -0.5);
+        let found = spectrum(&delta, &Options { vectors: k, ..Options::default() }, &()).unwrap();
         assert_eq!((found.sigma.len(), found.method, found.exact, found.low_rank), (k, "factored", true, true));
         assert!(worst_of_largest(&found.sigma, &reference(&product)[..k]) < 1e-6, "{m}, {r}, {n}");
         check_vectors(&product, &found, k, 1e-5);
+        // Without vectors another way is taken.
+        let values = spectrum(&delta, &Options::default(), &()).unwrap();
+        assert!(worst_of_largest(&values.sigma, &found.sigma) < 1e-12, "{m}, {r}, {n}");
         assert_eq!(found.ranks().gavish_donoho, None);
     }
 }
@@ -236,6 +240,8 @@ fn factors_give_the_spectrum_of_their_product() {
 #[test]
 fn a_fresh_adapter_is_all_zeros() {
     let a = Matrix::from_fn(8, 40, |i, j| (i * j) as f32 + 1.0);
+    let values = spectrum(&low_rank(Matrix::zeros(50, 8), a.clone(), 2.0), &Options::default(), &()).unwrap();
+    assert_eq!(values.sigma, vec![0.0; 8]);
     let found =
         spectrum(&low_rank(Matrix::zeros(50, 8), a, 2.0), &Options { vectors: 8, ..Options::default() }, &()).unwrap();
     assert_eq!(found.sigma, vec![0.0; 8]);
@@ -255,7 +261,10 @@ fn dependent_columns_of_b_lower_the_rank() {
     });
     let a = Matrix::from_fn(6, 70, |i, j| ((i * 70 + j) as f32 * 0.11).sin());
     let product = Matrix::from_fn(60, 70, |i, j| (0..6).map(|k| b.get(i, k) * a.get(k, j)).sum());
-    let found = spectrum(&low_rank(b, a, 1.0), &Options { vectors: 3, ..Options::default() }, &()).unwrap();
+    let delta = low_rank(b, a, 1.0);
+    let values = spectrum(&delta, &Options::default(), &()).unwrap();
+    assert!(worst_of_largest(&values.sigma, &reference(&product)[..6]) < 1e-6);
+    let found = spectrum(&delta, &Options { vectors: 3, ..Options::default() }, &()).unwrap();
     assert!(worst_of_largest(&found.sigma, &reference(&product)[..6]) < 1e-6);
     assert_eq!(found.sigma.iter().filter(|&&s| s > 1e-9 * found.sigma[0]).count(), 3);
     check_vectors(&product, &found, 3, 1e-5);

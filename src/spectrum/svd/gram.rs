@@ -3,17 +3,15 @@
 //! `W Wᵀ = U S² Uᵀ` for `m ≤ n`, else `Wᵀ W`. The products of two `f32` are exact in `f64`, so squaring costs no more than
 //! `sqrt(ε₆₄) σ₁ ≈ 1e-8 σ₁` in the smallest values: far below what `f32` weights know about themselves.
 
-use faer::diag::{Diag, DiagRef};
+use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd::{
-    ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch, tridiagonal_self_adjoint_evd,
-};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, Mat, MatRef};
 use rayon::prelude::*;
 
 use super::chase::{Band, Tridiagonal};
-use super::{Found, band, failed, krylov, leading, par, par_for, view, widen};
+use super::{Found, band, failed, krylov, leading, par, par_for, tridiagonal, view, widen};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
@@ -22,8 +20,9 @@ use crate::spectrum::Vectors;
 /// What a spectrum says of how it was computed.
 pub const METHOD: &str = "gram f64";
 
-/// Columns or rows of the long side that are widened to `f64` and multiplied at once.
+/// Columns or rows of the long side that are widened to `f64` and multiplied at once: at least so many, or 8 MiB.
 const PANEL: usize = 256;
+const PANEL_VALUES: usize = 1 << 20;
 
 /// Below this share of σ₁ a product in `f32` is rounding.
 const FLOOR: f64 = 1e-6;
@@ -66,15 +65,16 @@ fn small(w: &Matrix, vectors: usize) -> Result<Found> {
 }
 
 /// The lower triangle of `W Wᵀ` or `Wᵀ W`, whichever is smaller.
-fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
+pub fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
     let (m, n) = (w.rows(), w.cols());
     let (short, long) = (m.min(n), m.max(n));
+    let most = PANEL.max(PANEL_VALUES / short.max(1)).min(long.max(1));
     let mut gram = Mat::<f64>::zeros(short, short);
-    let mut panel = vec![0.0f64; short * PANEL];
-    let panels = long.div_ceil(PANEL) as u64;
-    for (index, from) in (0..long).step_by(PANEL).enumerate() {
+    let mut panel = vec![0.0f64; short * most];
+    let panels = long.div_ceil(most) as u64;
+    for (index, from) in (0..long).step_by(most).enumerate() {
         progress.step(index as u64, panels)?;
-        let width = PANEL.min(long - from);
+        let width = most.min(long - from);
         let panel = &mut panel[..short * width];
         // Pᵀ for the columns of a wide matrix, P for the rows of a tall one: `gram += Pᵀ P` with P of `width × short`.
         let p = if m <= n {
@@ -113,21 +113,8 @@ fn roots(gram: Mat<f64>, progress: &dyn Progress) -> Result<Vec<f64>> {
 /// The same of a Gram matrix that is a band.
 pub fn roots_of_band(band: Band, progress: &dyn Progress) -> Result<Vec<f64>> {
     let Tridiagonal { diagonal, off } = band.tridiagonal(progress)?;
-    let n = diagonal.len();
-    let mut values = Diag::<f64>::zeros(n);
-    let params = Default::default();
-    let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::No, Par::Seq, params));
-    tridiagonal_self_adjoint_evd(
-        DiagRef::from_slice(&diagonal),
-        DiagRef::from_slice(&off),
-        values.as_mut(),
-        None,
-        Par::Seq,
-        MemStack::new(&mut memory),
-        params,
-    )
-    .map_err(|_| failed("the eigenvalue decomposition"))?;
-    let mut sigma: Vec<f64> = values.column_vector().iter().map(|s| s.max(0.0).sqrt()).collect();
+    let mut sigma = tridiagonal::eigenvalues(diagonal, off).ok_or_else(|| failed("the eigenvalue decomposition"))?;
+    sigma.iter_mut().for_each(|s| *s = s.max(0.0).sqrt());
     sigma.sort_by(|a, b| b.total_cmp(a));
     Ok(sigma)
 }

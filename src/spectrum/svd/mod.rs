@@ -1,10 +1,12 @@
 //! Decompositions: the only place that names the linear-algebra crates.
 //!
-//! | file | what | cost for `m × n`, `m ≤ n` |
+//! | file | what | operations for `m × n`, `m ≤ n` |
 //! |---|---|---|
 //! | `gram` | every singular value, from `W Wᵀ` in `f64` | `m² n + 4/3 m³` |
-//! | `krylov` | the largest `k`, from a Krylov space of dimension `K` | `4 m n K + 8 (m + n) K²` |
-//! | `factored` | those of `B·A`, through QR of both factors | `4 (m + n) r²` |
+//! | `band`, `chase`, `tridiagonal` | its eigenvalues: to a band, to three diagonals, to one | of those, `4/3 m³` |
+//! | `krylov`, `block` | the largest `k`, from a Krylov space of dimension `K` | `4 m n K + 8 (m + n) K²` |
+//! | `factored` | those of `B·A`, through its factors | `2 (m + n) r²` |
+//! | `kernels`, `lanes` | loops that the crates have no fast form of | |
 
 mod band;
 mod block;
@@ -14,6 +16,7 @@ pub mod gram;
 mod kernels;
 pub mod krylov;
 mod lanes;
+mod tridiagonal;
 
 use faer::{Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
