@@ -15,7 +15,7 @@ use super::command::Command;
 use super::dialogs::Asking;
 use super::jobs::{Found, News};
 use super::settings::Settings;
-use super::{App, Message, drops, keys, start};
+use super::{App, Message, drops, keys};
 
 /// All modules are computed unasked when that takes about this long at most, in seconds.
 const UNASKED: f64 = 30.0;
@@ -108,7 +108,7 @@ impl App {
         if misfits > 0 {
             text.push_str(&format!(" {misfits} modules do not fit; the list says why."));
         }
-        self.toasts.dismiss_all_toasts();
+        self.notices.clear();
         self.asked = false;
         self.jobs.forget();
         self.shown.clear();
@@ -120,18 +120,25 @@ impl App {
     fn carry_out(&mut self, ctx: &egui::Context, command: Command) {
         match command {
             Command::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
-            Command::OpenSample => self.jobs.open_sample(start::data_dir()),
+            Command::OpenSample => self.jobs.open_sample(self.data_dir.clone()),
             Command::Ask(question) => self.asking = Some(Asking::new(question, self.jobs.wake())),
             Command::Select(selection) => {
                 self.asked = true;
                 self.workspace.apply(Event::Selected(selection));
             }
-            Command::Analyse => self.asked = true,
+            Command::Analyse => {
+                self.asked = true;
+                self.shown.expect_again();
+            }
             Command::Turn(dial) => self.workspace.apply(Event::Dial(dial)),
             Command::AnalyseAll => self.sweep_wanted = true,
             Command::AnalyseExactly => self.analyse(Method::Exact, None),
             Command::MoreVectors(rank) => self.analyse(Method::Auto, Some(rank)),
-            Command::Cancel(work) => self.jobs.cancel(work),
+            Command::Cancel(work) => {
+                // Whoever stops one thing does not want the next one to begin.
+                self.sweep_wanted = false;
+                self.jobs.cancel(work);
+            }
             Command::Show(tab) => self.panels.tabs.show(tab),
             Command::Theme(theme) => {
                 self.settings.theme = theme;
@@ -199,8 +206,7 @@ impl App {
     fn complain(&mut self, error: &Error) {
         let text = sentence(error);
         log::warn!("{text}");
-        // It stays until it is closed or something opens: a countdown would repaint for nothing, and be missed.
-        self.toasts.error(text.clone()).duration(None).closable(true);
+        self.notices.push(&text);
         self.message = Message { text, bad: true };
     }
 }

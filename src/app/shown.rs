@@ -63,6 +63,11 @@ impl Shown {
         self.expected = Some(name.to_owned());
     }
 
+    /// What was given up is asked for once more.
+    pub fn expect_again(&mut self) {
+        self.expected = None;
+    }
+
     /// Takes in ΔW.
     pub fn set_delta(&mut self, name: &str, delta: Arc<Pyramid>) {
         if self.name.as_deref() != Some(name) {

@@ -27,7 +27,11 @@ fn model(ui: &mut Ui, view: &mut View<'_>) {
     };
     caption(ui, "Model");
     let button = ui.menu_button(text, |ui| menu(ui, view)).response;
-    button.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Model"));
+    let name = view.workspace.base().map(|base| base.name());
+    button.widget_info(|| egui::WidgetInfo {
+        current_text_value: name.clone(),
+        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Model")
+    });
     let button = button.on_hover_text("The base model: open another one (Ctrl+O)");
     if let Some(base) = view.workspace.base() {
         let dtypes: Vec<String> = base.dtypes().keys().map(ToString::to_string).collect();
@@ -134,7 +138,10 @@ fn source(ui: &mut Ui, view: &mut View<'_>) {
             }
         })
         .response;
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Source of ΔW"));
+    response.widget_info(|| egui::WidgetInfo {
+        current_text_value: Some(text.clone()),
+        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Source of ΔW")
+    });
     response.on_hover_ui(|ui| glossary::DELTA.ui(ui));
 }
 

@@ -1,6 +1,6 @@
 //! [`Figure`]: a plot as data, to be drawn on screen, written as SVG or as CSV.
 
-use eframe::egui::{Color32, Rect, Stroke, Ui};
+use eframe::egui::{Color32, Rect, Stroke, Ui, WidgetInfo, accesskit::Role};
 use egui_plot::{
     HLine, HoverPosition, Line, LineStyle, MarkerShape, PlotPoint, PlotPoints, PlotResponse, PlotUi, Points, VLine,
 };
@@ -133,6 +133,7 @@ impl Figure {
             }
             more(plot);
         });
+        response.response.widget_info(|| WidgetInfo::labeled(Role::Image, ui.is_enabled(), &self.title));
         let frame: Rect = *response.transform.frame();
         let line = super::legend::hairline(ui.visuals());
         ui.painter().hline(frame.x_range(), frame.bottom(), line);

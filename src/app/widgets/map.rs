@@ -93,7 +93,7 @@ impl ModuleMap<'_> {
     pub fn name(&self, block: usize, projection: usize) -> String {
         let value = match (self.cell)(block, projection) {
             Cell::Absent => "no such module".into(),
-            Cell::Pending => "computing…".into(),
+            Cell::Pending => "not computed yet".into(),
             Cell::Unknown => format!("{} unknown", self.quantity),
             Cell::Value(value) => format!("{} {}", self.quantity, number::short(value, 4)),
         };

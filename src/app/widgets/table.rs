@@ -190,6 +190,18 @@ fn compare(a: &Entry, b: &Entry, descending: bool) -> Ordering {
     }
 }
 
+/// Inside of the first cell of a row whose table senses [`Sense::CLICK`]: the one part of the row that tab and screen readers stop at, as a
+/// button. True when it was chosen.
+pub fn name_row(ui: &Ui, salt: impl std::hash::Hash + std::fmt::Debug, name: &str, enabled: bool) -> bool {
+    let response = ui.interact(ui.max_rect(), ui.scope_id().with(("row", salt)), Sense::click());
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, name));
+    if response.has_focus() {
+        let edge = ui.max_rect().expand2(eframe::egui::vec2(3.0, 0.0));
+        ui.painter().vline(edge.left(), edge.y_range(), ui.visuals().selection.stroke);
+    }
+    response.clicked()
+}
+
 fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {
     if right {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {

@@ -71,7 +71,7 @@ impl Parameters {
             let shown = self.preset.map_or(open.as_str(), |p| p.title);
             let before = self.preset.map(|p| p.id);
             let combo = ComboBox::from_id_salt("model").selected_text(shown).width(190.0).height(420.0);
-            combo.show_ui(ui, |ui| {
+            let combo = combo.show_ui(ui, |ui| {
                 if ui.selectable_label(self.preset.is_none(), open.as_str()).clicked() {
                     self.preset = None;
                 }
@@ -86,6 +86,7 @@ impl Parameters {
                     }
                 }
             });
+            combo.response.accessible_name("Model to count");
             if before != self.preset.map(|p| p.id) {
                 // Counting happens in `think`, which the next frame calls.
                 ui.ctx().request_repaint();

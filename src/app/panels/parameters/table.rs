@@ -1,11 +1,12 @@
 //! The table of counts: a row for each rank, a column for each set of targets.
 
-use eframe::egui::{Align, Label, Layout, RichText, Sense, Ui, WidgetInfo};
+use eframe::egui::{Align, Label, Layout, RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
 
 use crate::app::View;
 use crate::app::command::Command;
 use crate::app::theme::Colors;
+use crate::app::widgets::table::name_row;
 use crate::units;
 
 use super::model::{Counts, RANKS};
@@ -19,7 +20,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
     ui.spacing_mut().item_spacing.y = 0.0;
     ui.push_id("counts", |ui| {
         TableBuilder::new(ui)
-            .sense(Sense::click())
+            .sense(Sense::CLICK)
             .vscroll(false)
             .cell_layout(Layout::right_to_left(Align::Center))
             .column(Column::exact(44.0))
@@ -37,17 +38,15 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
                 body.rows(ROW, RANKS.len(), |mut row| {
                     let rank = RANKS[row.index()];
                     row.set_selected(dialed && rank == r);
+                    let mut clicked = false;
                     row.col(|ui| {
+                        clicked = name_row(ui, rank, &format!("Counts at rank {rank}"), dialed);
                         ui.add(Label::new(RichText::new(rank.to_string()).monospace()).selectable(false));
                     });
                     for column in &counts.columns {
                         row.col(|ui| cell(ui, column, rank));
                     }
-                    let response = row.response();
-                    response.widget_info(|| {
-                        WidgetInfo::labeled(eframe::egui::Role::Button, dialed, format!("Counts at rank {rank}"))
-                    });
-                    if response.clicked() && dialed {
+                    if (clicked || row.response().clicked()) && dialed {
                         chosen = Some(rank);
                     }
                 });

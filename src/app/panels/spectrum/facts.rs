@@ -26,7 +26,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
             };
             ui.label(text);
             let idle = view.jobs.analysing().is_none() && !view.jobs.is_opening();
-            if idle && view.shown.wants(name) && ui.button("Compute").clicked() {
+            if idle && computable(view, name) && ui.button("Compute").clicked() {
                 view.commands.push(Command::Analyse);
             }
             return;
@@ -44,6 +44,12 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         }
         method(ui, view, spectrum);
     });
+}
+
+/// False for a module that does not fit, or whose weights cannot be computed with.
+pub fn computable(view: &View<'_>, name: &str) -> bool {
+    let fits = view.workspace.delta().and_then(|d| d.entry(name)).is_some_and(|e| e.problem.is_none());
+    fits && view.workspace.spectrum(name).is_none_or(|slot| slot.error().is_none())
 }
 
 fn fact(ui: &mut Ui, term: Term, name: &str, value: String) {

@@ -53,8 +53,10 @@ impl Map {
                 );
             });
         });
-        let left = delta.entries().iter().filter(|e| e.problem.is_none() && view.workspace.spectrum(&e.name).is_none());
-        let left = left.count();
+        // Not what failed: that would fail again.
+        let missing =
+            |name: &str| view.workspace.spectrum(name).is_none_or(|s| s.latest().is_none() && s.error().is_none());
+        let left = delta.entries().iter().filter(|e| e.problem.is_none() && missing(&e.name)).count();
         if left > 0 && !view.jobs.is_sweeping() {
             ui.horizontal(|ui| {
                 let weak = Colors::of(ui).weak;
@@ -121,7 +123,10 @@ fn rule(ui: &mut Ui, view: &mut View<'_>) {
                 }
             }
         });
-    response.response.on_hover_text(format!("The rule that colours the map: {}", now.formula()));
+    response
+        .response
+        .on_hover_text(format!("The rule that colours the map: {}", now.formula()))
+        .accessible_name("Rule of the map");
 }
 
 type Places = (Vec<String>, Vec<String>, Vec<Option<usize>>);

@@ -13,6 +13,8 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::range::RangeControl;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
 
+use super::facts;
+
 /// What the pictures remember between frames: place, range.
 pub struct Pictures {
     maps: Heatmaps,
@@ -61,6 +63,13 @@ impl Pictures {
                 if ui.button(format!("Compute {r}")).clicked() {
                     view.commands.push(Command::MoreVectors(r));
                 }
+            }
+            let name = view.workspace.selection().current();
+            let there = view.shown.name() == name && view.shown.terms().is_some();
+            let idle = view.jobs.analysing().is_none() && !view.jobs.is_opening();
+            let here = name.filter(|name| idle && !there && view.workspace.latest(name).is_some());
+            if here.is_some_and(|name| facts::computable(view, name)) && ui.button("Compute pictures").clicked() {
+                view.commands.push(Command::Analyse);
             }
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
                 if let Some(pictures) = view.shown.pictures(r) {

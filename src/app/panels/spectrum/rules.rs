@@ -1,11 +1,12 @@
 //! The table of rules: what each would choose here, and what that means.
 
-use eframe::egui::{self, Align, Layout, RichText, Sense, Ui, WidgetInfo};
+use eframe::egui::{self, Align, Layout, RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
 
 use crate::app::View;
 use crate::app::command::Command;
 use crate::app::theme::Colors;
+use crate::app::widgets::table::name_row;
 use crate::spectrum::Rule;
 use crate::units;
 
@@ -20,7 +21,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
     ui.push_id("rules", |ui| {
         TableBuilder::new(ui)
             .striped(false)
-            .sense(Sense::click())
+            .sense(Sense::CLICK)
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::exact(178.0))
             .column(Column::exact(64.0))
@@ -43,7 +44,10 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
                 body.rows(ROW, rules.len(), |mut row| {
                     let rule = &rules[row.index()];
                     row.set_selected(rule.rank == Some(r));
+                    let name = format!("{}: {}", rule.name, value(rule));
+                    let mut clicked = false;
                     row.col(|ui| {
+                        clicked = name_row(ui, rule.name, &name, rule.rank.is_some());
                         ui.add(egui::Label::new(rule.name).truncate().selectable(false));
                     });
                     row.col(|ui| {
@@ -58,9 +62,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
                         ui.add(egui::Label::new(RichText::new(text).small().color(color)).truncate().selectable(false));
                     });
                     let response = row.response();
-                    let name = format!("{}: {}", rule.name, value(rule));
-                    response.widget_info(|| WidgetInfo::labeled(egui::Role::Button, rule.rank.is_some(), &name));
-                    if response.clicked() {
+                    if clicked || response.clicked() {
                         chosen = rule.rank;
                     }
                     response.on_hover_ui(|ui| details(ui, rule));
