@@ -22,13 +22,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
         TableBuilder::new(ui)
             .sense(Sense::CLICK)
             .vscroll(false)
-            .cell_layout(Layout::right_to_left(Align::Center))
+            .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::exact(44.0))
             .columns(Column::remainder().at_least(110.0), counts.columns.len())
             .header(ROW, |mut header| {
                 let mut title = |text: &str| {
                     header.col(|ui| {
-                        ui.label(RichText::new(text).small().color(Colors::of(ui).weak));
+                        right(ui, |ui| ui.label(RichText::new(text).small().color(Colors::of(ui).weak)));
                     });
                 };
                 title("r");
@@ -41,10 +41,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
                     let mut clicked = false;
                     row.col(|ui| {
                         clicked = name_row(ui, rank, &format!("Counts at rank {rank}"), dialed);
-                        ui.add(Label::new(RichText::new(rank.to_string()).monospace()).selectable(false));
+                        let number = Label::new(RichText::new(rank.to_string()).monospace()).selectable(false);
+                        right(ui, |ui| ui.add(number));
                     });
                     for column in &counts.columns {
-                        row.col(|ui| cell(ui, column, rank));
+                        row.col(|ui| right(ui, |ui| cell(ui, column, rank)));
                     }
                     if (clicked || row.response().clicked()) && dialed {
                         chosen = Some(rank);
@@ -62,6 +63,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
         dial.r = rank;
         view.commands.push(Command::Turn(dial));
     }
+}
+
+/// Within a cell, not as the layout of cells: those would reach to the left over their neighbours, and take their pointer.
+fn right<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
+    ui.with_layout(Layout::right_to_left(Align::Center), add).inner
 }
 
 fn cell(ui: &mut Ui, column: &super::model::Column, rank: usize) {
