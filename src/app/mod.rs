@@ -160,7 +160,9 @@ impl App {
             commands,
             palette: Palette::default(),
             help: false,
-            toasts: egui_notify::Toasts::default().with_anchor(egui_notify::Anchor::BottomRight),
+            toasts: egui_notify::Toasts::default()
+                .with_anchor(egui_notify::Anchor::BottomRight)
+                .with_margin(egui::vec2(12.0, 44.0)),
             sweep_wanted: false,
             asked: false,
         }

@@ -27,7 +27,7 @@ fn model(ui: &mut Ui, view: &mut View<'_>) {
     };
     caption(ui, "Model");
     let button = ui.menu_button(text, |ui| menu(ui, view)).response;
-    button.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Model"));
+    button.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Base model"));
     let button = button.on_hover_text("The base model: open another one (Ctrl+O)");
     if let Some(base) = view.workspace.base() {
         let dtypes: Vec<String> = base.dtypes().keys().map(ToString::to_string).collect();
