@@ -54,7 +54,7 @@ const DARK: Colors = Colors {
 const LIGHT: Colors = Colors {
     accent: Color32::from_rgb(0x1c, 0x63, 0xd6),
     rank: palette::rank(false),
-    good: Color32::from_rgb(0x1d, 0x83, 0x53),
+    good: Color32::from_rgb(0x1a, 0x7a, 0x4d),
     warn: Color32::from_rgb(0x9a, 0x67, 0x00),
     bad: Color32::from_rgb(0xc0, 0x34, 0x2b),
     weak: Color32::from_rgb(0x5d, 0x66, 0x75),
