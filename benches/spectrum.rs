@@ -118,7 +118,7 @@ fn spiked(n: usize, seed: u64) -> Matrix {
 }
 
 fn dense(matrix: Matrix) -> DeltaWeight {
-    DeltaWeight::Dense(Dense { matrix, epsilon: f64::from(f32::EPSILON), rounding_std: None })
+    DeltaWeight::Dense(Dense { matrix: matrix.into(), epsilon: f64::from(f32::EPSILON), rounding_std: None })
 }
 
 fn ours(setting: &Setting, delta: &DeltaWeight, options: Options) -> (f64, Vec<f64>) {

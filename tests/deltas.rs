@@ -83,7 +83,7 @@ fn a_weight_is_its_own_delta() {
     assert_eq!(set.entries().len(), 16);
     let entry = set.entry("model.layers.0.mlp.up_proj").unwrap();
     let DeltaWeight::Dense(delta) = set.load(entry, &()).unwrap() else { panic!("a weight is dense") };
-    assert_eq!(delta.matrix, llama.matrix(llama.module(&entry.name).unwrap(), &()).unwrap());
+    assert_eq!(*delta.matrix, llama.matrix(llama.module(&entry.name).unwrap(), &()).unwrap());
     assert_eq!((delta.epsilon, delta.rounding_std), (0.0078125, None));
     // A 4-bit weight has the ε of what its codes stand for.
     let four_bit = DeltaSet::new(open(&fixture("llama-bnb4")), Source::Weight).unwrap();

@@ -2,13 +2,12 @@
 //!
 //! ```text
 //!   DeltaWeight ──► spectrum() ──► Spectrum { σ₁ ≥ σ₂ ≥ … } ──► ranks(), rules(), energy(r)
-//!                      │                     └─► Vectors { U, V } ──► approximation: U_r S_r V_rᵀ
+//!                      │                     └─► Vectors { U, V } ──► U_r S_r V_rᵀ, the best of rank r
 //!                      └─ svd/: gram (exact), krylov (top k), factored (B·A)
 //! ```
 //!
 //! Only `svd/` names a linear-algebra crate.
 
-pub mod approximation;
 pub mod measures;
 pub mod noise;
 pub mod rules;
@@ -23,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 
-pub use approximation::{Approximation, PooledFactors, PooledImage};
 pub use measures::Ranks;
 pub use rules::{Parameters, Rule, RuleId, rule_rank};
 pub use sweep::sweep;

@@ -48,7 +48,7 @@ fn everything_that_acts_has_a_name() {
         all_named(&window, place);
     }
     for (role, name) in [
-        (Role::Button, "Model"),
+        (Role::Button, "Base model"),
         (Role::Button, "Source of ΔW"),
         (Role::ComboBox, "Scaling"),
         (Role::ComboBox, "Targets"),

@@ -147,7 +147,7 @@ fn without_a_word_the_bundled_sample_opens() {
     // The rule that looks for signal in noise finds what was planted: 4 in the first block's q_proj.
     assert!(says(&window, "Gavish–Donoho: 4"));
     // What is not the person's is not among the recent files.
-    click(&mut window, Role::Button, "Model");
+    click(&mut window, Role::Button, "Base model");
     assert!(!says(&window, "Recent"));
     drop(window);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-made is left");
@@ -189,7 +189,7 @@ fn a_folder_dropped_on_the_window_opens() {
     // What was open before is one click away.
     window.input_mut().dropped_files.push(Arc::new(Dropped(fixture("llama"))));
     until(&mut window, "the other one", |w| base(w) == fixture("llama"));
-    click(&mut window, Role::Button, "Model");
+    click(&mut window, Role::Button, "Base model");
     click(&mut window, Role::Button, "gemma3");
     until(&mut window, "the recent one", |w| base(w) == fixture("gemma3"));
 }

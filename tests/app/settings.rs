@@ -56,14 +56,14 @@ fn a_second_start_looks_like_the_end_of_the_first() {
     assert!((window.ctx.zoom_factor() - 1.1).abs() < 1e-3);
     assert!(window.query_by_role_and_label(Role::TextInput, "Filter modules").is_none(), "the list is still hidden");
     assert_eq!(get(&window, Role::ComboBox, "Rule of the map").value().as_deref(), Some("Stable rank"));
-    click(&mut window, Role::Button, "Model");
+    click(&mut window, Role::Button, "Base model");
     get(&window, Role::Button, "gpt2");
     click(&mut window, Role::Button, "llama + llama-tuned");
     until(&mut window, "the recent pair", |w| base(w) == fixture("llama"));
     settle(&mut window);
-    click(&mut window, Role::Button, "Model");
+    click(&mut window, Role::Button, "Base model");
     click(&mut window, Role::Button, "Forget recent files");
-    click(&mut window, Role::Button, "Model");
+    click(&mut window, Role::Button, "Base model");
     assert!(!says(&window, "Recent"));
 }
 

@@ -22,6 +22,7 @@ pub fn spectrum(log_x: bool) -> Figure {
             Series::line("ΔW", points(&sigma)).style(Style::LinePoints),
             Series::line("noise of the same size", points(&random)).style(Style::Dashed),
         ],
+        quiet: false,
         marks: vec![Mark { name: "rounding".into(), at: 0.011, vertical: false }],
     }
 }

@@ -30,7 +30,7 @@ fn model(ui: &mut Ui, view: &mut View<'_>) {
     let name = view.workspace.base().map(|base| base.name());
     button.widget_info(|| egui::WidgetInfo {
         current_text_value: name.clone(),
-        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Model")
+        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Base model")
     });
     let button = button.on_hover_text("The base model: open another one (Ctrl+O)");
     if let Some(base) = view.workspace.base() {

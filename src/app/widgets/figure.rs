@@ -22,6 +22,8 @@ pub struct Figure {
     pub series: Vec<Series>,
     /// Lines across the whole plot.
     pub marks: Vec<Mark>,
+    /// No legend on screen: there is no room for it, or another plot has it. Saved drawings always have one.
+    pub quiet: bool,
 }
 
 /// How a series is drawn.
@@ -110,7 +112,7 @@ impl Figure {
         let dark = ui.visuals().dark_mode;
         let quiet = ui.visuals().text_color();
         let (x, y) = (self.x.clone(), self.y.clone());
-        let several = self.series.len() + self.marks.len() > 1;
+        let several = self.series.len() + self.marks.len() > 1 && !self.quiet;
         let mut plot = plot::plot(ui, id, &self.x, &self.y).label_formatter(move |at| readout(&x, &y, at));
         if several {
             plot = plot.legend(plot::legend());

@@ -56,31 +56,6 @@ pub fn superscript(value: i32) -> String {
     value.to_string().chars().map(digit).collect()
 }
 
-/// `12,582,912`.
-pub fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `4.7 M`: at most three significant digits and a unit of a thousand.
-pub fn compact(value: f64) -> String {
-    let units = ["", " k", " M", " B", " T"];
-    let mut scaled = value;
-    let mut unit = 0;
-    while scaled.abs() >= 999.5 && unit + 1 < units.len() {
-        scaled /= 1000.0;
-        unit += 1;
-    }
-    format!("{}{}", short(scaled, 3), units[unit])
-}
-
 /// Round values that divide `low…high` into about `count` steps of 1, 2 or 5 times a power of ten.
 pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let span = high - low;
@@ -126,13 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn powers_and_groups() {
+    fn powers_have_superscripts() {
         assert_eq!(power_of_ten(-12), "10⁻¹²");
-        assert_eq!(grouped(12_582_912), "12,582,912");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(compact(4_718_592.0), "4.72 M");
-        assert_eq!(compact(175e9), "175 B");
-        assert_eq!(compact(999_999.0), "1 M");
     }
 
     #[test]

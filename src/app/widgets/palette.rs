@@ -30,7 +30,7 @@ pub fn series(index: usize, dark: bool) -> Color32 {
 }
 
 /// The colour of the rank, wherever it is drawn: it belongs to no series.
-pub fn rank(dark: bool) -> Color32 {
+pub const fn rank(dark: bool) -> Color32 {
     if dark { Color32::from_rgb(250, 214, 74) } else { Color32::from_rgb(176, 24, 88) }
 }
 

@@ -76,6 +76,8 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
         }
         power += every;
     }
+    // A mark outside of what is seen would be named beyond the frame.
+    marks.retain(|mark| (low..=high).contains(&mark.value));
     marks
 }
 

@@ -254,6 +254,7 @@ mod tests {
                 Series::line("a < b", vec![[1.0, 10.0], [2.0, 0.0], [3.0, 0.1], [4.0, f64::NAN]]),
                 Series::line("area", vec![[1.0, 1.0], [4.0, 2.0]]).style(Style::Area),
             ],
+            quiet: false,
             marks: vec![Mark { name: "edge".into(), at: 0.5, vertical: false }],
         }
     }

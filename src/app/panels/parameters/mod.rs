@@ -17,7 +17,7 @@ use crate::plan::{self, Layout as Model, Preset};
 use crate::units;
 use crate::workspace::Workspace;
 
-use model::Counts;
+use model::{Bar, Counts};
 
 /// GPT-3 as the LoRA paper tunes it.
 const GPT3: &str = "gpt3-175b";
@@ -113,9 +113,16 @@ impl Parameters {
     }
 }
 
-fn against(ui: &mut Ui, view: &View<'_>) {
+fn against(ui: &mut Ui, view: &mut View<'_>) {
     let Some(gpt3) = GPT3_COUNTS.as_ref() else { return };
-    ui.label(RichText::new("175B against 4.7M").strong());
+    let bars = bars_of(view, gpt3);
+    let area = ui.available_rect_before_wrap().intersect(ui.clip_rect());
+    ui.horizontal(|ui| {
+        ui.label(RichText::new("175B against 4.7M").strong());
+        ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+            view.export(ui, "175B against 4.7M", &Take::PLOT, area, || Source::Figure(Box::new(model::figure(&bars))));
+        });
+    });
     if let Some(least) = gpt3.columns[0].count(1) {
         let text = format!(
             "Full fine-tuning of GPT-3 changes every parameter. LoRA at r = 1 on the query and value projections of all \
@@ -126,6 +133,10 @@ fn against(ui: &mut Ui, view: &View<'_>) {
         ui.label(RichText::new(text).color(Colors::of(ui).weak));
     }
     ui.add_space(8.0);
+    bars::ui(ui, &bars);
+}
+
+fn bars_of(view: &View<'_>, gpt3: &Counts) -> Vec<Bar> {
     let base = view.workspace.base().map(|base| (base.name(), base.parameters()));
     let dial = view.workspace.dial();
     let adapter = match view.cost {
@@ -134,6 +145,5 @@ fn against(ui: &mut Ui, view: &View<'_>) {
         }
         _ => None,
     };
-    let bars = model::bars(base.as_ref().map(|(name, n)| (name.as_str(), *n)), adapter, gpt3);
-    bars::ui(ui, &bars);
+    model::bars(base.as_ref().map(|(name, n)| (name.as_str(), *n)), adapter, gpt3)
 }

@@ -10,6 +10,8 @@ use crate::workspace::Workspace;
 
 /// A curve is drawn with this many points at most; what is stored and exported is not thinned.
 const POINTS: usize = 1200;
+/// A legend of more lines would hide the curves; their names are under the pointer.
+const LEGEND: usize = 3;
 /// So many chosen modules are drawn beside the current one.
 const OVERLAYS: usize = 8;
 
@@ -109,6 +111,7 @@ fn figure(
 
 fn sigma(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
     let mut figure = figure("Singular values", Axis::log("σ"), log_x, chosen, |s| s.sigma.clone());
+    figure.quiet = chosen.len() > LEGEND;
     if let Some((_, spectrum)) = chosen.last()
         && let Some(edge) = spectrum.rounding_edge().filter(|&edge| edge > 0.0)
     {
@@ -118,7 +121,8 @@ fn sigma(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
 }
 
 fn energy(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
-    figure("Cumulative energy", Axis::linear("energy E(i)"), log_x, chosen, |s| s.energy_curve().split_off(1))
+    let curve = |s: &Spectrum| s.energy_curve().split_off(1);
+    Figure { quiet: true, ..figure("Cumulative energy", Axis::linear("energy E(i)"), log_x, chosen, curve) }
 }
 
 /// `[index, value]` from 1, all of a short curve, evenly chosen points (on the axis they are drawn on) of a long one.

@@ -43,7 +43,6 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
             .body(|body| {
                 body.rows(ROW, rules.len(), |mut row| {
                     let rule = &rules[row.index()];
-                    row.set_selected(rule.rank == Some(r));
                     let name = format!("{}: {}", rule.name, value(rule));
                     let mut clicked = false;
                     row.col(|ui| {
@@ -52,7 +51,9 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
                     });
                     row.col(|ui| {
                         right(ui, |ui| {
-                            ui.add(egui::Label::new(RichText::new(value(rule)).monospace()).selectable(false))
+                            let text = RichText::new(value(rule)).monospace();
+                            let text = if rule.rank == Some(r) { text.color(Colors::of(ui).rank) } else { text };
+                            ui.add(egui::Label::new(text).selectable(false))
                         });
                     });
                     row.col(|ui| mark(ui, rule, r));

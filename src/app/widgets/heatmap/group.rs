@@ -16,6 +16,7 @@ use super::layout::{FOOTER, LEFT, Layout, TITLE, stretch};
 use super::model::{Heatmap, Seen, Shown, Status};
 use super::paint;
 use super::view::{Projection, Spot, View};
+use crate::units;
 
 /// How the heatmaps of a group are drawn.
 #[derive(Clone, Copy)]
@@ -276,9 +277,9 @@ impl Heatmaps {
             paint::frame(painter, visuals, frame, response.has_focus());
             let value = self.value(i);
             let map = &self.maps[i];
-            let by = map.levels().map(|l| {
-                format!("{} × {}", number::grouped(l.shape()[0] as u64), number::grouped(l.shape()[1] as u64))
-            });
+            let by = map
+                .levels()
+                .map(|l| format!("{} × {}", units::exact(l.shape()[0] as u64), units::exact(l.shape()[1] as u64)));
             let head =
                 Rect::from_min_max(pos2(frame.left(), rect.top()), pos2(frame.right(), rect.top() + TITLE - 4.0));
             let right = value.map(|v| number::short(f64::from(v), 4)).or_else(|| by.clone()).unwrap_or_default();
@@ -328,8 +329,8 @@ fn wheel(ui: &Ui, zoom: f64) -> f64 {
 fn spot_text(spot: &Spot, reduction: &str) -> String {
     let [rows, cols] = &spot.covered;
     let range = |r: &std::ops::Range<usize>| {
-        let first = number::grouped(r.start as u64);
-        if r.len() == 1 { first } else { format!("{first}–{}", number::grouped(r.end as u64 - 1)) }
+        let first = units::exact(r.start as u64);
+        if r.len() == 1 { first } else { format!("{first}–{}", units::exact(r.end as u64 - 1)) }
     };
     let place = format!("row {} · column {}", range(rows), range(cols));
     if spot.is_cell() { place } else { format!("{place} · {reduction} of {} × {} cells", rows.len(), cols.len()) }

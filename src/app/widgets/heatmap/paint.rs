@@ -11,6 +11,7 @@ use super::super::picture::Picture;
 use super::super::tiles::{Area, Look};
 use super::model::{Heatmap, Status};
 use super::view::{Projection, Spot};
+use crate::units;
 
 /// Cells larger than this are set apart by lines.
 const GRID_FROM: f64 = 10.0;
@@ -118,7 +119,7 @@ pub fn crosshair(painter: &Painter, visuals: &Visuals, projection: &Projection, 
 pub fn axes(painter: &Painter, visuals: &Visuals, projection: &Projection, names: [&str; 2]) {
     let color = visuals.text_color();
     let ends =
-        |[low, high]: [f64; 2]| [low.max(0.0).floor(), (high.ceil() - 1.0).max(0.0)].map(|x| number::grouped(x as u64));
+        |[low, high]: [f64; 2]| [low.max(0.0).floor(), (high.ceil() - 1.0).max(0.0)].map(|x| units::exact(x as u64));
     let font = FontId::proportional(SMALL);
     let draw = |texts: [String; 3], vertical: bool| {
         let frame = projection.frame;
