@@ -39,11 +39,11 @@ impl Notices {
             for (i, text) in self.texts.iter().enumerate() {
                 let bad = Colors::of(ui).bad;
                 Frame::popup(ui.style()).stroke(Stroke::new(1.0, bad)).show(ui, |ui| {
-                    ui.set_max_width(WIDTH);
+                    ui.set_width(WIDTH);
                     ui.horizontal_top(|ui| {
                         ui.label(RichText::new("⚠").color(bad));
                         ui.scope(|ui| {
-                            ui.set_max_width(WIDTH - 90.0);
+                            ui.set_width(WIDTH - 90.0);
                             ui.add(Label::new(text).wrap());
                         });
                         if ui.add(Button::new("Close").small()).clicked() {

@@ -24,6 +24,11 @@ fn refused(path: &Path, parts: &[&str]) {
     assert_eq!(known(&window), (16, 16));
     press(&mut window, Modifiers::NONE, Key::CloseBracket);
     assert_eq!(rank(&window), 9, "the window goes on");
+    let shown = |window: &Window| texts(window).into_iter().filter(|text| *text == sentence).count();
+    let before = shown(&window);
+    click(&mut window, Role::Button, "Close");
+    settle(&mut window);
+    assert!(shown(&window) < before && shown(&window) > 0, "the notice can be closed, the status bar still says it");
 }
 
 #[test]

@@ -82,4 +82,13 @@ fn an_analysis_is_cancelled_and_can_be_asked_for_again() {
     cancel(&mut window);
     settle(&mut window);
     get(&window, Role::Button, "Compute");
+    // The spectrum can come from what computes all modules; the pictures are then a click away.
+    click(&mut window, Role::Button, "Compute all");
+    settle(&mut window);
+    assert_eq!(known(&window).0, 1);
+    click(&mut window, Role::Button, "Compute pictures");
+    settle(&mut window);
+    let value = get(&window, Role::Image, "Heatmap rank 8").value().unwrap();
+    assert!(value.starts_with("2,304 × 2,304, colours from"), "{value}");
+    assert!(window.query_by_label("Compute pictures").is_none());
 }

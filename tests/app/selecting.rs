@@ -78,6 +78,19 @@ fn typing_into_the_filter_moves_no_rank() {
 }
 
 #[test]
+fn ctrl_a_over_the_list_chooses_all() {
+    let mut window = llama();
+    get(&window, Role::Button, K).hover();
+    window.step();
+    press(&mut window, Modifiers::COMMAND, Key::A);
+    assert_eq!(selected(&window).len(), 16);
+    // Not while the pointer is elsewhere.
+    click(&mut window, Role::Button, K);
+    press(&mut window, Modifiers::COMMAND, Key::A);
+    assert_eq!(selected(&window), [K]);
+}
+
+#[test]
 fn blocks_fold() {
     let mut window = llama();
     click(&mut window, Role::Button, "Block 0");
