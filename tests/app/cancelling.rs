@@ -71,7 +71,7 @@ fn a_sweep_is_cancelled_and_the_window_goes_on() {
 
 #[test]
 fn an_analysis_is_cancelled_and_can_be_asked_for_again() {
-    let (_folders, request) = large(1, 2304);
+    let (_folders, request) = large(1, 1792);
     let mut window = open(request);
     until(&mut window, "the only module's analysis", |w| says(w, "Spectrum of model.layers.0"));
     cancel(&mut window);
@@ -89,6 +89,6 @@ fn an_analysis_is_cancelled_and_can_be_asked_for_again() {
     click(&mut window, Role::Button, "Compute pictures");
     settle(&mut window);
     let value = get(&window, Role::Image, "Heatmap rank 8").value().unwrap();
-    assert!(value.starts_with("2,304 × 2,304, colours from"), "{value}");
+    assert!(value.starts_with("1,792 × 1,792, colours from"), "{value}");
     assert!(window.query_by_label("Compute pictures").is_none());
 }
