@@ -7,15 +7,14 @@
 //! not nearly dependent. Else Householder reflections do it, which do not mind that B is zero, as in a fresh adapter, or that
 //! `r` exceeds `m` or `n`.
 
-use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::householder::{
     apply_block_householder_sequence_on_the_left_in_place_scratch,
     apply_block_householder_sequence_on_the_left_in_place_with_conj,
 };
 use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch, recommended_block_size};
-use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
 use faer::{Conj, Mat, MatRef, Par, Side};
+use nalgebra::DMatrix;
 
 use super::{Found, failed, gram, leading, par_for, widen};
 use crate::error::Result;
@@ -25,6 +24,9 @@ use crate::spectrum::Vectors;
 /// Smallest ratio of two diagonal elements of R that the way through `BᵀB` is trusted with: it loses the square.
 const INDEPENDENT: f64 = 1e-3;
 
+/// Iterations after which the core's SVD is given up: it takes a few for each value.
+const SWEEPS: usize = 1 << 20;
+
 /// `min(r, m, n)` singular values of `scaling · b a`, and `vectors` leading pairs (at most as many as there are values).
 pub fn decompose(b: &Matrix, a: &Matrix, scaling: f64, vectors: usize) -> Result<Found> {
     let thin = b.cols() > 0 && b.rows() > b.cols() && a.cols() > a.rows();
@@ -32,12 +34,12 @@ pub fn decompose(b: &Matrix, a: &Matrix, scaling: f64, vectors: usize) -> Result
         && thin
         && let Some((left, right)) = lower(b)?.zip(lower(a)?)
     {
-        let (sigma, _, _) = core_svd(left.transpose() * right * faer::Scale(scaling), false)?;
+        let (sigma, _, _) = core_svd(&(left.transpose() * right * faer::Scale(scaling)), false)?;
         return Ok(Found { sigma, tolerance: None, vectors: None });
     }
     let left = Qr::new(widen(b));
     let right = Qr::new(Mat::from_fn(a.cols(), a.rows(), |i, j| f64::from(a.get(j, i))));
-    let (sigma, u, v) = core_svd(left.r() * right.r().transpose() * faer::Scale(scaling), vectors > 0)?;
+    let (sigma, u, v) = core_svd(&(left.r() * right.r().transpose() * faer::Scale(scaling)), vectors > 0)?;
     let k = vectors.min(sigma.len());
     let vectors = (vectors > 0).then(|| Vectors {
         u: leading(left.apply(u.as_ref().subcols(0, k)).as_ref(), k),
@@ -55,27 +57,17 @@ fn lower(x: &Matrix) -> Result<Option<Mat<f64>>> {
     Ok((least > INDEPENDENT * most).then_some(lower))
 }
 
-/// The SVD of the core; U and V are empty unless `vectors`.
-fn core_svd(core: Mat<f64>, vectors: bool) -> Result<(Vec<f64>, Mat<f64>, Mat<f64>)> {
+/// The SVD of the core; U and V are empty unless `vectors`. For matrices of this size nalgebra is the faster of the two crates.
+fn core_svd(core: &Mat<f64>, vectors: bool) -> Result<(Vec<f64>, Mat<f64>, Mat<f64>)> {
     let (p, q) = (core.nrows(), core.ncols());
-    let count = p.min(q);
-    let thin = if vectors { ComputeSvdVectors::Thin } else { ComputeSvdVectors::No };
-    let par = par_for(10 * p * q * count);
-    let mut sigma = Diag::<f64>::zeros(count);
-    let columns = if vectors { count } else { 0 };
-    let (mut u, mut v) = (Mat::<f64>::zeros(p, columns), Mat::<f64>::zeros(q, columns));
-    let mut memory = MemBuffer::new(svd_scratch::<f64>(p, q, thin, thin, par, Default::default()));
-    svd(
-        core.as_ref(),
-        sigma.as_mut(),
-        vectors.then(|| u.as_mut()),
-        vectors.then(|| v.as_mut()),
-        par,
-        MemStack::new(&mut memory),
-        Default::default(),
-    )
-    .map_err(|_| failed("the singular value decomposition of the core"))?;
-    Ok((sigma.column_vector().iter().copied().collect(), u, v))
+    if p == 0 || q == 0 {
+        return Ok((Vec::new(), Mat::zeros(p, 0), Mat::zeros(q, 0)));
+    }
+    let found = DMatrix::from_fn(p, q, |i, j| core[(i, j)]).try_svd(vectors, vectors, f64::EPSILON, SWEEPS);
+    let found = found.ok_or_else(|| failed("the singular value decomposition of the core"))?;
+    let u = found.u.map_or_else(|| Mat::zeros(p, 0), |u| Mat::from_fn(u.nrows(), u.ncols(), |i, j| u[(i, j)]));
+    let v = found.v_t.map_or_else(|| Mat::zeros(q, 0), |v| Mat::from_fn(v.ncols(), v.nrows(), |i, j| v[(j, i)]));
+    Ok((found.singular_values.iter().copied().collect(), u, v))
 }
 
 /// `X = Q R` with Q kept as reflections.
