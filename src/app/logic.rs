@@ -83,7 +83,10 @@ impl App {
                 News::Swept(name, result) => self.workspace.apply(Event::Spectrum(name, result)),
                 News::SweepEnded(names, result) => {
                     match result {
-                        Ok(()) => self.say(&format!("Spectra of {} modules are there.", self.workspace.known())),
+                        Ok(()) => self.say(&match self.workspace.known() {
+                            1 => "The spectrum of 1 module is there.".to_owned(),
+                            known => format!("Spectra of {known} modules are there."),
+                        }),
                         Err(error) => self.complain(&error),
                     }
                     self.workspace.apply(Event::Stopped(names));

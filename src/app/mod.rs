@@ -248,7 +248,7 @@ impl eframe::App for App {
         drops::ui(ui);
         self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.
-        let tiles = !self.shown.is_busy() && !self.panels.tabs.spectrum.required().is_empty();
+        let tiles = self.shown.is_ready() && !self.panels.tabs.spectrum.required().is_empty();
         if tiles || !self.commands.is_empty() {
             ui.ctx().request_repaint();
         }

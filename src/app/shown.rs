@@ -21,6 +21,8 @@ pub struct Shown {
     /// Counts other factors of the same module.
     version: u64,
     coloring: Option<Job<Vec<TileBatch>>>,
+    /// Colouring this module has failed: it is not tried again in every frame.
+    stalled: bool,
 }
 
 /// The pictures of the three linked heatmaps.
@@ -38,7 +40,17 @@ pub struct Pictures {
 impl Shown {
     /// Nothing yet; `wake` makes the window look again.
     pub fn new(wake: Wake) -> Self {
-        Self { wake, name: None, expected: None, subject: 0, delta: None, factors: None, version: 0, coloring: None }
+        Self {
+            wake,
+            name: None,
+            expected: None,
+            subject: 0,
+            delta: None,
+            factors: None,
+            version: 0,
+            coloring: None,
+            stalled: false,
+        }
     }
 
     /// Forgets everything: another model is open.
@@ -75,6 +87,7 @@ impl Shown {
             self.factors = None;
         }
         self.delta = Some(delta);
+        self.stalled = false;
     }
 
     /// Takes in the singular vectors of the module that is shown.
@@ -82,6 +95,7 @@ impl Shown {
         if self.name.as_deref() == Some(name) && factors.is_some() {
             self.factors = factors;
             self.version += 1;
+            self.stalled = false;
         }
     }
 
@@ -107,9 +121,14 @@ impl Shown {
         self.coloring.is_some()
     }
 
+    /// True when tiles that are missing can be asked for.
+    pub fn is_ready(&self) -> bool {
+        self.coloring.is_none() && !self.stalled
+    }
+
     /// Colours tiles beside the window. What runs already is left to end: it is newer than what is on screen.
     pub fn make(&mut self, jobs: Vec<TileJob>) {
-        if self.coloring.is_none() && !jobs.is_empty() {
+        if self.is_ready() && !jobs.is_empty() {
             let work = move |progress: &dyn crate::progress::Progress| tiles::run(&jobs, progress);
             self.coloring = Some(Job::spawn("Colouring", Arc::clone(&self.wake), work));
         }
@@ -123,6 +142,7 @@ impl Shown {
             Ok(tiles) => tiles,
             Err(error) => {
                 log::error!("{error}");
+                self.stalled = true;
                 Vec::new()
             }
         }

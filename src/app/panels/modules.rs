@@ -76,7 +76,9 @@ impl ModuleList {
             let total = delta.entries().len();
             let text = match &self.regex {
                 Some(Err(error)) => RichText::new(error).color(colors.bad),
-                _ if self.shown == total => RichText::new(format!("{total} modules")).color(colors.weak),
+                _ if self.shown == total => {
+                    RichText::new(format!("{total} module{}", if total == 1 { "" } else { "s" })).color(colors.weak)
+                }
                 _ => RichText::new(format!("{} of {total} modules", self.shown)).color(colors.weak),
             };
             ui.label(text.small());

@@ -124,7 +124,7 @@ pub fn plot<'a>(ui: &Ui, id: &str, x: &Axis, y: &Axis) -> Plot<'a> {
     let (across, up) = (x.clone(), y.clone());
     Plot::new(id)
         .custom_x_axes(vec![hints(AxisHints::new_x(), x)])
-        .custom_y_axes(vec![hints(AxisHints::new_y(), y).placement(HPlacement::Left).min_thickness(40.0)])
+        .custom_y_axes(vec![hints(AxisHints::new_y(), y).placement(HPlacement::Left).min_thickness(52.0)])
         .x_grid_spacer(move |input| across.marks(&input))
         .y_grid_spacer(move |input| up.marks(&input))
         .grid_color(ui.visuals().text_color().gamma_multiply(0.8))

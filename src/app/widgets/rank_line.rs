@@ -25,12 +25,19 @@ pub struct RankLine {
     rank: usize,
     max: usize,
     click: bool,
+    handle: bool,
 }
 
 impl RankLine {
     /// A line at `rank` of 1…`max`.
     pub fn new(rank: usize, max: usize) -> Self {
-        Self { rank: rank.clamp(1, max.max(1)), max: max.max(1), click: true }
+        Self { rank: rank.clamp(1, max.max(1)), max: max.max(1), click: true, handle: true }
+    }
+
+    /// Whether the line carries a handle with its rank. It does unless told otherwise: beside another line that has one it need not.
+    pub fn handle(mut self, handle: bool) -> Self {
+        self.handle = handle;
+        self
     }
 
     /// Whether a click into the plot brings the line there. It does unless told otherwise.
@@ -74,7 +81,10 @@ impl RankLine {
             response.mark_changed();
         }
         self.name(ui, &response, rank);
-        paint(ui, &response, frame, at(rank), place(rank), rank);
+        paint(ui, &response, frame, at(rank));
+        if self.handle || response.has_focus() {
+            paint_handle(ui, &response, frame, at(rank), place(rank), rank);
+        }
         moved.then_some(rank)
     }
 
@@ -169,13 +179,19 @@ impl PlotItem for Veil {
     }
 }
 
-/// The line and its handle. `x` is where the handle is, `place` where the rank is.
-fn paint(ui: &Ui, response: &Response, frame: Rect, x: f32, place: f32, rank: usize) {
+/// The line.
+fn paint(ui: &Ui, response: &Response, frame: Rect, x: f32) {
+    let color = palette::rank(ui.visuals().dark_mode);
+    let active = response.dragged() || response.hovered() || response.has_focus();
+    let stroke = Stroke::new(if active { 2.0 } else { 1.5 }, color);
+    ui.painter().with_clip_rect(ui.clip_rect().intersect(frame.expand(12.0))).vline(x, frame.y_range(), stroke);
+}
+
+/// Its handle, with the rank. `x` is where the handle is, `place` where the rank is.
+fn paint_handle(ui: &Ui, response: &Response, frame: Rect, x: f32, place: f32, rank: usize) {
     let visuals = ui.visuals();
     let color = palette::rank(visuals.dark_mode);
     let painter = ui.painter().with_clip_rect(ui.clip_rect().intersect(frame.expand(12.0)));
-    let active = response.dragged() || response.hovered() || response.has_focus();
-    painter.vline(x, frame.y_range(), Stroke::new(if active { 2.0 } else { 1.5 }, color));
     let arrow = if place < frame.left() - 1.0 {
         "← "
     } else if place > frame.right() + 1.0 {

@@ -46,7 +46,7 @@ fn plot(ui: &mut Ui, view: &mut View<'_>, figure: &Figure, id: &str) {
         });
         return;
     }
-    let line = RankLine::new(view.workspace.dial().r, view.workspace.max_rank());
+    let line = RankLine::new(view.workspace.dial().r, view.workspace.max_rank()).handle(id == "sigma");
     let (response, _) = figure.ui(ui, id, |plot| line.veil(plot, &figure.x));
     if let Some(r) = line.show(ui, &response, &figure.x) {
         let mut dial = view.workspace.dial().clone();
