@@ -1,6 +1,8 @@
 //! Rankscope: rank is a dial, and everything answers to it.
 
+pub mod adapter;
 pub mod checkpoint;
+pub mod delta;
 pub mod device;
 pub mod error;
 pub mod matrix;

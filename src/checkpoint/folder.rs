@@ -1,7 +1,8 @@
 //! [`Found`]: which files a path stands for. A file, a hub folder, an adapter's folder, or the top of a hub cache folder.
 
-use super::json::{self, Unique, sentence};
+use super::json::{self, Keyed, Unique, sentence};
 use crate::error::{Error, Result};
+use serde::de::{IgnoredAny, MapAccess};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
@@ -133,7 +134,7 @@ impl Found {
 
     fn sharded(folder: &Path, index: &Path) -> Result<Self> {
         let text = json::text(index)?;
-        let stated = Unique::<Stated>::parse(&text, |key| (key != "weight_map").then_some(Stated(Vec::new())));
+        let stated = Unique::<Stated>::parse(&text);
         let stated =
             stated.map_err(|(_, e)| Error::file(index, format!("the index cannot be read: {}", sentence(&e))))?;
         let map = stated.into_entries().into_iter().find(|(key, _)| key == "weight_map");
@@ -175,12 +176,15 @@ impl Found {
     }
 }
 
-/// The `weight_map` of an index; empty for its other keys.
+/// The `weight_map` of an index; empty for its other keys, which are skipped.
 struct Stated(Vec<(String, String)>);
 
-impl<'de> serde::Deserialize<'de> for Stated {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Unique::<String>::deserialize(deserializer).map(|map| Self(map.into_entries()))
+impl<'de> Keyed<'de> for Stated {
+    fn read<A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<Self, A::Error> {
+        match key {
+            "weight_map" => map.next_value::<Unique<String>>().map(|shards| Self(shards.into_entries())),
+            _ => map.next_value::<IgnoredAny>().map(|_| Self(Vec::new())),
+        }
     }
 }
 

@@ -6,9 +6,11 @@
 //! no overlap, no hole, nothing behind the last one.
 
 use super::Dtype;
-use super::json::{Unique, sentence};
+use super::json::{Keyed, Unique, sentence};
 use crate::error::{Error, Result};
 use serde::Deserialize;
+use serde::de::MapAccess;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -48,12 +50,18 @@ struct Stated {
     data_offsets: (u64, u64),
 }
 
-/// A value of the top-level object: a tensor, or the free-form `__metadata__`.
-struct Value(Option<Stated>);
+/// A value of the top-level object: a tensor, or the free-form `__metadata__`, texts by name.
+enum Value {
+    Tensor(Stated),
+    Metadata,
+}
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Stated::deserialize(deserializer).map(|stated| Self(Some(stated)))
+impl<'de> Keyed<'de> for Value {
+    fn read<A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<Self, A::Error> {
+        match key {
+            "__metadata__" => map.next_value::<Option<HashMap<String, String>>>().map(|_| Self::Metadata),
+            _ => map.next_value().map(Self::Tensor),
+        }
     }
 }
 
@@ -110,16 +118,15 @@ impl Header {
         })?;
         let data = file_len - PREFIX - length as u64;
         let mut entries = Vec::new();
-        let stated: Unique<Value> = Unique::parse(text, |name| (name == "__metadata__").then_some(Value(None)))
-            .map_err(|(at, e)| {
-                let message = format!("the header cannot be read: {}", sentence(&e));
-                match at {
-                    Some(name) => Error::tensor(path, &name, message),
-                    None => Error::file(path, message),
-                }
-            })?;
-        for (name, Value(stated)) in stated.into_entries() {
-            let Some(stated) = stated else { continue };
+        let stated = Unique::<Value>::parse(text).map_err(|(at, e)| {
+            let message = format!("the header cannot be read: {}", sentence(&e));
+            match at {
+                Some(name) => Error::tensor(path, &name, message),
+                None => Error::file(path, message),
+            }
+        })?;
+        for (name, stated) in stated.into_entries() {
+            let Value::Tensor(stated) = stated else { continue };
             match checked(&stated, data) {
                 Ok((dtype, shape)) => {
                     let (begin, end) = stated.data_offsets;
@@ -144,8 +151,6 @@ fn checked(stated: &Stated, data: u64) -> std::result::Result<(Dtype, Vec<usize>
     };
     let shape = Sizes(&stated.shape);
     let elements = stated.shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size));
-    // With a size of 0 the product is 0 whatever the others are; the order of the sizes must not decide about overflow.
-    let elements = if stated.shape.contains(&0) { Some(0) } else { elements };
     let Some(bits) = elements.and_then(|n| n.checked_mul(dtype.bits() as u64)) else {
         return Err(format!("the size of shape {shape} in {dtype} overflows 64 bits"));
     };

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
@@ -63,6 +63,18 @@ pub(crate) fn sentence(error: &serde_json::Error) -> String {
     }
 }
 
+/// A value of an object whose type depends on its key.
+pub(crate) trait Keyed<'de>: Sized {
+    /// Reads the value that follows `key`.
+    fn read<A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<Self, A::Error>;
+}
+
+impl<'de> Keyed<'de> for String {
+    fn read<A: MapAccess<'de>>(_key: &str, map: &mut A) -> std::result::Result<Self, A::Error> {
+        map.next_value()
+    }
+}
+
 /// The entries of a JSON object in their order, no key twice.
 pub(crate) struct Unique<V>(Vec<(String, V)>);
 
@@ -73,44 +85,32 @@ impl<V> Unique<V> {
     }
 }
 
-impl<'de, V: Deserialize<'de>> Unique<V> {
-    /// Parses an object; for a key where `instead` gives a value, what the object says is skipped.
+impl<'de, V: Keyed<'de>> Unique<V> {
+    /// Parses an object.
     ///
     /// # Errors
     /// What is wrong, with the key it happened under.
-    pub(crate) fn parse(
-        text: &'de str,
-        instead: impl Fn(&str) -> Option<V>,
-    ) -> std::result::Result<Self, (Option<String>, serde_json::Error)> {
+    pub(crate) fn parse(text: &'de str) -> std::result::Result<Self, (Option<String>, serde_json::Error)> {
         let mut at = None;
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let seed = Entries { at: &mut at, instead, value: PhantomData };
-        let parsed = seed.deserialize(&mut deserializer).and_then(|entries| deserializer.end().map(|()| entries));
-        parsed.map(Self).map_err(|e| (at, e))
+        let parsed = deserializer.deserialize_map(Entries { at: &mut at, value: PhantomData });
+        parsed.and_then(|entries| deserializer.end().map(|()| Self(entries))).map_err(|e| (at, e))
     }
 }
 
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
+impl<'de, V: Keyed<'de>> Deserialize<'de> for Unique<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Entries { at: &mut None, instead: |_: &str| None, value: PhantomData }.deserialize(deserializer).map(Self)
+        deserializer.deserialize_map(Entries { at: &mut None, value: PhantomData }).map(Self)
     }
 }
 
-struct Entries<'a, V, F> {
+struct Entries<'a, V> {
+    /// The key whose value is being read.
     at: &'a mut Option<String>,
-    instead: F,
     value: PhantomData<V>,
 }
 
-impl<'de, V: Deserialize<'de>, F: Fn(&str) -> Option<V>> DeserializeSeed<'de> for Entries<'_, V, F> {
-    type Value = Vec<(String, V)>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, V: Deserialize<'de>, F: Fn(&str) -> Option<V>> Visitor<'de> for Entries<'_, V, F> {
+impl<'de, V: Keyed<'de>> Visitor<'de> for Entries<'_, V> {
     type Value = Vec<(String, V)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,10 +126,7 @@ impl<'de, V: Deserialize<'de>, F: Fn(&str) -> Option<V>> Visitor<'de> for Entrie
                 return Err(A::Error::custom("the name stands there twice"));
             }
             *self.at = Some(key.clone());
-            let value = match (self.instead)(&key) {
-                Some(value) => map.next_value::<IgnoredAny>().map(|_| value)?,
-                None => map.next_value()?,
-            };
+            let value = V::read(&key, &mut map)?;
             *self.at = None;
             entries.push((key, value));
         }

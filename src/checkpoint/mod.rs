@@ -17,18 +17,21 @@ mod module;
 pub(crate) mod read;
 mod role;
 mod shard;
+mod tensor;
 
 pub use config::Config;
 pub use dtype::Dtype;
 pub use module::Module;
+pub(crate) use module::Place;
 pub use read::Reader;
+pub(crate) use role::layer as layer_of;
 pub use role::{Group, Role};
+pub use tensor::Tensor;
 
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
-use folder::{Found, Index};
-use four_bit::State;
+use folder::Found;
 use module::{Modules, Natural};
 use read::Values;
 use shard::Shard;
@@ -52,28 +55,6 @@ impl Kind {
             Self::Model => "model",
             Self::Adapter => "adapter",
         }
-    }
-}
-
-/// One tensor as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tensor {
-    /// Its name in the file.
-    pub name: String,
-    /// Element type.
-    pub dtype: Dtype,
-    /// Sizes as stored, outermost first.
-    pub shape: Vec<usize>,
-    /// Length in bytes.
-    pub bytes: u64,
-    shard: usize,
-    begin: u64,
-}
-
-impl Tensor {
-    /// Product of the sizes, which the header's check has found to fit.
-    pub fn elements(&self) -> u64 {
-        module::product(&self.shape) as u64
     }
 }
 
@@ -124,9 +105,9 @@ impl Checkpoint {
             return Err(Error::file(&found.path, "found no tensors, expected at least one"));
         }
         tensors.sort_by_cached_key(|tensor| Natural(tensor.name.clone()));
-        let by_name = by_name(&tensors, &shards)?;
+        let by_name = tensor::by_name(&tensors, &shards)?;
         if let Some(index) = &found.index {
-            agrees(index, &by_name, &tensors, &shards)?;
+            tensor::agrees(index, &by_name, &tensors, &shards)?;
         }
         let kind = if found.adapter_config.is_some() || tensors.iter().any(|t| t.name.contains(".lora_")) {
             Kind::Adapter
@@ -138,7 +119,7 @@ impl Checkpoint {
         for tensor in &tensors {
             *dtypes.entry(tensor.dtype).or_default() += 1;
         }
-        let states = states(&tensors, &by_name, &shards)?;
+        let states = tensor::states(&tensors, &by_name, &shards)?;
         let modules = Modules::new(&tensors, &states, summary.as_ref());
         let module_by_name = modules.list.iter().enumerate().map(|(at, module)| (module.name.clone(), at)).collect();
         Ok(Self {
@@ -254,7 +235,7 @@ impl Checkpoint {
     /// # Errors
     /// When the file has become shorter since it was opened.
     pub fn bytes_of(&self, tensor: &Tensor) -> Result<&[u8]> {
-        self.shard(tensor)?.bytes(range(tensor))
+        self.shard(tensor)?.bytes(tensor.range())
     }
 
     /// A weight as `f32`, `[out, in]` (see [`Module::matrix_shape`] for what is not a matrix).
@@ -327,7 +308,7 @@ impl Checkpoint {
 
     fn plain_reader<'a>(&'a self, tensor: &'a Tensor, shape: [usize; 2]) -> Result<Reader<'a>> {
         let values = Values::Plain(tensor.dtype);
-        let (range, bytes) = (range(tensor), self.bytes_of(tensor)?);
+        let (range, bytes) = (tensor.range(), self.bytes_of(tensor)?);
         Ok(Reader { shard: self.shard(tensor)?, tensor: &tensor.name, bytes, range, values, shape, transposed: false })
     }
 
@@ -337,53 +318,11 @@ impl Checkpoint {
     }
 }
 
-/// Where a tensor lies in its file. The header was checked against the length of the file, which is mapped whole, so
-/// both ends fit.
-fn range(tensor: &Tensor) -> Range<usize> {
-    tensor.begin as usize..(tensor.begin + tensor.bytes) as usize
-}
-
-/// Positions by name; a name in two shards is an error.
-fn by_name(tensors: &[Tensor], shards: &[Shard]) -> Result<HashMap<String, usize>> {
-    let mut names = HashMap::with_capacity(tensors.len());
-    for (at, tensor) in tensors.iter().enumerate() {
-        if let Some(other) = names.insert(tensor.name.clone(), at) {
-            let other: &Tensor = &tensors[other];
-            let message =
-                format!("the tensor is also in {}, expected it in one of them", shards[other.shard].path().display());
-            return Err(Error::tensor(shards[tensor.shard].path(), &tensor.name, message));
-        }
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("path", &self.path)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
     }
-    Ok(names)
-}
-
-/// Every tensor of the index is in the shard that the index names.
-fn agrees(index: &Index, by_name: &HashMap<String, usize>, tensors: &[Tensor], shards: &[Shard]) -> Result<()> {
-    for (name, shard) in &index.tensors {
-        let found = by_name.get(name).map(|&at| tensors[at].shard);
-        if found != Some(*shard) {
-            let index = index.path.file_name().unwrap_or_default().to_string_lossy();
-            let message = format!("the tensor is not in this shard, where {index} says it is");
-            return Err(Error::tensor(shards[*shard].path(), name, message));
-        }
-    }
-    Ok(())
-}
-
-/// The 4-bit weights: by position of the codes, what their states say.
-fn states(tensors: &[Tensor], by_name: &HashMap<String, usize>, shards: &[Shard]) -> Result<HashMap<usize, State>> {
-    /// Real states are under 300 bytes.
-    const LONGEST: u64 = 65536;
-    let mut states = HashMap::new();
-    for tensor in tensors {
-        let Some((weight, _)) = tensor.name.split_once(".quant_state.bitsandbytes__") else { continue };
-        let wrong = |message: String| Error::tensor(shards[tensor.shard].path(), &tensor.name, message);
-        let Some(&weight) = by_name.get(weight) else { return Err(wrong(format!("its weight {weight} is not there"))) };
-        if tensor.bytes > LONGEST {
-            return Err(wrong(format!("found {} bytes, expected a few hundred", tensor.bytes)));
-        }
-        let state = State::parse(shards[tensor.shard].bytes(range(tensor))?).map_err(wrong)?;
-        states.insert(weight, state);
-    }
-    Ok(states)
 }

@@ -2,7 +2,7 @@
 
 use super::four_bit::{SIDE, State};
 use super::role::{expert, place};
-use super::{Config, Dtype, Role, Tensor};
+use super::{Config, Dtype, Group, Role, Tensor};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -41,6 +41,13 @@ impl Module {
     /// As a matrix: `[out, in]`, a vector as one row, more than two sizes as `[first, product of the others]`.
     pub fn matrix_shape(&self) -> [usize; 2] {
         matrix_shape(&self.shape)
+    }
+
+    /// ε of the type that its values have: the storage type, or for 4-bit codes the type they were made from. 2^-23
+    /// where nothing is known.
+    pub fn epsilon(&self) -> f64 {
+        let dtype = self.state.as_ref().map_or(self.dtype, |state| state.original);
+        dtype.epsilon().unwrap_or(f64::from(f32::EPSILON))
     }
 
     /// True when it has exactly two sizes.
@@ -123,7 +130,7 @@ impl Modules {
             });
         }
         tie(&mut list, config);
-        list.sort_by_cached_key(Place::of);
+        list.sort_by_cached_key(|module| Place::new(&module.name, module.role));
         let weights = list.iter().fold(0u64, |sum, module| sum.saturating_add(module.parameters));
         Self { parameters: parameters.saturating_add(weights), list }
     }
@@ -231,9 +238,9 @@ fn is_position(name: &str) -> bool {
     name.ends_with("wpe") || name.contains("position") || name.contains("token_type")
 }
 
-/// Where a module stands in the list: embeddings, blocks in order, what follows them, the head.
+/// Where a weight stands in a list: embeddings, blocks in order, what follows them, the head.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+pub(crate) struct Place {
     stage: u8,
     decoder: bool,
     stack: String,
@@ -246,26 +253,23 @@ struct Place {
 }
 
 impl Place {
-    fn of(module: &Module) -> Self {
-        let (stack, layer) = place(&module.name).unwrap_or_default();
-        let stage = match module.role {
-            _ if module.layer.is_some() => 1,
+    /// The place of a weight by its name and role.
+    pub(crate) fn new(name: &str, role: Role) -> Self {
+        let place = place(name);
+        let (stack, layer) = place.unwrap_or_default();
+        let stage = match role {
+            _ if place.is_some() => 1,
             Role::Embedding => 0,
-            Role::Norm if module.name.contains("embed") => 0,
+            Role::Norm if name.contains("embed") => 0,
             Role::Head => 3,
             _ => 2,
         };
-        let part = match (module.role, module.role.group()) {
-            (_, super::Group::Attention) => 0,
+        let part = match (role, role.group()) {
+            (_, Group::Attention) => 0,
             (Role::Router, _) => 1,
-            (_, super::Group::Mlp) => 2,
-            (Role::Embedding, _) => {
-                if is_position(&module.name) {
-                    4
-                } else {
-                    3
-                }
-            }
+            (_, Group::Mlp) => 2,
+            (Role::Embedding, _) if is_position(name) => 4,
+            (Role::Embedding, _) => 3,
             (Role::Norm, _) => 5,
             _ => 6,
         };
@@ -275,12 +279,10 @@ impl Place {
             stack: stack.to_owned(),
             layer,
             part,
-            cross: module.name.contains("cross")
-                || module.name.contains("EncDec")
-                || module.name.contains("encoder_attn"),
-            expert: expert(&module.name),
-            role: Role::ALL.iter().position(|&role| role == module.role).unwrap_or_default(),
-            name: Natural(module.name.clone()),
+            cross: name.contains("cross") || name.contains("EncDec") || name.contains("encoder_attn"),
+            expert: expert(name),
+            role: Role::ALL.iter().position(|&other| other == role).unwrap_or_default(),
+            name: Natural(name.to_owned()),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Role {
 
     /// The role that a name stands for, with or without `.weight` and the suffixes of adapters.
     pub fn of(name: &str) -> Self {
-        let lower = name.to_ascii_lowercase();
+        let lower = name.split(".lora_").next().unwrap_or(name).to_ascii_lowercase();
         let parts: Vec<&str> = lower.split('.').filter(|part| !SUFFIXES.contains(part)).collect();
         let Some((&last, parents)) = parts.split_last() else { return Self::Other };
         let parent = parents.last().copied().unwrap_or_default();
@@ -164,11 +164,10 @@ impl Role {
 }
 
 /// Parts of a tensor's name that say nothing about its role.
-const SUFFIXES: [&str; 8] =
-    ["weight", "bias", "default", "base_layer", "lora_a", "lora_b", "lora_embedding_a", "lora_embedding_b"];
+const SUFFIXES: [&str; 3] = ["weight", "bias", "base_layer"];
 
 /// Number of the block that a name belongs to: the first number under `layers`, `h`, `block`, ….
-pub(super) fn layer(name: &str) -> Option<usize> {
+pub(crate) fn layer(name: &str) -> Option<usize> {
     Some(place(name)?.1)
 }
 
@@ -209,6 +208,7 @@ mod tests {
         for (name, role) in [
             ("model.layers.0.self_attn.q_proj", Q),
             ("model.layers.0.self_attn.q_proj.lora_A.weight", Q),
+            ("model.layers.0.self_attn.q_proj.lora_A.mine.weight", Q),
             ("model.layers.0.self_attn.qkv_proj", Qkv),
             ("model.layers.0.self_attn.q_norm", Norm),
             ("model.layers.0.mlp.gate_up_proj", GateUp),

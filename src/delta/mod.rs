@@ -1,0 +1,190 @@
+//! [`DeltaSet`]: what changed, module by module. Two checkpoints, an adapter on its base, or the weight itself.
+//!
+//! Matching reads no weights: what does not fit is known, and said per module, before anything is computed.
+
+mod matching;
+mod subtract;
+mod weight;
+
+pub use weight::{DeltaWeight, Dense, LowRank};
+
+use crate::adapter::Adapter;
+use crate::checkpoint::{Checkpoint, Kind, Module, Role};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use subtract::Side;
+
+/// Where ΔW comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Nothing changed it: the weight itself.
+    Weight,
+    /// Another checkpoint of the same model, `ΔW = tuned − base`.
+    Tuned(Arc<Checkpoint>),
+    /// An adapter, `ΔW = scaling · B A`.
+    Adapter(Arc<Adapter>),
+}
+
+/// A base model and what changed it, matched.
+#[derive(Clone, Debug)]
+pub struct DeltaSet {
+    base: Arc<Checkpoint>,
+    source: Source,
+    entries: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+}
+
+/// One module's ΔW, not computed yet.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The base's name of the module.
+    pub name: String,
+    /// `[out, in]` of ΔW; of what was found, where that does not fit the base.
+    pub shape: [usize; 2],
+    /// Number of its block.
+    pub layer: Option<usize>,
+    /// What it does there.
+    pub role: Role,
+    /// True for a matrix that multiplies activations inside the model: no embedding or head.
+    pub linear: bool,
+    /// Why ΔW cannot be computed, if it cannot.
+    pub problem: Option<String>,
+    /// True when base and source do not belong together here: a missing module, another shape.
+    pub misfit: bool,
+    /// Name in the tuned checkpoint or the adapter.
+    other: Option<String>,
+}
+
+impl DeltaSet {
+    /// Matches a base with what changed it. Reads no weights.
+    ///
+    /// # Errors
+    /// When nothing fits: a source for another base, or of another kind than expected, or no matrix at all.
+    pub fn new(base: Arc<Checkpoint>, source: Source) -> Result<Self> {
+        if base.kind() != Kind::Model {
+            return Err(Error::file(base.path(), "found an adapter, expected a model as the base"));
+        }
+        let entries = match &source {
+            Source::Weight => matching::weights(&base),
+            Source::Tuned(tuned) if tuned.kind() != Kind::Model => {
+                return Err(Error::file(tuned.path(), "found an adapter, expected a tuned model"));
+            }
+            Source::Tuned(tuned) => matching::tuned(&base, tuned),
+            Source::Adapter(adapter) => matching::adapter(&base, adapter),
+        };
+        let by_name = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
+        let set = Self { base, source, entries, by_name };
+        match set.entries.iter().all(|entry| entry.misfit) {
+            true if set.entries.is_empty() => {
+                Err(Error::file(set.path(), "found no matrix, expected weights with two sizes"))
+            }
+            true => Err(set.another_base()),
+            false => Ok(set),
+        }
+    }
+
+    /// The base model.
+    pub fn base(&self) -> &Arc<Checkpoint> {
+        &self.base
+    }
+
+    /// What changed it.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Every module with two sizes, in the base's order; of an adapter, the modules that it adapts.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// An entry by the base's name of its module.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.by_name.get(name).map(|&at| &self.entries[at])
+    }
+
+    /// The entries where base and source do not belong together.
+    pub fn misfits(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.misfit)
+    }
+
+    /// An adapter must fit whole: PEFT does not load one of which a part fits.
+    ///
+    /// # Errors
+    /// For an adapter with a misfit: how many there are, the first of them, and which base the adapter names.
+    pub fn check_adapter(&self) -> Result<()> {
+        match self.source {
+            Source::Adapter(_) if self.misfits().next().is_some() => Err(self.another_base()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Computes ΔW of one entry: reads the weights of this module and no others.
+    ///
+    /// # Errors
+    /// The entry's problem; NaN and Inf, counted, with file and tensor; cancellation.
+    pub fn load(&self, entry: &Entry, progress: &dyn Progress) -> Result<DeltaWeight> {
+        if let Some(problem) = &entry.problem {
+            return Err(Error::tensor(self.path(), &entry.name, problem));
+        }
+        let other = entry.other.as_deref().unwrap_or(&entry.name);
+        match &self.source {
+            Source::Weight => {
+                let module = find(&self.base, &entry.name)?;
+                let matrix = self.base.matrix(module, progress)?;
+                Ok(DeltaWeight::Dense(Dense { matrix, epsilon: module.epsilon(), rounding_std: None }))
+            }
+            Source::Tuned(tuned) => {
+                let (before, after) = (find(&self.base, &entry.name)?, find(tuned, other)?);
+                let base = Side { reader: self.base.reader(before)?, dtype: before.dtype };
+                let side = Side { reader: tuned.reader(after)?, dtype: after.dtype };
+                subtract::subtract(&base, &side, after.epsilon(), progress).map(DeltaWeight::Dense)
+            }
+            Source::Adapter(adapter) => {
+                let layer = adapter.layer(other).ok_or_else(|| Error::tensor(adapter.path(), other, NOT_THERE))?;
+                let (b, a) = adapter.factors(layer)?;
+                let epsilon = layer.dtype.epsilon().unwrap_or(f64::from(f32::EPSILON));
+                Ok(DeltaWeight::LowRank(LowRank { b, a, scaling: layer.scaling, epsilon }))
+            }
+        }
+    }
+
+    /// Where the source is.
+    fn path(&self) -> &Path {
+        match &self.source {
+            Source::Weight => self.base.path(),
+            Source::Tuned(tuned) => tuned.path(),
+            Source::Adapter(adapter) => adapter.path(),
+        }
+    }
+
+    fn another_base(&self) -> Error {
+        let count = self.misfits().count();
+        let (what, named) = match &self.source {
+            Source::Adapter(adapter) => ("adapter", adapter.config.base_model_name_or_path.as_deref()),
+            _ => ("model", None),
+        };
+        let named = named.map(|base| format!("; it says that it was made for {base}")).unwrap_or_default();
+        let first = self
+            .misfits()
+            .next()
+            .map(|entry| format!("; {}: {}", entry.name, entry.problem.as_deref().unwrap_or_default()));
+        let first = first.unwrap_or_default();
+        let message = format!(
+            "this {what} belongs to another base than {}: {count} of its {} modules do not fit{first}{named}",
+            self.base.name(),
+            self.entries.len()
+        );
+        Error::file(self.path(), message)
+    }
+}
+
+/// What is said when an entry of one set is given to another.
+const NOT_THERE: &str = "there is no such module";
+
+fn find<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<&'a Module> {
+    checkpoint.module(name).ok_or_else(|| Error::tensor(checkpoint.path(), name, NOT_THERE))
+}
