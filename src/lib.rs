@@ -8,3 +8,4 @@ pub mod error;
 pub mod matrix;
 pub mod plan;
 pub mod progress;
+pub mod quant;
