@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use std::fmt;
+#[cfg(any(feature = "cuda", test))]
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 

@@ -1,11 +1,55 @@
-//! Rankscope: rank is a dial, and everything answers to it.
+//! Rankscope: a desktop explorer for LoRA and QLoRA. Rank is a dial, and everything answers to it.
+//!
+//! # One way through
+//!
+//! ```text
+//! file ─► Checkpoint ─► Matrix ─► DeltaWeight ─► Spectrum ─► Workspace ─► panel
+//!            │                       ▲              │            ▲          │
+//!            └─► Adapter ────────────┘              └─► rules    └─ Event ◄─┤ Command
+//!            └─► Layout ─► Selection ─► Count                               │
+//!                                                        Job (threads) ◄────┘
+//! ```
+//!
+//! A checkpoint is opened (headers only), tensors come out of it as matrices, two checkpoints or an adapter give ΔW, ΔW
+//! gives a spectrum, the spectrum is looked at. The window and the command line only look; what they compute is here.
+//!
+//! # Floors
+//!
+//! `use crate::` goes down, or stays within one folder; `tests/floors.rs` reads the sources and keeps this true.
+//!
+//! | floor | modules | what they are |
+//! |---|---|---|
+//! | 0 | [`error`], [`matrix`], [`progress`], [`units`] | the currency: a sentence, numbers, progress with cancellation, words for numbers |
+//! | 1 | [`checkpoint`], [`device`] | safetensors files and hub folders; what there is to compute on |
+//! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; NF4 and FP4 as bitsandbytes makes them |
+//! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
+//! | 4 | [`spectrum`] | singular values, measures, rules; `svd` alone names the linear-algebra crates |
+//! | 5 | [`plan`] | parameter counts, presets, the LoRA paper's table |
+//! | 7 | [`demo`], [`workspace`] | the bundled sample; everything loaded and computed, without interface or threads |
+//! | 8 | [`job`] | the only place that starts threads |
+//! | 9 | [`cli`], [`app`] | the command line; the window. Neither sees the other |
+//!
+//! # Rules of the house
+//!
+//! - Every kernel takes [`&dyn Progress`](progress::Progress); `Err(Cancelled)` and `?` are the whole cancellation mechanism.
+//! - `logic` and `ui` are two functions: panels see a `View` and push `Command`s, nothing else travels back.
+//! - The last good picture stays while a new one is computed ([`workspace::Slot`]).
+//! - B·A is never formed for its SVD.
+//! - Nothing read from a file is trusted; errors name the file, the tensor, what was found and what was expected.
 
 pub mod adapter;
+pub mod app;
 pub mod checkpoint;
+pub mod cli;
 pub mod delta;
+pub mod demo;
 pub mod device;
 pub mod error;
+pub mod job;
 pub mod matrix;
 pub mod plan;
 pub mod progress;
 pub mod quant;
+pub mod spectrum;
+pub mod units;
+pub mod workspace;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. `use crate::` goes down, or stays within one folder; the ground floor is one folder.
 const FLOORS: [&[&str]; 10] = [
-    &["error", "matrix", "progress"],
+    &["error", "matrix", "progress", "units"],
     &["device", "checkpoint"],
     &["adapter", "quant"],
     &["delta"],

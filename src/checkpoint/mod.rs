@@ -12,6 +12,7 @@ mod dtype;
 mod folder;
 mod four_bit;
 pub mod header;
+pub mod hub;
 pub(crate) mod json;
 mod module;
 pub(crate) mod read;

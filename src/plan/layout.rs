@@ -2,7 +2,7 @@
 
 use super::presets;
 use super::shape::Shape;
-use crate::checkpoint::{Group, Role};
+use crate::checkpoint::{Checkpoint, Kind, Role};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -17,18 +17,19 @@ pub struct Weight {
     pub layer: Option<usize>,
     /// Rows of the weight: the size of the module's output; the length of a vector.
     pub d_out: usize,
-    /// Columns of the weight: the size of the module's input; 1 for a vector, 0 for what is no matrix at all.
+    /// Columns of the weight: the size of the module's input; 1 for a vector.
     pub d_in: usize,
-    /// Whether this is the weight of a linear layer.
+    /// Whether this is the weight of a linear layer inside the model: no embedding, head, norm or stack of matrices.
     pub linear: bool,
     /// Elements of the weight and, in a preset, of its bias.
     pub parameters: u64,
 }
 
 impl Weight {
-    /// True for what LoRA can be put on: a matrix, that is a linear layer or an embedding.
+    /// True for what LoRA can be put on: a linear layer, an embedding or a head.
     pub fn adaptable(&self) -> bool {
-        self.d_in > 0 && self.d_out > 0 && self.role != Role::Norm && (self.linear || self.d_in > 1)
+        let table = matches!(self.role, Role::Embedding | Role::Head) && self.d_in > 1;
+        (self.linear || table) && self.max_rank() > 0
     }
 
     /// The largest rank that `B·A` of this shape can have, `min(d_out, d_in)`.
@@ -52,10 +53,43 @@ pub struct Layout {
     /// Every weight, in the order of the model.
     pub weights: Vec<Weight>,
     /// A sentence about where the numbers come from or what they leave out.
-    pub note: Option<&'static str>,
+    pub note: Option<String>,
 }
 
 impl Layout {
+    /// The weights of an open model.
+    ///
+    /// # Errors
+    /// Bad input when it is an adapter.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        if checkpoint.kind() == Kind::Adapter {
+            return Err(Error::file(checkpoint.path(), "is an adapter; expected the model that it was trained on"));
+        }
+        let weights: Vec<Weight> = checkpoint
+            .modules()
+            .iter()
+            .map(|module| {
+                let [d_out, d_in] = if let [length] = module.shape[..] { [length, 1] } else { module.matrix_shape() };
+                Weight {
+                    name: module.name.clone(),
+                    role: module.role,
+                    layer: module.layer,
+                    d_out,
+                    d_in,
+                    linear: module.linear,
+                    parameters: module.parameters,
+                }
+            })
+            .collect();
+        let stacks = checkpoint.modules().iter().filter(|module| module.shape.len() > 2).count();
+        let note = (stacks > 0).then(|| {
+            format!(
+                "{stacks} weights are stacks of matrices, such as the experts of a mixture; LoRA leaves them alone here"
+            )
+        });
+        Ok(Self { name: checkpoint.name(), parameters: checkpoint.parameters(), weights, note })
+    }
+
     /// The published architecture with this identifier or name: `gpt3-175b`, `Llama-3.1-8B`, `meta-llama/Llama-3.1-8B`.
     ///
     /// # Errors
@@ -86,8 +120,8 @@ impl Layout {
 
     /// `Σ d_out · d_in` over the linear layers of the blocks: what QLoRA quantizes. The head stays out.
     pub fn linear_parameters(&self) -> u64 {
-        let blocks = self.weights.iter().filter(|weight| weight.linear && weight.role != Role::Head);
-        blocks.map(|weight| weight.d_out as u64 * weight.d_in as u64).sum()
+        let linear = self.weights.iter().filter(|weight| weight.linear);
+        linear.map(|weight| weight.d_out as u64 * weight.d_in as u64).sum()
     }
 
     /// Number of blocks.
@@ -95,12 +129,11 @@ impl Layout {
         self.weights.iter().filter_map(|weight| weight.layer).max().map_or(0, |last| last + 1)
     }
 
-    /// The distinct last names of modules that can be adapted, in the model's order: what an error can offer.
+    /// The distinct last names of linear layers, in the model's order: what an error can offer.
     pub fn leaves(&self) -> Vec<&str> {
         let mut leaves: Vec<&str> = Vec::new();
-        for weight in self.weights.iter().filter(|weight| weight.adaptable()) {
-            let inside = weight.linear || matches!(weight.role.group(), Group::Attention | Group::Mlp);
-            if inside && !leaves.contains(&weight.leaf()) {
+        for weight in self.weights.iter().filter(|weight| weight.linear) {
+            if !leaves.contains(&weight.leaf()) {
                 leaves.push(weight.leaf());
             }
         }

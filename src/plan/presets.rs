@@ -24,7 +24,7 @@ pub struct Preset {
 impl Preset {
     /// Its weights.
     pub fn layout(&self) -> Layout {
-        Layout { note: self.note, ..Layout::from_shape(self.title, &self.shape) }
+        Layout { note: self.note.map(str::to_owned), ..Layout::from_shape(self.title, &self.shape) }
     }
 }
 

@@ -237,7 +237,7 @@ impl Shape {
         }
         if !self.tied {
             list.prefix.clear();
-            list.linear(head, Role::Head, [self.vocab, d], false);
+            list.push(head, Role::Head, [self.vocab, d], false, 0);
         }
         list.weights
     }
@@ -269,7 +269,7 @@ impl Shape {
                 list.linear("mlp.down_proj", Role::Down, [d, f], self.mlp_bias);
             }
             Block::Mixtral => {
-                list.linear("block_sparse_moe.gate", Role::Other, [self.experts, d], false);
+                list.linear("block_sparse_moe.gate", Role::Router, [self.experts, d], false);
                 for expert in 0..self.experts {
                     list.linear(&format!("block_sparse_moe.experts.{expert}.w1"), Role::Gate, [f, d], false);
                     list.linear(&format!("block_sparse_moe.experts.{expert}.w2"), Role::Down, [d, f], false);

@@ -92,9 +92,9 @@ impl Targets {
     /// Bad input when an expression is not one.
     pub fn matcher(&self) -> Result<Matcher> {
         Ok(match self {
-            Self::QV => Matcher::Roles(|weight| matches!(weight.role, Role::Q | Role::V | Role::Qkv)),
+            Self::QV => Matcher::Roles(|weight| matches!(weight.role, Role::Q | Role::V | Role::Qkv | Role::Kv)),
             Self::Attention => Matcher::Roles(|weight| weight.role.group() == Group::Attention),
-            Self::AllLinear => Matcher::Roles(|weight| !matches!(weight.role, Role::Head | Role::Embedding)),
+            Self::AllLinear => Matcher::Roles(|_| true),
             Self::Custom(items) => Matcher::Items(items.iter().map(|item| Item::parse(item)).collect::<Result<_>>()?),
         })
     }

@@ -1,0 +1,258 @@
+//! What the window decides between two frames: taking in news, carrying out commands, starting work.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use eframe::egui;
+
+use crate::delta::{DeltaSet, Entry, Source};
+use crate::error::Error;
+use crate::plan::{self, Targets};
+use crate::spectrum::{AUTO_EXACT, Method, Options};
+use crate::workspace::{Event, Opened, Request, Workspace};
+
+use super::command::Command;
+use super::dialogs::Asking;
+use super::jobs::{Found, News};
+use super::settings::Settings;
+use super::{App, Message, drops, keys, start};
+
+/// All modules are computed unasked when that takes about this long at most, in seconds.
+const UNASKED: f64 = 30.0;
+/// Up to this `min(out, in)` every singular vector is kept.
+const ALL_VECTORS: usize = 1024;
+
+impl App {
+    /// One round: news in, commands out.
+    pub(super) fn think(&mut self, ctx: &egui::Context) {
+        for path in drops::dropped(ctx) {
+            self.commands.open(path);
+        }
+        keys::read(ctx, &self.workspace, &self.settings, &mut self.commands);
+        self.receive();
+        self.panels.deliver(ctx, self.shown.tiles());
+        for command in self.commands.take() {
+            self.carry_out(ctx, command);
+        }
+        self.exporter.think(ctx, &mut self.message);
+        self.begin();
+        if !self.shown.is_busy() {
+            self.shown.make(self.panels.tabs.spectrum.required());
+        }
+        self.cost.update(&self.workspace);
+        self.panels.think(&self.workspace);
+    }
+
+    fn receive(&mut self) {
+        if let Some(result) = self.surroundings.as_mut().and_then(crate::job::Job::take) {
+            self.surroundings = None;
+            if let Ok(found) = result {
+                self.device = found.device;
+                self.hub = found.hub;
+            }
+        }
+        if let Some(result) = self.asking.as_mut().and_then(Asking::take) {
+            self.asking = None;
+            match result {
+                Ok(Some(request)) => self.commands.push(Command::Open(request)),
+                Ok(None) => {}
+                Err(error) => self.complain(&error),
+            }
+        }
+        for news in self.jobs.news() {
+            match news {
+                News::Opened(request, Ok(opened)) => self.opened(request, opened),
+                News::Opened(_, Err(error)) | News::Analysed(_, Err(error)) | News::SweepEnded(_, Err(error))
+                    if error.is_cancelled() =>
+                {
+                    self.say("Cancelled.");
+                }
+                News::Opened(_, Err(error)) => self.complain(&error),
+                News::Found(name, Found::Picture(picture)) => self.shown.set_delta(&name, picture),
+                News::Found(name, Found::Spectrum(spectrum, factors)) => {
+                    self.shown.set_factors(&name, factors);
+                    self.workspace.apply(Event::Spectrum(name, Ok(spectrum)));
+                }
+                News::Analysed(name, Err(error)) => {
+                    self.complain(&error);
+                    self.workspace.apply(Event::Spectrum(name, Err(error)));
+                }
+                News::Analysed(name, Ok(())) => self.workspace.apply(Event::Stopped(vec![name])),
+                News::Swept(name, result) => self.workspace.apply(Event::Spectrum(name, result)),
+                News::SweepEnded(names, result) => {
+                    match result {
+                        Ok(()) => self.say(&format!("Spectra of {} modules are there.", self.workspace.known())),
+                        Err(error) => self.complain(&error),
+                    }
+                    self.workspace.apply(Event::Stopped(names));
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, request: Option<Request>, opened: Opened) {
+        let other = match opened.delta.source() {
+            Source::Weight => None,
+            Source::Tuned(tuned) => Some(tuned.path().to_path_buf()),
+            Source::Adapter(adapter) => Some(adapter.path().to_path_buf()),
+        };
+        if request.is_some() {
+            self.settings.remember(opened.base.path(), other.as_deref());
+        }
+        let misfits = opened.delta.entries().iter().filter(|e| e.problem.is_some()).count();
+        let name = opened.base.name();
+        let against = other.as_deref().and_then(Path::file_name).map(|n| format!(" with {}", n.to_string_lossy()));
+        let mut text = format!("{name}{} is open.", against.unwrap_or_default());
+        if misfits > 0 {
+            text.push_str(&format!(" {misfits} modules do not fit; the list says why."));
+        }
+        self.jobs.forget();
+        self.shown.clear();
+        self.workspace.apply(Event::Opened(Box::new(opened)));
+        self.sweep_wanted = self.workspace.delta().is_some_and(|d| estimate(d, d.entries().iter()) < UNASKED);
+        self.say(&text);
+    }
+
+    fn carry_out(&mut self, ctx: &egui::Context, command: Command) {
+        match command {
+            Command::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
+            Command::OpenSample => self.jobs.open_sample(start::data_dir()),
+            Command::Ask(question) => self.asking = Some(Asking::new(question, self.jobs.wake())),
+            Command::Select(selection) => self.workspace.apply(Event::Selected(selection)),
+            Command::Turn(dial) => self.workspace.apply(Event::Dial(dial)),
+            Command::AnalyseAll => self.sweep_wanted = true,
+            Command::AnalyseExactly => self.analyse(Method::Exact, None),
+            Command::MoreVectors(rank) => self.analyse(Method::Auto, Some(rank)),
+            Command::Cancel(work) => self.jobs.cancel(work),
+            Command::Show(tab) => self.panels.tabs.show(tab),
+            Command::Theme(theme) => {
+                self.settings.theme = theme;
+                ctx.set_theme(theme);
+            }
+            Command::Scale(scale) => {
+                self.settings.scale = scale.clamp(*Settings::SCALES.start(), *Settings::SCALES.end());
+                ctx.set_zoom_factor(self.settings.scale);
+            }
+            Command::ForgetRecent => self.settings.recent.clear(),
+            Command::ToggleModules => self.settings.show_modules = !self.settings.show_modules,
+            Command::TogglePalette => self.palette.toggle(),
+            Command::ToggleHelp => self.help = !self.help,
+            Command::TogglePathField => self.panels.path.toggle(),
+            Command::Export(export) => self.exporter.begin(ctx, export),
+            Command::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
+            Command::Say(text) => self.say(&text),
+            Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
+        }
+    }
+
+    /// Starts what is wanted and not there: first the module that is looked at, then all others.
+    fn begin(&mut self) {
+        let Some(delta) = self.workspace.delta().cloned() else { return };
+        if let Some(name) = self.workspace.selection().current().map(str::to_owned)
+            && self.jobs.analysing() != Some(&name)
+            && delta.entry(&name).is_some_and(|e| e.problem.is_none())
+            && self.shown.wants(&name)
+        {
+            self.shown.expect(&name);
+            self.analyse(Method::Auto, None);
+        }
+        if self.sweep_wanted && !self.jobs.is_sweeping() && self.jobs.analysing().is_none() {
+            self.sweep_wanted = false;
+            let names: Vec<String> = delta
+                .entries()
+                .iter()
+                .filter(|e| e.problem.is_none() && self.workspace.latest(&e.name).is_none())
+                .map(|e| e.name.clone())
+                .collect();
+            if !names.is_empty() {
+                self.workspace.apply(Event::Started(names.clone()));
+                self.jobs.sweep(delta, names, Options::default());
+            }
+        }
+    }
+
+    fn analyse(&mut self, method: Method, vectors: Option<usize>) {
+        let Some(delta) = self.workspace.delta().cloned() else { return };
+        let Some(entry) = self.workspace.selection().current().and_then(|name| delta.entry(name)) else { return };
+        let side = entry.shape[0].min(entry.shape[1]);
+        let first = if side <= ALL_VECTORS { side } else { self.workspace.dial().r.clamp(64, 256) };
+        let vectors = vectors.unwrap_or(first).min(side);
+        let top = (side > AUTO_EXACT && method == Method::Auto).then_some(vectors.max(64));
+        self.workspace.apply(Event::Started(vec![entry.name.clone()]));
+        let pictured = self.shown.name() == Some(&entry.name);
+        self.jobs.analyse(Arc::clone(&delta), &entry.name, Options { method, top, vectors }, pictured);
+    }
+
+    fn say(&mut self, text: &str) {
+        self.message = Message { text: text.to_owned(), bad: false };
+    }
+
+    fn complain(&mut self, error: &Error) {
+        let text = sentence(error);
+        log::warn!("{text}");
+        self.toasts.error(text.clone()).duration(Some(std::time::Duration::from_secs(12)));
+        self.message = Message { text, bad: true };
+    }
+}
+
+/// An error as a sentence on screen.
+fn sentence(error: &Error) -> String {
+    let mut text = error.to_string();
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
+}
+
+/// Seconds that the spectra of `entries` take, roughly: products at 40 and eigenvalues at 15 GFLOP/s.
+fn estimate<'a>(delta: &DeltaSet, entries: impl Iterator<Item = &'a Entry>) -> f64 {
+    entries
+        .map(|entry| {
+            let [m, n] = entry.shape.map(|x| x as f64);
+            let (short, long) = (m.min(n), m.max(n));
+            match delta.source() {
+                Source::Adapter(_) => 2e-3 + (m + n) * 64.0 * 64.0 * 2.0 / 15e9,
+                _ if short <= AUTO_EXACT as f64 => short * short * long / 40e9 + 1.4 * short.powi(3) / 15e9,
+                _ => m * n * 64.0 * 24.0 / 60e9,
+            }
+        })
+        .sum()
+}
+
+/// What the dial's adapter costs, kept until the model, the targets or the rank change.
+#[derive(Default)]
+pub struct Cost {
+    key: Option<(u64, Targets, usize)>,
+    adapted: Option<Result<plan::Selection, Error>>,
+    count: Option<Result<plan::Count, Error>>,
+}
+
+impl Cost {
+    fn update(&mut self, workspace: &Workspace) {
+        let Some(layout) = workspace.layout() else { return };
+        let dial = workspace.dial();
+        let key = (workspace.generation(), dial.targets.clone(), dial.r);
+        if self.key.as_ref() == Some(&key) {
+            return;
+        }
+        let same = self.key.as_ref().is_some_and(|k| (k.0, &k.1) == (key.0, &key.1));
+        if !same {
+            self.adapted = Some(plan::Selection::new(layout, &dial.targets));
+        }
+        self.count = self.adapted.as_ref().map(|adapted| match adapted {
+            Ok(selection) => selection.count(dial.r),
+            Err(error) => Err(error.clone()),
+        });
+        self.key = Some(key);
+    }
+
+    /// Trainable parameters and what follows from them.
+    pub fn count(&self) -> Option<&Result<plan::Count, Error>> {
+        self.count.as_ref()
+    }
+
+    /// The modules that the targets name.
+    pub fn adapted(&self) -> Option<&Result<plan::Selection, Error>> {
+        self.adapted.as_ref()
+    }
+}

@@ -1,0 +1,229 @@
+//! The window. [`App::logic`](eframe::App::logic) receives results and decides; [`App::ui`](eframe::App::ui) paints and
+//! pushes [`Command`]s. Panels see a [`View`] of everything and change nothing but their own looks.
+
+mod command;
+mod dialogs;
+mod drops;
+mod export;
+mod glossary;
+mod help;
+mod jobs;
+mod keys;
+mod logic;
+mod palette;
+mod panels;
+mod settings;
+mod shown;
+mod start;
+mod theme;
+pub mod widgets;
+
+use std::sync::Arc;
+
+use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Stroke};
+
+use crate::checkpoint::hub::Cached;
+use crate::error::Error;
+use crate::job::{Job, Wake};
+use crate::plan;
+use crate::workspace::Workspace;
+
+use command::{Command, Commands};
+use dialogs::Asking;
+use export::Exporter;
+use jobs::Jobs;
+use palette::Palette;
+use panels::Panels;
+use settings::Settings;
+use shown::Shown;
+
+pub use start::{Start, run};
+
+/// The device, as the top bar tells it.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceText {
+    /// A few words.
+    pub summary: String,
+    /// All devices, with the reasons of those that cannot be used.
+    pub details: String,
+}
+
+/// The last thing worth saying.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// A sentence.
+    pub text: String,
+    /// It is about something that did not work.
+    pub bad: bool,
+}
+
+/// What is learnt about the machine at the start.
+struct Surroundings {
+    device: DeviceText,
+    hub: Vec<Cached>,
+}
+
+/// Everything a panel may look at, and the list of commands that it may add to.
+pub struct View<'a> {
+    /// What is loaded and computed.
+    pub workspace: &'a Workspace,
+    /// What runs.
+    pub jobs: &'a Jobs,
+    /// What persists.
+    pub settings: &'a Settings,
+    /// The current module as a picture.
+    pub shown: &'a Shown,
+    /// What the dial's adapter costs.
+    pub cost: Option<&'a Result<plan::Count, Error>>,
+    /// The modules that the dial's targets name.
+    pub adapted: Option<&'a Result<plan::Selection, Error>>,
+    /// What there is to compute on.
+    pub device: &'a DeviceText,
+    /// The hub's local cache.
+    pub hub: &'a [Cached],
+    /// The last message.
+    pub message: &'a Message,
+    /// Where the next plot's picture is asked for.
+    pub commands: &'a mut Commands,
+}
+
+/// The program's window.
+pub struct App {
+    workspace: Workspace,
+    settings: Settings,
+    jobs: Jobs,
+    shown: Shown,
+    cost: logic::Cost,
+    device: DeviceText,
+    hub: Vec<Cached>,
+    surroundings: Option<Job<Surroundings>>,
+    asking: Option<Asking>,
+    exporter: Exporter,
+    message: Message,
+    commands: Commands,
+    panels: Panels,
+    palette: Palette,
+    help: bool,
+    toasts: egui_notify::Toasts,
+    sweep_wanted: bool,
+}
+
+const SETTINGS: &str = "rankscope-settings";
+
+impl App {
+    /// The window's contents; work begins at once.
+    pub fn new(cc: &eframe::CreationContext<'_>, start: Start) -> Self {
+        theme::install(&cc.egui_ctx);
+        let settings: Settings = cc.storage.and_then(|s| eframe::get_value(s, SETTINGS)).unwrap_or_default();
+        cc.egui_ctx.set_theme(settings.theme);
+        cc.egui_ctx.set_zoom_factor(settings.scale);
+        let ctx = cc.egui_ctx.clone();
+        let wake: Wake = Arc::new(move || ctx.request_repaint());
+        let surroundings = Job::spawn("Looking at the machine", Arc::clone(&wake), |_| Ok(surroundings()));
+        let mut commands = Commands::default();
+        commands.push(match start.request {
+            Some(request) => Command::Open(request),
+            None => Command::OpenSample,
+        });
+        Self {
+            workspace: Workspace::default(),
+            panels: Panels::default(),
+            settings,
+            exporter: Exporter::new(Arc::clone(&wake)),
+            shown: Shown::new(Arc::clone(&wake)),
+            jobs: Jobs::new(wake),
+            cost: logic::Cost::default(),
+            device: DeviceText::default(),
+            hub: Vec::new(),
+            surroundings: Some(surroundings),
+            asking: None,
+            message: Message::default(),
+            commands,
+            palette: Palette::default(),
+            help: false,
+            toasts: egui_notify::Toasts::default().with_anchor(egui_notify::Anchor::BottomRight),
+            sweep_wanted: false,
+        }
+    }
+
+    /// What is loaded and computed: for tests, which look and do not touch.
+    pub fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// True while any work runs beside the window.
+    pub fn is_busy(&self) -> bool {
+        !self.jobs.running().is_empty() || self.shown.is_busy() || self.surroundings.is_some()
+    }
+}
+
+fn surroundings() -> Surroundings {
+    let all = crate::device::devices();
+    let lines: Vec<String> = all
+        .iter()
+        .map(|(choice, device)| match device {
+            Ok(device) => format!("✓ {device}"),
+            Err(reason) => format!("– {choice}: {reason}"),
+        })
+        .collect();
+    let best = crate::device::Choice::Auto.resolve();
+    let summary = best.map_or_else(
+        |_| "CPU".to_owned(),
+        |d| match d.cores {
+            Some(cores) => format!("CPU · {cores} threads"),
+            None => d.name,
+        },
+    );
+    Surroundings { device: DeviceText { summary, details: lines.join("\n") }, hub: crate::checkpoint::hub::cached() }
+}
+
+impl eframe::App for App {
+    fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
+        self.think(ctx);
+    }
+
+    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+        let mut view = View {
+            workspace: &self.workspace,
+            jobs: &self.jobs,
+            settings: &self.settings,
+            shown: &self.shown,
+            cost: self.cost.count(),
+            adapted: self.cost.adapted(),
+            device: &self.device,
+            hub: &self.hub,
+            message: &self.message,
+            commands: &mut self.commands,
+        };
+        let line = theme::Colors::of(ui).line;
+        let fill = ui.visuals().panel_fill;
+        let bar = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 7));
+        Panel::top("top").frame(bar).show(ui, |ui| panels::top::ui(ui, &mut view));
+        self.panels.path.ui(ui, &mut view);
+        Panel::top("rank").frame(bar).show(ui, |ui| self.panels.rank.ui(ui, &mut view));
+        let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
+        Panel::bottom("status").frame(status).show(ui, |ui| panels::status::ui(ui, &mut view));
+        if view.settings.show_modules {
+            Panel::left("modules")
+                .frame(Frame::new().fill(fill).inner_margin(Margin { left: 12, right: 8, top: 10, bottom: 4 }))
+                .default_size(252.0)
+                .size_range(180.0..=480.0)
+                .show(ui, |ui| self.panels.modules.ui(ui, &mut view));
+        }
+        let centre = Frame::new().fill(ui.visuals().extreme_bg_color).stroke(Stroke::new(0.0, line));
+        CentralPanel::default().frame(centre).show(ui, |ui| self.panels.tabs.ui(ui, &mut view));
+        self.palette.ui(ui, &mut view);
+        help::ui(ui, &mut self.help);
+        drops::ui(ui);
+        self.toasts.show(ui.ctx());
+        // What was asked for while painting is carried out at once, not at the next movement of the mouse.
+        let tiles = !self.shown.is_busy() && !self.panels.tabs.spectrum.required().is_empty();
+        if tiles || !self.commands.is_empty() {
+            ui.ctx().request_repaint();
+        }
+    }
+
+    fn save(&mut self, storage: &mut dyn eframe::Storage) {
+        eframe::set_value(storage, SETTINGS, &self.settings);
+    }
+}

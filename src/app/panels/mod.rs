@@ -1,0 +1,40 @@
+//! The regions of the window, one file each.
+
+pub mod modules;
+pub mod parameters;
+pub mod path;
+pub mod rank;
+pub mod spectrum;
+pub mod status;
+pub mod tabs;
+pub mod top;
+
+use eframe::egui::Context;
+
+use super::widgets::tiles::TileBatch;
+use crate::workspace::Workspace;
+
+/// What the panels remember between frames: looks, never data.
+#[derive(Default)]
+pub struct Panels {
+    /// The module list.
+    pub modules: modules::ModuleList,
+    /// The rank bar.
+    pub rank: rank::RankBar,
+    /// The field for a path.
+    pub path: path::PathField,
+    /// The tabs of the centre.
+    pub tabs: tabs::Tabs,
+}
+
+impl Panels {
+    /// Hands over coloured tiles.
+    pub fn deliver(&mut self, ctx: &Context, tiles: Vec<TileBatch>) {
+        self.tabs.spectrum.deliver(ctx, tiles);
+    }
+
+    /// Prepares what changes with the workspace; nothing is painted.
+    pub fn think(&mut self, workspace: &Workspace) {
+        self.tabs.think(workspace);
+    }
+}

@@ -1,0 +1,114 @@
+//! The tabs of the centre: docked, to be dragged side by side.
+
+use eframe::egui::{self, Color32, Margin, Stroke, Ui, Visuals, WidgetText};
+use egui_tiles::{Behavior, SimplificationOptions, TabState, TileId, Tiles, Tree, UiResponse};
+
+use crate::app::View;
+use crate::app::command::Tab;
+use crate::app::theme::Colors;
+use crate::workspace::Workspace;
+
+use super::parameters::Parameters;
+use super::spectrum::SpectrumTab;
+
+/// The tabs and what is in them.
+pub struct Tabs {
+    tree: Tree<Tab>,
+    /// The Spectrum tab.
+    pub spectrum: SpectrumTab,
+    parameters: Parameters,
+}
+
+impl Default for Tabs {
+    fn default() -> Self {
+        Self {
+            tree: Tree::new_tabs(egui::Id::unique("tabs"), Tab::ALL.to_vec()),
+            spectrum: SpectrumTab::default(),
+            parameters: Parameters::default(),
+        }
+    }
+}
+
+impl Tabs {
+    /// Brings a tab to the front.
+    pub fn show(&mut self, tab: Tab) {
+        self.tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(pane) if *pane == tab));
+    }
+
+    /// Prepares what the tabs show; nothing is painted.
+    pub fn think(&mut self, workspace: &Workspace) {
+        self.parameters.think(workspace);
+        self.spectrum.think(workspace);
+    }
+
+    /// Paints them.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let mut painter = Painter { view, spectrum: &mut self.spectrum, parameters: &mut self.parameters };
+        self.tree.ui(&mut painter, ui);
+    }
+}
+
+struct Painter<'a, 'v> {
+    view: &'a mut View<'v>,
+    spectrum: &'a mut SpectrumTab,
+    parameters: &'a mut Parameters,
+}
+
+impl Behavior<Tab> for Painter<'_, '_> {
+    fn pane_ui(&mut self, ui: &mut Ui, _: TileId, tab: &mut Tab) -> UiResponse {
+        egui::Frame::new().inner_margin(Margin::same(12)).show(ui, |ui| match tab {
+            Tab::Spectrum => self.spectrum.ui(ui, self.view),
+            Tab::Parameters => self.parameters.ui(ui, self.view),
+        });
+        UiResponse::None
+    }
+
+    fn tab_title_for_pane(&mut self, tab: &Tab) -> WidgetText {
+        tab.title().into()
+    }
+
+    fn tab_bar_height(&self, _: &egui::Style) -> f32 {
+        34.0
+    }
+
+    fn tab_title_spacing(&self, _: &Visuals) -> f32 {
+        14.0
+    }
+
+    fn tab_bar_color(&self, visuals: &Visuals) -> Color32 {
+        visuals.panel_fill
+    }
+
+    fn tab_bg_color(&self, visuals: &Visuals, _: &Tiles<Tab>, _: TileId, state: &TabState) -> Color32 {
+        if state.active { visuals.extreme_bg_color } else { Color32::TRANSPARENT }
+    }
+
+    fn tab_outline_stroke(&self, _: &Visuals, _: &Tiles<Tab>, _: TileId, _: &TabState) -> Stroke {
+        Stroke::NONE
+    }
+
+    fn tab_bar_hline_stroke(&self, visuals: &Visuals) -> Stroke {
+        visuals.widgets.noninteractive.bg_stroke
+    }
+
+    fn tab_text_color(&self, visuals: &Visuals, _: &Tiles<Tab>, _: TileId, state: &TabState) -> Color32 {
+        if state.active { visuals.strong_text_color() } else { visuals.weak_text_color() }
+    }
+
+    fn gap_width(&self, _: &egui::Style) -> f32 {
+        1.0
+    }
+
+    fn simplification_options(&self) -> SimplificationOptions {
+        SimplificationOptions { all_panes_must_have_tabs: true, ..Default::default() }
+    }
+
+    fn top_bar_right_ui(&mut self, _: &Tiles<Tab>, ui: &mut Ui, _: TileId, _: &egui_tiles::Tabs, _: &mut f32) {
+        ui.add_space(12.0);
+        if let Some(name) = self.view.workspace.selection().current() {
+            let more = self.view.workspace.selection().names().len() - 1;
+            let text = if more > 0 { format!("{name}  + {more} more") } else { name.to_owned() };
+            ui.label(egui::RichText::new(text).small().color(Colors::of(ui).weak));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What is kept between two starts.
+
+use std::path::{Path, PathBuf};
+
+use eframe::egui;
+use serde::{Deserialize, Serialize};
+
+/// How many recent files are remembered.
+const RECENT: usize = 12;
+
+/// Settings that persist. Fields that an older file lacks get their defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Light, dark, or as the system says.
+    pub theme: egui::ThemePreference,
+    /// Scale of everything; 1 is the system's.
+    pub scale: f32,
+    /// What was opened last, newest first.
+    pub recent: Vec<Recent>,
+    /// Rule that colours the map of all modules.
+    pub map_rule: String,
+    /// Module list shown.
+    pub show_modules: bool,
+}
+
+/// Something that was opened: a base alone, or with its tuned version or adapter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recent {
+    /// The base model.
+    pub base: PathBuf,
+    /// The tuned model or adapter.
+    pub other: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            theme: egui::ThemePreference::System,
+            scale: 1.0,
+            recent: Vec::new(),
+            map_rule: String::new(),
+            show_modules: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Largest and smallest scale offered.
+    pub const SCALES: std::ops::RangeInclusive<f32> = 0.7..=2.5;
+
+    /// Remembers what was opened, newest first, each once.
+    pub fn remember(&mut self, base: &Path, other: Option<&Path>) {
+        let entry = Recent { base: base.to_path_buf(), other: other.map(Path::to_path_buf) };
+        self.recent.retain(|r| r != &entry);
+        self.recent.insert(0, entry);
+        self.recent.truncate(RECENT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_files_are_unique_and_few() {
+        let mut s = Settings::default();
+        for i in 0..20 {
+            s.remember(Path::new(&format!("m{i}")), None);
+        }
+        s.remember(Path::new("m15"), None);
+        assert_eq!(s.recent.len(), RECENT);
+        assert_eq!(s.recent[0].base, Path::new("m15"));
+        assert_eq!(s.recent.iter().filter(|r| r.base == Path::new("m15")).count(), 1);
+    }
+
+    #[test]
+    fn an_older_file_still_loads() {
+        let s: Settings = serde_json::from_str(r#"{"scale": 1.5}"#).unwrap();
+        assert_eq!((s.scale, s.recent.len()), (1.5, 0));
+    }
+}

@@ -1,0 +1,123 @@
+//! Numbers as a person reads them in a plot: short, aligned, with a real minus and real exponents.
+
+/// About `digits` significant digits: `0`, `0.0123`, `−4.5`, `1.2e−7`.
+pub fn short(value: f64, digits: usize) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    if !value.is_finite() {
+        return if value.is_nan() { "not a number".into() } else { minus(format!("{value}").replace("inf", "∞")) };
+    }
+    let digits = digits.max(1);
+    // Rounded first, so that 9.996 counts as 10.0.
+    let scientific = format!("{value:.*e}", digits - 1);
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let text = if (-4..6).contains(&exponent) {
+        let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
+        let text = format!("{value:.decimals$}");
+        trimmed(&text).to_owned()
+    } else {
+        format!("{}e{exponent}", trimmed(mantissa))
+    };
+    minus(text)
+}
+
+fn trimmed(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+}
+
+fn minus(text: String) -> String {
+    text.replace('-', "−")
+}
+
+/// `10⁻³`.
+pub fn power_of_ten(exponent: i32) -> String {
+    format!("10{}", superscript(exponent))
+}
+
+/// `⁻¹²`.
+pub fn superscript(value: i32) -> String {
+    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    let digit = |c: char| c.to_digit(10).map_or('⁻', |d| DIGITS[d as usize]);
+    value.to_string().chars().map(digit).collect()
+}
+
+/// `12,582,912`.
+pub fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `4.7 M`: at most three significant digits and a unit of a thousand.
+pub fn compact(value: f64) -> String {
+    let units = ["", " k", " M", " B", " T"];
+    let mut scaled = value;
+    let mut unit = 0;
+    while scaled.abs() >= 999.5 && unit + 1 < units.len() {
+        scaled /= 1000.0;
+        unit += 1;
+    }
+    format!("{}{}", short(scaled, 3), units[unit])
+}
+
+/// Round values that divide `low…high` into about `count` steps of 1, 2 or 5 times a power of ten.
+pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+    let span = high - low;
+    if !span.is_finite() || span <= 0.0 {
+        return vec![];
+    }
+    let raw = span / count.max(1) as f64;
+    let power = 10f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|&s| s >= raw * 0.999).unwrap_or(10.0 * power);
+    let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
+    (first..=last).map(|i| i as f64 * step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_short() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.012_345, "0.0123"),
+            (-4.5, "−4.5"),
+            (1.2e-7, "1.2e−7"),
+            (-3.456e8, "−3.46e8"),
+            (9.996, "10"),
+            (1234.0, "1234"),
+            (999_999.0, "1e6"),
+            (f64::NAN, "not a number"),
+            (f64::NEG_INFINITY, "−∞"),
+        ] {
+            assert_eq!(short(value, 3), text);
+        }
+    }
+
+    #[test]
+    fn powers_and_groups() {
+        assert_eq!(power_of_ten(-12), "10⁻¹²");
+        assert_eq!(grouped(12_582_912), "12,582,912");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(compact(4_718_592.0), "4.72 M");
+        assert_eq!(compact(175e9), "175 B");
+        assert_eq!(compact(999_999.0), "1 M");
+    }
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        assert_eq!(ticks(0.0, 10.0, 5), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(ticks(-1.2, 1.2, 5), [-1.0, -0.5, 0.0, 0.5, 1.0]);
+        assert!(ticks(1.0, 1.0, 5).is_empty());
+        assert!(ticks(f64::NAN, 1.0, 5).is_empty());
+    }
+}

@@ -1,0 +1,201 @@
+//! `rankscope inspect`: what is in a file.
+
+use super::screen::Screen;
+use super::text::{Table, bytes, digits, or_dash, shape, thousands};
+use crate::adapter::{Adapter, LoraConfig, TargetModules};
+use crate::checkpoint::{Checkpoint, Kind};
+use crate::error::Result;
+use clap::Args;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// A model or an adapter: a .safetensors file, or a folder as on the hub
+    path: PathBuf,
+}
+
+impl Inspect {
+    pub fn run(self, screen: &Screen) -> Result<()> {
+        let checkpoint = Arc::new(Checkpoint::open(&self.path)?);
+        // LoRA files of other programs come without PEFT's config: they are listed as the tensors that they hold.
+        let adapter = match (checkpoint.kind(), checkpoint.adapter_config()) {
+            (Kind::Adapter, Some(_)) => Some(Adapter::from_checkpoint(Arc::clone(&checkpoint))?),
+            _ => None,
+        };
+        if screen.json {
+            return screen.document(&document(&checkpoint, adapter.as_ref()));
+        }
+        let text = summary(&checkpoint, adapter.as_ref()) + "\n" + &table(&checkpoint, adapter.as_ref()).render();
+        screen.print(&text)
+    }
+}
+
+fn document(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Value {
+    let dtypes: Map<String, Value> =
+        checkpoint.dtypes().iter().map(|(dtype, count)| (dtype.name().to_owned(), json!(count))).collect();
+    let modules: Vec<Value> = match adapter {
+        None => checkpoint
+            .modules()
+            .iter()
+            .map(|module| {
+                json!({
+                    "name": module.name,
+                    "shape": module.shape,
+                    "dtype": module.dtype.name(),
+                    "layer": module.layer,
+                    "role": module.role.as_str(),
+                    "linear": module.linear,
+                    "parameters": module.parameters,
+                    "tied": module.tied,
+                    "problem": module.problem,
+                })
+            })
+            .collect(),
+        Some(adapter) => adapter
+            .layers
+            .iter()
+            .map(|layer| {
+                json!({
+                    "name": layer.module,
+                    "shape": layer.shape,
+                    "dtype": layer.dtype.name(),
+                    "layer": layer.layer,
+                    "role": layer.role.as_str(),
+                    "linear": !layer.embedding,
+                    "parameters": layer.parameters,
+                    "r": layer.r,
+                    "lora_alpha": layer.lora_alpha,
+                    "scaling": layer.scaling,
+                    "problem": adapter.problem(layer),
+                })
+            })
+            .collect(),
+    };
+    let mut document = json!({
+        "kind": checkpoint.kind().as_str(),
+        "name": checkpoint.name(),
+        "format": checkpoint.format(),
+        "architecture": checkpoint.architecture(),
+        "parameters": checkpoint.parameters(),
+        "bytes": checkpoint.bytes(),
+        "dtypes": dtypes,
+        "modules": modules,
+    });
+    if let Some(adapter) = adapter {
+        let config = &adapter.config;
+        document["adapter"] = json!({
+            "r": config.r,
+            "lora_alpha": config.lora_alpha,
+            "trainable": adapter.trainable(),
+            "use_rslora": config.use_rslora,
+            "use_dora": config.use_dora,
+            "fan_in_fan_out": config.fan_in_fan_out,
+            "bias": config.bias,
+            "target_modules": match &config.target_modules {
+                TargetModules::Unsaid => Value::Null,
+                TargetModules::Names(names) => json!(names),
+                TargetModules::Pattern(pattern) => json!(pattern),
+            },
+            "rank_pattern": config.rank_pattern.iter().map(|(key, r)| (key.to_owned(), json!(r))).collect::<Map<_, _>>(),
+            "alpha_pattern":
+                config.alpha_pattern.iter().map(|(key, alpha)| (key.to_owned(), json!(alpha))).collect::<Map<_, _>>(),
+            "base_model_name_or_path": config.base_model_name_or_path,
+            "task_type": config.task_type,
+            "saved_whole": adapter.saved,
+            "notes": adapter.notes(),
+        });
+    }
+    document
+}
+
+fn summary(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> String {
+    let dtypes: Vec<String> =
+        checkpoint.dtypes().iter().map(|(dtype, count)| format!("{count} {}", dtype.name())).collect();
+    let mut lines = vec![
+        ("kind", format!("{}, {}", checkpoint.kind().as_str(), checkpoint.format())),
+        ("size", format!("{} parameters, {}", thousands(checkpoint.parameters()), bytes(checkpoint.bytes()))),
+        ("tensors", dtypes.join(", ")),
+    ];
+    if let Some(architecture) = checkpoint.architecture() {
+        lines.insert(1, ("architecture", architecture.to_owned()));
+    }
+    if let Some(adapter) = adapter {
+        lines.extend(adapter_lines(adapter, &adapter.config));
+    } else {
+        let linear = checkpoint.modules().iter().filter(|module| module.linear);
+        let (count, parameters) =
+            linear.fold((0, 0), |(count, sum), module| (count + 1, module.parameters.saturating_add(sum)));
+        lines.push(("linear", format!("{count} layers, {} parameters", thousands(parameters))));
+    }
+    let text: String = lines.iter().map(|(key, value)| format!("  {key:<14}{value}\n")).collect();
+    format!("{}\n{text}", checkpoint.name())
+}
+
+fn adapter_lines(adapter: &Adapter, config: &LoraConfig) -> Vec<(&'static str, String)> {
+    let kind = if config.use_dora {
+        "DoRA"
+    } else if config.use_rslora {
+        "rsLoRA, α/√r"
+    } else {
+        "LoRA, α/r"
+    };
+    let targets = match &config.target_modules {
+        TargetModules::Unsaid => "not said".to_owned(),
+        TargetModules::Names(names) => names.join(", "),
+        TargetModules::Pattern(pattern) => pattern.clone(),
+    };
+    let mut lines = vec![
+        ("rank", format!("r {}, lora_alpha {} ({kind})", config.r, config.lora_alpha)),
+        ("targets", targets),
+        ("trainable", thousands(adapter.trainable())),
+    ];
+    if !config.rank_pattern.is_empty() {
+        let pattern: Vec<String> = config.rank_pattern.iter().map(|(key, r)| format!("{key} {r}")).collect();
+        lines.push(("rank_pattern", pattern.join(", ")));
+    }
+    if !config.alpha_pattern.is_empty() {
+        let pattern: Vec<String> = config.alpha_pattern.iter().map(|(key, alpha)| format!("{key} {alpha}")).collect();
+        lines.push(("alpha_pattern", pattern.join(", ")));
+    }
+    if let Some(base) = &config.base_model_name_or_path {
+        lines.push(("made for", base.clone()));
+    }
+    lines.extend(adapter.notes().into_iter().map(|note| ("note", note)));
+    lines
+}
+
+fn table(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Table {
+    if let Some(adapter) = adapter {
+        let mut table =
+            Table::new(&["module", ">shape", "type", ">block", "role", ">r", ">lora_alpha", ">scaling", ">parameters"]);
+        for layer in &adapter.layers {
+            table.push(vec![
+                layer.module.clone(),
+                shape(&layer.shape),
+                layer.dtype.name().to_owned(),
+                or_dash(layer.layer),
+                layer.role.as_str().to_owned(),
+                layer.r.to_string(),
+                layer.lora_alpha.to_string(),
+                digits(layer.scaling, 3),
+                thousands(layer.parameters),
+            ]);
+        }
+        return table;
+    }
+    let mut table = Table::new(&["module", ">shape", "type", ">block", "role", ">parameters", ""]);
+    for module in checkpoint.modules() {
+        table.push(vec![
+            module.name.clone(),
+            shape(&module.shape),
+            module.dtype.name().to_owned(),
+            or_dash(module.layer),
+            module.role.as_str().to_owned(),
+            thousands(module.parameters),
+            module.problem.clone().or_else(|| module.tied.then(|| "tied".to_owned())).unwrap_or_default(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,160 @@
+//! The command line: one file a subcommand, over the same library as the window.
+//!
+//! `rankscope` alone opens the window; a subcommand runs headless. `--json` prints exactly one JSON document on stdout;
+//! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
+//! or bad input, 130 interrupted.
+
+mod inspect;
+mod params;
+mod screen;
+mod spectrum;
+mod text;
+
+use crate::device::Choice;
+use crate::error::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+use screen::Screen;
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What the window is to open with.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// Files and folders whose kind shows when they are opened: a model, then a tuned model or an adapter.
+    pub paths: Vec<PathBuf>,
+    /// The base model.
+    pub base: Option<PathBuf>,
+    /// A tuned model, to compare with the base.
+    pub tuned: Option<PathBuf>,
+    /// An adapter for the base.
+    pub adapter: Option<PathBuf>,
+    /// Where to compute.
+    pub device: Choice,
+}
+
+/// Rank is a dial: the spectrum of a fine-tune, what a rank keeps of it, and what it costs.
+#[derive(Debug, Parser)]
+#[command(name = "rankscope", version, about, after_help = "Without a command, the window opens.")]
+struct Arguments {
+    /// Opens these in the window: a model, a tuned model, an adapter
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// The base model: a .safetensors file or a folder as on the hub
+    #[arg(long, value_name = "MODEL")]
+    base: Option<PathBuf>,
+
+    /// A tuned model, to compare with the base
+    #[arg(long, value_name = "MODEL", conflicts_with = "adapter")]
+    tuned: Option<PathBuf>,
+
+    /// An adapter for the base
+    #[arg(long, value_name = "ADAPTER")]
+    adapter: Option<PathBuf>,
+
+    #[command(flatten)]
+    common: Common,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every subcommand takes.
+#[derive(Debug, Args)]
+struct Common {
+    /// Print one JSON document on stdout, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// How many threads compute; all by default
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// Where to compute: auto, cpu, cuda[:N] or metal
+    #[arg(long, global = true, value_name = "DEVICE", default_value_t = Choice::Auto)]
+    device: Choice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What is in a model or an adapter: its weights, shapes, types, parameters
+    Inspect(inspect::Inspect),
+    /// What a rank costs: trainable parameters and the adapter's size
+    Params(params::Params),
+    /// Singular values of the change between two models, of an adapter, or of a model's own weights
+    Spectrum(spectrum::Spectrum),
+}
+
+/// Runs what the arguments ask for, the program's name first among them; `window` opens the window and returns when it
+/// is closed.
+pub fn run(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>, window: impl FnOnce(Window) -> Result<()>,
+) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and the version are "errors" that go to stdout and exit with 0. Where nobody reads, nothing is lost.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let screen = Screen::new(arguments.common.json);
+    let result = catch_unwind(AssertUnwindSafe(|| dispatch(arguments, &screen, window)))
+        .unwrap_or_else(|_| Err(Error::failure("this is a mistake in rankscope, described above; please report it")));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if screen.closed() => ExitCode::SUCCESS,
+        Err(error) => {
+            screen.error(&error);
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -> Result<()>) -> Result<()> {
+    let Arguments { paths, base, tuned, adapter, common, command } = arguments;
+    if let Some(threads) = common.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .map_err(|error| Error::failure(format!("cannot start {threads} threads: {error}")))?;
+    }
+    let named = [&base, &tuned, &adapter];
+    let Some(command) = command else {
+        if common.json {
+            return Err(Error::usage("--json goes with a command; without one the window opens"));
+        }
+        for path in &paths {
+            there(path, true)?;
+        }
+        for path in named.into_iter().flatten() {
+            there(path, false)?;
+        }
+        return window(Window { paths, base, tuned, adapter, device: common.device });
+    };
+    if !paths.is_empty() || named.iter().any(|path| path.is_some()) {
+        return Err(Error::usage("what stands before a command is for the window; put it behind the command"));
+    }
+    // What there is now computes on the processor; a device that is asked for by name must still be there.
+    common.device.resolve()?;
+    match command {
+        Command::Inspect(inspect) => inspect.run(screen),
+        Command::Params(params) => params.run(screen),
+        Command::Spectrum(spectrum) => spectrum.run(screen),
+    }
+}
+
+/// A path that is not there may be a command that was mistyped.
+fn there(path: &Path, may_be_command: bool) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if may_be_command && path.components().count() == 1 && path.extension().is_none() => {
+            let missing = Error::read(path, "open", &error);
+            Err(Error::usage(format!("{missing}, and no command of that name; rankscope --help lists the commands")))
+        }
+        Err(error) => Err(Error::read(path, "open", &error)),
+    }
+}

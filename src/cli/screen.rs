@@ -1,0 +1,97 @@
+//! [`Screen`]: stdout and stderr, and the progress bar between them.
+
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where results and messages go.
+pub struct Screen {
+    /// One JSON document instead of text for a person.
+    pub json: bool,
+    closed: AtomicBool,
+    bar: OnceLock<ProgressBar>,
+}
+
+impl Screen {
+    /// Nothing printed yet.
+    pub fn new(json: bool) -> Self {
+        Self { json, closed: AtomicBool::new(false), bar: OnceLock::new() }
+    }
+
+    /// Whether whoever read stdout has gone away, as `head` does: no error, but no reason to go on.
+    pub fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Prints text, which ends with a newline, on stdout.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] once nobody reads any more; a failure when the text cannot be written.
+    pub fn print(&self, text: &str) -> Result<()> {
+        let write = || {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        };
+        let written = self.bar.get().map_or_else(write, |bar| bar.suspend(write));
+        written.map_err(|error| {
+            if error.kind() == ErrorKind::BrokenPipe {
+                self.closed.store(true, Ordering::Relaxed);
+                Error::Cancelled
+            } else {
+                Error::write(Path::new("stdout"), &error)
+            }
+        })
+    }
+
+    /// Prints the JSON document.
+    ///
+    /// # Errors
+    /// As [`print`](Self::print).
+    pub fn document(&self, document: &Value) -> Result<()> {
+        self.print(&format!("{document:#}\n"))
+    }
+
+    /// Prints a message on stderr. Where it cannot be read it is lost.
+    pub fn message(&self, text: &str) {
+        let write = || {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        };
+        self.bar.get().map_or_else(write, |bar| bar.suspend(write));
+    }
+
+    /// Prints an error on stderr.
+    pub fn error(&self, error: &Error) {
+        self.message(&format!("error: {error}"));
+    }
+
+    /// Takes the progress bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar on stderr where that is a terminal, nothing otherwise; and the end of the work when nobody reads its results.
+impl Progress for Screen {
+    fn step(&self, done: u64, total: u64) -> Result<()> {
+        if self.closed() {
+            return Err(Error::Cancelled);
+        }
+        let bar = self.bar.get_or_init(|| {
+            let hidden = !std::io::stderr().is_terminal();
+            let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+            let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {eta_precise} left");
+            let bar = ProgressBar::with_draw_target(Some(total), target);
+            if let Ok(style) = style { bar.with_style(style) } else { bar }
+        });
+        bar.set_length(total);
+        bar.set_position(done);
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Writes safetensors files, right and wrong ones, and knows where the fixtures are.
+#![allow(dead_code)] // each test program uses a part of it
+
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// A folder of `tests/fixtures`.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A JSON file of `tests/fixtures`.
+pub fn fixture_json(name: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixture(name)).unwrap()).unwrap()
+}
+
+/// A copy of a fixture that may be changed.
+pub fn copy(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture(name)).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+/// The bytes of a file: length, header, data.
+pub fn file(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+/// One tensor to write.
+pub struct Stored {
+    pub name: String,
+    pub dtype: &'static str,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// An F32 tensor.
+pub fn f32s(name: &str, shape: &[usize], values: &[f32]) -> Stored {
+    let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Stored { name: name.into(), dtype: "F32", shape: shape.into(), bytes }
+}
+
+/// A tensor of any type.
+pub fn raw(name: &str, dtype: &'static str, shape: &[usize], bytes: &[u8]) -> Stored {
+    Stored { name: name.into(), dtype, shape: shape.into(), bytes: bytes.into() }
+}
+
+/// A tensor of F32 zeros.
+pub fn zeros(name: &str, shape: &[usize]) -> Stored {
+    f32s(name, shape, &vec![0.0; shape.iter().product()])
+}
+
+/// A correct file with these tensors.
+pub fn tensors(list: &[Stored]) -> Vec<u8> {
+    let mut header = json!({"__metadata__": {"format": "pt"}});
+    let mut data = Vec::new();
+    for tensor in list {
+        let begin = data.len();
+        data.extend(&tensor.bytes);
+        header[&tensor.name] =
+            json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [begin, data.len()]});
+    }
+    file(&header.to_string(), &data)
+}
+
+/// A folder with `model.safetensors` and, unless null, `config.json`.
+pub fn model(config: &Value, list: &[Stored]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.safetensors"), tensors(list)).unwrap();
+    if !config.is_null() {
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    }
+    folder
+}
+
+/// A folder with an adapter.
+pub fn adapter(config: &Value, list: &[Stored]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("adapter_model.safetensors"), tensors(list)).unwrap();
+    if !config.is_null() {
+        std::fs::write(folder.path().join("adapter_config.json"), config.to_string()).unwrap();
+    }
+    folder
+}
+
+/// Reads a JSON file, lets `change` change it, writes it back.
+pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    change(&mut json);
+    std::fs::write(path, json.to_string()).unwrap();
+}
+
+/// Reads the header of a file, lets `change` change it, writes it back before the same data.
+pub fn change_header(path: &Path, change: impl FnOnce(&mut Value)) {
+    let bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    change(&mut header);
+    std::fs::write(path, file(&header.to_string(), &bytes[8 + length..])).unwrap();
+}
+
+/// Position in a file of a tensor's first byte.
+pub fn position(path: &Path, tensor: &str) -> usize {
+    let bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    8 + length + header[tensor]["data_offsets"][0].as_u64().unwrap() as usize
+}
