@@ -24,7 +24,7 @@
 //! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; NF4 and FP4 as bitsandbytes makes them |
 //! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
 //! | 4 | [`spectrum`] | singular values, measures, rules; `svd` alone names the linear-algebra crates |
-//! | 5 | [`plan`] | parameter counts, presets, the LoRA paper's table |
+//! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table; the decoder, forward and backward |
 //! | 7 | [`demo`], [`workspace`] | the bundled sample; everything loaded and computed, without interface or threads |
 //! | 8 | [`job`] | the only place that starts threads |
 //! | 9 | [`cli`], [`app`] | the command line; the window. Neither sees the other |
@@ -47,6 +47,7 @@ pub mod device;
 pub mod error;
 pub mod job;
 pub mod matrix;
+pub mod model;
 pub mod plan;
 pub mod progress;
 pub mod quant;

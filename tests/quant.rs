@@ -1,7 +1,7 @@
 //! 4-bit weights against bitsandbytes 0.50, bit for bit.
 
 use rankscope::checkpoint::Checkpoint;
-use rankscope::quant::{Absmax, Nested, QuantType, Quantized, Scheme};
+use rankscope::quant::{Absmax, Nested, QuantType, Quantized, Reading, Scheme};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -137,5 +137,22 @@ fn the_error_on_normal_values_is_the_known_one() {
             let relative = (error / values.iter().map(|&x| square(x)).sum::<f64>()).sqrt();
             assert!((relative / expected - 1.0f64).abs() < 0.01, "{quant_type} block {blocksize}: {relative}");
         }
+    }
+}
+
+/// bitsandbytes 0.50 on the CPU, `dequantize_4bit` of `[64, 160]` in blocks of 64: equal to the bit to
+/// `code[c] * absmax[row * (160 // 64) + col // 64]`.
+#[test]
+fn rows_of_partial_blocks_are_read_as_bitsandbytes_reads_them() {
+    let values: Vec<f32> = (0..6 * 160).map(|i| ((i * 7919 % 1009) as f32 - 504.0) * (1 + i / 64) as f32).collect();
+    let scheme = Scheme { quant_type: QuantType::Nf4, blocksize: 64, double_quant: false };
+    let weight = Quantized::new(&values, [6, 160], scheme).unwrap();
+    let theirs = weight.clone().with_reading(Reading::Bitsandbytes);
+    let mut back = vec![0.0; values.len()];
+    theirs.read(5..values.len(), &mut back[5..]);
+    for (at, &found) in back.iter().enumerate().skip(5) {
+        let code = weight.codes()[at / 2] >> if at % 2 == 0 { 4 } else { 0 } & 15;
+        let block = at / 160 * 2 + at % 160 / 64;
+        assert_eq!(found, QuantType::Nf4.levels()[usize::from(code & 15)] * weight.absmax().get(block), "{at}");
     }
 }

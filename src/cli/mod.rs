@@ -91,7 +91,8 @@ enum Command {
 /// Runs what the arguments ask for, the program's name first among them; `window` opens the window and returns when it
 /// is closed.
 pub fn run(
-    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>, window: impl FnOnce(Window) -> Result<()>,
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    window: impl FnOnce(Window) -> Result<()>,
 ) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,

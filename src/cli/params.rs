@@ -96,8 +96,7 @@ impl Params {
                 "notes": notes,
             }));
         }
-        let mut table =
-            Table::new(&["targets", ">modules", ">r", ">trainable", ">of the model", ">adapter in f16"]);
+        let mut table = Table::new(&["targets", ">modules", ">r", ">trainable", ">of the model", ">adapter in f16"]);
         for (targets, selection, count) in &rows {
             table.push(vec![
                 targets.to_string(),

@@ -98,7 +98,9 @@ impl Spectrum {
         match failed {
             0 => Ok(()),
             1 => Err(Error::usage("1 module could not be analysed; it is named above, the others are done")),
-            n => Err(Error::usage(format!("{n} modules could not be analysed; they are named above, the others are done"))),
+            n => Err(Error::usage(format!(
+                "{n} modules could not be analysed; they are named above, the others are done"
+            ))),
         }
     }
 
@@ -151,7 +153,17 @@ fn document(name: &str, spectrum: &spectrum::Spectrum) -> Value {
 /// The table's columns, as wide as the rows that are still to come will be.
 fn titles(entries: &[&Entry]) -> Table {
     let mut table = Table::new(&[
-        "module", ">shape", "method", ">σ₁", ">‖ΔW‖", ">90 %", ">95 %", ">99 %", ">stable", ">effective", ">numerical",
+        "module",
+        ">shape",
+        "method",
+        ">σ₁",
+        ">‖ΔW‖",
+        ">90 %",
+        ">95 %",
+        ">99 %",
+        ">stable",
+        ">effective",
+        ">numerical",
     ]);
     for entry in entries {
         table.widen(0, entry.name.chars().count());

@@ -6,13 +6,14 @@
 //!                                      ─ codes  ─── 16 levels, two a byte, the first in the high nibble
 //! ```
 //!
-//! `ŵ[i] = level[code i] · absmax[i / blocksize]`. Reading a folder that bitsandbytes wrote is the checkpoint's business;
-//! here weights are made and, as they are needed, turned back into `f32`.
+//! `ŵ[i] = level[code i] · absmax[i / blocksize]`. A checkpoint unpacks such weights by itself; here they are made, or
+//! taken as they are, and turned back into `f32` row by row as they are needed.
 
+mod bitsandbytes;
 mod codebook;
 mod nested;
 mod quantized;
 
 pub use codebook::QuantType;
 pub use nested::Nested;
-pub use quantized::{Absmax, Quantized, Scheme};
+pub use quantized::{Absmax, Quantized, Reading, Scheme};

@@ -43,10 +43,23 @@ impl Absmax {
     }
 }
 
+/// Which scale a value is read back with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// The one that it was quantized with: of block `(r · in + c) / blocksize` for row r, column c.
+    #[default]
+    Exact,
+    /// As bitsandbytes 0.50 does on a processor with AVX-512, whose kernel takes row r's scales from block
+    /// `r · ⌊in / blocksize⌋` on. That is the same where rows are whole blocks, as in nearly every real model; where they
+    /// are not, and `in` is a multiple of 16, most scales are another block's, and a run beside PEFT must read them so.
+    Bitsandbytes,
+}
+
 /// A weight `[out, in]` in 4 bits, blocks over the flattened values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantized {
     shape: [usize; 2],
+    reading: Reading,
     scheme: Scheme,
     codes: Vec<u8>,
     absmax: Absmax,
@@ -78,7 +91,22 @@ impl Quantized {
             values.par_chunks(piece).zip(codes.par_chunks_mut(piece / 2)).zip(absmax.par_chunks_mut(piece / block));
         pieces.for_each(|((values, codes), absmax)| quantize(values, block, &ladder, codes, absmax));
         let absmax = if scheme.double_quant { Absmax::Nested(Nested::new(&absmax)) } else { Absmax::Plain(absmax) };
-        Ok(Self { shape, scheme, codes, absmax })
+        Ok(Self { shape, reading: Reading::Exact, scheme, codes, absmax })
+    }
+
+    /// From parts that fit each other.
+    pub(super) fn from_parts(shape: [usize; 2], scheme: Scheme, codes: Vec<u8>, absmax: Absmax) -> Self {
+        Self { shape, reading: Reading::Exact, scheme, codes, absmax }
+    }
+
+    /// The same weight, read back in another way.
+    pub fn with_reading(self, reading: Reading) -> Self {
+        Self { reading, ..self }
+    }
+
+    /// Whether the two readings differ for rows of `inner` values.
+    pub fn readings_differ(inner: usize, blocksize: usize) -> bool {
+        !inner.is_multiple_of(blocksize) && inner.is_multiple_of(16) && (16..2048).contains(&blocksize)
     }
 
     /// `[out, in]`.
@@ -114,11 +142,19 @@ impl Quantized {
     pub fn read(&self, range: Range<usize>, out: &mut [f32]) {
         let levels = self.scheme.quant_type.levels();
         let block = self.scheme.blocksize;
+        let inner = self.shape[1];
+        let by_row = self.reading == Reading::Bitsandbytes && Self::readings_differ(inner, block);
         let (mut at, mut out) = (range.start, out);
         while !out.is_empty() {
-            let end = (at / block + 1) * block;
+            let (number, end) = if by_row {
+                let (row, col) = (at / inner, at % inner);
+                let end = ((col / block + 1) * block).min(inner);
+                (row * (inner / block) + col / block, row * inner + end)
+            } else {
+                (at / block, (at / block + 1) * block)
+            };
             let (now, later) = out.split_at_mut(out.len().min(end - at));
-            let scale = self.absmax.get(at / block);
+            let scale = self.absmax.get(number);
             // One multiplication a level, not a weight; the products are the same.
             let level = levels.map(|level| level * scale);
             let length = now.len();
