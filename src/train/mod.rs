@@ -6,11 +6,20 @@
 //! ```
 
 pub mod adamw;
+pub mod data;
+mod generate;
 mod lora;
+pub mod memory;
+pub mod merge;
 mod rows;
+pub mod run;
 mod settings;
+pub mod store;
+mod text;
 mod trainer;
 
+pub use generate::{Sampling, generate};
 pub use rows::{Padded, Row, Rows};
 pub use settings::{Init, Method, Quant, Schedule, Settings};
+pub use text::{Message, Text};
 pub use trainer::{Step, Trainer, evaluate};

@@ -165,7 +165,7 @@ impl Default for Settings {
             seed: 0,
             shuffle: true,
             eval_every: 0,
-            save_every: 0,
+            save_every: 100,
             quant: Quant::default(),
             block: 64,
             double_quant: true,
