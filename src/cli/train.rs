@@ -60,7 +60,7 @@ pub struct Train {
 
     /// Dropout of the input of A
     #[arg(long, value_name = "P")]
-    dropout: Option<f32>,
+    dropout: Option<f64>,
 
     /// A JSON file of ranks by PEFT's patterns
     #[arg(long, value_name = "FILE")]

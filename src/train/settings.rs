@@ -79,7 +79,7 @@ pub struct Settings {
     /// Modules that get a pair; all linear ones is QLoRA's choice.
     pub targets: String,
     /// Of the pairs' input.
-    pub dropout: f32,
+    pub dropout: f64,
     /// Ranks of some modules, by PEFT's patterns.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rank_pattern: BTreeMap<String, usize>,
@@ -199,7 +199,7 @@ impl Settings {
                 Err(Error::usage(format!("{name} {value}; expected a number from {low} and below {below}")))
             }
         };
-        between("dropout", f64::from(self.dropout), 0.0, 1.0)?;
+        between("dropout", self.dropout, 0.0, 1.0)?;
         between("beta1", self.beta1, 0.0, 1.0)?;
         between("beta2", self.beta2, 0.0, 1.0)?;
         for (name, value) in [("lr", self.lr), ("eps", self.eps), ("epochs", self.epochs), ("alpha", self.alpha())] {

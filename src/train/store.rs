@@ -243,7 +243,7 @@ fn adapter_config(decoder: &Decoder, settings: &Settings) -> Value {
         "base_model_name_or_path": base,
         "r": usual_r,
         "lora_alpha": number(usual_alpha),
-        "lora_dropout": settings.dropout.to_string().parse::<f64>().unwrap_or_default(),
+        "lora_dropout": settings.dropout,
         "target_modules": leaves,
         "use_rslora": rslora,
         "rank_pattern": ranks,

@@ -89,7 +89,7 @@ impl Trainer {
             let batch = Rows::pad(rows);
             let seed = settings.seed
                 ^ ((self.done * settings.accumulate + micro) as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
-            let dropout = (settings.dropout > 0.0).then_some(Dropout { p: settings.dropout, seed });
+            let dropout = (settings.dropout > 0.0).then_some(Dropout { p: settings.dropout as f32, seed });
             let run = Run { params: &self.decoder.params, pool: &self.pool, dropout };
             let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq };
             let part = self.decoder.gradient(&run, part, backward, &mut self.grads)?;
