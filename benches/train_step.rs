@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Both sides read the same folder of random weights, train on the same tokens, and run alone in a process of their own;
-//! memory is the most that the process ever had (`VmHWM`). The median step counts.
+//! memory is the most that the process ever had (`VmHWM`). The median step counts; on a busy machine processor time, which is
+//! the mean over the steps, says more.
 
 use rankscope::checkpoint::Checkpoint;
 use rankscope::train::{Method, Row, Rows, Settings, Trainer};
@@ -51,6 +52,7 @@ fn main() {
                 seq: number(seq),
                 steps: Some(number(steps)),
                 lr: 1e-4,
+                shuffle: false,
                 ..Settings::default()
             };
             rayon::ThreadPoolBuilder::new().num_threads(number(threads)).build_global().unwrap();
@@ -95,7 +97,9 @@ fn cell(row: &Value) -> String {
     let (Some(seconds), Some(tokens)) = (row["seconds"].as_f64(), row["tokens_per_s"].as_f64()) else {
         return "—".to_owned();
     };
-    format!("{seconds:.3} s, {tokens:.0} tokens/s, {:.2} GB", row["peak_bytes"].as_f64().unwrap_or_default() / 1e9)
+    let number = |key: &str| row[key].as_f64().unwrap_or_default();
+    let (used, peak) = (number("cpu_seconds"), number("peak_bytes") / 1e9);
+    format!("{seconds:.3} s ({used:.3} s of processor), {tokens:.0} tokens/s, {peak:.2} GB")
 }
 
 fn ours(
@@ -137,12 +141,16 @@ fn child(folder: &Path, settings: Settings) {
     let vocab = checkpoint.config_summary().and_then(|config| config.vocab_size).unwrap();
     let (batch, seq, steps) = (settings.batch, settings.seq, settings.steps.unwrap());
     let mut trainer = Trainer::new(&checkpoint, settings, rows(16, seq, vocab), &()).unwrap();
-    let (mut seconds, mut losses) = (Vec::new(), Vec::new());
-    for _ in 0..steps {
+    let (mut seconds, mut losses, mut used) = (Vec::new(), Vec::new(), 0.0);
+    for step in 0..steps {
+        if step == 1 {
+            used = processor();
+        }
         let begin = Instant::now();
         losses.push(trainer.step().unwrap().loss);
         seconds.push(begin.elapsed().as_secs_f64());
     }
+    let used = (processor() - used) / (steps - 1) as f64;
     seconds.remove(0);
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
@@ -150,8 +158,15 @@ fn child(folder: &Path, settings: Settings) {
     let kept = trainer.peak_activations();
     println!(
         "{}",
-        json!({"seconds": median, "fastest": seconds[0], "tokens_per_s": tokens, "peak_bytes": peak(), "buffers": kept, "losses": losses})
+        json!({"seconds": median, "fastest": seconds[0], "cpu_seconds": used, "tokens_per_s": tokens, "peak_bytes": peak(), "buffers": kept, "losses": losses})
     );
+}
+
+/// Seconds of processor time of this process, where Linux tells: what a busy machine does not change.
+fn processor() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// The most memory that this process ever had, where Linux tells.

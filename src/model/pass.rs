@@ -6,10 +6,11 @@ use super::linear::Run;
 use super::ops::gemm::{Out, View, parallel};
 use super::ops::loss::{cap, cross_entropy};
 use super::ops::rope::Table;
-use super::ops::{Buf, Pool};
+use super::ops::{Buf, Pool, rows_of};
 use super::params::Grads;
 use super::weight::Weight;
 use crate::error::{Error, Result};
+use rayon::prelude::*;
 
 /// Token ids and what to predict, `[batch, seq]`.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +118,11 @@ impl Decoder {
         }
         let (vocab, hidden) = (self.config.vocab, self.config.hidden);
         let spare = spare.insert(run.pool.take(vocab * hidden));
-        self.head().rows(run.params, 0..vocab, hidden, spare);
+        let some = rows_of(hidden);
+        spare.par_chunks_mut(some * hidden).enumerate().for_each(|(index, values)| {
+            let first = index * some;
+            self.head().rows(run.params, first..first + values.len() / hidden, hidden, values);
+        });
         spare
     }
 
