@@ -28,5 +28,5 @@ fn window(asked: Window) -> Result<()> {
         Ok(name) => Some(name.parse().map_err(Error::usage)?),
         Err(_) => None,
     };
-    app::run(&Start { request, renderer }).map_err(Error::failure)
+    app::run(&Start { request, renderer, data_dir: None }).map_err(Error::failure)
 }

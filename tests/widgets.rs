@@ -4,5 +4,11 @@
 mod gallery;
 #[path = "widgets/heatmap.rs"]
 mod heatmap;
+#[path = "widgets/panels.rs"]
+mod panels;
+#[path = "widgets/pixels.rs"]
+mod pixels;
+#[path = "widgets/plot.rs"]
+mod plot;
 #[path = "widgets/support.rs"]
 mod support;

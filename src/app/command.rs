@@ -10,7 +10,7 @@ use crate::workspace::{Dial, Request, Selection};
 use super::export::Export;
 
 /// Everything that the interface can ask for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Command {
     /// Open what lies at a path.
     Open(Request),
@@ -22,6 +22,8 @@ pub enum Command {
     Select(Selection),
     /// Turn the rank dial.
     Turn(Dial),
+    /// Compute the spectrum of the current module.
+    Analyse,
     /// Compute the spectra of all modules.
     AnalyseAll,
     /// Compute every singular value of the current module.

@@ -1,28 +1,230 @@
-//! Copying and saving plots and tables.
+//! Copying and saving plots and tables. Pictures come from a screenshot of what is on screen; files are written whole, in a
+//! job, where the system's dialog says.
 
-use eframe::egui::Context;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use eframe::egui::{ColorImage, Context, Rect, ScreenshotCallback, ViewportCommand};
+
+use crate::error::{Error, Result};
+use crate::job::{Job, Wake};
 
 use super::Message;
-use crate::job::Wake;
+use super::widgets::figure::Figure;
+use super::widgets::menu::Take;
+use super::widgets::picture::Picture;
+use super::widgets::png;
+
+/// Texels of a heatmap that are written as numbers at most; a larger matrix is written at a coarser level.
+const TEXELS: usize = 1 << 20;
 
 /// What is to be copied or saved.
-#[derive(Clone, Debug)]
-pub enum Export {}
+#[derive(Clone)]
+pub struct Export {
+    /// How.
+    pub take: Take,
+    /// The name for a file, without its ending.
+    pub name: String,
+    /// What.
+    pub source: Source,
+    /// Where it is on screen.
+    pub area: Rect,
+}
 
-/// Carries exports out.
-pub struct Exporter {}
+/// Where its numbers come from.
+#[derive(Clone)]
+pub enum Source {
+    /// A plot.
+    Figure(Box<Figure>),
+    /// A table: rows of cells, headings first.
+    Table(Vec<Vec<String>>),
+    /// A heatmap.
+    Picture(Arc<dyn Picture>),
+}
+
+impl Source {
+    /// The numbers, comma-separated.
+    fn csv(&self) -> String {
+        match self {
+            Self::Figure(figure) => figure.csv(),
+            Self::Table(rows) => csv(rows),
+            Self::Picture(picture) => texels(&**picture),
+        }
+    }
+
+    /// The drawing; a picture has none.
+    fn svg(&self) -> Option<String> {
+        match self {
+            Self::Figure(figure) => Some(figure.svg(720.0, 440.0)),
+            Self::Table(_) | Self::Picture(_) => None,
+        }
+    }
+}
+
+/// Carries exports out, one at a time.
+pub struct Exporter {
+    wake: Wake,
+    waiting: Option<(Export, Receiver<Arc<ColorImage>>)>,
+    saving: Option<Job<Option<PathBuf>>>,
+}
 
 impl Exporter {
-    /// Nothing to do yet.
-    pub fn new(_wake: Wake) -> Self {
-        Self {}
+    /// Nothing to do yet; `wake` makes the window look again.
+    pub fn new(wake: Wake) -> Self {
+        Self { wake, waiting: None, saving: None }
     }
 
     /// Begins one.
-    pub fn begin(&mut self, _ctx: &Context, export: Export) {
-        match export {}
+    pub fn begin(&mut self, ctx: &Context, export: Export, message: &mut Message) {
+        match export.take {
+            Take::CopyPng | Take::SavePng => {
+                let (sender, receiver) = channel();
+                let wake = Arc::clone(&self.wake);
+                let callback = ScreenshotCallback::new(move |image| {
+                    // Nobody waits any more: another export was begun.
+                    if sender.send(image).is_ok() {
+                        wake();
+                    }
+                });
+                ctx.send_viewport_cmd(ViewportCommand::Screenshot(callback));
+                self.waiting = Some((export, receiver));
+            }
+            Take::CopyTsv => {
+                if let Source::Table(rows) = &export.source {
+                    ctx.copy_text(tsv(rows));
+                    *message = Message { text: "The table is on the clipboard.".into(), bad: false };
+                }
+            }
+            Take::SaveSvg => {
+                if let Some(svg) = export.source.svg() {
+                    self.save(&export.name, "svg", move || Ok(svg.into_bytes()));
+                }
+            }
+            Take::SaveCsv => {
+                let source = export.source;
+                self.save(&export.name, "csv", move || Ok(source.csv().into_bytes()));
+            }
+        }
     }
 
     /// Goes on with what was begun.
-    pub fn think(&mut self, _ctx: &Context, _message: &mut Message) {}
+    pub fn think(&mut self, ctx: &Context, message: &mut Message) {
+        let screenshot = self.waiting.as_ref().and_then(|(_, receiver)| receiver.try_recv().ok());
+        if let Some(screenshot) = screenshot
+            && let Some((export, _)) = self.waiting.take()
+        {
+            match png::crop(&screenshot, export.area, ctx.pixels_per_point()) {
+                Ok(image) => self.picture(ctx, &export, image, message),
+                Err(error) => *message = Message { text: error.to_string(), bad: true },
+            }
+        }
+        if let Some(result) = self.saving.as_mut().and_then(Job::take) {
+            self.saving = None;
+            *message = match result {
+                Ok(Some(path)) => Message { text: format!("Saved {}.", path.display()), bad: false },
+                Ok(None) => Message { text: "Nothing was saved: no file was chosen.".into(), bad: false },
+                Err(error) => Message { text: error.to_string(), bad: true },
+            };
+        }
+    }
+
+    fn picture(&mut self, ctx: &Context, export: &Export, image: ColorImage, message: &mut Message) {
+        if export.take == Take::CopyPng {
+            ctx.copy_image(image);
+            *message = Message { text: "The picture is on the clipboard.".into(), bad: false };
+        } else {
+            self.save(&export.name, "png", move || png::encode(&image));
+        }
+    }
+
+    fn save(&mut self, name: &str, ending: &'static str, content: impl FnOnce() -> Result<Vec<u8>> + Send + 'static) {
+        let file = format!("{}.{ending}", name.replace(['/', '\\', ':', ' '], "-"));
+        let dialog = rfd::AsyncFileDialog::new()
+            .set_title("Save")
+            .set_file_name(file)
+            .add_filter(ending.to_uppercase(), &[ending])
+            .save_file();
+        self.saving = Some(Job::spawn("Saving", Arc::clone(&self.wake), move |_| {
+            let Some(chosen) = pollster::block_on(dialog) else { return Ok(None) };
+            let path = chosen.path().to_path_buf();
+            write_whole(&path, &content()?)?;
+            Ok(Some(path))
+        }));
+    }
+}
+
+/// A file is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fail = |error: &std::io::Error| Error::write(path, error);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
+    file.persist(path).map_err(|e| fail(&e.error))?;
+    Ok(())
+}
+
+/// Cells as tab-separated values, as spreadsheets take them.
+pub fn tsv(rows: &[Vec<String>]) -> String {
+    let clean = |cell: &String| cell.replace(['\t', '\n', '\r'], " ");
+    rows.iter().map(|row| row.iter().map(clean).collect::<Vec<_>>().join("\t") + "\n").collect()
+}
+
+fn csv(rows: &[Vec<String>]) -> String {
+    let quoted = |cell: &String| match cell.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.clone(),
+    };
+    rows.iter().map(|row| row.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n").collect()
+}
+
+/// The finest level that is small enough, a row a line.
+fn texels(picture: &dyn Picture) -> String {
+    let levels = picture.levels();
+    let all = levels.all();
+    let level = all.iter().position(|l| l.rows * l.cols <= TEXELS).unwrap_or(all.len().saturating_sub(1));
+    let of = levels.get(level);
+    let block = picture.block(level, 0..of.rows, 0..of.cols);
+    let mut text = String::new();
+    for row in 0..block.rows() {
+        let cells: Vec<String> = block.row(row).iter().map(f32::to_string).collect();
+        text += &cells.join(",");
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::widgets::picture::Reduction;
+    use crate::app::widgets::pyramid::Pyramid;
+    use crate::matrix::Matrix;
+
+    #[test]
+    fn cells_are_escaped() {
+        let rows = [vec!["a\tb".to_owned(), "c".to_owned()], vec!["1,5".to_owned(), "say \"x\"".to_owned()]];
+        assert_eq!(tsv(&rows), "a b\tc\n1,5\tsay \"x\"\n");
+        assert_eq!(csv(&rows), "a\tb,c\n\"1,5\",\"say \"\"x\"\"\"\n");
+    }
+
+    #[test]
+    fn a_picture_is_written_as_its_numbers() {
+        let matrix = Matrix::new(2, 2, vec![1.0, 2.5, -3.0, 0.0]).unwrap();
+        let picture = Pyramid::build(Arc::new(matrix), Reduction::Mean, &()).unwrap();
+        assert_eq!(Source::Picture(Arc::new(picture)).csv(), "1,2.5\n-3,0\n");
+    }
+
+    #[test]
+    fn files_are_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        write_whole(&path, b"1").unwrap();
+        write_whole(&path, b"2").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"2");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = write_whole(&dir.path().join("no/b"), b"3").unwrap_err().to_string();
+        assert!(error.contains("cannot write"), "{error}");
+    }
 }

@@ -4,23 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
-use crate::delta::DeltaSet;
+use crate::delta::{DeltaSet, DeltaWeight};
 use crate::demo;
 use crate::error::{Error, Result};
 use crate::job::{Job, Status, Stream, Wake};
-use crate::progress::Part;
+use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Method, Options, Spectrum};
 use crate::workspace::{Opened, Request};
 
 use super::command::Work;
-use super::widgets::low_rank::Factors;
-use super::widgets::picture::Reduction;
+use super::widgets::low_rank::{Factors, LowRank};
+use super::widgets::picture::{Picture, Reduction};
 use super::widgets::pyramid::Pyramid;
 
 /// One finished piece of the analysis of the current module.
 pub enum Found {
     /// ΔW, ready to be looked at.
-    Picture(Arc<Pyramid>),
+    Picture(Arc<dyn Picture>),
     /// Its spectrum, and its singular vectors as pictures need them.
     Spectrum(Arc<Spectrum>, Option<Arc<Factors>>),
 }
@@ -106,8 +106,7 @@ impl Jobs {
             let entry = delta.entry(&module).ok_or_else(|| Error::usage(format!("{module} is not in the model")))?;
             let weight = delta.load(entry, &Part::new(progress, 0, 10))?;
             if !pictured {
-                let dense = Arc::new(weight.dense(progress)?.into_owned());
-                send(Found::Picture(Arc::new(Pyramid::build(dense, Reduction::Mean, &Part::new(progress, 1, 10))?)));
+                send(Found::Picture(picture(&weight, &Part::new(progress, 1, 10))?));
             }
             let spectrum = spectrum::spectrum(&weight, &options, &Rest { progress, from: 2, of: 10 })?;
             let factors = spectrum.vectors.as_ref().map(|v| Arc::new(Factors::of_svd(&v.u, &spectrum.sigma, &v.v)));
@@ -216,14 +215,30 @@ impl Jobs {
     }
 }
 
+/// ΔW to be looked at. An adapter's is never formed: its cells are products of the factors.
+fn picture(weight: &DeltaWeight, progress: &dyn Progress) -> Result<Arc<dyn Picture>> {
+    match weight {
+        DeltaWeight::Dense(dense) => {
+            Ok(Arc::new(Pyramid::build(Arc::clone(&dense.matrix), Reduction::Mean, progress)?))
+        }
+        DeltaWeight::LowRank(low) => {
+            let mut b = low.b.clone();
+            b.data_mut().iter_mut().for_each(|x| *x *= low.scaling as f32);
+            let factors = Arc::new(Factors::new(b, low.a.clone()));
+            let rank = factors.terms();
+            Ok(Arc::new(LowRank::new(factors, rank, Reduction::Mean)))
+        }
+    }
+}
+
 /// The rest of a piece of work, from unit `from` of `of`.
 struct Rest<'a> {
-    progress: &'a dyn crate::progress::Progress,
+    progress: &'a dyn Progress,
     from: u64,
     of: u64,
 }
 
-impl crate::progress::Progress for Rest<'_> {
+impl Progress for Rest<'_> {
     fn step(&self, done: u64, total: u64) -> Result<()> {
         let (total, left) = (total.max(1), self.of - self.from);
         self.progress.step(self.from * total + done.min(total) * left, self.of * total)

@@ -15,10 +15,12 @@ use super::command::Command;
 use super::dialogs::Asking;
 use super::jobs::{Found, News};
 use super::settings::Settings;
-use super::{App, Message, drops, keys, start};
+use super::{App, Message, drops, keys};
 
 /// All modules are computed unasked when that takes about this long at most, in seconds.
 const UNASKED: f64 = 30.0;
+/// Opening a model computes its first module when it has so many cells at most.
+const UNASKED_CELLS: usize = 1 << 24;
 /// Up to this `min(out, in)` every singular vector is kept.
 const ALL_VECTORS: usize = 1024;
 
@@ -40,7 +42,7 @@ impl App {
             self.shown.make(self.panels.tabs.spectrum.required());
         }
         self.cost.update(&self.workspace);
-        self.panels.think(&self.workspace);
+        self.panels.think(&self.workspace, self.settings.map_rule());
     }
 
     fn receive(&mut self) {
@@ -106,6 +108,8 @@ impl App {
         if misfits > 0 {
             text.push_str(&format!(" {misfits} modules do not fit; the list says why."));
         }
+        self.notices.clear();
+        self.asked = false;
         self.jobs.forget();
         self.shown.clear();
         self.workspace.apply(Event::Opened(Box::new(opened)));
@@ -116,14 +120,25 @@ impl App {
     fn carry_out(&mut self, ctx: &egui::Context, command: Command) {
         match command {
             Command::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
-            Command::OpenSample => self.jobs.open_sample(start::data_dir()),
+            Command::OpenSample => self.jobs.open_sample(self.data_dir.clone()),
             Command::Ask(question) => self.asking = Some(Asking::new(question, self.jobs.wake())),
-            Command::Select(selection) => self.workspace.apply(Event::Selected(selection)),
+            Command::Select(selection) => {
+                self.asked = true;
+                self.workspace.apply(Event::Selected(selection));
+            }
+            Command::Analyse => {
+                self.asked = true;
+                self.shown.expect_again();
+            }
             Command::Turn(dial) => self.workspace.apply(Event::Dial(dial)),
             Command::AnalyseAll => self.sweep_wanted = true,
             Command::AnalyseExactly => self.analyse(Method::Exact, None),
             Command::MoreVectors(rank) => self.analyse(Method::Auto, Some(rank)),
-            Command::Cancel(work) => self.jobs.cancel(work),
+            Command::Cancel(work) => {
+                // Whoever stops one thing does not want the next one to begin.
+                self.sweep_wanted = false;
+                self.jobs.cancel(work);
+            }
             Command::Show(tab) => self.panels.tabs.show(tab),
             Command::Theme(theme) => {
                 self.settings.theme = theme;
@@ -138,7 +153,7 @@ impl App {
             Command::TogglePalette => self.palette.toggle(),
             Command::ToggleHelp => self.help = !self.help,
             Command::TogglePathField => self.panels.path.toggle(),
-            Command::Export(export) => self.exporter.begin(ctx, export),
+            Command::Export(export) => self.exporter.begin(ctx, export, &mut self.message),
             Command::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
             Command::Say(text) => self.say(&text),
             Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
@@ -152,6 +167,7 @@ impl App {
             && self.jobs.analysing() != Some(&name)
             && delta.entry(&name).is_some_and(|e| e.problem.is_none())
             && self.shown.wants(&name)
+            && (self.asked || delta.entry(&name).is_some_and(small))
         {
             self.shown.expect(&name);
             self.analyse(Method::Auto, None);
@@ -190,7 +206,7 @@ impl App {
     fn complain(&mut self, error: &Error) {
         let text = sentence(error);
         log::warn!("{text}");
-        self.toasts.error(text.clone()).duration(Some(std::time::Duration::from_secs(12)));
+        self.notices.push(&text);
         self.message = Message { text, bad: true };
     }
 }
@@ -202,6 +218,11 @@ fn sentence(error: &Error) -> String {
         text.push('.');
     }
     text
+}
+
+/// A module that is computed as soon as a model is open; a larger one takes memory that nobody has asked for.
+fn small(entry: &Entry) -> bool {
+    entry.shape[0] * entry.shape[1] <= UNASKED_CELLS
 }
 
 /// Seconds that the spectra of `entries` take, roughly: products at 40 and eigenvalues at 15 GFLOP/s.

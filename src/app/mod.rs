@@ -10,6 +10,7 @@ mod help;
 mod jobs;
 mod keys;
 mod logic;
+mod notice;
 mod palette;
 mod panels;
 mod settings;
@@ -18,6 +19,7 @@ mod start;
 mod theme;
 pub mod widgets;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Stroke};
@@ -30,12 +32,14 @@ use crate::workspace::Workspace;
 
 use command::{Command, Commands};
 use dialogs::Asking;
-use export::Exporter;
+use export::{Export, Exporter, Source};
 use jobs::Jobs;
+use notice::Notices;
 use palette::Palette;
 use panels::Panels;
 use settings::Settings;
 use shown::Shown;
+use widgets::menu::Take;
 
 pub use start::{Start, run};
 
@@ -61,6 +65,22 @@ pub struct Message {
 struct Surroundings {
     device: DeviceText,
     hub: Vec<Cached>,
+}
+
+impl View<'_> {
+    /// The ⋯ button of a plot, a table or a picture: what is chosen there is carried out.
+    pub fn export(
+        &mut self,
+        ui: &mut egui::Ui,
+        name: &str,
+        offers: &[Take],
+        area: egui::Rect,
+        source: impl FnOnce() -> Source,
+    ) {
+        if let Some(take) = widgets::menu::menu(ui, name, offers) {
+            self.commands.push(Command::Export(Export { take, name: name.to_owned(), source: source(), area }));
+        }
+    }
 }
 
 /// Everything a panel may look at, and the list of commands that it may add to.
@@ -104,8 +124,11 @@ pub struct App {
     panels: Panels,
     palette: Palette,
     help: bool,
-    toasts: egui_notify::Toasts,
+    notices: Notices,
     sweep_wanted: bool,
+    /// A person has chosen what to look at.
+    asked: bool,
+    data_dir: PathBuf,
 }
 
 const SETTINGS: &str = "rankscope-settings";
@@ -115,6 +138,7 @@ impl App {
     pub fn new(cc: &eframe::CreationContext<'_>, start: Start) -> Self {
         theme::install(&cc.egui_ctx);
         let settings: Settings = cc.storage.and_then(|s| eframe::get_value(s, SETTINGS)).unwrap_or_default();
+        let settings = settings.checked();
         cc.egui_ctx.set_theme(settings.theme);
         cc.egui_ctx.set_zoom_factor(settings.scale);
         let ctx = cc.egui_ctx.clone();
@@ -141,8 +165,10 @@ impl App {
             commands,
             palette: Palette::default(),
             help: false,
-            toasts: egui_notify::Toasts::default().with_anchor(egui_notify::Anchor::BottomRight),
+            notices: Notices::default(),
             sweep_wanted: false,
+            asked: false,
+            data_dir: start.data_dir.unwrap_or_else(start::data_dir),
         }
     }
 
@@ -154,6 +180,11 @@ impl App {
     /// True while any work runs beside the window.
     pub fn is_busy(&self) -> bool {
         !self.jobs.running().is_empty() || self.shown.is_busy() || self.surroundings.is_some()
+    }
+
+    /// True when the heatmaps show what was asked of them: no tile is missing or being coloured.
+    pub fn is_painted(&self) -> bool {
+        !self.shown.is_busy() && self.panels.tabs.spectrum.required().is_empty()
     }
 }
 
@@ -215,7 +246,7 @@ impl eframe::App for App {
         self.palette.ui(ui, &mut view);
         help::ui(ui, &mut self.help);
         drops::ui(ui);
-        self.toasts.show(ui.ctx());
+        self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.
         let tiles = !self.shown.is_busy() && !self.panels.tabs.spectrum.required().is_empty();
         if tiles || !self.commands.is_empty() {

@@ -43,6 +43,7 @@ impl Palette {
                     .margin(vec2(10.0, 8.0)),
             );
             edit.widget_info(|| WidgetInfo::text_edit(true, "", &self.text, "Command"));
+            let edit = edit.accessible_name("Command");
             edit.request_focus();
             if edit.changed() {
                 self.place = 0;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use eframe::egui;
 use serde::{Deserialize, Serialize};
 
+use crate::spectrum::RuleId;
+
 /// How many recent files are remembered.
 const RECENT: usize = 12;
 
@@ -48,6 +50,18 @@ impl Default for Settings {
 impl Settings {
     /// Largest and smallest scale offered.
     pub const SCALES: std::ops::RangeInclusive<f32> = 0.7..=2.5;
+
+    /// With a scale at which the window can be used, whatever the file said.
+    pub fn checked(mut self) -> Self {
+        self.scale = if self.scale.is_nan() { 1.0 } else { self.scale };
+        self.scale = self.scale.clamp(*Self::SCALES.start(), *Self::SCALES.end());
+        self
+    }
+
+    /// The rule that colours the map of all modules.
+    pub fn map_rule(&self) -> RuleId {
+        RuleId::ALL.into_iter().find(|rule| rule.name() == self.map_rule).unwrap_or(RuleId::Energy90)
+    }
 
     /// Remembers what was opened, newest first, each once.
     pub fn remember(&mut self, base: &Path, other: Option<&Path>) {

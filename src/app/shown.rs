@@ -6,7 +6,6 @@ use crate::job::{Job, Wake};
 
 use super::widgets::low_rank::{Factors, LowRank};
 use super::widgets::picture::{Difference, Picture, Reduction};
-use super::widgets::pyramid::Pyramid;
 use super::widgets::tiles::{self, TileBatch, TileJob};
 
 /// ΔW, its approximation and its residual, as far as they are there.
@@ -17,7 +16,7 @@ pub struct Shown {
     /// The module whose pictures are on their way, or were given up.
     expected: Option<String>,
     subject: u64,
-    delta: Option<Arc<Pyramid>>,
+    delta: Option<Arc<dyn Picture>>,
     factors: Option<Arc<Factors>>,
     /// Counts other factors of the same module.
     version: u64,
@@ -63,8 +62,13 @@ impl Shown {
         self.expected = Some(name.to_owned());
     }
 
+    /// What was given up is asked for once more.
+    pub fn expect_again(&mut self) {
+        self.expected = None;
+    }
+
     /// Takes in ΔW.
-    pub fn set_delta(&mut self, name: &str, delta: Arc<Pyramid>) {
+    pub fn set_delta(&mut self, name: &str, delta: Arc<dyn Picture>) {
         if self.name.as_deref() != Some(name) {
             self.name = Some(name.to_owned());
             self.subject += 1;
@@ -88,7 +92,7 @@ impl Shown {
 
     /// The pictures at rank `r`. Making them costs nothing; their tiles are computed when they are looked at.
     pub fn pictures(&self, r: usize) -> Option<Pictures> {
-        let delta: Arc<dyn Picture> = self.delta.clone()?;
+        let delta = self.delta.clone()?;
         let split = self.factors.as_ref().and_then(|factors| {
             let low: Arc<dyn Picture> = Arc::new(LowRank::new(Arc::clone(factors), r, Reduction::Mean));
             let rest: Arc<dyn Picture> = Arc::new(Difference::new(Arc::clone(&delta), Arc::clone(&low))?);

@@ -19,6 +19,8 @@ pub struct Start {
     pub request: Option<Request>,
     /// Draw with this; tried in turn otherwise.
     pub renderer: Option<Renderer>,
+    /// Where the bundled sample is generated; in the user's data folder otherwise.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Runs the window until it is closed.

@@ -7,6 +7,8 @@ use eframe::egui::{
     Theme, Visuals,
 };
 
+use super::widgets::palette;
+
 /// The family of headings and of what must stand out.
 pub const STRONG: &str = "strong";
 
@@ -40,7 +42,7 @@ impl Colors {
 
 const DARK: Colors = Colors {
     accent: Color32::from_rgb(0x6a, 0xa8, 0xff),
-    rank: Color32::from_rgb(0xff, 0xb0, 0x4a),
+    rank: palette::rank(true),
     good: Color32::from_rgb(0x5c, 0xc8, 0x96),
     warn: Color32::from_rgb(0xe8, 0xb3, 0x4a),
     bad: Color32::from_rgb(0xf2, 0x75, 0x6d),
@@ -51,8 +53,8 @@ const DARK: Colors = Colors {
 
 const LIGHT: Colors = Colors {
     accent: Color32::from_rgb(0x1c, 0x63, 0xd6),
-    rank: Color32::from_rgb(0xc2, 0x55, 0x0a),
-    good: Color32::from_rgb(0x1d, 0x83, 0x53),
+    rank: palette::rank(false),
+    good: Color32::from_rgb(0x1a, 0x7a, 0x4d),
     warn: Color32::from_rgb(0x9a, 0x67, 0x00),
     bad: Color32::from_rgb(0xc0, 0x34, 0x2b),
     weak: Color32::from_rgb(0x5d, 0x66, 0x75),
@@ -97,6 +99,8 @@ fn fonts() -> FontDefinitions {
     }
     let proportional = fonts.families.entry(FontFamily::Proportional).or_default();
     proportional.insert(0, "inter".into());
+    // Arrows and modifier letters that the others lack.
+    proportional.push("Hack".into());
     let mut strong = proportional.clone();
     strong.insert(0, "inter-strong".into());
     fonts.families.insert(FontFamily::Name(STRONG.into()), strong);

@@ -110,11 +110,10 @@ impl Checkpoint {
         if let Some(index) = &found.index {
             tensor::agrees(index, &by_name, &tensors, &shards)?;
         }
-        let kind = if found.adapter_config.is_some() || tensors.iter().any(|t| t.name.contains(".lora_")) {
-            Kind::Adapter
-        } else {
-            Kind::Model
-        };
+        // Some models carry adapters of their own: with a config.json they are models.
+        let factors = || tensors.iter().any(|tensor| tensor.name.contains(".lora_"));
+        let adapter = found.adapter_config.is_some() || (found.config.is_none() && factors());
+        let kind = if adapter { Kind::Adapter } else { Kind::Model };
         let summary = found.config.as_ref().map(Config::new);
         let mut dtypes = BTreeMap::new();
         for tensor in &tensors {

@@ -1,6 +1,7 @@
 //! [`Shard`]: one safetensors file, mapped into memory; opening it reads the header and nothing else.
 
 use super::header::{Entry, Header};
+use super::json::regular;
 use crate::error::{Error, Result};
 use memmap2::Mmap;
 use std::fs::File;
@@ -82,14 +83,4 @@ impl Shard {
 
 fn shrunk(path: &Path, found: u64, expected: u64) -> Error {
     Error::file(path, format!("found {found} bytes, expected {expected}: the file was cut while it was open"))
-}
-
-/// Opens a regular file; a pipe or a device would block or never end.
-pub(super) fn regular(path: &Path) -> Result<File> {
-    let about = std::fs::metadata(path).map_err(|e| Error::read(path, "open", &e))?;
-    if !about.is_file() {
-        let found = if about.is_dir() { "a folder" } else { "a pipe or device" };
-        return Err(Error::file(path, format!("found {found}, expected a file")));
-    }
-    File::open(path).map_err(|e| Error::read(path, "open", &e))
 }

@@ -1,10 +1,11 @@
 //! `rankscope inspect`: what is in a file.
 
 use super::screen::Screen;
-use super::text::{Table, bytes, digits, or_dash, shape, thousands};
+use super::text::{Table, or_dash};
 use crate::adapter::{Adapter, LoraConfig, TargetModules};
 use crate::checkpoint::{Checkpoint, Kind};
 use crate::error::Result;
+use crate::units::{bytes, exact, real, shape};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -115,7 +116,7 @@ fn summary(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> String {
         checkpoint.dtypes().iter().map(|(dtype, count)| format!("{count} {}", dtype.name())).collect();
     let mut lines = vec![
         ("kind", format!("{}, {}", checkpoint.kind().as_str(), checkpoint.format())),
-        ("size", format!("{} parameters, {}", thousands(checkpoint.parameters()), bytes(checkpoint.bytes()))),
+        ("size", format!("{} parameters, {}", exact(checkpoint.parameters()), bytes(checkpoint.bytes()))),
         ("tensors", dtypes.join(", ")),
     ];
     if let Some(architecture) = checkpoint.architecture() {
@@ -127,7 +128,7 @@ fn summary(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> String {
         let linear = checkpoint.modules().iter().filter(|module| module.linear);
         let (count, parameters) =
             linear.fold((0, 0), |(count, sum), module| (count + 1, module.parameters.saturating_add(sum)));
-        lines.push(("linear", format!("{count} layers, {} parameters", thousands(parameters))));
+        lines.push(("linear", format!("{count} layers, {} parameters", exact(parameters))));
     }
     let text: String = lines.iter().map(|(key, value)| format!("  {key:<14}{value}\n")).collect();
     format!("{}\n{text}", checkpoint.name())
@@ -149,7 +150,7 @@ fn adapter_lines(adapter: &Adapter, config: &LoraConfig) -> Vec<(&'static str, S
     let mut lines = vec![
         ("rank", format!("r {}, lora_alpha {} ({kind})", config.r, config.lora_alpha)),
         ("targets", targets),
-        ("trainable", thousands(adapter.trainable())),
+        ("trainable", exact(adapter.trainable())),
     ];
     if !config.rank_pattern.is_empty() {
         let pattern: Vec<String> = config.rank_pattern.iter().map(|(key, r)| format!("{key} {r}")).collect();
@@ -179,8 +180,8 @@ fn table(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Table {
                 layer.role.as_str().to_owned(),
                 layer.r.to_string(),
                 layer.lora_alpha.to_string(),
-                digits(layer.scaling, 3),
-                thousands(layer.parameters),
+                real(layer.scaling, 3),
+                exact(layer.parameters),
             ]);
         }
         return table;
@@ -193,7 +194,7 @@ fn table(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Table {
             module.dtype.name().to_owned(),
             or_dash(module.layer),
             module.role.as_str().to_owned(),
-            thousands(module.parameters),
+            exact(module.parameters),
             module.problem.clone().or_else(|| module.tied.then(|| "tied".to_owned())).unwrap_or_default(),
         ]);
     }

@@ -7,6 +7,7 @@
 mod eval;
 mod generate;
 mod inspect;
+mod interrupt;
 mod merge;
 mod params;
 mod screen;
@@ -148,11 +149,15 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         }
         return window(Window { paths, base, tuned, adapter, device: common.device });
     };
+    interrupt::listen();
     if !paths.is_empty() || named.iter().any(|path| path.is_some()) {
         return Err(Error::usage("what stands before a command is for the window; put it behind the command"));
     }
     // What there is now computes on the processor; a device that is asked for by name must still be there.
-    common.device.resolve()?;
+    // Looking for one takes time on a GPU, so nobody looks for `auto`.
+    if common.device != Choice::Auto {
+        common.device.resolve()?;
+    }
     match command {
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),

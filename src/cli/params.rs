@@ -1,10 +1,11 @@
 //! `rankscope params`: what a rank costs.
 
 use super::screen::Screen;
-use super::text::{Table, bytes, digits, thousands};
+use super::text::Table;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::plan::{self, Layout, Selection, Targets, paper};
+use crate::units::{bytes, exact, percent};
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -102,12 +103,12 @@ impl Params {
                 targets.to_string(),
                 selection.places.len().to_string(),
                 count.r.to_string(),
-                thousands(count.trainable),
-                format!("{} %", digits(count.percent, 3)),
+                exact(count.trainable),
+                percent(count.percent / 100.0),
                 bytes(count.adapter_bytes_f16),
             ]);
         }
-        let head = format!("{}: {} parameters\n\n", layout.name, thousands(layout.parameters));
+        let head = format!("{}: {} parameters\n\n", layout.name, exact(layout.parameters));
         screen.print(&(head + &table.render() + &footnotes(&notes)))
     }
 }
@@ -175,9 +176,9 @@ fn print_paper(screen: &Screen) -> Result<()> {
         table.push(vec![
             row.method.to_owned(),
             row.setting.clone(),
-            thousands(row.formula),
+            exact(row.formula),
             row.printed.to_owned(),
-            format!("{sign}{}", thousands(row.difference().unsigned_abs())),
+            format!("{sign}{}", exact(row.difference().unsigned_abs())),
             format!("{:.1}", row.wikisql),
             format!("{:.1}", row.mnli),
             mark.unwrap_or_default(),
@@ -208,7 +209,7 @@ fn print_presets(screen: &Screen) -> Result<()> {
     }
     let mut table = Table::new(&["preset", "model", ">parameters", "sizes from"]);
     for (preset, parameters) in presets {
-        table.push(vec![preset.id.into(), preset.title.into(), thousands(parameters), preset.source.into()]);
+        table.push(vec![preset.id.into(), preset.title.into(), exact(parameters), preset.source.into()]);
     }
     screen.print(&table.render())
 }

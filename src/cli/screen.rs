@@ -1,5 +1,6 @@
 //! [`Screen`]: stdout and stderr, and the progress bar between them.
 
+use super::interrupt;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,6 +9,9 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How finely the bar is divided.
+const UNITS: u64 = 1_000_000;
 
 /// Where results and messages go.
 pub struct Screen {
@@ -48,12 +52,12 @@ impl Screen {
         })
     }
 
-    /// Prints the JSON document.
+    /// Prints the JSON document, on one line: lists of singular values are long.
     ///
     /// # Errors
     /// As [`print`](Self::print).
     pub fn document(&self, document: &Value) -> Result<()> {
-        self.print(&format!("{document:#}\n"))
+        self.print(&format!("{document}\n"))
     }
 
     /// Prints a message on stderr. Where it cannot be read it is lost.
@@ -83,15 +87,16 @@ impl Progress for Screen {
         if self.closed() {
             return Err(Error::Cancelled);
         }
+        interrupt::check()?;
         let bar = self.bar.get_or_init(|| {
             let hidden = !std::io::stderr().is_terminal();
             let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-            let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {eta_precise} left");
-            let bar = ProgressBar::with_draw_target(Some(total), target);
+            let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {eta:>4} left");
+            let bar = ProgressBar::with_draw_target(Some(UNITS), target);
             if let Ok(style) = style { bar.with_style(style) } else { bar }
         });
-        bar.set_length(total);
-        bar.set_position(done);
+        // Parts of the work count in finer units than the whole: on one scale the estimate of the time left is steady.
+        bar.set_position((u128::from(done) * u128::from(UNITS) / u128::from(total.max(1))) as u64);
         Ok(())
     }
 }

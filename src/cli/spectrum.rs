@@ -1,12 +1,13 @@
 //! `rankscope spectrum`: singular values of ΔW, and the ranks that they ask for.
 
 use super::screen::Screen;
-use super::text::{Table, digits, or_dash, shape};
+use super::text::{Table, or_dash};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaSet, Entry, Source};
 use crate::error::{Error, Result};
 use crate::spectrum::{self, Method, Options};
+use crate::units::{real, shape};
 use clap::Args;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -50,24 +51,24 @@ impl Spectrum {
             (None, None) => Source::Weight,
         };
         let set = DeltaSet::new(base, source)?;
+        set.check_adapter()?;
         let chosen = self.choose(&set)?;
-        let mut skipped: Vec<(String, String)> = Vec::new();
-        for entry in &chosen {
-            if let Some(problem) = &entry.problem {
-                skipped.push((entry.name.clone(), problem.clone()));
-            }
+        // What does not fit the base is said before anything is computed, and no mistake of the files; what cannot be
+        // read is one, and comes out of the sweep.
+        let (misfits, fitting): (Vec<&Entry>, Vec<&Entry>) = chosen.iter().partition(|entry| entry.misfit);
+        let reason = |entry: &Entry| entry.problem.clone().unwrap_or_else(|| "it does not fit the base".to_owned());
+        let mut skipped: Vec<(String, String)> =
+            misfits.iter().map(|entry| (entry.name.clone(), reason(entry))).collect();
+        if let (Some((name, reason)), true) = (skipped.first(), fitting.is_empty()) {
+            return Err(Error::usage(format!("there is no module whose ΔW can be computed; {name}: {reason}")));
         }
-        let names: Vec<String> =
-            chosen.iter().filter(|entry| entry.problem.is_none()).map(|entry| entry.name.clone()).collect();
         for (name, reason) in &skipped {
             screen.message(&format!("skipped: {name}: {reason}"));
         }
-        if names.is_empty() {
-            return Err(Error::usage("there is no module whose ΔW can be computed"));
-        }
+        let names: Vec<String> = fitting.iter().map(|entry| entry.name.clone()).collect();
 
         let options = Options { method: self.method, top: self.top.map(Into::into), vectors: 0 };
-        let mut table = titles(&chosen);
+        let table = titles(&fitting);
         if !screen.json {
             screen.print(&table.head())?;
         }
@@ -104,10 +105,14 @@ impl Spectrum {
         }
     }
 
-    /// The entries that are meant: those that `--modules` finds, otherwise every linear layer and what an adapter is on.
+    /// The entries that are meant: those that `--modules` finds; otherwise an adapter's, or the linear layers, without
+    /// the embeddings and the head, which are large and which a fine-tune seldom touches.
     fn choose<'a>(&self, set: &'a DeltaSet) -> Result<Vec<&'a Entry>> {
         let entries = set.entries();
-        let Some(regex) = &self.modules else { return Ok(entries.iter().collect()) };
+        let Some(regex) = &self.modules else {
+            let all = self.adapter.is_some() || !entries.iter().any(|entry| entry.linear);
+            return Ok(entries.iter().filter(|entry| all || entry.linear).collect());
+        };
         let chosen: Vec<&Entry> = entries.iter().filter(|entry| regex.is_match(&entry.name)).collect();
         if chosen.is_empty() {
             const SHOWN: usize = 4;
@@ -181,7 +186,7 @@ fn row(name: &str, spectrum: &spectrum::Spectrum) -> Vec<String> {
         true => spectrum.method.to_owned(),
         false => format!("{}, top {}", spectrum.method, spectrum.sigma.len()),
     };
-    let number = |value: Option<f64>| or_dash(value.filter(|value| value.is_finite()).map(|value| digits(value, 4)));
+    let number = |value: Option<f64>| or_dash(value.filter(|value| value.is_finite()).map(|value| real(value, 4)));
     vec![
         name.to_owned(),
         shape(&spectrum.shape),

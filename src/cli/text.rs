@@ -1,4 +1,4 @@
-//! Text for a person: aligned tables, numbers that can be read.
+//! Text for a person: aligned tables.
 
 /// A table whose columns are as wide as their widest cell.
 pub struct Table {
@@ -64,49 +64,6 @@ impl Table {
     }
 }
 
-/// `4,718,592`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (place, digit) in digits.char_indices() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `9.44 MB`: three digits, powers of 1000.
-pub fn bytes(number: u64) -> String {
-    let (mut value, mut unit) = (number as f64, 0);
-    while value >= 999.5 && unit < 5 {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let unit = ["B", "kB", "MB", "GB", "TB", "PB"][unit];
-    if unit == "B" { format!("{number} B") } else { format!("{} {unit}", digits(value, 3)) }
-}
-
-/// So many significant digits; powers of ten for what is very large or small.
-pub fn digits(value: f64, count: usize) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return value.to_string();
-    }
-    // Through the exponent's own rounding, so that 9.9996 with four digits is 10.00.
-    let scientific = format!("{value:.*e}", count - 1);
-    let exponent: i32 = scientific.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or(0);
-    if !(-4..=6).contains(&exponent) {
-        return scientific;
-    }
-    format!("{value:.*}", usize::try_from(count as i32 - 1 - exponent).unwrap_or(0))
-}
-
-/// `[128256, 4096]` as `128256 × 4096`.
-pub fn shape(sizes: &[usize]) -> String {
-    sizes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
-}
-
 /// The number, or a dash where it is not known.
 pub fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| value.to_string())
@@ -117,20 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_can_be_read() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(4_718_592), "4,718,592");
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(9_437_184), "9.44 MB");
-        assert_eq!(bytes(999_999), "1.00 MB");
-        assert_eq!(bytes(16_060_556_376), "16.1 GB");
-        assert_eq!(digits(0.002702, 3), "0.00270");
-        assert_eq!(digits(9.9996, 4), "10.00");
-        assert_eq!(digits(123_456.0, 4), "123456");
-        assert_eq!(digits(1.5e-9, 4), "1.500e-9");
-        assert_eq!(digits(0.0, 4), "0");
-        assert_eq!(shape(&[2, 3]), "2 × 3");
+    fn what_is_not_known_is_a_dash() {
         assert_eq!(or_dash(Some(3)), "3");
         assert_eq!(or_dash(None::<u8>), "–");
     }

@@ -1,11 +1,11 @@
 //! `rankscope train`: a fine-tune.
 
 use super::screen::Screen;
-use super::text::bytes;
 use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::train::run::{Event, Start, run};
 use crate::train::{Method, Quant, Schedule, Settings};
+use crate::units::bytes;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::{Path, PathBuf};

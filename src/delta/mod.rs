@@ -135,7 +135,11 @@ impl DeltaSet {
             Source::Weight => {
                 let module = find(&self.base, &entry.name)?;
                 let matrix = self.base.matrix(module, progress)?;
-                Ok(DeltaWeight::Dense(Dense { matrix, epsilon: module.epsilon(), rounding_std: None }))
+                Ok(DeltaWeight::Dense(Dense {
+                    matrix: Arc::new(matrix),
+                    epsilon: module.epsilon(),
+                    rounding_std: None,
+                }))
             }
             Source::Tuned(tuned) => {
                 let (before, after) = (find(&self.base, &entry.name)?, find(tuned, other)?);

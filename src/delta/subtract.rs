@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// A weight and the type that it is stored in.
 pub(super) struct Side<'a> {
@@ -69,7 +70,7 @@ pub(super) fn subtract(base: &Side, tuned: &Side, epsilon: f64, progress: &dyn P
     seen.base.check(rows * cols, base.reader.path(), base.reader.tensor())?;
     seen.difference.check(rows * cols, tuned.reader.path(), &format!("{} − base", tuned.reader.tensor()))?;
     let rounding_std = ulps.map(|_| (seen.squares / (rows * cols) as f64 / 12.0).sqrt());
-    Ok(Dense { matrix: Matrix::new(rows, cols, data)?, epsilon, rounding_std })
+    Ok(Dense { matrix: Arc::new(Matrix::new(rows, cols, data)?), epsilon, rounding_std })
 }
 
 /// Distance between neighbouring numbers of a type: `ulp(x) = 2^(max(⌊log2 |x|⌋, least) − mantissa)`.

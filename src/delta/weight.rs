@@ -5,6 +5,7 @@ use crate::matrix::Matrix;
 use crate::progress::Progress;
 use rayon::prelude::*;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// ΔW of one layer, `[out, in]`.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub enum DeltaWeight {
 #[derive(Clone, Debug)]
 pub struct Dense {
     /// The values.
-    pub matrix: Matrix,
+    pub matrix: Arc<Matrix>,
     /// ε of the storage type of the tuned weight (or of the weight itself): see
     /// [`Dtype::epsilon`](crate::checkpoint::Dtype::epsilon).
     pub epsilon: f64,

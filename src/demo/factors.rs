@@ -25,8 +25,8 @@ pub fn base(rng: &mut StdRng, rows: usize, cols: usize) -> Matrix {
 pub fn signal(rng: &mut StdRng, rows: usize, cols: usize, rank: usize) -> Matrix {
     let u: Vec<Vec<f32>> = (0..rank).map(|_| direction(rng, rows)).collect();
     let v: Vec<Vec<f32>> = (0..rank).map(|_| direction(rng, cols)).collect();
-    // From 0.6 down to a twentieth of it: well over the noise edge, far apart enough to be seen.
-    let s: Vec<f32> = (0..rank).map(|k| 0.6 * 0.05f32.powf(k as f32 / (rank - 1).max(1) as f32)).collect();
+    // From 0.35 down to a tenth of it: well over the noise edge, far apart enough to be seen.
+    let s: Vec<f32> = (0..rank).map(|k| 0.35 * 0.1f32.powf(k as f32 / (rank - 1).max(1) as f32)).collect();
     Matrix::from_fn(rows, cols, |i, j| (0..rank).map(|k| s[k] * u[k][i] * v[k][j]).sum())
 }
 

@@ -65,7 +65,7 @@ impl Selection {
         let (name, [d_out, d_in]) = &self.narrowest;
         let most = self.max_rank();
         if r == 0 || r > most {
-            let wrong = if r == 0 { "rank 0 adapts nothing" } else { "no update has that rank" };
+            let wrong = if r == 0 { "it would adapt nothing" } else { "no update of that rank fits" };
             return Err(Error::usage(format!(
                 "rank {r}: {wrong}; {name} is {d_out} × {d_in}, so a rank is from 1 to {most}"
             )));

@@ -74,7 +74,8 @@ impl Spectrum {
     pub fn tail_energy(&self, k: usize) -> f64 {
         if self.is_complete() {
             let beyond = self.known_len().saturating_sub(k);
-            self.known().rev().take(beyond).map(|s| s * s).sum()
+            // From 0: the sum of nothing is −0 otherwise.
+            self.known().rev().take(beyond).fold(0.0, |sum, s| sum + s * s)
         } else {
             (self.energy_total() - self.known().take(k).map(|s| s * s).sum::<f64>()).max(0.0)
         }

@@ -2,13 +2,12 @@
 //!
 //! ```text
 //!   DeltaWeight ──► spectrum() ──► Spectrum { σ₁ ≥ σ₂ ≥ … } ──► ranks(), rules(), energy(r)
-//!                      │                     └─► Vectors { U, V } ──► approximation: U_r S_r V_rᵀ
+//!                      │                     └─► Vectors { U, V } ──► U_r S_r V_rᵀ, the best of rank r
 //!                      └─ svd/: gram (exact), krylov (top k), factored (B·A)
 //! ```
 //!
 //! Only `svd/` names a linear-algebra crate.
 
-pub mod approximation;
 pub mod measures;
 pub mod noise;
 pub mod rules;
@@ -23,7 +22,6 @@ use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 
-pub use approximation::{Approximation, PooledFactors, PooledImage};
 pub use measures::Ranks;
 pub use rules::{Parameters, Rule, RuleId, rule_rank};
 pub use sweep::sweep;
@@ -88,11 +86,13 @@ pub struct Options {
     pub method: Method,
     /// How many singular values to list. `None`: all that the method finds, [`TOP`] for the randomized one.
     pub top: Option<usize>,
-    /// How many leading pairs of singular vectors to keep; 0 for none.
+    /// How many leading pairs of singular vectors to keep; 0 for none. A randomized spectrum keeps no more than it lists.
     pub vectors: usize,
 }
 
 /// Leading singular vectors: `ΔW ≈ Σ_i σ_i u_i v_iᵀ`.
+///
+/// Columns have length 1; of a pair whose σ is rounding (under 1e-6 of σ₁) one may be zero.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vectors {
     /// Left ones, `m × k`: column `i` belongs to `σ_i`.
@@ -201,6 +201,47 @@ pub fn spectrum(delta: &DeltaWeight, options: &Options, progress: &dyn Progress)
     }
 }
 
+/// The `k` leading triplets of ΔW without the rest of its spectrum: what pictures of a larger rank need.
+///
+/// Fewer than `k` where ΔW has no more. Values are good to about 1e-6, relative; see [`Vectors`] for the columns.
+///
+/// # Errors
+/// As [`spectrum`].
+pub fn leading(delta: &DeltaWeight, k: usize, progress: &dyn Progress) -> Result<(Vec<f64>, Vectors)> {
+    let found = match delta {
+        DeltaWeight::LowRank(_) => {
+            let found = spectrum(delta, &Options { vectors: k, ..Options::default() }, progress)?;
+            (found.sigma, found.vectors)
+        }
+        DeltaWeight::Dense(dense) => {
+            let w = &dense.matrix;
+            let frobenius = svd::frobenius(w);
+            if !frobenius.is_finite() {
+                return Err(not_finite());
+            }
+            let k = k.min(w.rows().min(w.cols()));
+            let found = if frobenius == 0.0 {
+                svd::zero(w, k, k)
+            } else if is_tame(frobenius) && svd::krylov::vectors_pay(w.rows().min(w.cols()), k) {
+                svd::krylov::vectors(w, k, progress)?
+            } else {
+                svd::gram::decompose(w, k, progress)?
+            };
+            (found.sigma, found.vectors)
+        }
+    };
+    let (mut sigma, vectors) = found;
+    let vectors = vectors
+        .unwrap_or_else(|| Vectors { u: Matrix::zeros(delta.shape()[0], 0), v: Matrix::zeros(delta.shape()[1], 0) });
+    sigma.truncate(vectors.count());
+    Ok((sigma, vectors))
+}
+
+/// Products in `f32` neither overflow nor vanish.
+fn is_tame(frobenius: f64) -> bool {
+    (1e-15..1e15).contains(&frobenius)
+}
+
 fn of_factors(low: &LowRank, options: &Options, progress: &dyn Progress) -> Result<Spectrum> {
     let (b, a) = (&low.b, &low.a);
     if b.cols() != a.rows() {
@@ -240,15 +281,16 @@ fn of_matrix(dense: &Dense, options: &Options, progress: &dyn Progress) -> Resul
     }
     let short = w.rows().min(w.cols());
     let k = options.top.unwrap_or(TOP).min(short);
+    let cheaper = is_tame(frobenius) && svd::krylov::pays(short, k);
     let approximate = match options.method {
         Method::Exact => false,
-        Method::Auto => short > AUTO_EXACT && svd::krylov::pays(short, k),
-        Method::Randomized => svd::krylov::pays(short, k),
+        Method::Auto => short > AUTO_EXACT && cheaper,
+        Method::Randomized => cheaper,
     };
     let (method, found) = if frobenius == 0.0 {
         ("zero", svd::zero(w, if approximate { k } else { short }, options.vectors))
     } else if approximate {
-        ("block krylov", svd::krylov::top(w, k.max(options.vectors.min(short)), options.vectors, progress)?)
+        ("block krylov", svd::krylov::top(w, k, options.vectors, progress)?)
     } else {
         (svd::gram::METHOD, svd::gram::decompose(w, options.vectors, progress)?)
     };
@@ -273,5 +315,7 @@ fn not_finite() -> Error {
     Error::failure("ΔW holds NaN or infinite values: it has no singular values")
 }
 
+#[cfg(test)]
+mod measures_tests;
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,7 @@ fn orthonormal(rows: usize, k: usize, rng: &mut StdRng) -> Vec<Vec<f64>> {
 }
 
 /// Rank 16 above a floor of noise whose edge is 2.
-fn spiked(m: usize, n: usize, seed: u64) -> Matrix {
+pub fn spiked(m: usize, n: usize, seed: u64) -> Matrix {
     let sigma: Vec<f64> = (0..16).map(|i| 10.0 * 10f64.powf(-0.5 * f64::from(i) / 15.0)).collect();
     let mut w = planted(m, n, &sigma, seed);
     let mut rng = StdRng::seed_from_u64(seed + 1);
@@ -46,14 +46,14 @@ fn spiked(m: usize, n: usize, seed: u64) -> Matrix {
 }
 
 fn dense(matrix: Matrix) -> DeltaWeight {
-    DeltaWeight::Dense(Dense { matrix, epsilon: 2f64.powi(-23), rounding_std: None })
+    DeltaWeight::Dense(Dense { matrix: matrix.into(), epsilon: 2f64.powi(-23), rounding_std: None })
 }
 
 fn options(method: Method) -> Options {
     Options { method, ..Options::default() }
 }
 
-fn compute(w: &Matrix, options: Options) -> Spectrum {
+pub fn compute(w: &Matrix, options: Options) -> Spectrum {
     spectrum(&dense(w.clone()), &options, &()).unwrap()
 }
 
@@ -176,9 +176,40 @@ fn vectors_of_every_method() {
     let found = compute(&w, Options { vectors: 100, ..Options::default() });
     check_vectors(&w, &found, 20, 1e-5);
     // All of them make the matrix again.
-    let approximation = Approximation::of(&found).unwrap();
-    let again = approximation.block(0..20, 0..60, 20);
+    let vectors = found.vectors.as_ref().unwrap();
+    let term = |r: usize, c: usize, i: usize| vectors.u.get(r, i) * found.sigma[i] as f32 * vectors.v.get(c, i);
+    let again = Matrix::from_fn(20, 60, |r, c| (0..20).map(|i| term(r, c, i)).sum());
     assert!(again.data().iter().zip(w.data()).all(|(a, b)| (a - b).abs() < 1e-4));
+}
+
+#[test]
+fn more_vectors_come_without_the_spectrum() {
+    let w = spiked(560, 640, 23);
+    let expected = reference(&w);
+    for k in [3, 70, 100] {
+        let (sigma, vectors) = leading(&dense(w.clone()), k, &()).unwrap();
+        assert_eq!((sigma.len(), vectors.count()), (k, k));
+        assert!(worst_of_largest(&sigma, &expected[..k]) < 1e-5);
+        let mut found = Spectrum::from_sigma(w.shape(), sigma);
+        found.vectors = Some(vectors);
+        check_vectors(&w, &found, k, 2e-3);
+    }
+    let (sigma, vectors) = leading(&dense(Matrix::zeros(4, 6)), 9, &()).unwrap();
+    assert_eq!((sigma, vectors.u.shape(), vectors.v.shape()), (vec![0.0; 4], [4, 4], [6, 4]));
+    let (sigma, vectors) = leading(&dense(Matrix::zeros(4, 6)), 0, &()).unwrap();
+    assert_eq!((sigma.len(), vectors.count()), (0, 0));
+}
+
+#[test]
+fn extreme_scales_are_decomposed_in_f64() {
+    let w = spiked(520, 530, 25);
+    let expected = compute(&w, options(Method::Exact)).sigma;
+    for scale in [1e-25f32, 1e30] {
+        let scaled = Matrix::from_fn(520, 530, |i, j| w.get(i, j) * scale);
+        let found = compute(&scaled, Options { top: Some(8), ..options(Method::Randomized) });
+        let back: Vec<f64> = found.sigma.iter().map(|s| s / f64::from(scale)).collect();
+        assert!(worst_of_largest(&back, &expected[..8]) < 1e-6, "{scale:e}");
+    }
 }
 
 fn low_rank(b: Matrix, a: Matrix, scaling: f64) -> DeltaWeight {
@@ -195,10 +226,14 @@ fn factors_give_the_spectrum_of_their_product() {
             (-0.5 * (0..r).map(|k| f64::from(b.get(i, k)) * f64::from(a.get(k, j))).sum::<f64>()) as f32
         });
         let k = r.min(m).min(n);
-        let found = spectrum(&low_rank(b, a, -0.5), &Options { vectors: k, ..Options::default() }, &()).unwrap();
+        let delta = low_rank(b, a, -0.5);
+        let found = spectrum(&delta, &Options { vectors: k, ..Options::default() }, &()).unwrap();
         assert_eq!((found.sigma.len(), found.method, found.exact, found.low_rank), (k, "factored", true, true));
         assert!(worst_of_largest(&found.sigma, &reference(&product)[..k]) < 1e-6, "{m}, {r}, {n}");
         check_vectors(&product, &found, k, 1e-5);
+        // Without vectors another way is taken.
+        let values = spectrum(&delta, &Options::default(), &()).unwrap();
+        assert!(worst_of_largest(&values.sigma, &found.sigma) < 1e-12, "{m}, {r}, {n}");
         assert_eq!(found.ranks().gavish_donoho, None);
     }
 }
@@ -206,6 +241,8 @@ fn factors_give_the_spectrum_of_their_product() {
 #[test]
 fn a_fresh_adapter_is_all_zeros() {
     let a = Matrix::from_fn(8, 40, |i, j| (i * j) as f32 + 1.0);
+    let values = spectrum(&low_rank(Matrix::zeros(50, 8), a.clone(), 2.0), &Options::default(), &()).unwrap();
+    assert_eq!(values.sigma, vec![0.0; 8]);
     let found =
         spectrum(&low_rank(Matrix::zeros(50, 8), a, 2.0), &Options { vectors: 8, ..Options::default() }, &()).unwrap();
     assert_eq!(found.sigma, vec![0.0; 8]);
@@ -225,7 +262,10 @@ fn dependent_columns_of_b_lower_the_rank() {
     });
     let a = Matrix::from_fn(6, 70, |i, j| ((i * 70 + j) as f32 * 0.11).sin());
     let product = Matrix::from_fn(60, 70, |i, j| (0..6).map(|k| b.get(i, k) * a.get(k, j)).sum());
-    let found = spectrum(&low_rank(b, a, 1.0), &Options { vectors: 3, ..Options::default() }, &()).unwrap();
+    let delta = low_rank(b, a, 1.0);
+    let values = spectrum(&delta, &Options::default(), &()).unwrap();
+    assert!(worst_of_largest(&values.sigma, &reference(&product)[..6]) < 1e-6);
+    let found = spectrum(&delta, &Options { vectors: 3, ..Options::default() }, &()).unwrap();
     assert!(worst_of_largest(&found.sigma, &reference(&product)[..6]) < 1e-6);
     assert_eq!(found.sigma.iter().filter(|&&s| s > 1e-9 * found.sigma[0]).count(), 3);
     check_vectors(&product, &found, 3, 1e-5);
@@ -295,115 +335,4 @@ fn methods_are_words() {
         assert_eq!(method.to_string().parse::<Method>().unwrap(), method);
     }
     assert_eq!("svd".parse::<Method>().unwrap_err().status(), 2);
-}
-
-mod measures {
-    use super::*;
-
-    fn square(sigma: &[f64]) -> Spectrum {
-        Spectrum::from_sigma([sigma.len(), sigma.len()], sigma.to_vec())
-    }
-
-    #[test]
-    fn by_hand() {
-        // Σσ² = 16 + 4 + 4 + 1 = 25.
-        let s = square(&[4.0, 2.0, 2.0, 1.0]);
-        assert_eq!(s.frobenius, 5.0);
-        assert_eq!(s.energy_curve(), [0.0, 16.0 / 25.0, 20.0 / 25.0, 24.0 / 25.0, 1.0]);
-        for (k, e) in s.energy_curve().into_iter().enumerate() {
-            assert_eq!(s.energy(k), e);
-            assert!((s.relative_error(k) - (1.0 - e).sqrt()).abs() < 1e-15);
-        }
-        assert_eq!((s.energy(99), s.relative_error(99)), (1.0, 0.0));
-        assert_eq!([s.spectral_error(0), s.spectral_error(3), s.spectral_error(4)], [Some(4.0), Some(1.0), Some(0.0)]);
-        let ranks = s.ranks();
-        assert_eq!([ranks.energy_90, ranks.energy_95, ranks.energy_99], [Some(3), Some(3), Some(4)]);
-        assert_eq!([s.energy_rank(0.64), s.energy_rank(0.0), s.energy_rank(1.0)], [Some(1), Some(0), Some(4)]);
-        assert_eq!(ranks.stable, 25.0 / 16.0);
-        // Σσ⁴ = 256 + 16 + 16 + 1 = 289.
-        assert!((ranks.participation.unwrap() - 625.0 / 289.0).abs() < 1e-12);
-        // q = 4/9, 2/9, 2/9, 1/9.
-        let entropy: f64 = [4.0, 2.0, 2.0, 1.0].iter().map(|s| -s / 9.0 * f64::ln(s / 9.0)).sum();
-        assert!((ranks.effective.unwrap() - entropy.exp()).abs() < 1e-12);
-        // Median 2, ω(1) = 2.8584: above 5.7 stands nothing.
-        assert_eq!(ranks.gavish_donoho, Some(0));
-        assert_eq!(ranks.rounding, None, "no noise model");
-    }
-
-    #[test]
-    fn equal_values_have_full_rank_by_every_measure() {
-        let s = square(&[0.3; 50]);
-        for rank in [s.stable_rank(), s.effective_rank().unwrap(), s.participation_ratio().unwrap()] {
-            assert!((rank - 50.0).abs() < 1e-9);
-        }
-        assert_eq!(s.ranks().numerical, Some(50));
-        assert_eq!(s.ranks().energy_90, Some(45));
-    }
-
-    #[test]
-    fn numerical_rank_knows_the_storage_type() {
-        // max(m, n) ε σ₁ = 2 · 2⁻⁷ · 1 = 1/64 in BF16, strictly above counts.
-        let mut s = square(&[1.0, 1.0 / 64.0]);
-        s.epsilon = 2f64.powi(-7);
-        assert_eq!(s.ranks().numerical, Some(1));
-        s.epsilon = 2f64.powi(-23);
-        assert_eq!(s.ranks().numerical, Some(2));
-    }
-
-    #[test]
-    fn rounding_edge_and_known_noise() {
-        // Edge 0.1 (√4 + √9) = 0.5; λ*(4/9) √9 · 0.1 is a little above it.
-        let mut s = Spectrum::from_sigma([4, 9], vec![2.0, 0.51, 0.5, 0.1]);
-        s.rounding_std = Some(0.1);
-        assert!((s.rounding_edge().unwrap() - 0.5).abs() < 1e-12);
-        assert_eq!(s.ranks().rounding, Some(2));
-        let threshold = s.known_noise_threshold().unwrap();
-        assert!(threshold > 0.5 && threshold < 0.6, "{threshold}");
-        assert_eq!(rule_rank(&s, RuleId::GavishDonohoRounding), Some(1));
-        s.low_rank = true;
-        assert_eq!((s.ranks().rounding, s.known_noise_threshold()), (None, None));
-    }
-
-    #[test]
-    fn gavish_donoho_finds_the_planted_rank() {
-        for (m, n) in [(300, 300), (150, 600), (600, 150)] {
-            let found = compute(&spiked(m, n, 21), Options::default());
-            assert_eq!(found.ranks().gavish_donoho, Some(16), "{m}×{n}");
-        }
-    }
-
-    #[test]
-    fn no_median_no_threshold() {
-        let s = Spectrum::from_sigma([5, 5], vec![3.0, 2.0, 0.0, 0.0, 0.0]);
-        assert_eq!(s.ranks().gavish_donoho, None);
-    }
-
-    #[test]
-    fn what_a_top_k_spectrum_cannot_know() {
-        let mut s = Spectrum::from_sigma([10, 10], vec![4.0, 2.0, 2.0]);
-        s.exact = false;
-        // 24 of 25 are in the list, one more is not.
-        s.frobenius = 5.0;
-        let ranks = s.ranks();
-        assert_eq!([ranks.energy_90, ranks.energy_95, ranks.energy_99], [Some(3), Some(3), None]);
-        assert_eq!((ranks.effective, ranks.participation, ranks.gavish_donoho), (None, None, None));
-        assert_eq!(ranks.stable, 25.0 / 16.0);
-        assert_eq!(s.energy(3), 24.0 / 25.0);
-        assert!((s.relative_error(3) - 0.2).abs() < 1e-12);
-        assert_eq!(s.spectral_error(3), None);
-        // An unknown value may be as large as 1, the energy that is left.
-        assert_eq!(s.count_above(2.5), Some(1));
-        assert_eq!(s.count_above(1.5), Some(3));
-        assert_eq!(s.count_above(0.9), None);
-        assert_eq!(rule_rank(&s, RuleId::KohyaCumulative), None);
-        assert!(s.rules().iter().all(|rule| rule.rank.is_some() || rule.note.is_some()));
-    }
-
-    #[test]
-    fn zeros_have_rank_zero() {
-        let ranks = Spectrum::from_sigma([3, 4], vec![0.0; 3]).ranks();
-        assert_eq!((ranks.stable, ranks.effective, ranks.participation), (0.0, Some(0.0), Some(0.0)));
-        assert_eq!([ranks.energy_90, ranks.energy_99, ranks.numerical], [Some(0); 3]);
-        assert_eq!(ranks.gavish_donoho, None);
-    }
 }

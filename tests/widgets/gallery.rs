@@ -10,7 +10,17 @@ use rankscope::app::widgets::range::{Limit, Scale};
 
 use super::support::{Owner, pictures};
 
-/// Renders a piece of interface in both themes, if somebody wants to see it.
+/// Where pictures go; nothing is rendered unless somebody wants to see it.
+pub fn folder() -> Option<PathBuf> {
+    let Some(folder) = std::env::var_os("RANKSCOPE_GALLERY").map(PathBuf::from) else {
+        eprintln!("skipped: set RANKSCOPE_GALLERY to a folder to render this");
+        return None;
+    };
+    std::fs::create_dir_all(&folder).unwrap();
+    Some(folder)
+}
+
+/// Renders a piece of interface in both themes.
 pub fn show<S: 'static>(
     name: &str,
     size: Vec2,
@@ -18,8 +28,7 @@ pub fn show<S: 'static>(
     ui: impl Fn(&mut egui::Ui, &mut S) + Clone + 'static,
     act: impl Fn(&mut Harness<'_, S>),
 ) {
-    let Some(folder) = std::env::var_os("RANKSCOPE_GALLERY").map(PathBuf::from) else { return };
-    std::fs::create_dir_all(&folder).unwrap();
+    let Some(folder) = folder() else { return };
     for (theme, suffix) in [(Theme::Dark, "dark"), (Theme::Light, "light")] {
         let content = ui.clone();
         let mut harness = Harness::builder()

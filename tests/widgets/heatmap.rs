@@ -2,6 +2,8 @@ use eframe::egui::{self, Key, Modifiers, MouseWheelUnit, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 
+use rankscope::app::widgets::heatmap::{Options, Spot, Status};
+
 use super::support::{Owner, pictures};
 
 fn harness(rows: usize, cols: usize) -> Harness<'static, Owner> {
@@ -125,4 +127,49 @@ fn overtaken_tiles_are_dropped() {
     let fresh = rankscope::app::widgets::tiles::run(&owner.group.required(), &()).unwrap();
     owner.group.deliver(&ctx, fresh);
     assert!(owner.group.is_complete() && owner.group.range().is_some());
+}
+
+#[test]
+fn what_a_heatmap_says_instead_of_a_picture_can_be_read() {
+    let mut harness = harness(600, 600);
+    harness.run();
+    let group = &mut harness.state_mut().group;
+    group.hide(1);
+    group.set_status(1, Status::Failed("model.safetensors: w: 12 values are NaN".into()));
+    group.set_status(0, Status::Computing("reading the weight".into(), Some(0.5)));
+    harness.run();
+    let value = |name: &str| harness.get_by_label(name).value().unwrap();
+    assert_eq!(value("Heatmap rank 2"), "model.safetensors: w: 12 values are NaN");
+    assert!(value("Heatmap ΔW").starts_with("600 × 600"), "the last picture stays");
+    assert!(harness.state().group.is_complete());
+}
+
+#[test]
+fn details_are_shown_at_the_pointer_and_what_is_seen_can_be_saved() {
+    let owner = Owner::new(&pictures(600, 600, 2));
+    let mut harness = Harness::builder()
+        .with_size(vec2(900.0, 400.0))
+        .with_context_setup(rankscope::app::widgets::fonts::install)
+        .build_ui_state(
+            |ui, o: &mut Owner| {
+                let details = |spot: &Spot| vec![("code".to_owned(), format!("nf4 {}", spot.cell[0] % 16))];
+                let options = Options { map: o.map, range: o.range, axes: ["out", "in"], details: Some(&details) };
+                o.group.ui(ui, &options);
+                let tiles = rankscope::app::widgets::tiles::run(&o.group.required(), &()).unwrap();
+                o.group.deliver(ui.ctx(), tiles);
+            },
+            owner,
+        );
+    harness.run();
+    let rect = harness.get_by_label("Heatmap ΔW").rect();
+    harness.hover_at(rect.center());
+    harness.run_steps(8);
+    assert!(harness.query_by_label_contains("nf4 ").is_some());
+    let whole = harness.state().group.visible(0).unwrap();
+    assert_eq!(whole.texels[0].start, 0);
+    harness.state_mut().group.view.zoom_at(30.0, [0.5, 0.5], 1e9);
+    harness.run();
+    let seen = harness.state().group.visible(0).unwrap();
+    assert_eq!((seen.level, seen.texels.clone()), (0, [290..310, 290..310]));
+    assert_eq!(seen.csv().lines().count(), 21);
 }

@@ -12,6 +12,7 @@ pub mod top;
 use eframe::egui::Context;
 
 use super::widgets::tiles::TileBatch;
+use crate::spectrum::RuleId;
 use crate::workspace::Workspace;
 
 /// What the panels remember between frames: looks, never data.
@@ -34,7 +35,7 @@ impl Panels {
     }
 
     /// Prepares what changes with the workspace; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace) {
-        self.tabs.think(workspace);
+    pub fn think(&mut self, workspace: &Workspace, rule: RuleId) {
+        self.tabs.think(workspace, rule);
     }
 }

@@ -64,7 +64,9 @@ impl ModuleList {
             .margin(vec2(8.0, 5.0));
         let response = ui.add(edit);
         response.widget_info(|| WidgetInfo::text_edit(true, "", &self.filter, "Filter modules"));
-        let response = response.on_hover_text("Words that the module's name must contain, or /a regular expression/");
+        let response = response
+            .on_hover_text("Words that the module's name must contain, or /a regular expression/")
+            .accessible_name("Filter modules");
         if response.changed() {
             self.regex = compile(&self.filter);
             self.lay_out(delta);

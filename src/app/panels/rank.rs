@@ -62,6 +62,7 @@ impl RankBar {
             let edit = egui::TextEdit::singleline(&mut self.custom).hint_text("q_proj, v_proj").desired_width(150.0);
             let response = ui.add(edit);
             response.widget_info(|| egui::WidgetInfo::text_edit(true, "", &self.custom, "Target modules"));
+            let response = response.accessible_name("Target modules");
             if response.changed() {
                 let names: Vec<String> =
                     self.custom.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();
@@ -73,7 +74,8 @@ impl RankBar {
     }
 }
 
-fn name(targets: &Targets) -> String {
+/// The targets as a person says them.
+pub fn name(targets: &Targets) -> String {
     match targets {
         Targets::QV => "attention q, v".into(),
         Targets::Attention => "all attention".into(),
@@ -100,11 +102,13 @@ fn scaling(ui: &mut Ui, dial: &mut Dial) {
         Scaling::Rank => "α / r",
         Scaling::SquareRoot => "α / √r",
     };
-    egui::ComboBox::from_id_salt("scaling").selected_text(text(dial.scaling)).width(64.0).show_ui(ui, |ui| {
+    let combo = egui::ComboBox::from_id_salt("scaling").selected_text(text(dial.scaling)).width(64.0);
+    let combo = combo.show_ui(ui, |ui| {
         for scaling in [Scaling::Rank, Scaling::SquareRoot] {
             ui.selectable_value(&mut dial.scaling, scaling, text(scaling));
         }
     });
+    combo.response.accessible_name("Scaling");
     let weak = Colors::of(ui).weak;
     ui.label(RichText::new(format!("s = {}", units::real(dial.factor(), 3))).color(weak))
         .on_hover_ui(|ui| glossary::SCALING.ui(ui));

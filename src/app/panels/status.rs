@@ -27,14 +27,15 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
                 info.value = status.fraction.map(f64::from);
                 info
             });
+            // Before the time, whose width changes: a button that is aimed at stays where it is.
+            if ui.small_button("Cancel").clicked() {
+                view.commands.push(Command::Cancel(work));
+            }
             let time = match status.remaining {
                 Some(left) => format!("{} left", units::duration(left)),
                 None => units::duration(status.elapsed),
             };
             ui.label(RichText::new(time).small().color(colors.weak));
-            if ui.small_button("Cancel").clicked() {
-                view.commands.push(Command::Cancel(work));
-            }
             ui.add_space(10.0);
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {

@@ -6,6 +6,7 @@ use egui_tiles::{Behavior, SimplificationOptions, TabState, TileId, Tiles, Tree,
 use crate::app::View;
 use crate::app::command::Tab;
 use crate::app::theme::Colors;
+use crate::spectrum::RuleId;
 use crate::workspace::Workspace;
 
 use super::parameters::Parameters;
@@ -36,9 +37,9 @@ impl Tabs {
     }
 
     /// Prepares what the tabs show; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace) {
+    pub fn think(&mut self, workspace: &Workspace, rule: RuleId) {
         self.parameters.think(workspace);
-        self.spectrum.think(workspace);
+        self.spectrum.think(workspace, rule);
     }
 
     /// Paints them.

@@ -22,12 +22,16 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
 
 fn model(ui: &mut Ui, view: &mut View<'_>) {
     let text = match view.workspace.base() {
-        Some(base) => format!("{}  ⏷", base.name()),
-        None => "Open a model  ⏷".into(),
+        Some(base) => format!("{}  ▾", base.name()),
+        None => "Open a model  ▾".into(),
     };
     caption(ui, "Model");
     let button = ui.menu_button(text, |ui| menu(ui, view)).response;
-    button.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Model"));
+    let name = view.workspace.base().map(|base| base.name());
+    button.widget_info(|| egui::WidgetInfo {
+        current_text_value: name.clone(),
+        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Base model")
+    });
     let button = button.on_hover_text("The base model: open another one (Ctrl+O)");
     if let Some(base) = view.workspace.base() {
         let dtypes: Vec<String> = base.dtypes().keys().map(ToString::to_string).collect();
@@ -111,7 +115,7 @@ fn source(ui: &mut Ui, view: &mut View<'_>) {
     };
     let current = delta.source();
     let response = ui
-        .menu_button(format!("{text}  ⏷"), |ui| {
+        .menu_button(format!("{text}  ▾"), |ui| {
             ui.set_min_width(260.0);
             if ui.button("Tuned model…").on_hover_text("ΔW = tuned − base").clicked() {
                 view.commands.push(Command::Ask(Question::TunedFolder));
@@ -134,24 +138,26 @@ fn source(ui: &mut Ui, view: &mut View<'_>) {
             }
         })
         .response;
-    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Source of ΔW"));
+    response.widget_info(|| egui::WidgetInfo {
+        current_text_value: Some(text.clone()),
+        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Source of ΔW")
+    });
     response.on_hover_ui(|ui| glossary::DELTA.ui(ui));
 }
 
 fn right(ui: &mut Ui, view: &mut View<'_>) {
     let dark = ui.visuals().dark_mode;
-    let (icon, theme, name) = if dark {
-        ("☀", egui::ThemePreference::Light, "Light theme")
-    } else {
-        ("🌙", egui::ThemePreference::Dark, "Dark theme")
+    let (theme, name) = match dark {
+        true => (egui::ThemePreference::Light, "Light theme"),
+        false => (egui::ThemePreference::Dark, "Dark theme"),
     };
-    if icon_button(ui, icon, name).clicked() {
+    if icon_button(ui, "◐", name).clicked() {
         view.commands.push(Command::Theme(theme));
     }
     if icon_button(ui, "?", "Help (F1)").clicked() {
         view.commands.push(Command::ToggleHelp);
     }
-    if icon_button(ui, "⌘", "Commands (Ctrl+K)").clicked() {
+    if icon_button(ui, "Ctrl K", "Commands (Ctrl+K)").clicked() {
         view.commands.push(Command::TogglePalette);
     }
     ui.add_space(4.0);

@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use eframe::egui::Color32;
+use eframe::egui::{Color32, ComboBox, Ui};
 use serde::{Deserialize, Serialize};
 
 use super::anchors;
@@ -41,6 +41,20 @@ impl ColorMap {
             Self::Cividis => "cividis",
             Self::Magma => "magma",
         }
+    }
+
+    /// A list to choose from; true when another was chosen.
+    pub fn ui(&mut self, ui: &mut Ui) -> bool {
+        let before = *self;
+        let combo = ComboBox::from_id_salt("colours").selected_text(self.name()).width(96.0).show_ui(ui, |ui| {
+            for map in Self::ALL {
+                ui.selectable_value(self, map, map.name());
+            }
+        });
+        combo.response.accessible_name("Colours").on_hover_text(
+            "Blue – red is for signed values and centred on zero; the others are for magnitudes. All are perceptually uniform.",
+        );
+        before != *self
     }
 
     /// True when the middle of the map stands for zero.

@@ -2,15 +2,25 @@
 
 mod anchors;
 pub mod colormap;
+mod csv;
+pub mod figure;
 pub mod fonts;
 pub mod heatmap;
 pub mod legend;
 pub mod levels;
 pub mod low_rank;
+pub mod map;
+pub mod menu;
 pub mod number;
+pub mod palette;
 pub mod picture;
+pub mod plot;
+pub mod png;
 pub mod pyramid;
 pub mod range;
+pub mod rank_line;
 pub mod stats;
+pub mod svg;
+pub mod table;
 pub mod tile_cache;
 pub mod tiles;

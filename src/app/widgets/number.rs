@@ -23,6 +23,19 @@ pub fn short(value: f64, digits: usize) -> String {
     minus(text)
 }
 
+/// As many decimals as the largest of a table needs to show `digits` digits, so that the numbers of the table line up.
+pub fn beside(value: f64, largest: f64, digits: usize) -> String {
+    let exponent = largest.abs().log10().floor();
+    if !value.is_finite() || !(-3.0..6.0).contains(&exponent) {
+        return short(value, digits.saturating_sub(1));
+    }
+    let decimals = (digits as f64 - 1.0 - exponent).max(0.0) as usize;
+    let text = format!("{value:.decimals$}");
+    // No minus before a row of zeros.
+    let zero = !text.contains(|c: char| ('1'..='9').contains(&c));
+    minus(if zero { text.trim_start_matches('-').to_owned() } else { text })
+}
+
 fn trimmed(text: &str) -> &str {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
@@ -41,31 +54,6 @@ pub fn superscript(value: i32) -> String {
     const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     let digit = |c: char| c.to_digit(10).map_or('⁻', |d| DIGITS[d as usize]);
     value.to_string().chars().map(digit).collect()
-}
-
-/// `12,582,912`.
-pub fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `4.7 M`: at most three significant digits and a unit of a thousand.
-pub fn compact(value: f64) -> String {
-    let units = ["", " k", " M", " B", " T"];
-    let mut scaled = value;
-    let mut unit = 0;
-    while scaled.abs() >= 999.5 && unit + 1 < units.len() {
-        scaled /= 1000.0;
-        unit += 1;
-    }
-    format!("{}{}", short(scaled, 3), units[unit])
 }
 
 /// Round values that divide `low…high` into about `count` steps of 1, 2 or 5 times a power of ten.
@@ -104,13 +92,17 @@ mod tests {
     }
 
     #[test]
-    fn powers_and_groups() {
+    fn numbers_of_a_table_line_up() {
+        for (value, text) in [(0.018, "0.018"), (-0.0101, "−0.010"), (0.05, "0.050"), (-0.0001, "0.000")] {
+            assert_eq!(beside(value, 0.0573, 2), text);
+        }
+        assert_eq!(beside(1e-9, 3e-9, 3), "1e−9");
+        assert_eq!(beside(2.0, 0.0, 3), "2");
+    }
+
+    #[test]
+    fn powers_have_superscripts() {
         assert_eq!(power_of_ten(-12), "10⁻¹²");
-        assert_eq!(grouped(12_582_912), "12,582,912");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(compact(4_718_592.0), "4.72 M");
-        assert_eq!(compact(175e9), "175 B");
-        assert_eq!(compact(999_999.0), "1 M");
     }
 
     #[test]

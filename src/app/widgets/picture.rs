@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use eframe::egui::{ComboBox, Ui};
 use serde::{Deserialize, Serialize};
 
 use super::levels::Levels;
@@ -32,6 +33,20 @@ impl Reduction {
             Self::Extreme => "extreme",
             Self::Rms => "rms",
         }
+    }
+
+    /// A list to choose from; true when another was chosen.
+    pub fn ui(&mut self, ui: &mut Ui) -> bool {
+        let before = *self;
+        let combo = ComboBox::from_id_salt("reduction").selected_text(self.name()).width(72.0).show_ui(ui, |ui| {
+            for reduction in Self::ALL {
+                ui.selectable_value(self, reduction, reduction.name());
+            }
+        });
+        combo.response.accessible_name("Many cells as").on_hover_text(
+            "What a pixel shows when it stands for many cells: their mean, the one of largest magnitude, or the root of their mean square.",
+        );
+        before != *self
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which values the ends of a colour map stand for.
 
-use eframe::egui::{ComboBox, DragValue, Response, Ui};
+use eframe::egui::{Align, ComboBox, DragValue, Layout, Response, Ui, vec2};
 use serde::{Deserialize, Serialize};
 
 use super::number;
@@ -92,8 +92,12 @@ impl RangeControl {
     /// tells when something was chosen.
     pub fn ui(&mut self, ui: &mut Ui, shown: &ValueRange, several: bool) -> Response {
         let before = *self;
+        // From left to right wherever it stands, as wide as it was when it was last drawn.
+        let id = ui.scope_id().with("range control");
+        let width = ui.data(|d| d.get_temp(id)).unwrap_or(320.0);
+        let size = vec2(width, ui.spacing().interact_size.y);
         let mut response = ui
-            .horizontal(|ui| {
+            .allocate_ui_with_layout(size, Layout::left_to_right(Align::Center), |ui| {
                 ui.selectable_value(&mut self.scale, Scale::Linear, "Linear")
                     .on_hover_text("Colours proportional to the values.");
                 ui.selectable_value(&mut self.scale, Scale::SymmetricLog, "Log").on_hover_text(
@@ -108,6 +112,10 @@ impl RangeControl {
                 }
             })
             .response;
+        if (response.rect.width() - width).abs() > 0.5 {
+            ui.data_mut(|d| d.insert_temp(id, response.rect.width()));
+            ui.ctx().request_repaint();
+        }
         if before != *self {
             response.mark_changed();
         }

@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn the_last_good_picture_stays_until_the_next_is_ready() {
-        let (ctx, levels) = (Context::default(), Levels::of([1024, 1024]));
-        let area = Area { rows: [0.0, 1024.0], cols: [0.0, 512.0] };
+        let (ctx, levels) = (Context::default(), Levels::of([512, 512]));
+        let area = Area { rows: [0.0, 512.0], cols: [0.0, 256.0] };
         let wanted = [at(0, 0, 0), at(0, 1, 0)];
         let mut cache = TileCache::default();
         cache.insert(&ctx, tile(at(1, 0, 0), stamp(1, 1), 512));

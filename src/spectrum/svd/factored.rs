@@ -1,8 +1,11 @@
 //! The singular values of `s · B A` without ever forming the product.
 //!
 //! `B = Q_B R_B`, `Aᵀ = Q_A R_A`, so `s · B A = Q_B (s R_B R_Aᵀ) Q_Aᵀ`: the core has at most `r × r` values, and its SVD is the
-//! SVD of the whole. All in `f64`; Householder reflections do not mind that B is zero, as in a fresh adapter, or that `r` exceeds
-//! `m` or `n`.
+//! SVD of the whole. All in `f64`.
+//!
+//! Without vectors only the two R are needed, and `BᵀB = RᵀR` gives them in a fraction of the time, as long as B's columns are
+//! not nearly dependent. Else Householder reflections do it, which do not mind that B is zero, as in a fresh adapter, or that
+//! `r` exceeds `m` or `n`.
 
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -12,43 +15,67 @@ use faer::linalg::householder::{
 };
 use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch, recommended_block_size};
 use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
-use faer::{Conj, Mat, MatRef, Par};
+use faer::{Conj, Mat, MatRef, Par, Side};
 
-use super::{Found, failed, leading, par_for, widen};
+use super::{Found, failed, gram, leading, par_for, widen};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::spectrum::Vectors;
 
+/// Smallest ratio of two diagonal elements of R that the way through `BᵀB` is trusted with: it loses the square.
+const INDEPENDENT: f64 = 1e-3;
+
 /// `min(r, m, n)` singular values of `scaling · b a`, and `vectors` leading pairs (at most as many as there are values).
 pub fn decompose(b: &Matrix, a: &Matrix, scaling: f64, vectors: usize) -> Result<Found> {
+    let thin = b.cols() > 0 && b.rows() > b.cols() && a.cols() > a.rows();
+    if vectors == 0
+        && thin
+        && let Some((left, right)) = lower(b)?.zip(lower(a)?)
+    {
+        let (sigma, _, _) = core_svd(left.transpose() * right * faer::Scale(scaling), false)?;
+        return Ok(Found { sigma, tolerance: None, vectors: None });
+    }
     let left = Qr::new(widen(b));
-    // A row-major is Aᵀ column-major.
     let right = Qr::new(Mat::from_fn(a.cols(), a.rows(), |i, j| f64::from(a.get(j, i))));
-    let core = faer::Scale(scaling) * (left.r() * right.r().transpose());
+    let (sigma, u, v) = core_svd(left.r() * right.r().transpose() * faer::Scale(scaling), vectors > 0)?;
+    let k = vectors.min(sigma.len());
+    let vectors = (vectors > 0).then(|| Vectors {
+        u: leading(left.apply(u.as_ref().subcols(0, k)).as_ref(), k),
+        v: leading(right.apply(v.as_ref().subcols(0, k)).as_ref(), k),
+    });
+    Ok(Found { sigma, tolerance: None, vectors })
+}
+
+/// `Rᵀ` of a thin factor by Cholesky of its Gram matrix; `None` where QR is called for.
+fn lower(x: &Matrix) -> Result<Option<Mat<f64>>> {
+    let Ok(cholesky) = gram::gram(x, &())?.llt(Side::Lower) else { return Ok(None) };
+    let lower = cholesky.L().to_owned();
+    let diagonal = lower.diagonal().column_vector();
+    let (least, most) = diagonal.iter().fold((f64::INFINITY, 0.0), |(a, b): (f64, f64), &x| (a.min(x), b.max(x)));
+    Ok((least > INDEPENDENT * most).then_some(lower))
+}
+
+/// The SVD of the core; U and V are empty unless `vectors`.
+fn core_svd(core: Mat<f64>, vectors: bool) -> Result<(Vec<f64>, Mat<f64>, Mat<f64>)> {
     let (p, q) = (core.nrows(), core.ncols());
     let count = p.min(q);
-    let k = vectors.min(count);
-    let thin = if k > 0 { ComputeSvdVectors::Thin } else { ComputeSvdVectors::No };
+    let thin = if vectors { ComputeSvdVectors::Thin } else { ComputeSvdVectors::No };
     let par = par_for(10 * p * q * count);
     let mut sigma = Diag::<f64>::zeros(count);
-    let (mut u, mut v) = (Mat::<f64>::zeros(p, count), Mat::<f64>::zeros(q, count));
+    let columns = if vectors { count } else { 0 };
+    let (mut u, mut v) = (Mat::<f64>::zeros(p, columns), Mat::<f64>::zeros(q, columns));
     let mut memory = MemBuffer::new(svd_scratch::<f64>(p, q, thin, thin, par, Default::default()));
-    let keep = k > 0;
     svd(
         core.as_ref(),
         sigma.as_mut(),
-        keep.then(|| u.as_mut()),
-        keep.then(|| v.as_mut()),
+        vectors.then(|| u.as_mut()),
+        vectors.then(|| v.as_mut()),
         par,
         MemStack::new(&mut memory),
         Default::default(),
     )
     .map_err(|_| failed("the singular value decomposition of the core"))?;
-    let vectors = (vectors > 0).then(|| Vectors {
-        u: leading(left.apply(u.as_ref().subcols(0, k)).as_ref(), k),
-        v: leading(right.apply(v.as_ref().subcols(0, k)).as_ref(), k),
-    });
-    Ok(Found { sigma: sigma.column_vector().iter().copied().collect(), tolerance: None, vectors })
+    Ok((sigma.column_vector().iter().copied().collect(), u, v))
 }
 
 /// `X = Q R` with Q kept as reflections.

@@ -10,7 +10,8 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef};
 use rayon::prelude::*;
 
-use super::{Found, failed, krylov, leading, par, par_for, view, widen};
+use super::chase::{Band, Tridiagonal};
+use super::{Found, band, failed, krylov, leading, par, par_for, tridiagonal, view, widen};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
@@ -19,8 +20,12 @@ use crate::spectrum::Vectors;
 /// What a spectrum says of how it was computed.
 pub const METHOD: &str = "gram f64";
 
-/// Columns or rows of the long side that are widened to `f64` and multiplied at once.
+/// Columns or rows of the long side that are widened to `f64` and multiplied at once: at least so many, or 8 MiB.
 const PANEL: usize = 256;
+const PANEL_VALUES: usize = 1 << 20;
+
+/// Below this share of σ₁ a product in `f32` is rounding.
+const FLOOR: f64 = 1e-6;
 
 /// Up to this short side a plain `f64` SVD takes no time, and is accurate to the last value.
 const SMALL: usize = 96;
@@ -36,16 +41,13 @@ pub fn decompose(w: &Matrix, vectors: usize, progress: &dyn Progress) -> Result<
     let parts = 2 + u64::from(vectors > 0);
     let gram = gram(w, &Part::new(progress, 0, parts))?;
     progress.step(1, parts)?;
-    if vectors > 0 && !krylov::pays(short, vectors) {
-        return all_vectors(w, &gram, vectors);
+    if vectors > 0 && !krylov::vectors_pay(short, vectors) {
+        return all_vectors(w, gram, vectors);
     }
-    let mut sigma = eigenvalues(&gram)?;
-    sigma.iter_mut().for_each(|s| *s = s.max(0.0).sqrt());
-    sigma.sort_by(|a, b| b.total_cmp(a));
-    drop(gram);
+    let sigma = roots(gram, &Part::new(progress, 1, parts))?;
     let vectors = match vectors {
         0 => None,
-        k => krylov::vectors(w, k, &Part::new(progress, 2, parts))?,
+        k => krylov::vectors(w, k, &Part::new(progress, 2, parts))?.vectors,
     };
     Ok(Found { sigma, tolerance: None, vectors })
 }
@@ -63,15 +65,16 @@ fn small(w: &Matrix, vectors: usize) -> Result<Found> {
 }
 
 /// The lower triangle of `W Wᵀ` or `Wᵀ W`, whichever is smaller.
-fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
+pub fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
     let (m, n) = (w.rows(), w.cols());
     let (short, long) = (m.min(n), m.max(n));
+    let most = PANEL.max(PANEL_VALUES / short.max(1)).min(long.max(1));
     let mut gram = Mat::<f64>::zeros(short, short);
-    let mut panel = vec![0.0f64; short * PANEL];
-    let panels = long.div_ceil(PANEL) as u64;
-    for (index, from) in (0..long).step_by(PANEL).enumerate() {
+    let mut panel = vec![0.0f64; short * most];
+    let panels = long.div_ceil(most) as u64;
+    for (index, from) in (0..long).step_by(most).enumerate() {
         progress.step(index as u64, panels)?;
-        let width = PANEL.min(long - from);
+        let width = most.min(long - from);
         let panel = &mut panel[..short * width];
         // Pᵀ for the columns of a wide matrix, P for the rows of a tall one: `gram += Pᵀ P` with P of `width × short`.
         let p = if m <= n {
@@ -101,18 +104,45 @@ fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
     Ok(gram)
 }
 
-fn eigenvalues(gram: &Mat<f64>) -> Result<Vec<f64>> {
-    let n = gram.nrows();
-    let mut values = Diag::<f64>::zeros(n);
-    let params = Default::default();
-    let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::No, par(), params));
-    self_adjoint_evd(gram.as_ref(), values.as_mut(), None, par(), MemStack::new(&mut memory), params)
-        .map_err(|_| failed("the eigenvalue decomposition"))?;
-    Ok(values.column_vector().iter().copied().collect())
+/// The roots of the eigenvalues of a Gram matrix, largest first; only its lower triangle is read.
+fn roots(gram: Mat<f64>, progress: &dyn Progress) -> Result<Vec<f64>> {
+    let band = band::reduce(gram, &Part::new(progress, 0, 2))?;
+    roots_of_band(band, &Part::new(progress, 1, 2))
+}
+
+/// The same of a Gram matrix that is a band.
+pub fn roots_of_band(band: Band, progress: &dyn Progress) -> Result<Vec<f64>> {
+    let Tridiagonal { diagonal, off } = band.tridiagonal(progress)?;
+    let mut sigma = tridiagonal::eigenvalues(diagonal, off).ok_or_else(|| failed("the eigenvalue decomposition"))?;
+    sigma.iter_mut().for_each(|s| *s = s.max(0.0).sqrt());
+    sigma.sort_by(|a, b| b.total_cmp(a));
+    Ok(sigma)
 }
 
 /// Values and vectors from all eigenvectors of the Gram matrix: `U`, then `V = Wᵀ U / σ`.
-fn all_vectors(w: &Matrix, gram: &Mat<f64>, vectors: usize) -> Result<Found> {
+fn all_vectors(w: &Matrix, gram: Mat<f64>, vectors: usize) -> Result<Found> {
+    let n = gram.nrows();
+    let (sigma, basis) = eigenvectors(&gram)?;
+    drop(gram);
+    let near = Mat::<f32>::from_fn(n, vectors, |i, j| basis[(i, n - 1 - j)] as f32);
+    drop(basis);
+    let wide = w.rows() <= w.cols();
+    let far = if wide { view(w).transpose() * &near } else { view(w) * &near };
+    let near = Matrix::from_fn(n, vectors, |i, j| near[(i, j)]);
+    // Of length one by its own measure; pairs whose value is rounding have only one vector to speak of.
+    let scale: Vec<f64> = (0..vectors)
+        .map(|j| {
+            let norm = (0..far.nrows()).map(|i| f64::from(far[(i, j)]).powi(2)).sum::<f64>().sqrt();
+            if sigma[j] > FLOOR * sigma[0] && norm > 0.0 { 1.0 / norm } else { 0.0 }
+        })
+        .collect();
+    let far = Matrix::from_fn(far.nrows(), vectors, |i, j| (f64::from(far[(i, j)]) * scale[j]) as f32);
+    let vectors = if wide { Vectors { u: near, v: far } } else { Vectors { u: far, v: near } };
+    Ok(Found { sigma, tolerance: None, vectors: Some(vectors) })
+}
+
+/// The roots of the eigenvalues, largest first, and the eigenvectors as faer orders them: smallest first.
+pub fn eigenvectors(gram: &Mat<f64>) -> Result<(Vec<f64>, Mat<f64>)> {
     let n = gram.nrows();
     let mut values = Diag::<f64>::zeros(n);
     let mut basis = Mat::<f64>::zeros(n, n);
@@ -120,17 +150,5 @@ fn all_vectors(w: &Matrix, gram: &Mat<f64>, vectors: usize) -> Result<Found> {
     let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, par(), params));
     self_adjoint_evd(gram.as_ref(), values.as_mut(), Some(basis.as_mut()), par(), MemStack::new(&mut memory), params)
         .map_err(|_| failed("the eigenvalue decomposition"))?;
-    // Eigenvalues come smallest first.
-    let sigma: Vec<f64> = values.column_vector().iter().rev().map(|s| s.max(0.0).sqrt()).collect();
-    let near = Mat::<f32>::from_fn(n, vectors, |i, j| basis[(i, n - 1 - j)] as f32);
-    drop(basis);
-    let wide = w.rows() <= w.cols();
-    let product = if wide { view(w).transpose() } else { view(w) };
-    let far = product * &near;
-    let near = Matrix::from_fn(n, vectors, |i, j| near[(i, j)]);
-    let far = Matrix::from_fn(far.nrows(), vectors, |i, j| {
-        if sigma[j] > 0.0 { (f64::from(far[(i, j)]) / sigma[j]) as f32 } else { 0.0 }
-    });
-    let vectors = if wide { Vectors { u: near, v: far } } else { Vectors { u: far, v: near } };
-    Ok(Found { sigma, tolerance: None, vectors: Some(vectors) })
+    Ok((values.column_vector().iter().rev().map(|s| s.max(0.0).sqrt()).collect(), basis))
 }

@@ -19,15 +19,16 @@ use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::block::{Basis, Block};
+use super::chase::Band;
 use super::kernels::{self, Rows, WIDTH};
-use super::{Found, failed};
+use super::{Found, gram};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 use crate::spectrum::Vectors;
 
 /// Relative error at which the singular values are good enough; what is aimed at is 1e-3.
-const TOLERANCE: f64 = 2e-4;
+const TOLERANCE: f64 = 5e-4;
 
 /// The same where only singular vectors are wanted: a vector's error is about the root of its value's.
 const VECTOR_TOLERANCE: f64 = 1e-6;
@@ -51,9 +52,14 @@ pub fn top(w: &Matrix, k: usize, vectors: usize, progress: &dyn Progress) -> Res
     run(w, k, vectors.min(k), TOLERANCE, progress)
 }
 
-/// The `k` leading pairs of singular vectors.
-pub fn vectors(w: &Matrix, k: usize, progress: &dyn Progress) -> Result<Option<Vectors>> {
-    Ok(run(w, k, k, VECTOR_TOLERANCE, progress)?.vectors)
+/// True where the `k` leading singular vectors are found faster than all of them.
+pub fn vectors_pay(short: usize, k: usize) -> bool {
+    short >= SMALLEST && k <= short / 8
+}
+
+/// The `k` leading triplets.
+pub fn vectors(w: &Matrix, k: usize, progress: &dyn Progress) -> Result<Found> {
+    run(w, k, k, VECTOR_TOLERANCE, progress)
 }
 
 fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Progress) -> Result<Found> {
@@ -79,8 +85,7 @@ fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Prog
         let last = size + WIDTH > limit;
         if last || settled.due(size) {
             progress.step(size as u64, (10 * k).max(size + 4 * WIDTH) as u64)?;
-            let sigma = projected.matrix().singular_values().map_err(|_| failed("the projected decomposition"))?;
-            if settled.look(size, sigma) || last {
+            if settled.look(size, projected.values()?) || last {
                 break;
             }
         }
@@ -91,10 +96,15 @@ fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Prog
     Ok(Found { sigma: settled.values, tolerance: Some(settled.error), vectors })
 }
 
-/// `U P` and `V Q`, where `B = P S Qᵀ`.
-fn ritz(projected: &Mat<f64>, left: &Basis, right: &Basis, k: usize) -> Result<Vectors> {
-    let svd = projected.thin_svd().map_err(|_| failed("the projected decomposition"))?;
-    Ok(Vectors { u: combine(left, svd.U(), k), v: combine(right, svd.V(), k) })
+/// `U P` and `V Q`, where `B = P S Qᵀ`: Q from `BᵀB`, then `P = B Q / S`.
+fn ritz(b: &Mat<f64>, left: &Basis, right: &Basis, k: usize) -> Result<Vectors> {
+    let (sigma, basis) = gram::eigenvectors(&(b.transpose() * b))?;
+    let q = basis.as_ref().subcols(basis.ncols() - k, k).reverse_cols();
+    let p = b * q;
+    // Values that are rounding have no left vector to speak of.
+    let floor = FLOOR * sigma[0];
+    let p = Mat::from_fn(p.nrows(), k, |i, j| if sigma[j] > floor { p[(i, j)] / sigma[j] } else { 0.0 });
+    Ok(Vectors { u: combine(left, p.as_ref(), k), v: combine(right, q, k) })
 }
 
 /// The first `k` columns of `basis · weights`.
@@ -122,6 +132,30 @@ struct Projected {
 impl Projected {
     fn push(&mut self, column: Vec<[f64; WIDTH]>) {
         self.columns.push(column);
+    }
+
+    /// The singular values of `B`, by way of `BᵀB`: those that matter are far above the root of ε₆₄.
+    ///
+    /// But for rounding `B` has only its diagonal blocks and those above them, so that `BᵀB` is a band.
+    fn values(&self) -> Result<Vec<f64>> {
+        let mut band = Band::new(self.columns.len() * WIDTH, 2 * WIDTH);
+        for (j, column) in self.columns.iter().enumerate() {
+            let rows = &column[j.saturating_sub(1) * WIDTH..];
+            for a in 0..WIDTH {
+                for b in 0..=a {
+                    let dot = rows.iter().map(|row| row[a] * row[b]).sum();
+                    band.set(j * WIDTH + a, j * WIDTH + b, dot);
+                }
+            }
+            if let Some(next) = self.columns.get(j + 1) {
+                let (next, own) = (&next[j * WIDTH..][..WIDTH], &column[j * WIDTH..]);
+                for (a, b) in (0..WIDTH).flat_map(|a| (0..WIDTH).map(move |b| (a, b))) {
+                    let dot = next.iter().zip(own).map(|(next, own)| next[a] * own[b]).sum();
+                    band.set((j + 1) * WIDTH + a, j * WIDTH + b, dot);
+                }
+            }
+        }
+        gram::roots_of_band(band, &())
     }
 
     fn matrix(&self) -> Mat<f64> {
@@ -155,7 +189,7 @@ impl Settled {
     /// `Δ ρ / (1 - ρ)`, with the latest change `Δ` and its ratio `ρ` to the one before.
     fn look(&mut self, size: usize, mut sigma: Vec<f64>) -> bool {
         sigma.truncate(self.k);
-        self.next = size + (size / 8).next_multiple_of(WIDTH);
+        self.next = size + (size / 12).next_multiple_of(WIDTH);
         let floor = FLOOR * sigma.first().copied().unwrap_or(0.0);
         if self.values.len() == sigma.len() {
             let change = self

@@ -1,5 +1,7 @@
 //! The counts that the tab shows: computed once for a model, not in a frame.
 
+use crate::app::widgets::figure::{Figure, Series, Style};
+use crate::app::widgets::plot::Axis;
 use crate::error::Error;
 use crate::plan::{self, Layout, Selection, Targets};
 use crate::units;
@@ -9,8 +11,6 @@ pub const RANKS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /// What a set of target modules costs for each unit of rank.
 pub struct Column {
-    /// The set.
-    pub targets: Targets,
     /// As on the rank bar.
     pub title: &'static str,
     /// The adapted modules, or why there are none.
@@ -51,7 +51,7 @@ impl Counts {
             .into_iter()
             .map(|(targets, title)| {
                 let selection = Selection::new(layout, &targets);
-                Column { targets, title, selection }
+                Column { title, selection }
             })
             .collect();
         Self { name: layout.name.clone(), parameters: layout.parameters, columns }
@@ -123,6 +123,17 @@ pub fn bars(open: Option<(&str, u64)>, adapter: Option<(String, u64)>, gpt3: &Co
     bars
 }
 
+/// The bars as a plot: what is saved.
+pub fn figure(bars: &[Bar]) -> Figure {
+    let y = Axis::linear("row");
+    let mut figure = Figure { title: "Parameters".into(), x: Axis::log("parameters"), y, ..Figure::default() };
+    for (row, bar) in bars.iter().enumerate() {
+        let at = (bars.len() - row) as f64;
+        figure.series.push(Series::line(&bar.label, vec![[1.0, at], [bar.count as f64, at]]).style(Style::LinePoints));
+    }
+    figure
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +149,8 @@ mod tests {
         assert_eq!(rows.len(), RANKS.len() + 1);
         assert!(rows.iter().all(|row| row.len() == 7));
         assert_eq!(rows[1][1], "4718592");
+        let saved = figure(&bars(None, None, &counts)).csv();
+        assert!(saved.contains("4718592"), "{saved}");
         let bars = bars(Some(("tiny", 1000)), Some(("LoRA r = 2".into(), 10)), &counts);
         assert_eq!(
             bars.iter().map(|b| b.count).collect::<Vec<_>>(),

@@ -1,19 +1,41 @@
 //! The Spectrum tab: singular values, rules, the map of all modules, ΔW | approximation | residual.
 
+mod facts;
+mod modules_map;
 mod pictures;
+mod prepared;
+mod rules;
+mod sigma;
 
-use eframe::egui::{Context, Ui};
+use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui, UiBuilder, pos2};
 
 use crate::app::View;
+use crate::app::export::Source;
+use crate::app::widgets::menu::Take;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
+use crate::spectrum::RuleId;
 use crate::workspace::Workspace;
 
+use modules_map::Map;
 use pictures::Pictures;
+use prepared::Prepared;
+
+/// Space between the parts.
+const GAP: f32 = 16.0;
 
 /// What the tab remembers between frames.
-#[derive(Default)]
 pub struct SpectrumTab {
     pictures: Pictures,
+    prepared: Prepared,
+    map: Map,
+    log_x: bool,
+}
+
+impl Default for SpectrumTab {
+    /// The first singular values are what matters: they get the room that a log axis gives them.
+    fn default() -> Self {
+        Self { pictures: Pictures::default(), prepared: Prepared::default(), map: Map::default(), log_x: true }
+    }
 }
 
 impl SpectrumTab {
@@ -28,10 +50,59 @@ impl SpectrumTab {
     }
 
     /// Prepares what changes with the workspace.
-    pub fn think(&mut self, _workspace: &Workspace) {}
+    pub fn think(&mut self, workspace: &Workspace, rule: RuleId) {
+        self.prepared.update(workspace, self.log_x, rule);
+        self.map.think(workspace);
+    }
 
     /// Paints the tab.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        self.pictures.ui(ui, view);
+        facts::ui(ui, view);
+        ui.add_space(2.0);
+        let room = ui.available_rect_before_wrap();
+        let cut = room.top() + (room.height() * 0.5).max(240.0).min(room.height() - 120.0);
+        let upper = Rect::from_min_max(room.min, pos2(room.right(), cut - GAP / 2.0));
+        let lower = Rect::from_min_max(pos2(room.left(), cut + GAP / 2.0), room.max);
+        let parts = split(upper, &[0.42, 0.58]);
+        within(ui, parts[0], |ui| sigma::ui(ui, view, &self.prepared, &mut self.log_x));
+        within(ui, parts[1], |ui| {
+            let area = ui.max_rect();
+            ui.horizontal(|ui| {
+                ui.label(RichText::new("What rank do the rules ask for?").strong());
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    let rules = &self.prepared.rules;
+                    view.export(ui, "rules", &Take::TABLE, area, || Source::Table(rules::rows(rules)));
+                });
+            });
+            rules::ui(ui, view, &self.prepared.rules);
+        });
+        // Three square pictures and their legend; what is left belongs to the map.
+        let pictures = (3.0 * (lower.height() - 90.0) + 200.0).min(lower.width() * 0.74);
+        let share = pictures / lower.width();
+        let parts = split(lower, &[share, 1.0 - share]);
+        within(ui, parts[0], |ui| self.pictures.ui(ui, view));
+        within(ui, parts[1], |ui| self.map.ui(ui, view, &self.prepared));
+        ui.advance_cursor_after_rect(room);
     }
+}
+
+/// Columns with these shares of the width.
+fn split(rect: Rect, shares: &[f32]) -> Vec<Rect> {
+    let width = rect.width() - GAP * (shares.len() - 1) as f32;
+    let mut left = rect.left();
+    shares
+        .iter()
+        .map(|share| {
+            let part = Rect::from_min_max(pos2(left, rect.top()), pos2(left + width * share, rect.bottom()));
+            left = part.right() + GAP;
+            part
+        })
+        .collect()
+}
+
+fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {
+    ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
+        ui.set_clip_rect(ui.clip_rect().intersect(rect.expand(2.0)));
+        add(ui);
+    });
 }

@@ -1,25 +1,34 @@
 //! ΔW | rank-r approximation | residual, as linked heatmaps.
 
-use eframe::egui::{Context, Layout, RichText, Ui};
+use eframe::egui::{Context, Layout, Rect, RichText, Ui};
 
 use crate::app::View;
 use crate::app::command::Command;
+use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::theme::Colors;
 use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
+use crate::app::widgets::menu::Take;
 use crate::app::widgets::range::RangeControl;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
+
+use super::facts;
 
 /// What the pictures remember between frames: place, range.
 pub struct Pictures {
     maps: Heatmaps,
     range: RangeControl,
+    area: Rect,
 }
 
 impl Default for Pictures {
     fn default() -> Self {
-        Self { maps: Heatmaps::new("spectrum-heatmaps", ["ΔW", "rank-r", "Residual"]), range: RangeControl::default() }
+        Self {
+            maps: Heatmaps::new("spectrum-heatmaps", ["ΔW", "rank-r", "Residual"]),
+            range: RangeControl::default(),
+            area: Rect::NOTHING,
+        }
     }
 }
 
@@ -37,6 +46,7 @@ impl Pictures {
     /// Paints them into the room there is.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let r = view.workspace.dial().r;
+        self.area = ui.available_rect_before_wrap();
         self.follow(view, r);
         self.controls(ui, view, r);
         let options = Options { map: ColorMap::Diverging, range: self.range, axes: ["out", "in"], details: None };
@@ -54,7 +64,18 @@ impl Pictures {
                     view.commands.push(Command::MoreVectors(r));
                 }
             }
+            let name = view.workspace.selection().current();
+            let there = view.shown.name() == name && view.shown.terms().is_some();
+            let idle = view.jobs.analysing().is_none() && !view.jobs.is_opening();
+            let here = name.filter(|name| idle && !there && view.workspace.latest(name).is_some());
+            if here.is_some_and(|name| facts::computable(view, name)) && ui.button("Compute pictures").clicked() {
+                view.commands.push(Command::Analyse);
+            }
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+                if let Some(pictures) = view.shown.pictures(r) {
+                    let area = ui.ctx().content_rect().intersect(self.area);
+                    view.export(ui, "heatmaps", &Take::PICTURE, area, || Source::Picture(pictures.delta));
+                }
                 if let Some(range) = self.maps.range() {
                     self.range.ui(ui, &range, true);
                 }

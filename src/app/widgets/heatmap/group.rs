@@ -12,16 +12,11 @@ use super::super::number;
 use super::super::picture::Picture;
 use super::super::range::{RangeControl, ValueRange};
 use super::super::tiles::{TileBatch, TileJob};
-use super::model::{Heatmap, Shown, Status};
+use super::layout::{FOOTER, LEFT, Layout, TITLE, stretch};
+use super::model::{Heatmap, Seen, Shown, Status};
 use super::paint;
-use super::view::{Projection, Spot, View, fit, snap, stretch};
-
-/// Room around a frame: axis on the left, title and axis above.
-const LEFT: f32 = 18.0;
-const TITLE: f32 = 20.0;
-const TOP: f32 = 18.0;
-const FOOTER: f32 = 20.0;
-const GAP: f32 = 20.0;
+use super::view::{Projection, Spot, View};
+use crate::units;
 
 /// How the heatmaps of a group are drawn.
 #[derive(Clone, Copy)]
@@ -138,6 +133,20 @@ impl Heatmaps {
         self.maps.iter().find_map(|m| Spot::at(m.levels()?, m.level, cursor))
     }
 
+    /// What is seen of a heatmap: its picture, the level that is drawn, and the rows and columns of texels. For saving it, in a job.
+    pub fn visible(&self, index: usize) -> Option<Seen> {
+        let map = self.maps.get(index)?;
+        let picture = map.shown.as_ref()?.picture.clone();
+        let (of, area) = (picture.levels().get(map.level), self.view.area(picture.levels().shape()));
+        let range = |[low, high]: [f64; 2], cells: usize, end: usize| {
+            let last = ((high / cells as f64).ceil() as usize).min(end);
+            ((low.max(0.0) / cells as f64) as usize).min(last)..last
+        };
+        let [height, width] = of.cells();
+        let texels = [range(area.rows, height, of.rows), range(area.cols, width, of.cols)];
+        Some(Seen { picture, level: map.level, texels })
+    }
+
     /// The value under the cursor.
     pub fn value(&self, index: usize) -> Option<f32> {
         let (map, spot) = (self.maps.get(index)?, self.spot()?);
@@ -159,8 +168,9 @@ impl Heatmaps {
         let responses: Vec<Response> =
             self.maps.iter().zip(&frames).map(|(m, &f)| ui.interact(f, m.id, Sense::click_and_drag())).collect();
         let pointed = self.steer(ui, &responses, shape);
-        self.paint(ui, options, &layout, rect, &frames, &responses);
-        if let (Some(response), Some(spot), Some(details)) = (pointed, self.spot(), options.details) {
+        self.paint(ui, options, &layout, rect, &responses, pointed);
+        let response = pointed.map(|i| responses[i].clone());
+        if let (Some(response), Some(spot), Some(details)) = (response, self.spot(), options.details) {
             let lines = details(&spot);
             if !lines.is_empty() {
                 response.on_hover_ui_at_pointer(|ui| {
@@ -181,12 +191,14 @@ impl Heatmaps {
     }
 
     /// Moves the view and the cursor; returns the heatmap under the pointer.
-    fn steer(&mut self, ui: &Ui, responses: &[Response], shape: [usize; 2]) -> Option<Response> {
+    fn steer(&mut self, ui: &Ui, responses: &[Response], shape: [usize; 2]) -> Option<usize> {
         let mut pointed = None;
-        for response in responses {
+        for (i, response) in responses.iter().enumerate() {
             let frame = response.rect;
             let largest = View::largest(shape, frame.size());
             let size = frame.size().max(Vec2::splat(1.0));
+            // The matrix may have become smaller.
+            self.view.zoom_at(1.0, [0.5, 0.5], largest);
             if response.clicked() {
                 response.request_focus();
             }
@@ -204,17 +216,17 @@ impl Heatmaps {
                 let at = Projection { frame, area: self.view.area(shape) }.share(pos);
                 let factor = wheel(ui, self.view.zoom());
                 self.view.zoom_at(factor, at, largest);
-                pointed = Some((response.clone(), pos));
+                pointed = Some((i, pos));
             }
         }
-        let cursor = pointed.as_ref().map(|(response, pos)| {
-            let projection = Projection { frame: response.rect, area: self.view.area(shape) };
-            let share = projection.share(*pos);
+        let cursor = pointed.map(|(i, pos)| {
+            let projection = Projection { frame: responses[i].rect, area: self.view.area(shape) };
+            let share = projection.share(pos);
             let span = |[low, high]: [f64; 2], t: f64, end: usize| (low + (high - low) * t) / end.max(1) as f64;
             [span(projection.area.rows, share[0], shape[0]), span(projection.area.cols, share[1], shape[1])]
         });
         self.view.set_cursor(cursor);
-        pointed.map(|(response, _)| response)
+        pointed.map(|(i, _)| i)
     }
 
     fn keys(&mut self, ui: &Ui, id: Id, largest: f64) {
@@ -237,15 +249,14 @@ impl Heatmaps {
         options: &Options<'_>,
         layout: &Layout,
         rect: Rect,
-        frames: &[Rect],
         responses: &[Response],
+        pointed: Option<usize>,
     ) {
         let (painter, visuals) = (ui.painter(), ui.visuals());
         let leader = self.maps.iter().find_map(|m| m.shown.clone());
         let mut note = String::new();
-        for i in 0..self.maps.len() {
-            let map = &mut self.maps[i];
-            let (frame, response) = (frames[i], &responses[i]);
+        for (i, response) in responses.iter().enumerate() {
+            let (map, frame) = (&mut self.maps[i], response.rect);
             let shape = map.levels().map_or([1, 1], |l| l.shape());
             let projection = Projection { frame, area: self.view.area(shape) };
             map.aim(
@@ -266,9 +277,9 @@ impl Heatmaps {
             paint::frame(painter, visuals, frame, response.has_focus());
             let value = self.value(i);
             let map = &self.maps[i];
-            let by = map.levels().map(|l| {
-                format!("{} × {}", number::grouped(l.shape()[0] as u64), number::grouped(l.shape()[1] as u64))
-            });
+            let by = map
+                .levels()
+                .map(|l| format!("{} × {}", units::exact(l.shape()[0] as u64), units::exact(l.shape()[1] as u64)));
             let head =
                 Rect::from_min_max(pos2(frame.left(), rect.top()), pos2(frame.right(), rect.top() + TITLE - 4.0));
             let right = value.map(|v| number::short(f64::from(v), 4)).or_else(|| by.clone()).unwrap_or_default();
@@ -277,16 +288,10 @@ impl Heatmaps {
                 paint::crosshair(painter, visuals, &projection, &spot);
                 note = spot_text(&spot, map.shown.as_ref().map(|s| s.picture.reduction().name()).unwrap_or_default());
             }
-            if let Some(look) = &map.look {
-                if !layout.shared {
-                    let at = pos2(frame.left(), frame.bottom() + 8.0);
-                    let bar = Rect::from_min_size(at, vec2(frame.width(), legend::THICKNESS));
-                    legend::paint(painter, visuals, bar, Direction::Horizontal, look, value);
-                } else if i + 1 == frames.len() {
-                    let at = pos2(frame.right() + 14.0, frame.top());
-                    let bar = Rect::from_min_size(at, vec2(legend::THICKNESS, frame.height()));
-                    legend::paint(painter, visuals, bar, Direction::Vertical, look, value);
-                }
+            if let Some(look) = map.look.as_ref().filter(|_| !layout.shared) {
+                let at = pos2(frame.left(), frame.bottom() + 8.0);
+                let bar = Rect::from_min_size(at, vec2(frame.width(), legend::THICKNESS));
+                legend::paint(painter, visuals, bar, Direction::Horizontal, look, value);
             }
             let name = format!("Heatmap {}", map.title);
             let spoken = spoken(map, by.as_deref(), value);
@@ -295,11 +300,19 @@ impl Heatmaps {
                 ..WidgetInfo::labeled(Role::Image, ui.is_enabled(), &name)
             });
         }
-        if note.is_empty() {
+        let look = self.maps.iter().find_map(|m| m.look);
+        if let (Some(look), Some(last)) = (look.filter(|_| layout.shared), responses.last()) {
+            let at = pos2(last.rect.right() + 14.0, last.rect.top());
+            let bar = Rect::from_min_size(at, vec2(legend::THICKNESS, last.rect.height()));
+            let marker = pointed.and_then(|i| self.value(i));
+            legend::paint(painter, visuals, bar, Direction::Vertical, &look, marker);
+        }
+        let quiet = note.is_empty();
+        if quiet {
             note = hint(leader.as_ref().map(|s| s.picture.levels().shape()), self.view.zoom());
         }
         let foot = Rect::from_min_max(pos2(rect.left() + LEFT, rect.bottom() - FOOTER), rect.right_bottom());
-        paint::footer(painter, visuals, foot, &note);
+        paint::footer(painter, visuals, foot, &note, quiet);
     }
 }
 
@@ -316,8 +329,8 @@ fn wheel(ui: &Ui, zoom: f64) -> f64 {
 fn spot_text(spot: &Spot, reduction: &str) -> String {
     let [rows, cols] = &spot.covered;
     let range = |r: &std::ops::Range<usize>| {
-        let first = number::grouped(r.start as u64);
-        if r.len() == 1 { first } else { format!("{first}–{}", number::grouped(r.end as u64 - 1)) }
+        let first = units::exact(r.start as u64);
+        if r.len() == 1 { first } else { format!("{first}–{}", units::exact(r.end as u64 - 1)) }
     };
     let place = format!("row {} · column {}", range(rows), range(cols));
     if spot.is_cell() { place } else { format!("{place} · {reduction} of {} × {} cells", rows.len(), cols.len()) }
@@ -352,34 +365,4 @@ fn spoken(map: &Heatmap, by: Option<&str>, value: Option<f32>) -> String {
         text += &format!(", under the pointer {}", number::short(f64::from(value), 4));
     }
     text
-}
-
-/// Where things are, relative to the group.
-struct Layout {
-    size: Vec2,
-    frame: Vec2,
-    step: f32,
-    shared: bool,
-}
-
-impl Layout {
-    fn new(ui: &Ui, count: usize, shape: [usize; 2], shared: bool) -> Self {
-        let shared = shared && count > 1;
-        let room = ui.available_size();
-        let beside = if shared { 14.0 + legend::THICKNESS + legend::NUMBERS[1] } else { 0.0 };
-        let below = if shared { 0.0 } else { 8.0 + legend::THICKNESS + legend::NUMBERS[0] + 4.0 };
-        let n = count.max(1) as f32;
-        let width = ((room.x - beside - (n - 1.0) * GAP) / n - LEFT).max(60.0);
-        let height = (room.y - TITLE - TOP - below - FOOTER).max(60.0);
-        let frame = fit(shape, vec2(width, height));
-        // A thin frame keeps room for its title.
-        let step = frame.x.max(width.min(150.0)) + LEFT + GAP;
-        let size = vec2(n * step - GAP + beside, TITLE + TOP + frame.y + below + FOOTER);
-        Self { size, frame, step, shared }
-    }
-
-    fn frame(&self, rect: Rect, index: usize, pixels_per_point: f32) -> Rect {
-        let corner = rect.min + vec2(LEFT + index as f32 * self.step, TITLE + TOP);
-        snap(Rect::from_min_size(corner, self.frame), pixels_per_point)
-    }
 }

@@ -26,6 +26,16 @@ pub enum Status {
     Failed(String),
 }
 
+/// What is seen of a heatmap.
+pub struct Seen {
+    /// Its picture.
+    pub picture: Arc<dyn Picture>,
+    /// The level that is drawn.
+    pub level: usize,
+    /// Rows and columns of texels of that level.
+    pub texels: [std::ops::Range<usize>; 2],
+}
+
 /// A picture that is looked at, and its number: `(subject, version)`.
 #[derive(Clone)]
 pub(super) struct Shown {

@@ -11,6 +11,7 @@ use super::super::picture::Picture;
 use super::super::tiles::{Area, Look};
 use super::model::{Heatmap, Status};
 use super::view::{Projection, Spot};
+use crate::units;
 
 /// Cells larger than this are set apart by lines.
 const GRID_FROM: f64 = 10.0;
@@ -57,19 +58,31 @@ pub fn cells(painter: &Painter, picture: &dyn Picture, look: Option<&Look>, proj
     for col in cols.clone().skip(1) {
         painter.vline(projection.point(0.0, col as f64).x, projection.frame.y_range(), line);
     }
-    let (size, digits) = if width >= 64.0 { (12.0, 3) } else { (10.0, 2) };
-    if width < 44.0 || height < 16.0 {
+    if !has_numbers(projection) {
         return;
     }
+    let (size, digits) = if width >= 64.0 { (12.0, 3) } else { (10.0, 2) };
     let font = FontId::monospace(size);
+    let largest = look.map_or(1.0, |look| f64::from(look.range.high.abs().max(look.range.low.abs())));
+    // A cell that is cut by the frame keeps its colour and loses its number.
+    let whole = projection.frame.shrink2(vec2(width as f32, height as f32) * 0.35);
     for row in rows {
         for col in cols.clone() {
-            let value = picture.value(0, row, col);
-            let ink = look.map_or(Color32::GRAY, |look| ink(look.color(value)));
             let at = projection.point(row as f64 + 0.5, col as f64 + 0.5);
-            painter.text(at, Align2::CENTER_CENTER, number::short(f64::from(value), digits), font.clone(), ink);
+            if whole.contains(at) {
+                let value = picture.value(0, row, col);
+                let ink = look.map_or(Color32::GRAY, |look| ink(look.color(value)));
+                let text = number::beside(f64::from(value), largest, digits);
+                painter.text(at, Align2::CENTER_CENTER, text, font.clone(), ink);
+            }
         }
     }
+}
+
+/// True when cells are so large that their numbers are written in them.
+fn has_numbers(projection: &Projection) -> bool {
+    let [height, width] = projection.cell();
+    width >= 44.0 && height >= 16.0
 }
 
 /// Black or white, whichever reads better on this colour (W3C relative luminance).
@@ -88,8 +101,9 @@ pub fn crosshair(painter: &Painter, visuals: &Visuals, projection: &Projection, 
     let open = texel.expand2(vec2(6.0, 6.0));
     let center = texel.center();
     let frame = projection.frame;
-    // A dark line beside a light one is seen on every colour.
-    for (shift, color) in [(0.0, Color32::from_gray(20)), (1.0, Color32::from_gray(235))] {
+    // A dark line beside a light one is seen on every colour. Lines would run through numbers.
+    let lines = if has_numbers(projection) { 0 } else { 2 };
+    for (shift, color) in [(0.0, Color32::from_gray(20)), (1.0, Color32::from_gray(235))].into_iter().take(lines) {
         let stroke = Stroke::new(1.0, color.gamma_multiply(0.55));
         painter.hline(frame.left()..=open.left(), center.y + shift, stroke);
         painter.hline(open.right()..=frame.right(), center.y + shift, stroke);
@@ -105,7 +119,7 @@ pub fn crosshair(painter: &Painter, visuals: &Visuals, projection: &Projection, 
 pub fn axes(painter: &Painter, visuals: &Visuals, projection: &Projection, names: [&str; 2]) {
     let color = visuals.text_color();
     let ends =
-        |[low, high]: [f64; 2]| [low.max(0.0).floor(), (high.ceil() - 1.0).max(0.0)].map(|x| number::grouped(x as u64));
+        |[low, high]: [f64; 2]| [low.max(0.0).floor(), (high.ceil() - 1.0).max(0.0)].map(|x| units::exact(x as u64));
     let font = FontId::proportional(SMALL);
     let draw = |texts: [String; 3], vertical: bool| {
         let frame = projection.frame;
@@ -204,7 +218,8 @@ pub fn header(painter: &Painter, visuals: &Visuals, rect: Rect, title: &str, rig
     }
 }
 
-/// One line of small print; returns how wide it came out.
-pub fn footer(painter: &Painter, visuals: &Visuals, rect: Rect, text: &str) -> f32 {
-    small(painter, rect.left_center(), Align2::LEFT_CENTER, text, visuals.weak_text_color()).width()
+/// One line of small print: what is under the pointer, or quietly what can be done.
+pub fn footer(painter: &Painter, visuals: &Visuals, rect: Rect, text: &str, quiet: bool) {
+    let color = if quiet { visuals.weak_text_color() } else { visuals.text_color() };
+    small(painter, rect.left_center(), Align2::LEFT_CENTER, text, color);
 }

@@ -1,8 +1,8 @@
 //! [`View`]: which part of the matrices is on screen and where the cursor is; linked heatmaps share one.
 
-use super::super::levels::{Level, Levels, MAX_ASPECT};
+use super::super::levels::{Level, Levels};
 use super::super::tiles::Area;
-use eframe::egui::{Pos2, Rect, Vec2, pos2, vec2};
+use eframe::egui::{Pos2, Rect, Vec2, vec2};
 
 /// A cell is not drawn larger than this, in points.
 const LARGEST_CELL: f64 = 128.0;
@@ -88,23 +88,6 @@ impl View {
     }
 }
 
-/// The frame for a matrix of this shape in the room there is: cells are square unless one side is more than [`MAX_ASPECT`] times the other.
-pub fn fit(shape: [usize; 2], room: Vec2) -> Vec2 {
-    let aspect = aspect(shape) as f32;
-    let width = room.x.min(room.y * aspect).max(1.0);
-    vec2(width, width / aspect)
-}
-
-/// Width over height of the frame.
-fn aspect([rows, cols]: [usize; 2]) -> f64 {
-    (cols.max(1) as f64 / rows.max(1) as f64).clamp(1.0 / MAX_ASPECT, MAX_ASPECT)
-}
-
-/// Width over height of a cell: 1 unless the matrix is very long.
-pub fn stretch(shape: [usize; 2]) -> f64 {
-    aspect(shape) * shape[0].max(1) as f64 / shape[1].max(1) as f64
-}
-
 /// Where cells are on the screen.
 #[derive(Clone, Copy, Debug)]
 pub struct Projection {
@@ -178,15 +161,10 @@ impl Spot {
     }
 }
 
-/// The point of the middle of a rectangle's side, snapped to whole pixels.
-pub fn snap(rect: Rect, pixels_per_point: f32) -> Rect {
-    let round = |x: f32| (x * pixels_per_point).round() / pixels_per_point;
-    Rect::from_min_max(pos2(round(rect.left()), round(rect.top())), pos2(round(rect.right()), round(rect.bottom())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use eframe::egui::pos2;
 
     #[test]
     fn zooming_keeps_what_is_under_the_pointer() {
@@ -218,14 +196,6 @@ mod tests {
         assert_eq!(view.area([100, 100]), Area { rows: [75.0, 100.0], cols: [0.0, 25.0] });
         view.zoom_at(1e12, [0.5, 0.5], 32.0);
         assert_eq!(view.zoom(), 32.0);
-    }
-
-    #[test]
-    fn long_matrices_are_stretched_and_others_are_not() {
-        assert_eq!(fit([4096, 4096], vec2(300.0, 500.0)), vec2(300.0, 300.0));
-        assert_eq!(stretch([4096, 4096]), 1.0);
-        assert_eq!(fit([1, 10_000], vec2(500.0, 500.0)), vec2(500.0, 200.0));
-        assert!((stretch([4096, 16]) - 102.4).abs() < 1e-9);
     }
 
     #[test]

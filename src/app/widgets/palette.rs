@@ -1,0 +1,63 @@
+//! Colours of series: Okabe and Ito's (2008), told apart by the colour-blind, made darker or lighter until they stand out from
+//! the background of the theme.
+
+use eframe::egui::Color32;
+
+const LIGHT: [Color32; 7] = [
+    Color32::from_rgb(0, 104, 170),
+    Color32::from_rgb(200, 80, 0),
+    Color32::from_rgb(0, 128, 94),
+    Color32::from_rgb(172, 78, 136),
+    Color32::from_rgb(146, 106, 0),
+    Color32::from_rgb(40, 140, 196),
+    Color32::from_rgb(90, 90, 94),
+];
+
+const DARK: [Color32; 7] = [
+    Color32::from_rgb(86, 180, 233),
+    Color32::from_rgb(240, 128, 60),
+    Color32::from_rgb(40, 190, 146),
+    Color32::from_rgb(222, 146, 190),
+    Color32::from_rgb(230, 170, 30),
+    Color32::from_rgb(96, 140, 220),
+    Color32::from_rgb(170, 170, 174),
+];
+
+/// The colour of series number `index`; after seven they repeat.
+pub fn series(index: usize, dark: bool) -> Color32 {
+    let colors = if dark { &DARK } else { &LIGHT };
+    colors[index % colors.len()]
+}
+
+/// The colour of the rank, wherever it is drawn: it belongs to no series.
+pub const fn rank(dark: bool) -> Color32 {
+    if dark { Color32::from_rgb(250, 214, 74) } else { Color32::from_rgb(176, 24, 88) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// W3C contrast ratio.
+    fn contrast(a: Color32, b: Color32) -> f32 {
+        let luminance = |c: Color32| {
+            let linear = |x: u8| {
+                let x = f32::from(x) / 255.0;
+                if x <= 0.040_45 { x / 12.92 } else { ((x + 0.055) / 1.055).powf(2.4) }
+            };
+            0.2126 * linear(c.r()) + 0.7152 * linear(c.g()) + 0.0722 * linear(c.b())
+        };
+        let (a, b) = (luminance(a) + 0.05, luminance(b) + 0.05);
+        if a > b { a / b } else { b / a }
+    }
+
+    #[test]
+    fn every_series_stands_out_from_its_background() {
+        for i in 0..7 {
+            assert!(contrast(series(i, false), Color32::from_gray(248)) >= 3.0, "light {i}");
+            assert!(contrast(series(i, true), Color32::from_gray(27)) >= 4.5, "dark {i}");
+        }
+        assert!(contrast(rank(false), Color32::from_gray(248)) >= 4.5);
+        assert!(contrast(rank(true), Color32::from_gray(27)) >= 4.5);
+    }
+}

@@ -1,0 +1,176 @@
+//! Plots that look alike: axes, grids and readouts for linear and logarithmic values.
+//!
+//! egui_plot knows linear axes only, so a logarithmic axis shows log₁₀ of its values: what is put into such a plot goes through [`Axis::place`].
+
+use std::ops::RangeInclusive;
+
+use eframe::egui::{FontId, Ui};
+use egui_plot::{AxisHints, GridInput, GridMark, HPlacement, Legend, Plot};
+
+use super::legend::SMALL;
+use super::number;
+
+/// An axis: what it shows and how.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Axis {
+    /// Name, with the unit if there is one.
+    pub label: String,
+    /// Logarithmic.
+    pub log: bool,
+}
+
+impl Axis {
+    /// A linear axis.
+    pub fn linear(label: impl Into<String>) -> Self {
+        Self { label: label.into(), log: false }
+    }
+
+    /// A logarithmic axis: only values above zero can be shown.
+    pub fn log(label: impl Into<String>) -> Self {
+        Self { label: label.into(), log: true }
+    }
+
+    /// The plot coordinate of a value; `None` where it cannot be shown.
+    pub fn place(&self, value: f64) -> Option<f64> {
+        let place = if self.log { value.log10() } else { value };
+        place.is_finite().then_some(place)
+    }
+
+    /// The value at a plot coordinate.
+    pub fn value(&self, place: f64) -> f64 {
+        if self.log { 10f64.powf(place) } else { place }
+    }
+
+    /// Grid marks.
+    fn marks(&self, input: &GridInput) -> Vec<GridMark> {
+        if self.log { log_marks(input) } else { linear_marks(input) }
+    }
+
+    /// What is written at a grid mark; nothing at the finer ones.
+    fn tick(&self, mark: GridMark, range: &RangeInclusive<f64>) -> String {
+        if !self.log {
+            return number::short(mark.value, 4);
+        }
+        log_label(mark.value, range.end() - range.start())
+    }
+}
+
+/// Powers of ten, and 2…9 times them as finer marks.
+fn log_marks(input: &GridInput) -> Vec<GridMark> {
+    let (low, high) = input.bounds;
+    if !(high - low).is_finite() || high <= low {
+        return vec![];
+    }
+    let mut marks = vec![];
+    // Far out only every so many powers.
+    let every = ((high - low) / 12.0).ceil().max(1.0);
+    let mut power = (low / every).floor() * every;
+    while power <= high {
+        marks.push(GridMark { value: power, step_size: every });
+        if every == 1.0 {
+            // The step is the way to the next mark, as on log paper.
+            marks.extend((2..10).map(|i| {
+                let step = if high - low < 1.2 { (f64::from(i + 1) / f64::from(i)).log10() } else { 0.045 };
+                GridMark { value: power + f64::from(i).log10(), step_size: step }
+            }));
+        }
+        power += every;
+    }
+    // A mark outside of what is seen would be named beyond the frame.
+    marks.retain(|mark| (low..=high).contains(&mark.value));
+    marks
+}
+
+/// `10⁻³` at powers of ten; other marks are named only when there is hardly a power of ten in sight.
+pub(super) fn log_label(place: f64, span: f64) -> String {
+    let nearest = place.round();
+    if (place - nearest).abs() < 1e-6 {
+        let exponent = nearest as i32;
+        // Small numbers are read faster than their powers.
+        return if (0..=3).contains(&exponent) {
+            number::short(10f64.powi(exponent), 3)
+        } else {
+            number::power_of_ten(exponent)
+        };
+    }
+    let lead = (10f64.powf(place - place.floor())).round();
+    let named = if span < 0.7 { true } else { span < 1.6 && (lead == 2.0 || lead == 5.0) };
+    if named { number::short(10f64.powf(place), 2) } else { String::new() }
+}
+
+fn linear_marks(input: &GridInput) -> Vec<GridMark> {
+    let (low, high) = input.bounds;
+    // egui's recommendation is the smallest step that can be seen; numbers need about six times that.
+    let count = ((high - low) / (input.base_step_size * 7.0)).clamp(2.0, 12.0) as usize;
+    let ticks = number::ticks(low, high, count);
+    let step = ticks.get(1).map_or(high - low, |second| second - ticks[0]);
+    ticks.into_iter().map(|value| GridMark { value, step_size: step }).collect()
+}
+
+/// A plot with these axes in the common look. Wheel without Ctrl scrolls the page; drag moves, Ctrl and wheel zooms, a double click
+/// resets, a drag with the right button zooms into a box.
+pub fn plot<'a>(ui: &Ui, id: &str, x: &Axis, y: &Axis) -> Plot<'a> {
+    let (text, font) = (ui.visuals().text_color(), FontId::proportional(SMALL));
+    let hints = |hints: AxisHints<'a>, axis: &Axis| {
+        let axis = axis.clone();
+        let label = eframe::egui::RichText::new(axis.label.clone()).font(FontId::proportional(12.0));
+        hints
+            .label(label)
+            .tick_label_color(text)
+            .tick_label_font(font.clone())
+            .label_spacing(8.0..=9.0)
+            .formatter(move |mark, range| axis.tick(mark, range))
+    };
+    let (across, up) = (x.clone(), y.clone());
+    Plot::new(id)
+        .custom_x_axes(vec![hints(AxisHints::new_x(), x)])
+        .custom_y_axes(vec![hints(AxisHints::new_y(), y).placement(HPlacement::Left).min_thickness(40.0)])
+        .x_grid_spacer(move |input| across.marks(&input))
+        .y_grid_spacer(move |input| up.marks(&input))
+        .grid_color(ui.visuals().text_color().gamma_multiply(0.8))
+        .grid_spacing(6.0..=1200.0)
+        .show_background(false)
+        .show_crosshair(false)
+        .allow_scroll(false)
+        .set_margin_fraction(eframe::egui::vec2(0.02, 0.05))
+}
+
+/// The legend in the common look.
+pub fn legend() -> Legend {
+    Legend::default()
+        .position(egui_plot::Corner::RightTop)
+        .background_alpha(0.85)
+        .text_style(eframe::egui::TextStyle::Small)
+        .follow_insertion_order(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_axes_name_powers_of_ten() {
+        let axis = Axis::log("σ");
+        assert_eq!(axis.place(0.0), None);
+        assert_eq!(axis.place(-1.0), None);
+        assert_eq!(axis.place(1000.0), Some(3.0));
+        assert!((axis.value(-2.0) - 0.01).abs() < 1e-15);
+        let label = |value: f64, range: RangeInclusive<f64>| axis.tick(GridMark { value, step_size: 1.0 }, &range);
+        assert_eq!(label(-3.0, -5.0..=1.0), "10⁻³");
+        assert_eq!(label(2.0, -5.0..=1.0), "100");
+        assert_eq!(label(2f64.log10(), -5.0..=1.0), "");
+        assert_eq!(label(2f64.log10(), 0.0..=1.0), "2");
+        assert_eq!(label(3f64.log10(), 0.0..=0.6), "3");
+    }
+
+    #[test]
+    fn log_marks_are_those_of_log_paper() {
+        let marks = log_marks(&GridInput { bounds: (-1.0, 1.0), base_step_size: 0.01 });
+        let powers: Vec<f64> = marks.iter().filter(|m| m.step_size == 1.0).map(|m| m.value).collect();
+        assert_eq!(powers, [-1.0, 0.0, 1.0]);
+        assert!(marks.iter().any(|m| (m.value - 0.5f64.log10()).abs() < 1e-12));
+        let far = log_marks(&GridInput { bounds: (-40.0, 10.0), base_step_size: 1.0 });
+        assert!(far.len() <= 14 && far.iter().all(|m| m.step_size == 5.0));
+        assert!(log_marks(&GridInput { bounds: (0.0, f64::INFINITY), base_step_size: 1.0 }).is_empty());
+    }
+}

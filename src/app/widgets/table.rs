@@ -1,0 +1,269 @@
+//! [`Table`]: rows that can be sorted, chosen and copied; numbers stand under each other.
+
+use std::cmp::Ordering;
+
+use eframe::egui::{
+    Align, Button, Id, Label, Layout, RichText, Sense, TextStyle, TextWrapMode, Ui, WidgetInfo, accesskit::Role,
+};
+use egui_extras::{Column, TableBuilder};
+use serde::{Deserialize, Serialize};
+
+/// A column.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// Its title.
+    pub title: &'a str,
+    /// Definition, formula and source: the tooltip of the title.
+    pub tip: &'a str,
+    /// Numbers stand to the right.
+    pub number: bool,
+    /// Least width, in points.
+    pub width: f32,
+}
+
+/// What stands in a cell.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entry {
+    /// As it is read.
+    pub text: String,
+    /// As it is sorted; by the text where there is none.
+    pub key: Option<f64>,
+    /// More about it.
+    pub tip: Option<String>,
+}
+
+impl Entry {
+    /// Words.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), ..Self::default() }
+    }
+
+    /// A number and how it is written; `None` is an em dash and is sorted last.
+    pub fn number(value: Option<f64>, write: impl Fn(f64) -> String) -> Self {
+        match value {
+            Some(value) => Self { text: write(value), key: Some(value), tip: None },
+            None => Self { text: "–".into(), key: Some(f64::NAN), tip: None },
+        }
+    }
+
+    /// Adds a tooltip.
+    pub fn tip(mut self, tip: impl Into<String>) -> Self {
+        self.tip = Some(tip.into());
+        self
+    }
+}
+
+/// How a person has sorted the table: column, and whether the largest comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order(pub Option<(usize, bool)>);
+
+/// A table of `rows` rows; cells are asked for as they are needed.
+pub struct Table<'a> {
+    /// Unique where it is shown.
+    pub id: &'a str,
+    /// Columns.
+    pub heads: &'a [Head<'a>],
+    /// Number of rows.
+    pub rows: usize,
+    /// A cell, by row and column.
+    pub entry: &'a dyn Fn(usize, usize) -> Entry,
+    /// The accessible name of a row.
+    pub name: &'a dyn Fn(usize) -> String,
+    /// Whether a row is selected.
+    pub selected: &'a dyn Fn(usize) -> bool,
+}
+
+const ROW: f32 = 22.0;
+
+impl Table<'_> {
+    /// Draws the table; returns the row that was clicked.
+    pub fn ui(&self, ui: &mut Ui, order: &mut Order) -> Option<usize> {
+        let rows = self.sorted(*order);
+        let mut chosen = None;
+        // By the row's own number, so that the focus stays with it when the order changes.
+        let id = ui.scope_id().with(("rows of", self.id));
+        let mut builder = TableBuilder::new(ui)
+            .id_salt(self.id)
+            .striped(true)
+            .sense(Sense::CLICK)
+            .cell_layout(Layout::left_to_right(Align::Center));
+        for (i, head) in self.heads.iter().enumerate() {
+            let column = if i + 1 == self.heads.len() { Column::remainder() } else { Column::auto() };
+            builder = builder.column(column.at_least(head.width).clip(true).resizable(i + 1 < self.heads.len()));
+        }
+        builder
+            .header(ROW, |mut header| {
+                for (i, head) in self.heads.iter().enumerate() {
+                    header.col(|ui| self.title(ui, i, head, order));
+                }
+            })
+            .body(|body| {
+                body.rows(ROW, rows.len(), |mut row| {
+                    let index = rows[row.index()];
+                    let selected = (self.selected)(index);
+                    row.set_selected(selected);
+                    let mut clicked = false;
+                    for (i, head) in self.heads.iter().enumerate() {
+                        let entry = (self.entry)(index, i);
+                        row.col(|ui| {
+                            if i == 0 {
+                                clicked = self.name_row(ui, id.with(index), index, selected);
+                            }
+                            cell(ui, head, entry);
+                        });
+                    }
+                    if clicked || row.response().clicked() {
+                        chosen = Some(index);
+                    }
+                });
+            });
+        chosen
+    }
+
+    /// The one part of a row that tab and screen readers stop at.
+    fn name_row(&self, ui: &Ui, id: Id, index: usize, selected: bool) -> bool {
+        let response = ui.interact(ui.max_rect(), id, Sense::click());
+        response.widget_info(|| WidgetInfo::selected(Role::Row, true, selected, (self.name)(index)));
+        if response.has_focus() {
+            let edge = ui.max_rect().expand2(eframe::egui::vec2(3.0, 0.0));
+            ui.painter().vline(edge.left(), edge.y_range(), ui.visuals().selection.stroke);
+        }
+        response.clicked()
+    }
+
+    fn title(&self, ui: &mut Ui, index: usize, head: &Head<'_>, order: &mut Order) {
+        let descending = order.0.filter(|&(column, _)| column == index).map(|(_, descending)| descending);
+        let arrow = match descending {
+            Some(true) => " ▾",
+            Some(false) => " ▴",
+            None => "",
+        };
+        side(ui, head.number, |ui| {
+            let text = RichText::new(format!("{}{arrow}", head.title)).strong();
+            let button = ui.add(Button::new(text).frame(false).wrap_mode(TextWrapMode::Extend));
+            let button = if head.tip.is_empty() { button } else { button.on_hover_text(head.tip) };
+            let button = button.accessible_name(format!("Sort by {}", head.title));
+            if button.clicked() {
+                // Largest first, then smallest first, then as it was; words the other way round.
+                order.0 = match descending {
+                    None => Some((index, head.number)),
+                    Some(descending) if descending == head.number => Some((index, !descending)),
+                    Some(_) => None,
+                };
+            }
+        });
+    }
+
+    /// Rows in the order in which they are shown.
+    pub fn sorted(&self, order: Order) -> Vec<usize> {
+        let mut rows: Vec<usize> = (0..self.rows).collect();
+        if let Some((column, descending)) = order.0.filter(|&(column, _)| column < self.heads.len()) {
+            let keys: Vec<Entry> = rows.iter().map(|&row| (self.entry)(row, column)).collect();
+            rows.sort_by(|&a, &b| compare(&keys[a], &keys[b], descending));
+        }
+        rows
+    }
+
+    /// The table as it is shown, separated by tabs, with titles.
+    pub fn tsv(&self, order: Order) -> String {
+        let clean = |text: &str| text.replace(['\t', '\n', '\r'], " ").replace('−', "-");
+        let mut lines = vec![self.heads.iter().map(|h| clean(h.title)).collect::<Vec<_>>().join("\t")];
+        for row in self.sorted(order) {
+            let cells = (0..self.heads.len()).map(|column| clean(&(self.entry)(row, column).text));
+            lines.push(cells.collect::<Vec<_>>().join("\t"));
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+/// By number or else by text; what is not a number comes last either way.
+fn compare(a: &Entry, b: &Entry, descending: bool) -> Ordering {
+    let turn = |ordering: Ordering| if descending { ordering.reverse() } else { ordering };
+    match (a.key, b.key) {
+        (Some(a), Some(b)) => match (a.is_nan(), b.is_nan()) {
+            (false, false) => turn(a.total_cmp(&b)),
+            (a, b) => a.cmp(&b),
+        },
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => turn(natord::compare(&a.text, &b.text)),
+    }
+}
+
+/// Inside of the first cell of a row whose table senses [`Sense::CLICK`]: the one part of the row that tab and screen readers stop at, as a
+/// button. True when it was chosen.
+pub fn name_row(ui: &Ui, salt: impl std::hash::Hash + std::fmt::Debug, name: &str, enabled: bool) -> bool {
+    let response = ui.interact(ui.max_rect(), ui.scope_id().with(("row", salt)), Sense::click());
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, name));
+    if response.has_focus() {
+        let edge = ui.max_rect().expand2(eframe::egui::vec2(3.0, 0.0));
+        ui.painter().vline(edge.left(), edge.y_range(), ui.visuals().selection.stroke);
+    }
+    response.clicked()
+}
+
+fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {
+    if right {
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            ui.add_space(4.0);
+            add(ui);
+        });
+    } else {
+        ui.add_space(2.0);
+        add(ui);
+    }
+}
+
+fn cell(ui: &mut Ui, head: &Head<'_>, entry: Entry) {
+    side(ui, head.number, |ui| {
+        let style = if head.number { TextStyle::Monospace } else { TextStyle::Body };
+        let label = Label::new(RichText::new(entry.text).text_style(style)).selectable(false).truncate();
+        let response = ui.add(label);
+        if let Some(tip) = entry.tip {
+            response.on_hover_text(tip);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADS: [Head<'static>; 2] = [
+        Head { title: "rule", tip: "", number: false, width: 80.0 },
+        Head { title: "rank", tip: "", number: true, width: 60.0 },
+    ];
+
+    fn entry(row: usize, column: usize) -> Entry {
+        let rows = [("layer 10", Some(3.0)), ("layer 9", None), ("layer\t1", Some(-12.0))];
+        match column {
+            0 => Entry::text(rows[row].0),
+            _ => Entry::number(rows[row].1, |v| super::super::number::short(v, 3)),
+        }
+    }
+
+    fn table() -> Table<'static> {
+        Table {
+            id: "t",
+            heads: &HEADS,
+            rows: 3,
+            entry: &entry,
+            name: &|row| format!("row {row}"),
+            selected: &|_| false,
+        }
+    }
+
+    #[test]
+    fn rows_are_sorted_and_missing_numbers_come_last() {
+        assert_eq!(table().sorted(Order(None)), [0, 1, 2]);
+        assert_eq!(table().sorted(Order(Some((1, false)))), [2, 0, 1]);
+        assert_eq!(table().sorted(Order(Some((1, true)))), [0, 2, 1]);
+        assert_eq!(table().sorted(Order(Some((0, false)))), [2, 1, 0], "9 before 10");
+        assert_eq!(table().sorted(Order(Some((7, true)))), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_copied_table_is_clean() {
+        assert_eq!(table().tsv(Order(Some((1, true)))), "rule\trank\nlayer 10\t3\nlayer 1\t-12\nlayer 9\t–\n");
+    }
+}

@@ -1,0 +1,18 @@
+//! The window, driven by name as a person with a screen reader would drive it: no display and no graphics card needed.
+//! Laying out a text with a sign that no font has fails the test that does it: the harness is left at that.
+
+#[path = "../safetensors/mod.rs"]
+mod safetensors;
+
+mod bad_input;
+mod cancelling;
+mod commands;
+mod idle;
+mod names;
+mod opening;
+mod parameters;
+mod pixels;
+mod rank;
+mod selecting;
+mod settings;
+mod support;

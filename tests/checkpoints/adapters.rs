@@ -1,0 +1,87 @@
+//! Adapters that PEFT wrote, and settings that it takes.
+
+use crate::open;
+use crate::safetensors::{adapter, f32s, fixture, fixture_json, zeros};
+use rankscope::adapter::{Adapter, TargetModules};
+use rankscope::checkpoint::{Dtype, Role};
+use serde_json::json;
+
+#[test]
+fn adapters_have_the_layers_that_peft_trained() {
+    let expected = fixture_json("expected.json");
+    for base in ["llama", "gpt2", "gemma3"] {
+        let adapter = Adapter::open(&fixture(&format!("{base}-adapter"))).unwrap();
+        assert_eq!(json!(adapter.trainable()), expected[base]["adapter_trainable"], "{base}");
+        assert_eq!(adapter.layers.iter().map(|l| l.parameters).sum::<u64>(), adapter.trainable());
+        assert_eq!(adapter.config.base_model_name_or_path.as_deref(), Some(format!("../{base}").as_str()));
+        let model = open(base);
+        for layer in &adapter.layers {
+            assert_eq!(model.module(&layer.module).unwrap().shape, layer.shape, "{}", layer.module);
+        }
+    }
+    let llama = Adapter::open(&fixture("llama-adapter")).unwrap();
+    let q = llama.layer("model.layers.1.self_attn.q_proj").unwrap();
+    assert_eq!((q.r, q.lora_alpha, q.layer, q.role, q.dtype), (6, 16.0, Some(1), Role::Q, Dtype::F32));
+    assert!((q.scaling - 16.0 / 6.0).abs() < 1e-15);
+    let k = llama.layer("model.layers.1.self_attn.k_proj").unwrap();
+    assert_eq!((k.r, k.scaling, k.shape), (4, 4.0, [32, 64]));
+    assert!(matches!(&llama.config.target_modules, TargetModules::Names(names) if names.len() == 7));
+    assert_eq!(llama.layers[0].module, "model.layers.0.self_attn.q_proj");
+    assert!(llama.notes().is_empty());
+    let gpt2 = Adapter::open(&fixture("gpt2-adapter")).unwrap();
+    assert!(gpt2.config.fan_in_fan_out);
+    let (b, a) = gpt2.factors(gpt2.layer("transformer.h.0.mlp.c_fc").unwrap()).unwrap();
+    assert_eq!((b.shape(), a.shape()), ([256, 4], [4, 64]));
+}
+
+/// PEFT's `Embedding.get_delta_weight` is `transpose(B @ A, True) * scaling`: [vocabulary, width].
+#[test]
+fn an_embeddings_factors_are_turned() {
+    let folder = adapter(
+        &json!({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["embed_tokens"]}),
+        &[
+            f32s("base_model.model.model.embed_tokens.lora_embedding_A", &[1, 3], &[1.0, 2.0, 3.0]),
+            f32s("base_model.model.model.embed_tokens.lora_embedding_B", &[2, 1], &[10.0, -1.0]),
+        ],
+    );
+    let adapter = Adapter::open(folder.path()).unwrap();
+    let layer = &adapter.layers[0];
+    assert_eq!((layer.shape, layer.embedding, layer.role, layer.scaling), ([3, 2], true, Role::Embedding, 2.0));
+    let (b, a) = adapter.factors(layer).unwrap();
+    assert_eq!((b.shape(), b.data()), ([3, 1], [1.0, 2.0, 3.0].as_slice()));
+    assert_eq!((a.shape(), a.data()), ([1, 2], [10.0, -1.0].as_slice()));
+}
+
+#[test]
+fn settings_of_adapters_are_peft_s() {
+    let pair = |module: &str, r: usize| {
+        [
+            zeros(&format!("base_model.model.{module}.lora_A.default.weight"), &[r, 4]),
+            zeros(&format!("base_model.model.{module}.lora_B.default.weight"), &[4, r]),
+        ]
+    };
+    let list: Vec<_> = pair("layers.0.q_proj", 9)
+        .into_iter()
+        .chain(pair("layers.1.q_proj", 3))
+        .chain(pair("layers.0.v_proj", 4))
+        .chain([
+            zeros("base_model.model.lm_head.weight", &[5, 4]),
+            zeros("base_model.model.layers.0.q_proj.lora_B.default.bias", &[4]),
+        ])
+        .collect();
+    let config = json!({
+        "peft_type": "LORA", "r": 4, "lora_alpha": null, "use_rslora": true, "target_modules": "all-linear", "lora_bias": true,
+        "rank_pattern": {"layers\\.1\\..*": 3, "q_proj": 9}, "alpha_pattern": {"q_proj": 12}, "modules_to_save": ["lm_head"],
+        "init_lora_weights": "pissa_niter_4"
+    });
+    let folder = adapter(&config, &list);
+    let adapter = Adapter::open(folder.path()).unwrap();
+    let layer = |name: &str| adapter.layer(name).unwrap();
+    assert_eq!((layer("layers.0.q_proj").r, layer("layers.0.q_proj").scaling), (9, 4.0));
+    assert_eq!((layer("layers.1.q_proj").r, layer("layers.1.q_proj").lora_alpha), (3, 12.0));
+    assert_eq!((layer("layers.0.v_proj").r, layer("layers.0.v_proj").scaling), (4, 4.0), "a missing α is 8");
+    assert_eq!(adapter.trainable(), 9 * 8 + 3 * 8 + 4 * 8 + 4);
+    assert_eq!(adapter.saved, ["lm_head.weight"]);
+    assert_eq!(adapter.notes().len(), 2);
+    assert_eq!(adapter.config.target_modules, TargetModules::Pattern("all-linear".into()));
+}
