@@ -21,10 +21,11 @@
 //! |---|---|---|
 //! | 0 | [`error`], [`matrix`], [`progress`], [`units`] | the currency: a sentence, numbers, progress with cancellation, words for numbers |
 //! | 1 | [`checkpoint`], [`device`] | safetensors files and hub folders; what there is to compute on |
-//! | 2 | [`adapter`] | PEFT's LoRA adapters |
+//! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; NF4 and FP4 as bitsandbytes makes them |
 //! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
 //! | 4 | [`spectrum`] | singular values, measures, rules; `svd` alone names the linear-algebra crates |
-//! | 5 | [`plan`] | parameter counts, presets, the LoRA paper's table |
+//! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table; the decoder, forward and backward |
+//! | 6 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop |
 //! | 7 | [`demo`], [`workspace`] | the bundled sample; everything loaded and computed, without interface or threads |
 //! | 8 | [`job`] | the only place that starts threads |
 //! | 9 | [`cli`], [`app`] | the command line; the window. Neither sees the other |
@@ -47,8 +48,11 @@ pub mod device;
 pub mod error;
 pub mod job;
 pub mod matrix;
+pub mod model;
 pub mod plan;
 pub mod progress;
+pub mod quant;
 pub mod spectrum;
+pub mod train;
 pub mod units;
 pub mod workspace;

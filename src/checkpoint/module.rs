@@ -50,6 +50,11 @@ impl Module {
         dtype.epsilon().unwrap_or(f64::from(f32::EPSILON))
     }
 
+    /// True when the file stores it as `[in, out]` (transformers' Conv1D).
+    pub fn is_transposed(&self) -> bool {
+        self.transposed
+    }
+
     /// True when it has exactly two sizes.
     pub fn is_matrix(&self) -> bool {
         self.shape.len() == 2

@@ -4,12 +4,16 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod eval;
+mod generate;
 mod inspect;
 mod interrupt;
+mod merge;
 mod params;
 mod screen;
 mod spectrum;
 mod text;
+mod train;
 
 use crate::device::Choice;
 use crate::error::{Error, Result};
@@ -87,6 +91,14 @@ enum Command {
     Params(params::Params),
     /// Singular values of the change between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
+    /// Fine-tunes a model: QLoRA, LoRA or every parameter
+    Train(Box<train::Train>),
+    /// The loss of a model on a data file
+    Eval(eval::Eval),
+    /// Goes on with a text
+    Generate(generate::Generate),
+    /// Writes a model with an adapter merged into its weights
+    Merge(merge::Merge),
 }
 
 /// Runs what the arguments ask for, the program's name first among them; `window` opens the window and returns when it
@@ -150,6 +162,10 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
+        Command::Train(train) => train.run(common.device, screen),
+        Command::Eval(eval) => eval.run(screen),
+        Command::Generate(generate) => generate.run(screen),
+        Command::Merge(merge) => merge.run(screen),
     }
 }
 

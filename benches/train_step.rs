@@ -1,0 +1,233 @@
+//! Seconds and memory of a QLoRA training step, beside torch + peft + bitsandbytes where they are installed.
+//!
+//! ```text
+//! cargo bench --bench train_step                          every row; RANKSCOPE_PYTHON names the interpreter (python3)
+//! cargo bench --bench train_step -- --large               the 1.1B shape, this side only
+//! ```
+//!
+//! Both sides read the same folder of random weights, train on the same tokens, and run alone in a process of their own;
+//! memory is the most that the process ever had (`VmHWM`). The median step counts; on a busy machine processor time, which is
+//! the mean over the steps, says more.
+
+use rankscope::checkpoint::Checkpoint;
+use rankscope::train::{Method, Row, Rows, Settings, Trainer};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A Llama by its sizes.
+struct Shape {
+    hidden: usize,
+    layers: usize,
+    heads: usize,
+    kv_heads: usize,
+    ffn: usize,
+    vocab: usize,
+    seq: usize,
+    batch: usize,
+}
+
+const SMALL: Shape =
+    Shape { hidden: 512, layers: 8, heads: 8, kv_heads: 8, ffn: 1376, vocab: 4096, seq: 256, batch: 4 };
+const LARGE: Shape =
+    Shape { hidden: 2048, layers: 22, heads: 32, kv_heads: 4, ffn: 5632, vocab: 32000, seq: 256, batch: 1 };
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--child", folder, threads, targets, rank, checkpointing, batch, seq, steps] => {
+            let number = |text: &str| text.parse::<usize>().unwrap();
+            let settings = Settings {
+                method: Method::Qlora,
+                targets: targets.to_owned(),
+                rank: number(rank),
+                checkpointing: checkpointing == "on",
+                batch: number(batch),
+                seq: number(seq),
+                steps: Some(number(steps)),
+                lr: 1e-4,
+                shuffle: false,
+                ..Settings::default()
+            };
+            rayon::ThreadPoolBuilder::new().num_threads(number(threads)).build_global().unwrap();
+            child(Path::new(folder), settings);
+        }
+        ["--large"] => {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), &LARGE);
+            println!(
+                "1.1B, QLoRA r 16 on all linears, batch 1, seq 256, checkpointing: {}",
+                ours(folder.path(), &LARGE, "2", "all-linear", "16", "on", "3")
+            );
+        }
+        _ => table(),
+    }
+}
+
+fn table() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &SMALL);
+    let python = std::env::var("RANKSCOPE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let installed = Command::new(&python)
+        .args(["-c", "import torch, peft, bitsandbytes, transformers"])
+        .stderr(Stdio::null())
+        .status();
+    let installed = installed.is_ok_and(|status| status.success());
+    if !installed {
+        println!("torch, transformers, peft and bitsandbytes are not all installed for {python}: this side only");
+    }
+    println!("| threads | targets | rankscope | torch + peft + bitsandbytes |\n|---|---|---|---|");
+    for threads in ["1", "2"] {
+        for targets in ["q_proj,v_proj", "all-linear"] {
+            let ours = ours(folder.path(), &SMALL, threads, targets, "8", "off", "8");
+            let theirs = if installed { theirs(&python, folder.path(), &SMALL, threads, targets) } else { Value::Null };
+            println!("| {threads} | {targets} | {} | {} |", cell(&ours), cell(&theirs));
+            std::io::stdout().flush().unwrap();
+        }
+    }
+}
+
+fn cell(row: &Value) -> String {
+    let (Some(seconds), Some(tokens)) = (row["seconds"].as_f64(), row["tokens_per_s"].as_f64()) else {
+        return "—".to_owned();
+    };
+    let number = |key: &str| row[key].as_f64().unwrap_or_default();
+    let (used, peak) = (number("cpu_seconds"), number("peak_bytes") / 1e9);
+    format!("{seconds:.3} s ({used:.3} s of processor), {tokens:.0} tokens/s, {peak:.2} GB")
+}
+
+fn ours(
+    folder: &Path,
+    shape: &Shape,
+    threads: &str,
+    targets: &str,
+    rank: &str,
+    checkpointing: &str,
+    steps: &str,
+) -> Value {
+    let (batch, seq) = (shape.batch.to_string(), shape.seq.to_string());
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--child", folder.to_str().unwrap(), threads, targets, rank, checkpointing, &batch, &seq, steps]);
+    last_line(child)
+}
+
+fn theirs(python: &str, folder: &Path, shape: &Shape, threads: &str, targets: &str) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/train_step.py");
+    let mut child = Command::new(python);
+    child.arg(script).arg(folder).args([threads, targets, &shape.batch.to_string(), &shape.seq.to_string(), "8"]);
+    last_line(child)
+}
+
+fn last_line(mut child: Command) -> Value {
+    let output = child.stderr(Stdio::inherit()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap_or_default()
+}
+
+/// The same tokens as the Python side's.
+fn rows(count: usize, seq: usize, vocab: usize) -> Rows {
+    let id = |row: usize, at: usize| ((row * 7919 + at * 104_729 + at * at * 31) % (vocab - 3) + 3) as u32;
+    Rows { rows: (0..count).map(|row| Row::all((0..seq).map(|at| id(row, at)).collect())).collect() }
+}
+
+fn child(folder: &Path, settings: Settings) {
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    let vocab = checkpoint.config_summary().and_then(|config| config.vocab_size).unwrap();
+    let (batch, seq, steps) = (settings.batch, settings.seq, settings.steps.unwrap());
+    let mut trainer = Trainer::new(&checkpoint, settings, rows(16, seq, vocab), &()).unwrap();
+    let (mut seconds, mut losses, mut used) = (Vec::new(), Vec::new(), 0.0);
+    for step in 0..steps {
+        if step == 1 {
+            used = processor();
+        }
+        let begin = Instant::now();
+        losses.push(trainer.step().unwrap().loss);
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    let used = (processor() - used) / (steps - 1) as f64;
+    seconds.remove(0);
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    let tokens = (batch * seq) as f64 / median;
+    let kept = trainer.peak_activations();
+    println!(
+        "{}",
+        json!({"seconds": median, "fastest": seconds[0], "cpu_seconds": used, "tokens_per_s": tokens, "peak_bytes": peak(), "buffers": kept, "losses": losses})
+    );
+}
+
+/// Seconds of processor time of this process, where Linux tells: what a busy machine does not change.
+fn processor() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// The most memory that this process ever had, where Linux tells.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or_default() * 1024
+}
+
+/// A folder of random bf16 weights, written tensor by tensor.
+fn write(folder: &Path, shape: &Shape) {
+    let Shape { hidden, layers, heads, kv_heads, ffn, vocab, seq, .. } = *shape;
+    let kv = hidden / heads * kv_heads;
+    let config = json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": ffn,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocab,
+        "max_position_embeddings": seq, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": false, "torch_dtype": "bfloat16"});
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let mut tensors = vec![("model.embed_tokens".to_owned(), vec![vocab, hidden])];
+    for layer in 0..layers {
+        for (name, out, inner) in [
+            ("self_attn.q_proj", hidden, hidden),
+            ("self_attn.k_proj", kv, hidden),
+            ("self_attn.v_proj", kv, hidden),
+            ("self_attn.o_proj", hidden, hidden),
+            ("mlp.gate_proj", ffn, hidden),
+            ("mlp.up_proj", ffn, hidden),
+            ("mlp.down_proj", hidden, ffn),
+        ] {
+            tensors.push((format!("model.layers.{layer}.{name}"), vec![out, inner]));
+        }
+        for name in ["input_layernorm", "post_attention_layernorm"] {
+            tensors.push((format!("model.layers.{layer}.{name}"), vec![hidden]));
+        }
+    }
+    tensors.push(("model.norm".to_owned(), vec![hidden]));
+    tensors.push(("lm_head".to_owned(), vec![vocab, hidden]));
+    let (mut header, mut at) = (serde_json::Map::new(), 0);
+    for (name, sizes) in &tensors {
+        let bytes = 2 * sizes.iter().product::<usize>();
+        header.insert(
+            format!("{name}.weight"),
+            json!({"dtype": "BF16", "shape": sizes, "data_offsets": [at, at + bytes]}),
+        );
+        at += bytes;
+    }
+    let mut header = Value::Object(header).to_string();
+    while !header.len().is_multiple_of(8) {
+        header.push(' ');
+    }
+    let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("model.safetensors")).unwrap());
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    let mut state = 7u64;
+    for (_, sizes) in &tensors {
+        let scale = 1.7 / (*sizes.last().unwrap() as f32).sqrt();
+        for _ in 0..sizes.iter().product::<usize>() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let uniform = (state >> 40) as f32 / (1u32 << 24) as f32 * 2.0 - 1.0;
+            let value = if sizes.len() == 1 { 1.0 } else { uniform * scale };
+            file.write_all(&((value.to_bits() >> 16) as u16).to_le_bytes()).unwrap();
+        }
+    }
+    file.flush().unwrap();
+}

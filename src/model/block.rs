@@ -1,0 +1,306 @@
+//! One block, forward and backward.
+//!
+//! ```text
+//! x ─ norm ─ qkv ─ (norm per head) ─ rope ─ attention ─ o (─ norm) ─ + x ─► x₁
+//! x₁ ─ norm ─ gate, up ─ act ─ down (─ norm) ─ + x₁ ─► next x         (parallel: the second norm reads x, both are added)
+//! ```
+//!
+//! The tape keeps what cannot be had again cheaply; normalized inputs and the MLP's inner values are computed again.
+
+use super::config::Qkv;
+use super::decoder::{Block, Decoder, NormWeights};
+use super::linear::Run;
+use super::ops::attention::{self, Heads, Row, Rules};
+use super::ops::norm::{self, Groups};
+use super::ops::rope::{Table, Turned};
+use super::ops::{Buf, add};
+use super::params::{Grads, Params};
+
+/// Where the rows are in their sequences.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Rows of a sequence.
+    pub seq: usize,
+    /// Position of a sequence's first row.
+    pub first: usize,
+    /// Cosines and sines by [`super::config::BlockConfig::rope`].
+    pub tables: &'a [Table],
+}
+
+/// What a block's pass forward keeps for the pass backward, beside its input.
+pub(super) struct Tape {
+    qkv: Buf,
+    /// Queries and keys before their norm.
+    raw: Option<Buf>,
+    attended: Buf,
+    /// The attention's output before its norm.
+    o: Option<Buf>,
+    /// After the attention; `None` where the block is parallel.
+    middle: Option<Buf>,
+    up: Buf,
+    /// The MLP's output before its norm.
+    down: Option<Buf>,
+}
+
+/// Keys and values of one block and one sequence, growing.
+#[derive(Debug, Default)]
+pub(super) struct BlockCache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Decoder {
+    fn row(&self) -> Row {
+        let c = &self.config;
+        let d = c.head_dim;
+        let stride = c.qkv_width();
+        match c.qkv {
+            Qkv::Interleaved => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
+            _ => Row { stride, q: (0, d), k: (c.heads * d, d), v: ((c.heads + c.kv_heads) * d, d) },
+        }
+    }
+
+    fn rules(&self, layer: usize) -> Rules {
+        let (c, block) = (&self.config, &self.config.blocks[layer]);
+        Rules {
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            head_dim: c.head_dim,
+            scale: block.scale,
+            softcap: c.score_cap,
+            window: block.window,
+        }
+    }
+
+    /// Turns queries and keys by their positions, or back.
+    fn turn(&self, layer: usize, place: Place, rows: &mut [f32], back: bool) {
+        let Some(table) = place.tables.get(self.config.blocks[layer].rope) else { return };
+        let row = self.row();
+        for ((offset, step), heads) in [(row.q, self.config.heads), (row.k, self.config.kv_heads)] {
+            table.turn(rows, Turned { stride: row.stride, offset, step, heads }, place.seq, place.first, back);
+        }
+    }
+
+    pub(super) fn norm_forward(&self, run: &Run, weights: &NormWeights, x: &[f32]) -> Buf {
+        let (weight, bias) = weights.values(run.params);
+        let mut y = run.pool.take(x.len());
+        norm::forward(x, self.norm(&weight, bias.as_deref()), &mut y);
+        y
+    }
+
+    /// `dx = keep·dx + …`, and the gradients of the norm itself where it is trained.
+    pub(super) fn norm_backward(
+        &self,
+        params: &Params,
+        weights: &NormWeights,
+        x: &[f32],
+        dy: &[f32],
+        dx: (&mut [f32], bool),
+        grads: &mut Grads,
+    ) {
+        let (weight, bias) = weights.values(params);
+        let norm = self.norm(&weight, bias.as_deref());
+        norm::backward(x, norm, dy, dx.1, dx.0);
+        self.norm_weights(weights, x, dy, Groups::rows(weight.len()), norm, grads);
+    }
+
+    fn norm_weights(
+        &self,
+        weights: &NormWeights,
+        x: &[f32],
+        dy: &[f32],
+        groups: Groups,
+        norm: norm::Norm,
+        grads: &mut Grads,
+    ) {
+        if let Some(number) = weights.weight.trained() {
+            norm::weights_backward(x, dy, groups, norm, &mut grads.0[number], None);
+        }
+        if let Some(number) = weights.bias.as_ref().and_then(|bias| bias.trained()) {
+            super::ops::add_column_sums(&mut grads.0[number], dy, groups.stride);
+        }
+    }
+
+    /// Where the heads of queries (0) and keys (1) lie in a row of the tape's raw copy and of `qkv`.
+    fn head_groups(&self, which: usize) -> Groups {
+        let (row, c) = (self.row(), &self.config);
+        let ((offset, step), groups) = if which == 0 { (row.q, c.heads) } else { (row.k, c.kv_heads) };
+        Groups { groups, stride: row.stride, offset, step, x_stride: row.stride, x_offset: offset, x_step: step }
+    }
+
+    /// The block's output, and the tape.
+    pub(super) fn block_forward(
+        &self,
+        run: &Run,
+        layer: usize,
+        place: Place,
+        x: &Buf,
+        cache: Option<&mut BlockCache>,
+    ) -> (Buf, Tape) {
+        let (block, c): (&Block, _) = (&self.blocks[layer], &self.config);
+        let rows = x.len() / c.hidden;
+        let row = self.row();
+        let mut qkv = run.pool.take(rows * row.stride);
+        {
+            let h = self.norm_forward(run, &block.norm_in, x);
+            for part in &block.qkv {
+                part.linear.forward(run, &h, &mut qkv[part.offset..], row.stride, false);
+            }
+        }
+        let raw = block.qk_norm.as_ref().map(|(q, k)| {
+            let raw = run.pool.copy(&qkv);
+            for (which, weights) in [q, k].into_iter().enumerate() {
+                let (weight, bias) = weights.values(run.params);
+                norm::heads_forward(&raw, self.norm(&weight, bias.as_deref()), self.head_groups(which), &mut qkv);
+            }
+            raw
+        });
+        self.turn(layer, place, &mut qkv, false);
+        let mut attended = run.pool.take(rows * c.attention_width());
+        let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
+        let (q, rules) = (part(row.q), self.rules(layer));
+        match cache {
+            None => {
+                attention::forward(q, part(row.k), part(row.v), rules, place.seq, place.seq, run.pool, &mut attended)
+            }
+            Some(cache) => {
+                let (width, d) = (c.kv_heads * c.head_dim, c.head_dim);
+                for values in qkv.chunks_exact(row.stride) {
+                    for head in 0..c.kv_heads {
+                        cache.keys.extend_from_slice(&values[row.k.0 + head * row.k.1..][..d]);
+                        cache.values.extend_from_slice(&values[row.v.0 + head * row.v.1..][..d]);
+                    }
+                }
+                let keys = cache.keys.len() / width;
+                let of = |data| Heads { data, stride: width, offset: 0, step: d };
+                attention::forward(q, of(&cache.keys), of(&cache.values), rules, rows, keys, run.pool, &mut attended);
+            }
+        }
+        let mut out = run.pool.copy(x);
+        let mut o = None;
+        match &block.norm_attention {
+            None => block.o.forward(run, &attended, &mut out, c.hidden, true),
+            Some(weights) => {
+                let mut projected = run.pool.take(x.len());
+                block.o.forward(run, &attended, &mut projected, c.hidden, false);
+                add(&mut out, &self.norm_forward(run, weights, &projected));
+                o = Some(projected);
+            }
+        }
+        let middle = (!c.parallel_residual).then(|| run.pool.copy(&out));
+        let up = self.up_forward(run, block, middle.as_ref().unwrap_or(x));
+        let mut down = None;
+        {
+            let mut inner = run.pool.take(rows * c.ffn);
+            c.activation.forward(&up, c.gated(), &mut inner, c.ffn);
+            match &block.norm_out {
+                None => block.down.forward(run, &inner, &mut out, c.hidden, true),
+                Some(weights) => {
+                    let mut projected = run.pool.take(x.len());
+                    block.down.forward(run, &inner, &mut projected, c.hidden, false);
+                    add(&mut out, &self.norm_forward(run, weights, &projected));
+                    down = Some(projected);
+                }
+            }
+        }
+        (out, Tape { qkv, raw, attended, o, middle, up, down })
+    }
+
+    fn up_forward(&self, run: &Run, block: &Block, x: &[f32]) -> Buf {
+        let width = self.config.up_width();
+        let h = self.norm_forward(run, &block.norm_mlp, x);
+        let mut up = run.pool.take(x.len() / self.config.hidden * width);
+        for part in &block.up {
+            part.linear.forward(run, &h, &mut up[part.offset..], width, false);
+        }
+        up
+    }
+
+    /// Turns the gradient by the block's output, in `d`, into the one by its input `x`. Where `wanted` is false nobody
+    /// needs that, and `d` is left in between.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn block_backward(
+        &self,
+        run: &Run,
+        layer: usize,
+        place: Place,
+        x: &[f32],
+        tape: Tape,
+        d: &mut Buf,
+        wanted: bool,
+        grads: &mut Grads,
+    ) {
+        let (block, c): (&Block, _) = (&self.blocks[layer], &self.config);
+        let Tape { mut qkv, raw, attended, o, middle, mut up, down } = tape;
+        let rows = x.len() / c.hidden;
+        let take = |width: usize| run.pool.take(rows * width);
+        // Parallel blocks: both branches get the gradient of the output, and add to it.
+        let out_gradient = c.parallel_residual.then(|| run.pool.copy(d));
+
+        let through = |weights: &Option<NormWeights>, before: &Option<Buf>, d: &[f32], grads: &mut Grads| {
+            let (weights, before) = (weights.as_ref()?, before.as_ref()?);
+            let mut dx = take(c.hidden);
+            self.norm_backward(run.params, weights, before, d, (&mut dx, false), grads);
+            Some(dx)
+        };
+
+        // The MLP.
+        let from = middle.as_deref().unwrap_or(x);
+        {
+            let d_down = through(&block.norm_out, &down, d, grads);
+            let mut d_inner = take(c.ffn);
+            {
+                let mut inner = take(c.ffn);
+                c.activation.forward(&up, c.gated(), &mut inner, c.ffn);
+                let dy = d_down.as_deref().unwrap_or(d);
+                block.down.backward(run, &inner, dy, c.hidden, Some((&mut d_inner, false)), grads);
+            }
+            c.activation.backward(&mut up, c.gated(), &d_inner, c.ffn);
+        }
+        {
+            let h = self.norm_forward(run, &block.norm_mlp, from);
+            let mut dh = take(c.hidden);
+            for (index, part) in block.up.iter().enumerate() {
+                let dx = Some((&mut dh[..], index > 0));
+                part.linear.backward(run, &h, &up[part.offset..], c.up_width(), dx, grads);
+            }
+            self.norm_backward(run.params, &block.norm_mlp, from, &dh, (d, true), grads);
+        }
+        drop(up);
+
+        // The attention.
+        let row = self.row();
+        {
+            let d_out = out_gradient.as_deref().unwrap_or(d);
+            let d_o = through(&block.norm_attention, &o, d_out, grads);
+            let mut d_attended = take(c.attention_width());
+            let dy = d_o.as_deref().unwrap_or(d_out);
+            block.o.backward(run, &attended, dy, c.hidden, Some((&mut d_attended, false)), grads);
+            let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
+            let (q, k, v, rules) = (part(row.q), part(row.k), part(row.v), self.rules(layer));
+            let gathered = attention::backward(q, k, v, rules, place.seq, &attended, &d_attended, run.pool);
+            attention::gather(&gathered, rules, place.seq, row, &mut qkv);
+        }
+        drop(attended);
+        let mut d_qkv = qkv;
+        self.turn(layer, place, &mut d_qkv, true);
+        if let (Some((q, k)), Some(raw)) = (&block.qk_norm, &raw) {
+            for (which, weights) in [q, k].into_iter().enumerate() {
+                let (weight, bias) = weights.values(run.params);
+                let (norm, groups) = (self.norm(&weight, bias.as_deref()), self.head_groups(which));
+                self.norm_weights(weights, raw, &d_qkv, groups, norm, grads);
+                norm::heads_backward(raw, norm, groups, &mut d_qkv);
+            }
+        }
+        let h = self.norm_forward(run, &block.norm_in, x);
+        let trained_norm = block.norm_in.weight.trained().is_some();
+        let mut dh = if wanted || trained_norm { Some(take(c.hidden)) } else { None };
+        for (index, part) in block.qkv.iter().enumerate() {
+            let dx = dh.as_mut().map(|dh| (&mut dh[..], index > 0));
+            part.linear.backward(run, &h, &d_qkv[part.offset..], row.stride, dx, grads);
+        }
+        if let Some(dh) = dh {
+            self.norm_backward(run.params, &block.norm_in, x, &dh, (d, true), grads);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! One decoder, configured: Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3, GPT-2, GPT-NeoX.
+//!
+//! ```text
+//! config.json ─ ModelConfig ─┐
+//! Checkpoint ─── tensor by tensor ─ Decoder ─┬─ loss, gradient   (Batch → Loss, Grads)
+//! Adapter ─────────────────── attach ────────┘─ next             (Cache → logits)
+//! ```
+//!
+//! # Why there is no autograd here
+//!
+//! A block has one shape, so its gradient is written out by hand over plain buffers ([`ops`]), each operation beside its
+//! own gradient. What that gives, against a graph of tensors:
+//!
+//! - the frozen weight's gradient is never computed, its `f32` values live for one product, and the LoRA branch goes
+//!   into that product;
+//! - everything that is kept for the way back is named in one struct, and gradient checkpointing is a second call of the
+//!   same forward;
+//! - buffers are used again from step to step, sums have one order: the same run gives the same bytes;
+//! - threads meet once an operation, not once a tensor.
+//!
+//! The price is that a second kind of device needs these operations again, each as a kernel; they are few, and coarse.
+
+mod attach;
+mod block;
+mod config;
+mod decoder;
+mod dropout;
+mod linear;
+pub mod ops;
+mod params;
+mod parse;
+mod pass;
+mod rope;
+mod weight;
+
+pub use config::{BlockConfig, Family, ModelConfig, Qkv};
+pub use decoder::Decoder;
+pub use dropout::Dropout;
+pub use linear::{Linear, Lora, Run};
+pub use ops::Pool;
+pub use params::{Grads, Kind, Param, Params};
+pub use pass::{Backward, Batch, Cache, Loss};
+pub use rope::Rope;
+pub use weight::{Frozen, Vector, Weight};

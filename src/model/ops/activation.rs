@@ -1,0 +1,122 @@
+//! The nonlinearity of an MLP, gated (`f(gate) ∘ up`) or not (`f(up)`).
+
+use super::rows_of;
+use super::simd::{erf, exp, sigmoid, tanh, wide};
+use rayon::prelude::*;
+
+/// The function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`: `gelu_new`, `gelu_pytorch_tanh`.
+    GeluTanh,
+    /// `x/2 · (1 + erf(x/√2))`: `gelu`.
+    Gelu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// √(2/π).
+const ROOT: f32 = 0.797_884_6;
+const CUBE: f32 = 0.044_715;
+
+/// `(f(x), f'(x))`.
+#[inline(always)]
+fn silu(x: f32) -> (f32, f32) {
+    let s = sigmoid(x);
+    (x * s, s * (1.0 + x * (1.0 - s)))
+}
+
+#[inline(always)]
+fn gelu_tanh(x: f32) -> (f32, f32) {
+    let t = tanh(ROOT * (x + CUBE * x * x * x));
+    let slope = (1.0 - t * t) * ROOT * (1.0 + 3.0 * CUBE * x * x);
+    (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * slope)
+}
+
+#[inline(always)]
+fn gelu(x: f32) -> (f32, f32) {
+    let half = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+    (x * half, half + x * exp(-0.5 * x * x) * 0.398_942_3)
+}
+
+#[inline(always)]
+fn relu(x: f32) -> (f32, f32) {
+    if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
+}
+
+#[inline(always)]
+fn rows_forward(f: impl Fn(f32) -> (f32, f32), rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
+    let stride = if gated { 2 * width } else { width };
+    for (row, out) in rows.chunks_exact(stride).zip(out.chunks_exact_mut(width)) {
+        if gated {
+            let (gate, up) = row.split_at(width);
+            for i in 0..width {
+                out[i] = f(gate[i]).0 * up[i];
+            }
+        } else {
+            for i in 0..width {
+                out[i] = f(row[i]).0;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn rows_backward(f: impl Fn(f32) -> (f32, f32), rows: &mut [f32], gated: bool, d: &[f32], width: usize) {
+    let stride = if gated { 2 * width } else { width };
+    for (row, d) in rows.chunks_exact_mut(stride).zip(d.chunks_exact(width)) {
+        if gated {
+            let (gate, up) = row.split_at_mut(width);
+            let up = &mut up[..width];
+            for i in 0..width {
+                let (value, slope) = f(gate[i]);
+                gate[i] = d[i] * up[i] * slope;
+                up[i] = d[i] * value;
+            }
+        } else {
+            for i in 0..width {
+                row[i] = d[i] * f(row[i]).1;
+            }
+        }
+    }
+}
+
+wide! {
+    fn some_forward(activation: Activation, rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
+        match activation {
+            Activation::Silu => rows_forward(silu, rows, gated, out, width),
+            Activation::GeluTanh => rows_forward(gelu_tanh, rows, gated, out, width),
+            Activation::Gelu => rows_forward(gelu, rows, gated, out, width),
+            Activation::Relu => rows_forward(relu, rows, gated, out, width),
+        }
+    }
+}
+
+wide! {
+    fn some_backward(activation: Activation, rows: &mut [f32], gated: bool, d: &[f32], width: usize) {
+        match activation {
+            Activation::Silu => rows_backward(silu, rows, gated, d, width),
+            Activation::GeluTanh => rows_backward(gelu_tanh, rows, gated, d, width),
+            Activation::Gelu => rows_backward(gelu, rows, gated, d, width),
+            Activation::Relu => rows_backward(relu, rows, gated, d, width),
+        }
+    }
+}
+
+impl Activation {
+    /// From rows of `[gate | up]` (gated) or of `up`, to rows of `width` values.
+    pub fn forward(self, rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
+        let (some, stride) = (rows_of(width), if gated { 2 * width } else { width });
+        let parts = out.par_chunks_mut(some * width).zip(rows.par_chunks(some * stride));
+        parts.for_each(|(out, rows)| some_forward(self, rows, gated, out, width));
+    }
+
+    /// Turns the rows that went in into the gradient by them; `d` is the gradient by what came out.
+    pub fn backward(self, rows: &mut [f32], gated: bool, d: &[f32], width: usize) {
+        let (some, stride) = (rows_of(width), if gated { 2 * width } else { width });
+        let parts = rows.par_chunks_mut(some * stride).zip(d.par_chunks(some * width));
+        parts.for_each(|(rows, d)| some_backward(self, rows, gated, d, width));
+    }
+}

@@ -1,0 +1,230 @@
+//! Causal attention with grouped keys, sliding windows and capped scores; the scores are never kept.
+//!
+//! ```text
+//! S = scale · Q Kᵀ    (capped: cap · tanh(S / cap))    P = softmax of what a row may see    O = P V
+//! dV = Pᵀ dO    dP = dO Vᵀ    dS = P ∘ (dP − rowsum(dO ∘ O)) (· capped slope) · scale    dQ = dS K    dK = dSᵀ Q
+//! ```
+//!
+//! Query rows go in blocks: a block sees the keys from its window's begin to its own last row, nothing else is computed.
+
+use super::Buf;
+use super::Pool;
+use super::gemm::{Out, View, product};
+use super::simd::{exp, largest, reduce, tanh, wide};
+use rayon::prelude::*;
+
+/// Query rows of a block.
+const BLOCK: usize = 64;
+
+/// One of queries, keys and values: rows in a buffer, heads in a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads<'a> {
+    /// The buffer.
+    pub data: &'a [f32],
+    /// Distance of rows.
+    pub stride: usize,
+    /// First head in a row.
+    pub offset: usize,
+    /// From head to head.
+    pub step: usize,
+}
+
+impl<'a> Heads<'a> {
+    /// Rows `rows` of one head.
+    fn rows(&self, head: usize, first: usize, count: usize, width: usize) -> View<'a> {
+        View::new(&self.data[first * self.stride + self.offset + head * self.step..], count, width, self.stride)
+    }
+}
+
+/// Shapes and rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; query head h uses number `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Multiplies the scores.
+    pub scale: f32,
+    /// Cap of the scores, 0 for none.
+    pub softcap: f32,
+    /// A row sees itself and the `window − 1` rows before it.
+    pub window: Option<usize>,
+}
+
+impl Rules {
+    /// Keys that query rows `first..end` can see, of a sequence.
+    fn seen(&self, first: usize, end: usize) -> std::ops::Range<usize> {
+        self.window.map_or(0, |window| (first + 1).saturating_sub(window))..end
+    }
+}
+
+wide! {
+    /// Scores of a block become probabilities; `position` of the first row, `lo` of the first key. With a cap, `capped`
+    /// gets the capped scores.
+    fn softmax(scores: &mut [f32], keys: usize, position: usize, lo: usize, window: usize, softcap: f32, capped: &mut [f32]) {
+        for (at, row) in scores.chunks_exact_mut(keys).enumerate() {
+            let position = position + at;
+            let begin = (position + 1).saturating_sub(window).max(lo) - lo;
+            let end = position + 1 - lo;
+            row[..begin].fill(0.0);
+            row[end..].fill(0.0);
+            let row = &mut row[begin..end];
+            if softcap > 0.0 {
+                for x in row.iter_mut() {
+                    *x = softcap * tanh(*x / softcap);
+                }
+                if !capped.is_empty() {
+                    capped[at * keys + begin..at * keys + end].copy_from_slice(row);
+                }
+            }
+            let most = largest(row);
+            for x in row.iter_mut() {
+                *x = exp(*x - most);
+            }
+            let inverse = 1.0 / reduce(row.len(), |i| row[i]);
+            for x in row.iter_mut() {
+                *x *= inverse;
+            }
+        }
+    }
+}
+
+wide! {
+    /// `dp` becomes the gradient by the scores before the scale.
+    fn scores_backward(p: &[f32], keys: usize, o: &[f32], o_stride: usize, d_o: &[f32], width: usize, softcap: f32, capped: &[f32], dp: &mut [f32]) {
+        for (at, (p, dp)) in p.chunks_exact(keys).zip(dp.chunks_exact_mut(keys)).enumerate() {
+            let (o, d_o) = (&o[at * o_stride..][..width], &d_o[at * o_stride..][..width]);
+            let along = reduce(width, |i| o[i] * d_o[i]);
+            for (dp, p) in dp.iter_mut().zip(p) {
+                *dp = p * (*dp - along);
+            }
+            if softcap > 0.0 {
+                let capped = &capped[at * keys..][..keys];
+                for (dp, c) in dp.iter_mut().zip(capped) {
+                    *dp *= 1.0 - (c / softcap) * (c / softcap);
+                }
+            }
+        }
+    }
+}
+
+/// `out[rows, heads · head_dim]` of `rows` query rows a sequence, the last ones of `keys` rows of keys and values.
+#[allow(clippy::too_many_arguments)]
+pub fn forward(q: Heads, k: Heads, v: Heads, rules: Rules, rows: usize, keys: usize, pool: &Pool, out: &mut [f32]) {
+    let Rules { heads, kv_heads, head_dim, .. } = rules;
+    let width = heads * head_dim;
+    let before = keys - rows;
+    out.par_chunks_mut(rows * width).enumerate().for_each(|(sequence, out)| {
+        // The last blocks see the most: they begin first.
+        out.par_chunks_mut(BLOCK * width).enumerate().rev().for_each(|(block, out)| {
+            let (first, count) = (block * BLOCK, out.len() / width);
+            let seen = rules.seen(before + first, before + first + count);
+            let mut scores = pool.take(count * seen.len());
+            for head in 0..heads {
+                let group = head / (heads / kv_heads);
+                let queries = q.rows(head, sequence * rows + first, count, head_dim);
+                let keys_seen = k.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
+                let values = v.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
+                product(Out::dense(&mut scores, count, seen.len()), false, rules.scale, queries, keys_seen.t());
+                let window = rules.window.unwrap_or(usize::MAX);
+                softmax(&mut scores, seen.len(), before + first, seen.start, window, rules.softcap, &mut []);
+                let to = Out::new(&mut out[head * head_dim..], count, head_dim, width);
+                product(to, false, 1.0, View::dense(&scores, count, seen.len()), values);
+            }
+        });
+    });
+}
+
+/// Gradients of [`forward`] with as many keys as query rows: a buffer `[sequences · heads][dq | dk | dv][rows, head_dim]`,
+/// where dk and dv of the query heads of a group are still apart.
+#[allow(clippy::too_many_arguments)]
+pub fn backward(
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    rules: Rules,
+    rows: usize,
+    out: &[f32],
+    d_out: &[f32],
+    pool: &Pool,
+) -> Buf {
+    let Rules { heads, kv_heads, head_dim, softcap, .. } = rules;
+    let width = heads * head_dim;
+    let each = rows * head_dim;
+    let sequences = out.len() / (rows * width);
+    let mut gradients = pool.take(sequences * heads * 3 * each);
+    gradients.par_chunks_mut(3 * each).enumerate().for_each(|(task, gradient)| {
+        let (sequence, head) = (task / heads, task % heads);
+        let group = head / (heads / kv_heads);
+        let base = sequence * rows;
+        let (dq, rest) = gradient.split_at_mut(each);
+        let (dk, dv) = rest.split_at_mut(each);
+        dk.fill(0.0);
+        dv.fill(0.0);
+        let mut p = pool.take(BLOCK * rows);
+        let mut dp = pool.take(BLOCK * rows);
+        let mut capped = pool.zeros(if softcap > 0.0 { BLOCK * rows } else { 0 });
+        for first in (0..rows).step_by(BLOCK) {
+            let count = BLOCK.min(rows - first);
+            let seen = rules.seen(first, first + count);
+            let many = seen.len();
+            let queries = q.rows(head, base + first, count, head_dim);
+            let keys = k.rows(group, base + seen.start, many, head_dim);
+            let values = v.rows(group, base + seen.start, many, head_dim);
+            let at = (base + first) * width + head * head_dim;
+            let d_o = View::new(&d_out[at..], count, head_dim, width);
+            let (p, dp) = (&mut p[..count * many], &mut dp[..count * many]);
+            product(Out::dense(p, count, many), false, rules.scale, queries, keys.t());
+            softmax(p, many, first, seen.start, rules.window.unwrap_or(usize::MAX), softcap, &mut capped);
+            product(Out::dense(dp, count, many), false, 1.0, d_o, values.t());
+            scores_backward(p, many, &out[at..], width, &d_out[at..], head_dim, softcap, &capped, dp);
+            let scores = View::dense(dp, count, many);
+            let to = Out::dense(&mut dq[first * head_dim..][..count * head_dim], count, head_dim);
+            product(to, false, rules.scale, scores, keys);
+            let range = seen.start * head_dim..seen.end * head_dim;
+            product(Out::dense(&mut dk[range.clone()], many, head_dim), true, rules.scale, scores.t(), queries);
+            product(Out::dense(&mut dv[range], many, head_dim), true, 1.0, View::dense(p, count, many).t(), d_o);
+        }
+    });
+    gradients
+}
+
+/// Where queries, keys and values lie in a row of a common buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Width of a row.
+    pub stride: usize,
+    /// First query head, and from head to head.
+    pub q: (usize, usize),
+    /// Keys.
+    pub k: (usize, usize),
+    /// Values.
+    pub v: (usize, usize),
+}
+
+/// Puts what [`backward`] gave into rows of queries, keys and values, adding up the heads of a group.
+pub fn gather(gradients: &[f32], rules: Rules, rows: usize, row: Row, to: &mut [f32]) {
+    let Rules { heads, kv_heads, head_dim, .. } = rules;
+    let each = rows * head_dim;
+    let group = heads / kv_heads;
+    to.par_chunks_mut(row.stride).enumerate().for_each(|(at, to)| {
+        let (sequence, at) = (at / rows, at % rows);
+        let part = |head: usize, which: usize| {
+            &gradients[((sequence * heads + head) * 3 + which) * each + at * head_dim..][..head_dim]
+        };
+        for head in 0..heads {
+            to[row.q.0 + head * row.q.1..][..head_dim].copy_from_slice(part(head, 0));
+        }
+        for kv in 0..kv_heads {
+            for (which, (offset, step)) in [(1, row.k), (2, row.v)] {
+                let to = &mut to[offset + kv * step..][..head_dim];
+                to.copy_from_slice(part(kv * group, which));
+                for head in kv * group + 1..(kv + 1) * group {
+                    to.iter_mut().zip(part(head, which)).for_each(|(to, from)| *to += from);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,301 @@
+//! [`run`]: a whole run with its files.
+//!
+//! ```text
+//! out/run.toml                      the settings
+//! out/metrics.jsonl                 a line a step
+//! out/checkpoints/step-N/           state.safetensors: parameters and moments; state.json: where it was
+//! out/adapter_model.safetensors     the result (under `full`: a model folder)
+//! ```
+
+use super::data::{self, Data};
+use super::memory::{self, Memory};
+use super::merge::{Change, write_model};
+use super::rows::Rows;
+use super::store::{Tensor, write_adapter, write_tensors, write_whole};
+use super::trainer::{Step, Trainer};
+use super::{Method, Settings};
+use crate::checkpoint::{Checkpoint, Dtype};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use serde_json::{Value, json};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// What a run tells while it goes.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A sentence about the data or the model.
+    Note(String),
+    /// Before the first step.
+    Started {
+        /// Steps in all, and already done by an earlier part of the run.
+        steps: usize,
+        /// Steps done before.
+        done: usize,
+        /// Elements that are trained.
+        trainable: usize,
+        /// Predicted memory.
+        memory: Memory,
+    },
+    /// A step is done.
+    Step(Record),
+    /// A checkpoint is on the disk.
+    Saved(PathBuf),
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record {
+    /// The step.
+    pub step: Step,
+    /// Speed of it.
+    pub tokens_per_s: f64,
+    /// Mean loss over the held-out rows, where it was taken after this step.
+    pub eval_loss: Option<f64>,
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Steps in all.
+    pub steps: usize,
+    /// Loss of the first step of this part of the run.
+    pub first_loss: f64,
+    /// Loss of the last step.
+    pub last_loss: f64,
+    /// Mean loss over the held-out rows at the end.
+    pub eval_loss: Option<f64>,
+    /// Tokens a second over all steps.
+    pub tokens_per_s: f64,
+    /// Where the result is.
+    pub adapter: PathBuf,
+}
+
+/// Share of the rows that is held out when no eval data is given and evaluation is asked for.
+const HELD_OUT: usize = 10;
+
+/// How a run begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Goes on after the last checkpoint.
+    pub resume: bool,
+    /// Even where the prediction says that memory does not suffice.
+    pub force: bool,
+}
+
+/// Trains from the beginning to the end, or from the last checkpoint.
+///
+/// # Errors
+/// Everything that can be wrong with settings, model and data, before anything is written; divergence; a file that
+/// cannot be written; and cancellation, after which the run can be resumed.
+pub fn run(
+    settings: Settings,
+    start: Start,
+    progress: &dyn Progress,
+    told: &mut dyn FnMut(Event) -> Result<()>,
+) -> Result<Summary> {
+    settings.check()?;
+    let out = settings.out.clone();
+    if out.as_os_str().is_empty() {
+        return Err(Error::usage("no folder to write to; expected --out DIR"));
+    }
+    let from = if start.resume { last_checkpoint(&out, &settings)? } else { None };
+    if !start.resume && out.join("metrics.jsonl").exists() {
+        return Err(Error::file(
+            &out,
+            "there is a run in this folder; --resume goes on with it, or choose another folder",
+        ));
+    }
+    let checkpoint = Checkpoint::open(&settings.model)?;
+    let Data { mut rows, notes, .. } = data::read(&settings.data, &checkpoint, settings.seq, progress)?;
+    for note in notes {
+        told(Event::Note(format!("{}: {note}", settings.data.display())))?;
+    }
+    let held_out = match &settings.eval_data {
+        Some(path) => Some(data::read(path, &checkpoint, settings.seq, progress)?.rows),
+        None if settings.eval_every > 0 && rows.rows.len() >= 2 => {
+            // Every tenth row, at least one.
+            let count = (rows.rows.len() / HELD_OUT).max(1);
+            let kept = rows.rows.len() - count;
+            Some(Rows { rows: rows.rows.split_off(kept) })
+        }
+        None => None,
+    };
+    let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+    let memory = memory::predict(&checkpoint, &settings, longest)?;
+    memory::check(&memory, start.force)?;
+    let mut trainer = Trainer::new(&checkpoint, settings.clone(), rows, progress)?;
+    if let Some(from) = &from {
+        restore(&mut trainer, from)?;
+    }
+    let text = toml::to_string(&settings).map_err(|error| Error::failure(format!("cannot write settings: {error}")))?;
+    write_whole(&out.join("run.toml"), text.as_bytes())?;
+    let mut metrics = Metrics::open(&out.join("metrics.jsonl"), trainer.done)?;
+    let (done, trainable) = (trainer.done, trainer.decoder.params.elements());
+    told(Event::Started { steps: trainer.steps, done, trainable, memory })?;
+
+    let (mut first_loss, mut last_loss, mut eval_loss) = (None, f64::NAN, None);
+    let (mut tokens, mut seconds) = (0usize, 0f64);
+    while trainer.done < trainer.steps {
+        if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
+            told(Event::Saved(save(&trainer, &out)?))?;
+            return Err(stopped);
+        }
+        let begin = Instant::now();
+        let step = trainer.step()?;
+        let took = begin.elapsed().as_secs_f64();
+        (tokens, seconds) = (tokens + step.tokens, seconds + took);
+        first_loss.get_or_insert(step.loss);
+        last_loss = step.loss;
+        let last = trainer.done == trainer.steps;
+        let due = |every: usize| every > 0 && trainer.done.is_multiple_of(every);
+        let now = held_out.as_ref().filter(|_| last || due(settings.eval_every));
+        let evaluated = now.map(|rows| trainer.evaluate(rows, &())).transpose()?.map(|loss| loss.mean());
+        eval_loss = evaluated.or(eval_loss);
+        let record = Record { step, tokens_per_s: step.tokens as f64 / took.max(1e-9), eval_loss: evaluated };
+        metrics.add(&record)?;
+        told(Event::Step(record))?;
+        if due(settings.save_every) && !last {
+            told(Event::Saved(save(&trainer, &out)?))?;
+        }
+    }
+    progress.step(1, 1)?;
+    if settings.method == Method::Full {
+        write_model(&checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())?;
+    } else {
+        write_adapter(&out, &trainer.decoder, &settings)?;
+    }
+    Ok(Summary {
+        steps: trainer.steps,
+        first_loss: first_loss.unwrap_or(f64::NAN),
+        last_loss,
+        eval_loss,
+        tokens_per_s: tokens as f64 / seconds.max(1e-9),
+        adapter: out,
+    })
+}
+
+/// `metrics.jsonl`, to which lines are added.
+struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Keeps the lines of the first `done` steps; what came after the checkpoint will be done again.
+    fn open(path: &Path, done: usize) -> Result<Self> {
+        if path.exists() {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let kept = |line: &&str| {
+                let line: Value = serde_json::from_str(line).unwrap_or_default();
+                line["step"].as_u64().is_some_and(|step| step <= done as u64)
+            };
+            let text: String = text.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
+            write_whole(path, text.as_bytes())?;
+        }
+        let file =
+            OpenOptions::new().create(true).append(true).open(path).map_err(|error| Error::write(path, &error))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn add(&mut self, record: &Record) -> Result<()> {
+        let Record { step, tokens_per_s, eval_loss } = *record;
+        let Step { step, loss, lr, grad_norm, tokens } = step;
+        let mut line = json!({"step": step, "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens, "tokens_per_s": tokens_per_s});
+        if let Some(loss) = eval_loss {
+            line["eval_loss"] = json!(loss);
+        }
+        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|error| Error::write(&self.path, &error))
+    }
+}
+
+/// Writes `checkpoints/step-N`: into a folder of another name first, which is then renamed.
+fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
+    let folder = out.join("checkpoints");
+    let (to, begun) = (folder.join(format!("step-{}", trainer.done)), folder.join(format!(".step-{}", trainer.done)));
+    if begun.exists() {
+        std::fs::remove_dir_all(&begun).map_err(|error| Error::write(&begun, &error))?;
+    }
+    let optimizer = &trainer.optimizer;
+    let mut tensors = Vec::new();
+    for (at, param) in trainer.decoder.params.list.iter().enumerate() {
+        for (what, values) in [("p", &param.value), ("m", &optimizer.m[at]), ("v", &optimizer.v[at])] {
+            tensors.push(Tensor::new(
+                format!("{what}.{at}.{}.{:?}", param.name, param.kind),
+                param.shape.to_vec(),
+                values,
+                Dtype::F32,
+            ));
+        }
+    }
+    write_tensors(&begun.join("state.safetensors"), &tensors)?;
+    if trainer.settings.method != Method::Full {
+        write_adapter(&begun, &trainer.decoder, &trainer.settings)?;
+    }
+    let state = json!({"step": trainer.done, "steps": trainer.steps, "t": optimizer.t});
+    write_whole(&begun.join("state.json"), state.to_string().as_bytes())?;
+    if to.exists() {
+        std::fs::remove_dir_all(&to).map_err(|error| Error::write(&to, &error))?;
+    }
+    std::fs::rename(&begun, &to).map_err(|error| Error::write(&to, &error))?;
+    Ok(to)
+}
+
+/// The newest checkpoint of a run with these settings; `None` when it was stopped before there was one, and begins again:
+/// the same steps then give the same losses.
+fn last_checkpoint(out: &Path, settings: &Settings) -> Result<Option<PathBuf>> {
+    let path = out.join("run.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, "open", &error))?;
+    let before: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| Error::file(&path, error.message().to_owned()))?;
+    let now = toml::Table::try_from(settings).map_err(|error| Error::failure(error.to_string()))?;
+    let differs: Vec<String> = before
+        .keys()
+        .chain(now.keys().filter(|key| !before.contains_key(*key)))
+        .filter(|key| before.get(*key) != now.get(*key))
+        .map(|key| {
+            let shown = |table: &toml::Table| table.get(key).map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            format!("{key} was {}, now {}", shown(&before), shown(&now))
+        })
+        .collect();
+    if !differs.is_empty() {
+        return Err(Error::file(&path, format!("the run was begun with other settings: {}", differs.join("; "))));
+    }
+    let folder = out.join("checkpoints");
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(None) };
+    let steps = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let step: usize = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+        path.join("state.json").is_file().then_some((step, path))
+    });
+    Ok(steps.max_by_key(|(step, _)| *step).map(|(_, path)| path))
+}
+
+fn restore(trainer: &mut Trainer, from: &Path) -> Result<()> {
+    let path = from.join("state.json");
+    let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, "read", &error))?;
+    let state: Value =
+        serde_json::from_slice(&bytes).map_err(|error| Error::file(&path, format!("not valid JSON: {error}")))?;
+    let number =
+        |key: &str| state[key].as_u64().ok_or_else(|| Error::file(&path, format!("found no {key}, expected a number")));
+    let (step, steps, t) = (number("step")? as usize, number("steps")? as usize, number("t")?);
+    if steps != trainer.steps {
+        let message = format!("the run had {steps} steps, now it has {}: the data is another", trainer.steps);
+        return Err(Error::file(&path, message));
+    }
+    let stored = Checkpoint::open(&from.join("state.safetensors"))?;
+    let Trainer { decoder, optimizer, .. } = trainer;
+    for (at, param) in decoder.params.list.iter_mut().enumerate() {
+        for (what, to) in [("p", &mut param.value), ("m", &mut optimizer.m[at]), ("v", &mut optimizer.v[at])] {
+            let name = format!("{what}.{at}.{}.{:?}", param.name, param.kind);
+            let tensor = stored.tensor(&name).filter(|tensor| tensor.shape == param.shape);
+            let tensor =
+                tensor.ok_or_else(|| Error::tensor(stored.path(), &name, "found no such tensor of the run's shape"))?;
+            *to = stored.tensor_matrix(tensor, &())?.into_data();
+        }
+    }
+    (trainer.done, optimizer.t) = (step, t);
+    Ok(())
+}

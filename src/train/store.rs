@@ -1,0 +1,262 @@
+//! Files of a run: the adapter as PEFT reads it, and whole-or-nothing writing.
+
+use super::Settings;
+use crate::checkpoint::Dtype;
+use crate::error::{Error, Result};
+use crate::model::{Decoder, Family, Kind};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// Writes a file under another name, flushes it to the disk and renames it: it is there whole or not at all.
+///
+/// # Errors
+/// When it cannot be written; nothing is left behind then.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_at(path, |path| File::create(path)?.write_all(bytes))
+}
+
+fn write_at(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        std::fs::create_dir_all(folder)?;
+        let temporary = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?.into_temp_path();
+        fill(&temporary)?;
+        let file = File::open(&temporary)?;
+        readable(&file)?;
+        file.sync_all()?;
+        temporary.persist(path).map_err(|error| error.error)?;
+        // The new name is on the disk once its folder is.
+        File::open(folder).and_then(|folder| folder.sync_all())
+    };
+    write().map_err(|error| Error::write(path, &error))
+}
+
+/// Temporary files are their owner's alone; a result is everybody's to read, as the user's mask allows.
+#[cfg(unix)]
+fn readable(file: &File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// A tensor on its way into a file.
+pub struct Tensor<'a> {
+    /// Its name in the file.
+    pub name: String,
+    /// Sizes.
+    pub shape: Vec<usize>,
+    /// F32, F16 or BF16.
+    pub dtype: Dtype,
+    /// Little-endian values.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl Tensor<'_> {
+    /// Values as `dtype`.
+    pub fn new(name: String, shape: Vec<usize>, values: &[f32], dtype: Dtype) -> Tensor<'static> {
+        let bytes: Vec<u8> = match dtype {
+            Dtype::BF16 => values.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+            Dtype::F16 => values.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        let dtype = if matches!(dtype, Dtype::BF16 | Dtype::F16) { dtype } else { Dtype::F32 };
+        Tensor { name, shape, dtype, bytes: Cow::Owned(bytes) }
+    }
+}
+
+impl safetensors::View for &Tensor<'_> {
+    fn dtype(&self) -> safetensors::Dtype {
+        stored(self.dtype)
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Writes a `.safetensors` file, whole or not at all, with transformers' mark.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_tensors(path: &Path, tensors: &[Tensor]) -> Result<()> {
+    let mark = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes = safetensors::serialize(tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)), Some(mark));
+    let bytes = bytes.map_err(|error| Error::failure(format!("cannot put tensors together: {error}")))?;
+    write_whole(path, &bytes)
+}
+
+/// Name, sizes and type of a tensor that will be made when its turn comes.
+pub type Planned = (String, Vec<usize>, Dtype);
+
+/// As [`write_tensors`], but each tensor is made only when it is written: one is in memory at a time.
+///
+/// # Errors
+/// What `make` says, and when the file cannot be written.
+pub fn write_lazily(
+    path: &Path,
+    planned: &[Planned],
+    make: &(dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
+) -> Result<()> {
+    let failed = Mutex::new(None);
+    let lazy = |at: usize| (planned[at].0.as_str(), Lazy { planned: &planned[at], at, make, failed: &failed });
+    let mark = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let written = write_at(path, |path| {
+        let result = safetensors::serialize_to_file((0..planned.len()).map(lazy), Some(mark), path);
+        result.map_err(|error| std::io::Error::other(error.to_string()))?;
+        if failed.lock().is_ok_and(|failed| failed.is_some()) {
+            Err(std::io::Error::other("a tensor could not be made"))
+        } else {
+            Ok(())
+        }
+    });
+    match failed.into_inner().ok().flatten() {
+        Some(error) => Err(error),
+        None => written,
+    }
+}
+
+struct Lazy<'a> {
+    planned: &'a Planned,
+    at: usize,
+    make: &'a (dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
+    failed: &'a Mutex<Option<Error>>,
+}
+
+impl safetensors::View for Lazy<'_> {
+    fn dtype(&self) -> safetensors::Dtype {
+        stored(self.planned.2)
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.planned.1
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let failed = || self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let made = if failed().is_some() { None } else { Some((self.make)(self.at)) };
+        match made {
+            Some(Ok(tensor)) if tensor.bytes.len() == self.data_len() => tensor.bytes,
+            // The file is thrown away; only its length must be right until then.
+            other => {
+                if let Some(other) = other {
+                    let error = other
+                        .err()
+                        .unwrap_or_else(|| Error::failure(format!("{} has another size than planned", self.planned.0)));
+                    *failed() = Some(error);
+                }
+                Cow::Owned(vec![0; self.data_len()])
+            }
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        self.planned.1.iter().product::<usize>() * if self.planned.2 == Dtype::F32 { 4 } else { 2 }
+    }
+}
+
+fn stored(dtype: Dtype) -> safetensors::Dtype {
+    match dtype {
+        Dtype::BF16 => safetensors::Dtype::BF16,
+        Dtype::F16 => safetensors::Dtype::F16,
+        _ => safetensors::Dtype::F32,
+    }
+}
+
+/// Writes `adapter_model.safetensors` and `adapter_config.json` of a decoder's pairs, in `f32`.
+///
+/// # Errors
+/// When there are no pairs, or a file cannot be written.
+pub fn write_adapter(folder: &Path, decoder: &Decoder, settings: &Settings) -> Result<()> {
+    let mut tensors = Vec::new();
+    for param in &decoder.params.list {
+        let part = match param.kind {
+            Kind::LoraA => "lora_A",
+            Kind::LoraB => "lora_B",
+            Kind::Weight | Kind::Vector => continue,
+        };
+        let name = format!("base_model.model.{}.{part}.weight", param.name);
+        tensors.push(Tensor::new(name, param.shape.to_vec(), &param.value, Dtype::F32));
+    }
+    if tensors.is_empty() {
+        return Err(Error::failure("there are no pairs to write an adapter of"));
+    }
+    write_tensors(&folder.join("adapter_model.safetensors"), &tensors)?;
+    let config = serde_json::to_string_pretty(&adapter_config(decoder, settings));
+    let config = config.map_err(|error| Error::failure(error.to_string()))?;
+    write_whole(&folder.join("adapter_config.json"), config.as_bytes())
+}
+
+/// `adapter_config.json` by PEFT's names; a module whose r or α is not the common one stands in the patterns.
+fn adapter_config(decoder: &Decoder, settings: &Settings) -> Value {
+    let pairs: Vec<_> = decoder.linears().filter_map(|linear| Some((&linear.module, linear.lora.as_ref()?))).collect();
+    let common = |of: &dyn Fn(usize) -> u64| {
+        let count = |at: usize| (0..pairs.len()).filter(|&other| of(other) == of(at)).count();
+        (0..pairs.len()).rev().max_by_key(|&at| count(at)).unwrap_or(0)
+    };
+    let usual_r = pairs.get(common(&|at| pairs[at].1.r as u64)).map_or(settings.rank, |(_, lora)| lora.r);
+    let usual_alpha =
+        pairs.get(common(&|at| pairs[at].1.alpha.to_bits())).map_or(settings.alpha(), |(_, lora)| lora.alpha);
+    let (mut ranks, mut alphas, mut leaves) = (Map::new(), Map::new(), Vec::new());
+    let all: Vec<&str> = decoder.linears().map(|linear| leaf(&linear.module)).collect();
+    for (module, lora) in &pairs {
+        if lora.r != usual_r {
+            ranks.insert((*module).clone(), json!(lora.r));
+        }
+        if lora.alpha != usual_alpha {
+            alphas.insert((*module).clone(), json!(lora.alpha));
+        }
+        // A leaf stands for every module of that name; where only some of them have pairs, they are named whole.
+        let leaf = leaf(module);
+        let everywhere = all.iter().filter(|name| **name == leaf).count()
+            == pairs.iter().filter(|(name, _)| self::leaf(name) == leaf).count();
+        let name = if everywhere { leaf.to_owned() } else { (*module).clone() };
+        if !leaves.contains(&name) {
+            leaves.push(name);
+        }
+    }
+    leaves.sort();
+    let number = |x: f64| if x.fract() == 0.0 && x.abs() < 1e15 { json!(x as i64) } else { json!(x) };
+    let rslora = pairs.first().is_some_and(|(_, lora)| {
+        let plain = (lora.alpha / lora.r as f64) as f32;
+        lora.scaling != plain && lora.scaling == (lora.alpha / (lora.r as f64).sqrt()) as f32
+    });
+    let base = std::path::absolute(&settings.model).unwrap_or_else(|_| settings.model.clone());
+    json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": usual_r,
+        "lora_alpha": number(usual_alpha),
+        "lora_dropout": settings.dropout,
+        "target_modules": leaves,
+        "use_rslora": rslora,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+        "fan_in_fan_out": decoder.config.family == Family::Gpt2,
+        "bias": "none",
+        "init_lora_weights": true,
+        "inference_mode": true,
+        "modules_to_save": null,
+        "use_dora": false,
+    })
+}
+
+fn leaf(module: &str) -> &str {
+    module.rsplit('.').next().unwrap_or(module)
+}

@@ -1,0 +1,147 @@
+//! [`Trainer`]: a model, its optimizer and its data; one step after the other.
+
+use super::adamw::{self, AdamW};
+use super::rows::Rows;
+use super::{Method, Settings, lora};
+use crate::adapter::Adapter;
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::model::{Backward, Batch, Decoder, Dropout, Frozen, Grads, Loss, Pool, Run};
+use crate::progress::Progress;
+
+/// What one step gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Its number, from 1.
+    pub step: usize,
+    /// Mean over the predicted tokens of the step, before the update.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Global norm of the gradient, before clipping.
+    pub grad_norm: f64,
+    /// Tokens, without padding.
+    pub tokens: usize,
+}
+
+/// A run in progress.
+pub struct Trainer {
+    /// The model.
+    pub decoder: Decoder,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// How.
+    pub settings: Settings,
+    /// Steps done.
+    pub done: usize,
+    /// Steps in all.
+    pub steps: usize,
+    rows: Rows,
+    grads: Grads,
+    pool: Pool,
+}
+
+impl Trainer {
+    /// Loads the model and makes it ready; reads no data.
+    ///
+    /// # Errors
+    /// Settings that cannot be, a model or adapter that cannot be used, no rows; and cancellation.
+    pub fn new(checkpoint: &Checkpoint, settings: Settings, rows: Rows, progress: &dyn Progress) -> Result<Self> {
+        settings.check()?;
+        if rows.rows.is_empty() {
+            return Err(Error::usage("the data holds no row that can be used"));
+        }
+        let frozen = match (settings.method, settings.scheme()) {
+            (Method::Full, _) => Frozen::Nothing,
+            (_, Some(scheme)) => Frozen::FourBit(scheme),
+            (_, None) => Frozen::AsStored,
+        };
+        let mut decoder = Decoder::load(checkpoint, frozen, progress)?;
+        match (&settings.init_adapter, settings.method) {
+            (Some(_), Method::Full) => {
+                return Err(Error::usage("init-adapter goes with lora and qlora, not with full"));
+            }
+            (Some(path), _) => decoder.attach(&Adapter::open(path)?)?,
+            (None, Method::Full) => {}
+            (None, _) => lora::add(&mut decoder, checkpoint, &settings)?,
+        }
+        let each = settings.batch * settings.accumulate;
+        let by_epochs = ((rows.rows.len() as f64 * settings.epochs) / each as f64).ceil().max(1.0) as usize;
+        let steps = settings.steps.unwrap_or(by_epochs);
+        let (optimizer, grads) = (AdamW::new(&decoder.params), decoder.params.zeros());
+        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default() })
+    }
+
+    /// One step: gradients of its micro-batches, clipping, the update.
+    ///
+    /// # Errors
+    /// A loss or gradient that is NaN or Inf, with the module where it shows first; the parameters are then as before.
+    pub fn step(&mut self) -> Result<Step> {
+        let settings = &self.settings;
+        let lr = settings.lr_at(self.done, self.steps);
+        let each = settings.batch * settings.accumulate;
+        let rows = self.rows.at(self.done * each, each, settings.shuffle.then_some(settings.seed));
+        let predictions: usize = rows.iter().map(|row| row.predictions()).sum();
+        let backward = Backward { scale: 1.0 / predictions.max(1) as f32, checkpointing: settings.checkpointing };
+        self.grads.clear();
+        let (mut loss, mut tokens) = (Loss::default(), 0);
+        for (micro, rows) in rows.chunks(settings.batch).enumerate() {
+            let batch = Rows::pad(rows);
+            let seed = settings.seed
+                ^ ((self.done * settings.accumulate + micro) as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
+            let dropout = (settings.dropout > 0.0).then_some(Dropout { p: settings.dropout as f32, seed });
+            let run = Run { params: &self.decoder.params, pool: &self.pool, dropout };
+            let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq };
+            let part = self.decoder.gradient(&run, part, backward, &mut self.grads)?;
+            loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
+            tokens += batch.tokens;
+        }
+        let grad_norm = adamw::norm(&self.grads);
+        if !(loss.mean().is_finite() && grad_norm.is_finite()) {
+            return Err(self.diverged(loss.mean()));
+        }
+        // As torch's clip_grad_norm_.
+        let most = settings.max_grad_norm;
+        let factor = if most > 0.0 { (most / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
+        self.optimizer.step(&mut self.decoder.params, &self.grads, factor as f32, lr, settings);
+        self.done += 1;
+        Ok(Step { step: self.done, loss: loss.mean(), lr, grad_norm, tokens })
+    }
+
+    fn diverged(&self, loss: f64) -> Error {
+        let bad = |g: &Vec<f32>| g.iter().any(|x| !x.is_finite());
+        let first = self.grads.0.iter().position(bad).map(|at| self.decoder.params.list[at].name.as_str());
+        let place = first.map_or_else(String::new, |name| format!(", first in the gradient of {name}"));
+        Error::failure(format!("diverged at step {}: the loss is {loss}{place}; a smaller lr may help", self.done + 1))
+    }
+
+    /// The loss over held-out rows.
+    ///
+    /// # Errors
+    /// As [`Decoder::loss`]; and cancellation.
+    pub fn evaluate(&self, rows: &Rows, progress: &dyn Progress) -> Result<Loss> {
+        evaluate(&self.decoder, rows, self.settings.batch, &self.pool, progress)
+    }
+
+    /// Bytes of the most buffers that were in use at once, without weights, gradients and moments.
+    pub fn peak_activations(&self) -> usize {
+        self.pool.peak_bytes()
+    }
+}
+
+/// The loss over all rows.
+///
+/// # Errors
+/// As [`Decoder::loss`]; and cancellation.
+pub fn evaluate(decoder: &Decoder, rows: &Rows, batch: usize, pool: &Pool, progress: &dyn Progress) -> Result<Loss> {
+    let mut loss = Loss::default();
+    let all: Vec<_> = rows.rows.iter().collect();
+    for (index, some) in all.chunks(batch.max(1)).enumerate() {
+        progress.step((index * batch) as u64, all.len() as u64)?;
+        let padded = Rows::pad(some);
+        let part = decoder.loss(pool, Batch { ids: &padded.ids, labels: &padded.labels, seq: padded.seq })?;
+        loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
+    }
+    progress.step(1, 1)?;
+    Ok(loss)
+}

@@ -1,0 +1,256 @@
+//! Whole runs: their files, going on after a stop, data files good and bad, merging.
+
+use rankscope::adapter::Adapter;
+use rankscope::checkpoint::{Checkpoint, Dtype};
+use rankscope::error::{Error, Result};
+use rankscope::model::{Batch, Decoder, Frozen, Pool};
+use rankscope::progress::Progress;
+use rankscope::train::merge::{Change, write_model};
+use rankscope::train::run::{Event, Start, Summary, run};
+use rankscope::train::{Method, Sampling, Settings, Text, data, generate};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn write(folder: &Path, name: &str, lines: &[serde_json::Value]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    path
+}
+
+fn settings(folder: &Path) -> Settings {
+    let rows: Vec<_> = (0..9u32)
+        .map(|row| json!({"input_ids": (0..20).map(|at| (row * 31 + at * 7) % 300 + 3).collect::<Vec<_>>()}))
+        .collect();
+    Settings {
+        model: fixtures().join("llama"),
+        data: write(folder, "data.jsonl", &rows),
+        out: folder.join("run"),
+        rank: 4,
+        lr: 5e-3,
+        batch: 2,
+        steps: Some(12),
+        save_every: 5,
+        eval_every: 4,
+        dropout: 0.1,
+        ..Settings::default()
+    }
+}
+
+fn go(settings: &Settings, resume: bool, progress: &dyn Progress) -> Result<Summary> {
+    run(settings.clone(), Start { resume, force: false }, progress, &mut |_| Ok(()))
+}
+
+/// Stops at the n-th question.
+struct StopAt(AtomicU64);
+
+impl Progress for StopAt {
+    fn step(&self, _: u64, _: u64) -> Result<()> {
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 0 { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// `metrics.jsonl` without what a clock says.
+fn metrics(settings: &Settings) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(settings.out.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line.as_object_mut().unwrap().remove("tokens_per_s");
+        line
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = settings(folder.path());
+    go(&whole, false, &()).unwrap();
+    let result = |settings: &Settings| std::fs::read(settings.out.join("adapter_model.safetensors")).unwrap();
+    assert_eq!(metrics(&whole).len(), 12);
+    assert_eq!(metrics(&whole).iter().filter(|line| line.get("eval_loss").is_some()).count(), 3);
+    // Stopped while loading, early, late: with and without a checkpoint of its own.
+    let mut stopped = 0;
+    for at in [0, 25, 28, 31, 33] {
+        let part = Settings { out: folder.path().join(format!("stopped-{at}")), ..whole.clone() };
+        match go(&part, false, &StopAt(AtomicU64::new(at))) {
+            Err(error) => assert!(error.is_cancelled()),
+            Ok(_) => continue,
+        }
+        assert!(!part.out.join("adapter_model.safetensors").exists());
+        if part.out.join("run.toml").exists() {
+            stopped += 1;
+            // As after a power cut: lines after the last checkpoint, a folder that was being written.
+            std::fs::create_dir_all(part.out.join("checkpoints/.step-99")).unwrap();
+            go(&part, true, &()).unwrap();
+            assert_eq!(metrics(&part), metrics(&whole), "stopped at {at}");
+            assert!(result(&part) == result(&whole), "stopped at {at}");
+        }
+    }
+    assert!(stopped >= 2, "the run was stopped only {stopped} times between steps");
+    let other = go(&Settings { lr: 1.0, ..whole.clone() }, true, &()).unwrap_err().to_string();
+    assert!(other.ends_with("the run was begun with other settings: lr was 0.005, now 1.0"), "{other}");
+    assert!(go(&whole, false, &()).unwrap_err().to_string().contains("--resume"));
+}
+
+#[test]
+fn the_adapter_written_is_the_model_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let method = Method::Lora;
+    let settings = Settings { method, rslora: true, targets: "q_proj,v_proj".into(), ..settings(folder.path()) };
+    let settings = Settings { rank_pattern: [("layers.1.*v_proj".to_owned(), 2)].into(), ..settings };
+    let mut last = None;
+    let mut told = |event: Event| {
+        if let Event::Step(record) = event {
+            last = record.eval_loss;
+        }
+        Ok(())
+    };
+    let summary = run(settings.clone(), Start::default(), &(), &mut told).unwrap();
+    assert_eq!(summary.eval_loss, last);
+    let adapter = Adapter::open(&settings.out).unwrap();
+    assert_eq!((adapter.config.r, adapter.config.use_rslora), (4, true));
+    assert_eq!(adapter.layer("model.layers.1.self_attn.v_proj").unwrap().r, 2);
+    assert_eq!(adapter.layers.len(), 4);
+    let base = Checkpoint::open(&settings.model).unwrap();
+    let loss = |decoder: &Decoder| {
+        let ids: Vec<u32> = (0..20).map(|at| (8 * 31 + at * 7) % 300 + 3).collect();
+        let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: 20 }).unwrap().mean()
+    };
+    let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
+    decoder.attach(&adapter).unwrap();
+    // The last row is the held-out one.
+    assert!((loss(&decoder) - last.unwrap()).abs() < 1e-5, "{} {last:?}", loss(&decoder));
+    let merged = folder.path().join("merged");
+    write_model(&base, &Change::Adapter(&adapter), Some(Dtype::F32), &merged, &()).unwrap();
+    let merged = Decoder::load(&Checkpoint::open(&merged).unwrap(), Frozen::AsStored, &()).unwrap();
+    assert!((loss(&merged) - loss(&decoder)).abs() < 1e-5);
+    let itself = write_model(&base, &Change::Adapter(&adapter), None, &settings.model, &()).unwrap_err().to_string();
+    assert!(itself.contains("the base itself"), "{itself}");
+}
+
+#[test]
+fn a_full_run_writes_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["llama", "gpt2"] {
+        let settings = Settings {
+            method: Method::Full,
+            model: fixtures().join(name),
+            out: folder.path().join(name),
+            steps: Some(2),
+            ..settings(folder.path())
+        };
+        let summary = go(&settings, false, &()).unwrap();
+        let (before, after) = (Checkpoint::open(&settings.model).unwrap(), Checkpoint::open(&settings.out).unwrap());
+        assert_eq!(before.parameters(), after.parameters());
+        assert!(summary.last_loss.is_finite());
+        let decoder = Decoder::load(&after, Frozen::AsStored, &()).unwrap();
+        let rows = data::read(&settings.data, &after, 64, &()).unwrap().rows;
+        let held_out = rankscope::train::Rows { rows: rows.rows[8..].to_vec() };
+        let loss = rankscope::train::evaluate(&decoder, &held_out, 2, &Pool::default(), &()).unwrap().mean();
+        // The tensors were rounded to bf16 again.
+        assert!((loss - summary.eval_loss.unwrap()).abs() < 0.02, "{name}: {loss} {:?}", summary.eval_loss);
+    }
+}
+
+#[test]
+fn every_form_of_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Checkpoint::open(&fixtures().join("llama")).unwrap();
+    let text = Text::open(&fixtures().join("llama")).unwrap();
+    let read = |name: &str, lines: &[serde_json::Value]| {
+        data::read(&write(folder.path(), name, lines), &model, 64, &()).unwrap()
+    };
+    let asked = |row: &rankscope::train::Row| {
+        let ids: Vec<u32> = row.labels.iter().filter(|&&label| label >= 0).map(|&label| label as u32).collect();
+        assert!(row.ids.iter().zip(&row.labels).all(|(&id, &label)| label == -100 || label == id as i32));
+        text.text(&ids).unwrap()
+    };
+    // transformers 5.23: AutoTokenizer("llama")("the rank of a matrix").input_ids
+    assert_eq!(text.ids("the rank of a matrix").unwrap(), [86, 262, 275, 272, 223, 67, 223, 293, 84, 289]);
+    let rows = read("text.jsonl", &[json!({"text": "the rank of a matrix"})]).rows.rows;
+    assert_eq!(rows[0].ids, [86, 262, 275, 272, 223, 67, 223, 293, 84, 289, 1]);
+    assert_eq!(asked(&rows[0]), "the rank of a matrix");
+    let rows = read("pair.jsonl", &[json!({"prompt": "the rank of", "completion": " a matrix"})]).rows.rows;
+    assert_eq!(rows[0].ids, [86, 262, 275, 272, 223, 67, 223, 293, 84, 289, 1]);
+    assert_eq!(asked(&rows[0]), " a matrix");
+    assert_eq!(rows[0].labels.last(), Some(&1));
+    let alpaca = Checkpoint::open(&fixtures().join("llama")).unwrap();
+    let line = [json!({"instruction": "say", "input": "", "output": "rank"})];
+    let rows = data::read(&write(folder.path(), "alpaca.jsonl", &line), &alpaca, 256, &()).unwrap().rows.rows;
+    assert_eq!(asked(&rows[0]), "rank");
+    let messages = json!([{"role": "user", "content": "what"}, {"role": "assistant", "content": "rank"}, {"role": "user", "content": "and"}, {"role": "assistant", "content": "columns"}]);
+    let rows = read("chat.jsonl", &[json!({"messages": messages})]).rows.rows;
+    assert_eq!(asked(&rows[0]), "rankcolumns");
+    assert_eq!(
+        text.render(messages.as_array().unwrap(), true).unwrap(),
+        "<|user|>what</s><|assistant|>rank</s><|user|>and</s><|assistant|>columns</s><|assistant|>"
+    );
+    let plain = folder.path().join("plain.txt");
+    std::fs::write(&plain, "the rank of a matrix is the number of independent columns it has. ".repeat(9)).unwrap();
+    let rows = data::read(&plain, &model, 32, &()).unwrap().rows.rows;
+    assert!(rows.len() > 3 && rows[..rows.len() - 1].iter().all(|row| row.ids.len() == 32));
+    let read = read(
+        "cut.jsonl",
+        &[
+            json!({"input_ids": vec![5; 80]}),
+            json!({"input_ids": [7]}),
+            json!({"input_ids": [7, 8], "labels": [-100, 8]}),
+        ],
+    );
+    assert_eq!((read.rows.rows.len(), read.left_out, read.cut), (2, 1, 1));
+    assert_eq!(read.notes, ["line 1 is cut from 80 to 64 tokens", "line 2 is left out: nothing is to be predicted"]);
+}
+
+#[test]
+fn bad_data_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.jsonl");
+    let model = Checkpoint::open(&fixtures().join("llama")).unwrap();
+    let refused = |text: &str, model: &Checkpoint| {
+        std::fs::write(&path, text).unwrap();
+        let error = data::read(&path, model, 64, &()).unwrap_err();
+        assert_eq!(error.status(), 2);
+        error.to_string().split_once("data.jsonl: ").map_or_else(|| error.to_string(), |(_, rest)| rest.to_owned())
+    };
+    assert_eq!(refused("", &model), "the file is empty, expected JSON lines or text");
+    assert!(refused("{\"input_ids\": [1, 2]}\n{\"input_ids\": [1,", &model).starts_with("line 2: not valid JSON"));
+    assert_eq!(
+        refused("{\"input_ids\": [1, 320]}", &model),
+        "line 1: token id 320 is outside the model's vocabulary of 320"
+    );
+    assert_eq!(refused("{\"input_ids\": [1, 2], \"labels\": [1]}", &model), "line 1: 1 labels for 2 input_ids");
+    let mixed = "{\"input_ids\": [1, 2]}\n\n{\"text\": \"a\"}";
+    assert_eq!(
+        refused(mixed, &model),
+        "line 3: found text, the lines before have input_ids; expected one form in a file"
+    );
+    assert!(refused("{\"words\": 3}", &model).starts_with("line 1: expected input_ids"));
+    assert_eq!(
+        refused("{\"input_ids\": [4]}", &model),
+        "no row can be used; line 1 is left out: nothing is to be predicted"
+    );
+    assert!(refused("{\"text\": 4}", &model).contains("text is not a text"));
+    let bare = Checkpoint::open(&fixtures().join("gpt2")).unwrap();
+    assert!(refused("{\"text\": \"a\"}", &bare).contains("found no tokenizer.json"));
+}
+
+#[test]
+fn greedy_text_is_that_of_transformers() {
+    let decoder = Decoder::load(&Checkpoint::open(&fixtures().join("llama")).unwrap(), Frozen::AsStored, &()).unwrap();
+    let sampling = Sampling { most: 8, temperature: 0.0, seed: 0, eos: Some(1) };
+    // transformers 5.23: generate(max_new_tokens=8, do_sample=False) after "the rank of"
+    let found = generate(&decoder, &[86, 262, 275, 272], sampling, &()).unwrap();
+    assert_eq!(found, [213, 227, 107, 107, 107, 290, 37, 8]);
+    let drawn = |seed| generate(&decoder, &[86, 262], Sampling { temperature: 1.0, seed, ..sampling }, &()).unwrap();
+    assert_eq!(drawn(1), drawn(1));
+    assert_ne!(drawn(1), drawn(2));
+    assert!(generate(&decoder, &[], sampling, &()).is_err());
+    let full = generate(&decoder, &[5; 250], Sampling { most: 100, eos: None, ..sampling }, &()).unwrap();
+    assert_eq!(full.len(), 6, "the model allows 256 positions");
+}
