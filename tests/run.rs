@@ -254,3 +254,37 @@ fn greedy_text_is_that_of_transformers() {
     let full = generate(&decoder, &[5; 250], Sampling { most: 100, eos: None, ..sampling }, &()).unwrap();
     assert_eq!(full.len(), 6, "the model allows 256 positions");
 }
+
+#[test]
+fn the_command_line_trains_and_evaluates() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    let call = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_rankscope")).args(arguments).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        (output.status.code().unwrap(), stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    let (model, data, out) =
+        (settings.model.to_str().unwrap(), settings.data.to_str().unwrap(), settings.out.to_str().unwrap());
+    let train = ["train", model, "--data", data, "--out", out, "--rank", "4", "--steps", "3", "--batch", "2", "--json"];
+    let (status, stdout, stderr) = call(&train);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.contains("parameters are trained in 3 steps; about"), "{stderr}");
+    let last: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((last["steps"].as_u64(), last["adapter"].as_str()), (Some(3), Some(out)));
+    assert!(last["tokens_per_s"].as_f64().unwrap() > 0.0 && last["first_loss"].as_f64().unwrap() > 0.0);
+    let loss = |arguments: &[&str]| {
+        let (status, stdout, stderr) = call(&[&["eval", model, "--data", data, "--json"], arguments].concat());
+        assert_eq!(status, 0, "{stderr}");
+        let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(found["tokens"], 9 * 19);
+        found["loss"].as_f64().unwrap()
+    };
+    assert!(loss(&["--adapter", out]) < loss(&[]));
+    let (status, _, stderr) = call(&train);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("there is a run in this folder"), "{stderr}");
+    let (status, _, stderr) = call(&["train", model, "--data", data, "--out", out, "--rank", "4", "--device", "cuda"]);
+    assert_eq!(status, 2);
+    assert!(stderr.starts_with("error: "), "{stderr}");
+}
