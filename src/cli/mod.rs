@@ -153,16 +153,18 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     if !paths.is_empty() || named.iter().any(|path| path.is_some()) {
         return Err(Error::usage("what stands before a command is for the window; put it behind the command"));
     }
-    // What there is now computes on the processor; a device that is asked for by name must still be there.
-    // Looking for one takes time on a GPU, so nobody looks for `auto`.
-    if common.device != Choice::Auto {
+    // Every command computes on the processor: a GPU that is asked for by name is refused, never replaced in silence. Why it
+    // cannot be used at all is said first.
+    if !matches!(common.device, Choice::Auto | Choice::Cpu) {
         common.device.resolve()?;
+        let message = format!("nothing computes on {} in this version; expected auto or cpu", common.device);
+        return Err(Error::usage(message));
     }
     match command {
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
-        Command::Train(train) => train.run(common.device, screen),
+        Command::Train(train) => train.run(screen),
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),
         Command::Merge(merge) => merge.run(screen),

@@ -1,7 +1,6 @@
 //! `rankscope train`: a fine-tune.
 
 use super::screen::Screen;
-use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::train::run::{Event, Start, run};
 use crate::train::{Method, Quant, Schedule, Settings};
@@ -178,12 +177,7 @@ fn set<T>(to: &mut T, value: Option<T>) {
 }
 
 impl Train {
-    pub fn run(self, device: Choice, screen: &Screen) -> Result<()> {
-        if !matches!(device, Choice::Auto | Choice::Cpu) {
-            return Err(Error::usage(format!(
-                "training on {device} is not supported by this build; expected auto or cpu"
-            )));
-        }
+    pub fn run(self, screen: &Screen) -> Result<()> {
         if self.dtype.as_deref() == Some("bf16") {
             return Err(Error::usage("the processor computes in f32; bf16 is for a GPU"));
         }
