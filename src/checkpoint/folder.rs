@@ -277,7 +277,7 @@ mod tests {
         assert!(inside("part/model.safetensors"));
         for outside in [
             "../model.safetensors",
-            "/tmp/model.safetensors",
+            "/elsewhere/model.safetensors",
             "a/../../b.safetensors",
             "",
             "model.bin",
