@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use eframe::egui;
 
 use crate::spectrum::RuleId;
-use crate::workspace::{Dial, Request, Selection};
+use crate::workspace::{Dial, Request, Selection, Workspace};
 
 use super::export::Export;
+use super::settings::Settings;
+use super::{learning, planning, quantization, training};
 
 /// Everything that the interface can ask for.
 #[derive(Clone)]
@@ -54,8 +56,28 @@ pub enum Command {
     Export(Export),
     /// Say something in the corner.
     Say(String),
+    /// Something of the Quantization tab.
+    Quantization(quantization::Ask),
+    /// Something about the choice of a rank.
+    Planning(planning::Ask),
+    /// Something of the Train tab.
+    Training(training::Ask),
+    /// Something of the Learn tab.
+    Learning(learning::Ask),
     /// End the program.
     Quit,
+}
+
+/// What a tab's state may look at, and ask for, while it thinks.
+pub struct Round<'a> {
+    /// The window's context.
+    pub ctx: &'a egui::Context,
+    /// What is loaded and computed.
+    pub workspace: &'a Workspace,
+    /// What persists.
+    pub settings: &'a mut Settings,
+    /// What it asks the rest of the window for.
+    pub commands: &'a mut Commands,
 }
 
 /// What the system's dialog is asked for.
@@ -72,7 +94,7 @@ pub enum Question {
 }
 
 /// The jobs that a person can see and stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Reading headers.
     Opening,
@@ -80,26 +102,50 @@ pub enum Work {
     Analysis,
     /// All modules.
     Sweep,
+    /// A job of a tab, by its title.
+    Of(Feature, String),
+}
+
+/// The tabs that have work of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// The Quantization tab.
+    Quantization,
+    /// The choice of a rank.
+    Planning,
+    /// The Train tab.
+    Training,
+    /// The Learn tab.
+    Learning,
 }
 
 /// The tabs of the centre.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Tab {
+    /// Nine short chapters.
+    Learn,
     /// Singular values of ΔW.
     Spectrum,
-    /// Parameter counts.
+    /// Parameter counts, memory, the choice of a rank.
     Parameters,
+    /// A weight in a few bits.
+    Quantization,
+    /// Runs.
+    Train,
 }
 
 impl Tab {
     /// All of them, in the order of Ctrl+1, Ctrl+2 …
-    pub const ALL: [Self; 2] = [Self::Spectrum, Self::Parameters];
+    pub const ALL: [Self; 5] = [Self::Learn, Self::Spectrum, Self::Parameters, Self::Quantization, Self::Train];
 
     /// As on the tab.
     pub fn title(self) -> &'static str {
         match self {
+            Self::Learn => "Learn",
             Self::Spectrum => "Spectrum",
             Self::Parameters => "Parameters",
+            Self::Quantization => "Quantization",
+            Self::Train => "Train",
         }
     }
 }

@@ -10,7 +10,7 @@ const KEYS: [(&str, &str); 11] = [
     ("Ctrl+L", "open by typing a path"),
     ("Ctrl+K", "all commands"),
     ("[  and  ]", "rank down, up"),
-    ("Ctrl+1, Ctrl+2", "Spectrum, Parameters"),
+    ("Ctrl+1 … Ctrl+5", "Learn, Spectrum, Parameters, Quantization, Train"),
     ("Ctrl+B", "module list"),
     ("Ctrl+click, Shift+click, Ctrl+A", "choose several modules"),
     ("wheel, drag, double click", "zoom, move, show all of a heatmap or plot"),

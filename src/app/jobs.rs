@@ -161,6 +161,8 @@ impl Jobs {
                     s.stream.job().cancel();
                 }
             }
+            // A tab's own work is stopped by the tab's state.
+            Work::Of(..) => {}
         }
     }
 

@@ -11,11 +11,11 @@ use crate::plan::{self, Targets};
 use crate::spectrum::{AUTO_EXACT, Method, Options};
 use crate::workspace::{Event, Opened, Request, Workspace};
 
-use super::command::Command;
+use super::command::{Command, Round, Work};
 use super::dialogs::Asking;
 use super::jobs::{Found, News};
 use super::settings::Settings;
-use super::{App, Message, drops, keys};
+use super::{App, Features, Message, drops, keys};
 
 /// All modules are computed unasked when that takes about this long at most, in seconds.
 const UNASKED: f64 = 30.0;
@@ -38,11 +38,18 @@ impl App {
         }
         self.exporter.think(ctx, &mut self.message);
         self.begin();
+        self.feature(ctx, |features, round| features.think(round));
         if !self.shown.is_busy() {
-            self.shown.make(self.panels.tabs.spectrum.required());
+            self.shown.make(self.panels.tabs.panes.spectrum.required());
         }
         self.cost.update(&self.workspace);
-        self.panels.think(&self.workspace, self.settings.map_rule());
+        self.panels.think(&self.workspace, &self.features, self.settings.map_rule());
+    }
+
+    /// Lets the tabs' own states look at the rest, and ask for something.
+    fn feature(&mut self, ctx: &egui::Context, act: impl FnOnce(&mut Features, &mut Round<'_>)) {
+        let (workspace, settings, commands) = (&self.workspace, &mut self.settings, &mut self.commands);
+        act(&mut self.features, &mut Round { ctx, workspace, settings, commands });
     }
 
     fn receive(&mut self) {
@@ -137,6 +144,7 @@ impl App {
             Command::AnalyseAll => self.sweep_wanted = true,
             Command::AnalyseExactly => self.analyse(Method::Exact, None),
             Command::MoreVectors(rank) => self.analyse(Method::Auto, Some(rank)),
+            Command::Cancel(Work::Of(feature, title)) => self.features.cancel(feature, &title),
             Command::Cancel(work) => {
                 // Whoever stops one thing does not want the next one to begin.
                 self.sweep_wanted = false;
@@ -158,6 +166,10 @@ impl App {
             Command::TogglePathField => self.panels.path.toggle(),
             Command::Export(export) => self.exporter.begin(ctx, export, &mut self.message),
             Command::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
+            Command::Quantization(ask) => self.feature(ctx, |f, round| f.quantization.carry_out(ask, round)),
+            Command::Planning(ask) => self.feature(ctx, |f, round| f.planning.carry_out(ask, round)),
+            Command::Training(ask) => self.feature(ctx, |f, round| f.training.carry_out(ask, round)),
+            Command::Learning(ask) => self.feature(ctx, |f, round| f.learning.carry_out(ask, round)),
             Command::Say(text) => self.say(&text),
             Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
         }

@@ -9,14 +9,18 @@ mod glossary;
 mod help;
 mod jobs;
 mod keys;
+mod learning;
 mod logic;
 mod notice;
 mod palette;
 mod panels;
+mod planning;
+mod quantization;
 mod settings;
 mod shown;
 mod start;
 mod theme;
+mod training;
 pub mod widgets;
 
 use std::path::PathBuf;
@@ -93,6 +97,8 @@ pub struct View<'a> {
     pub settings: &'a Settings,
     /// The current module as a picture.
     pub shown: &'a Shown,
+    /// What the tabs compute for themselves.
+    pub features: &'a Features,
     /// What the dial's adapter costs.
     pub cost: Option<&'a Result<plan::Count, Error>>,
     /// The modules that the dial's targets name.
@@ -107,12 +113,66 @@ pub struct View<'a> {
     pub commands: &'a mut Commands,
 }
 
+/// What the tabs compute for themselves, each in its own folder.
+pub struct Features {
+    /// The Quantization tab.
+    pub quantization: quantization::Quantization,
+    /// The choice of a rank.
+    pub planning: planning::Planning,
+    /// The Train tab.
+    pub training: training::Training,
+    /// The Learn tab.
+    pub learning: learning::Learning,
+}
+
+impl Features {
+    fn new(wake: &Wake) -> Self {
+        Self {
+            quantization: quantization::Quantization::new(Arc::clone(wake)),
+            planning: planning::Planning::new(Arc::clone(wake)),
+            training: training::Training::new(Arc::clone(wake)),
+            learning: learning::Learning::new(Arc::clone(wake)),
+        }
+    }
+
+    fn think(&mut self, round: &mut command::Round<'_>) {
+        self.quantization.think(round);
+        self.planning.think(round);
+        self.training.think(round);
+        self.learning.think(round);
+    }
+
+    /// Their jobs, for the status bar.
+    pub fn running(&self) -> Vec<(command::Work, &str, crate::job::Status)> {
+        use command::{Feature, Work};
+        let of = |feature: Feature, all| -> Vec<_> {
+            let all: Vec<(&str, crate::job::Status)> = all;
+            all.into_iter().map(|(title, status)| (Work::Of(feature, title.to_owned()), title, status)).collect()
+        };
+        let mut all = of(Feature::Quantization, self.quantization.running());
+        all.extend(of(Feature::Planning, self.planning.running()));
+        all.extend(of(Feature::Training, self.training.running()));
+        all.extend(of(Feature::Learning, self.learning.running()));
+        all
+    }
+
+    fn cancel(&mut self, feature: command::Feature, title: &str) {
+        match feature {
+            command::Feature::Quantization => self.quantization.cancel(title),
+            command::Feature::Planning => self.planning.cancel(title),
+            command::Feature::Training => self.training.cancel(title),
+            command::Feature::Learning => self.learning.cancel(title),
+        }
+    }
+}
+
 /// The program's window.
 pub struct App {
     workspace: Workspace,
     settings: Settings,
     jobs: Jobs,
     shown: Shown,
+    features: Features,
     cost: logic::Cost,
     device: DeviceText,
     hub: Vec<Cached>,
@@ -155,6 +215,7 @@ impl App {
             settings,
             exporter: Exporter::new(Arc::clone(&wake)),
             shown: Shown::new(Arc::clone(&wake)),
+            features: Features::new(&wake),
             jobs: Jobs::new(wake),
             cost: logic::Cost::default(),
             device: DeviceText::default(),
@@ -179,12 +240,15 @@ impl App {
 
     /// True while any work runs beside the window.
     pub fn is_busy(&self) -> bool {
-        !self.jobs.running().is_empty() || self.shown.is_busy() || self.surroundings.is_some()
+        !self.jobs.running().is_empty()
+            || !self.features.running().is_empty()
+            || self.shown.is_busy()
+            || self.surroundings.is_some()
     }
 
     /// True when the heatmaps show what was asked of them: no tile is missing or being coloured.
     pub fn is_painted(&self) -> bool {
-        !self.shown.is_busy() && self.panels.tabs.spectrum.required().is_empty()
+        !self.shown.is_busy() && self.panels.tabs.panes.spectrum.required().is_empty()
     }
 }
 
@@ -219,6 +283,7 @@ impl eframe::App for App {
             jobs: &self.jobs,
             settings: &self.settings,
             shown: &self.shown,
+            features: &self.features,
             cost: self.cost.count(),
             adapted: self.cost.adapted(),
             device: &self.device,
@@ -248,7 +313,7 @@ impl eframe::App for App {
         drops::ui(ui);
         self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.
-        let tiles = self.shown.is_ready() && !self.panels.tabs.spectrum.required().is_empty();
+        let tiles = self.shown.is_ready() && !self.panels.tabs.panes.spectrum.required().is_empty();
         if tiles || !self.commands.is_empty() {
             ui.ctx().request_repaint();
         }

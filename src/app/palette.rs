@@ -121,7 +121,7 @@ fn items(view: &View<'_>) -> Vec<Item> {
             item("Compute every singular value of this module", "", Command::AnalyseExactly),
         ]);
     }
-    items.extend(Tab::ALL.iter().zip(["Ctrl+1", "Ctrl+2"]).map(|(&tab, keys)| Item {
+    items.extend(Tab::ALL.iter().zip(["Ctrl+1", "Ctrl+2", "Ctrl+3", "Ctrl+4", "Ctrl+5"]).map(|(&tab, keys)| Item {
         title: format!("Show {}", tab.title()),
         keys,
         command: Command::Show(tab),

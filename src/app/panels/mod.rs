@@ -1,16 +1,20 @@
 //! The regions of the window, one file each.
 
+pub mod learn;
 pub mod modules;
 pub mod parameters;
 pub mod path;
+pub mod quantization;
 pub mod rank;
 pub mod spectrum;
 pub mod status;
 pub mod tabs;
 pub mod top;
+pub mod train;
 
 use eframe::egui::Context;
 
+use super::Features;
 use super::widgets::tiles::TileBatch;
 use crate::spectrum::RuleId;
 use crate::workspace::Workspace;
@@ -31,11 +35,11 @@ pub struct Panels {
 impl Panels {
     /// Hands over coloured tiles.
     pub fn deliver(&mut self, ctx: &Context, tiles: Vec<TileBatch>) {
-        self.tabs.spectrum.deliver(ctx, tiles);
+        self.tabs.panes.spectrum.deliver(ctx, tiles);
     }
 
     /// Prepares what changes with the workspace; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace, rule: RuleId) {
-        self.tabs.think(workspace, rule);
+    pub fn think(&mut self, workspace: &Workspace, features: &Features, rule: RuleId) {
+        self.tabs.think(workspace, features, rule);
     }
 }

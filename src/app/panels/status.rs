@@ -10,7 +10,8 @@ use crate::units;
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     ui.horizontal(|ui| {
         let colors = Colors::of(ui);
-        let running = view.jobs.running();
+        let mut running = view.jobs.running();
+        running.extend(view.features.running());
         if running.is_empty() {
             let color = if view.message.bad { colors.bad } else { colors.weak };
             let room = ui.available_width() - 220.0;

@@ -3,30 +3,42 @@
 use eframe::egui::{self, Color32, Margin, Stroke, Ui, Visuals, WidgetText};
 use egui_tiles::{Behavior, SimplificationOptions, TabState, TileId, Tiles, Tree, UiResponse};
 
-use crate::app::View;
 use crate::app::command::Tab;
 use crate::app::theme::Colors;
+use crate::app::{Features, View};
 use crate::spectrum::RuleId;
 use crate::workspace::Workspace;
 
+use super::learn::LearnTab;
 use super::parameters::Parameters;
+use super::quantization::QuantizationTab;
 use super::spectrum::SpectrumTab;
+use super::train::TrainTab;
 
 /// The tabs and what is in them.
 pub struct Tabs {
     tree: Tree<Tab>,
+    /// Their contents.
+    pub panes: Panes,
+}
+
+/// The contents of the tabs.
+#[derive(Default)]
+pub struct Panes {
+    learn: LearnTab,
     /// The Spectrum tab.
     pub spectrum: SpectrumTab,
     parameters: Parameters,
+    quantization: QuantizationTab,
+    train: TrainTab,
 }
 
 impl Default for Tabs {
     fn default() -> Self {
-        Self {
-            tree: Tree::new_tabs(egui::Id::unique("tabs"), Tab::ALL.to_vec()),
-            spectrum: SpectrumTab::default(),
-            parameters: Parameters::default(),
-        }
+        let mut tabs =
+            Self { tree: Tree::new_tabs(egui::Id::unique("tabs"), Tab::ALL.to_vec()), panes: Panes::default() };
+        tabs.show(Tab::Spectrum);
+        tabs
     }
 }
 
@@ -37,29 +49,34 @@ impl Tabs {
     }
 
     /// Prepares what the tabs show; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace, rule: RuleId) {
-        self.parameters.think(workspace);
-        self.spectrum.think(workspace, rule);
+    pub fn think(&mut self, workspace: &Workspace, features: &Features, rule: RuleId) {
+        self.panes.learn.think(workspace, features);
+        self.panes.parameters.think(workspace, features);
+        self.panes.spectrum.think(workspace, rule);
+        self.panes.quantization.think(workspace, features);
+        self.panes.train.think(workspace, features);
     }
 
     /// Paints them.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let mut painter = Painter { view, spectrum: &mut self.spectrum, parameters: &mut self.parameters };
+        let mut painter = Painter { view, panes: &mut self.panes };
         self.tree.ui(&mut painter, ui);
     }
 }
 
 struct Painter<'a, 'v> {
     view: &'a mut View<'v>,
-    spectrum: &'a mut SpectrumTab,
-    parameters: &'a mut Parameters,
+    panes: &'a mut Panes,
 }
 
 impl Behavior<Tab> for Painter<'_, '_> {
     fn pane_ui(&mut self, ui: &mut Ui, _: TileId, tab: &mut Tab) -> UiResponse {
         egui::Frame::new().inner_margin(Margin::same(12)).show(ui, |ui| match tab {
-            Tab::Spectrum => self.spectrum.ui(ui, self.view),
-            Tab::Parameters => self.parameters.ui(ui, self.view),
+            Tab::Learn => self.panes.learn.ui(ui, self.view),
+            Tab::Spectrum => self.panes.spectrum.ui(ui, self.view),
+            Tab::Parameters => self.panes.parameters.ui(ui, self.view),
+            Tab::Quantization => self.panes.quantization.ui(ui, self.view),
+            Tab::Train => self.panes.train.ui(ui, self.view),
         });
         UiResponse::None
     }

@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 use eframe::egui::{ComboBox, Layout, RichText, ScrollArea, Ui};
 
-use crate::app::View;
 use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::theme::Colors;
 use crate::app::widgets::menu::Take;
+use crate::app::{Features, View};
 use crate::plan::{self, Layout as Model, Preset};
 use crate::units;
 use crate::workspace::Workspace;
@@ -35,7 +35,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// Counts anew when another model is open or chosen.
-    pub fn think(&mut self, workspace: &Workspace) {
+    pub fn think(&mut self, workspace: &Workspace, _features: &Features) {
         let key = (workspace.generation(), self.preset.map(|p| p.id));
         if self.key == Some(key) {
             return;
