@@ -291,3 +291,52 @@ fn rows_of_partial_blocks_are_read_as_bitsandbytes_reads_them() {
         assert_eq!(found, QuantType::Nf4.levels()[usize::from(code & 15)] * weight.absmax().get(block), "{at}");
     }
 }
+
+/// The folder of transformers and bitsandbytes 0.50 (tests/fixtures/llama-bnb4, cut to block 0), tensor by tensor.
+#[test]
+fn a_saved_folder_is_the_one_that_transformers_saves() {
+    use rankscope::checkpoint::Dtype;
+    use rankscope::train::prequantized;
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let (theirs, base) = (fixtures.join("llama-bnb4"), Checkpoint::open(&fixtures.join("llama")).unwrap());
+    let out = tempfile::tempdir().unwrap();
+    let scheme = Scheme { quant_type: QuantType::Nf4, blocksize: 64, double_quant: true };
+    let written = prequantized::write(&base, scheme, Dtype::F32, &|_| true, out.path(), &()).unwrap();
+    assert_eq!(written.modules, 14);
+    let (ours, reference) = (Checkpoint::open(out.path()).unwrap(), Checkpoint::open(&theirs).unwrap());
+    assert_eq!(ours.parameters(), base.parameters(), "4-bit weights count as what they stand for");
+    let mut compared = 0;
+    for tensor in reference.tensors() {
+        let own = ours.tensor(&tensor.name).unwrap_or_else(|| panic!("{} is missing", tensor.name));
+        let (a, b) = (ours.bytes_of(own).unwrap(), reference.bytes_of(tensor).unwrap());
+        if tensor.name.contains(".quant_state.") {
+            let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+            assert_eq!(json(a), json(b), "{}", tensor.name);
+        } else {
+            assert_eq!((own.dtype, &own.shape), (tensor.dtype, &tensor.shape), "{}", tensor.name);
+            assert!(a == b, "{}", tensor.name);
+        }
+        compared += 1;
+    }
+    assert!(compared > 40, "only {compared} tensors were there to compare");
+    let config: Value = serde_json::from_slice(&std::fs::read(out.path().join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["dtype"], "float32");
+    let same: Value = serde_json::from_slice(&std::fs::read(theirs.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["quantization_config"], same["quantization_config"]);
+    assert!(out.path().join("tokenizer.json").exists());
+    // Over itself, and twice in a row, is refused.
+    let refused =
+        |base: &Checkpoint, out: &Path| prequantized::write(base, scheme, Dtype::F32, &|_| true, out, &()).unwrap_err();
+    assert!(refused(&base, base.path()).to_string().contains("this is the base itself"));
+    assert!(refused(&ours, &out.path().join("again")).to_string().contains("in 4 bits already"));
+    // A part of the modules: transformers is told which to leave alone.
+    let part = tempfile::tempdir().unwrap();
+    let some = |module: &rankscope::checkpoint::Module| module.name.contains("mlp");
+    assert_eq!(prequantized::write(&base, scheme, Dtype::BF16, &some, part.path(), &()).unwrap().modules, 6);
+    let config: Value = serde_json::from_slice(&std::fs::read(part.path().join("config.json")).unwrap()).unwrap();
+    let skipped = config["quantization_config"]["llm_int8_skip_modules"].as_array().unwrap();
+    assert!(
+        skipped.contains(&Value::from("lm_head")) && skipped.contains(&Value::from("model.layers.1.self_attn.q_proj"))
+    );
+    assert_eq!(config["dtype"], "bfloat16");
+}

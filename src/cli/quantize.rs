@@ -2,7 +2,7 @@
 
 use super::screen::Screen;
 use super::text::Table;
-use crate::checkpoint::{Checkpoint, Module};
+use crate::checkpoint::{Checkpoint, Dtype, Module};
 use crate::error::{Error, Result};
 use crate::progress::Part;
 use crate::quant::{Fit, Format, Group, Measures, Recipe, Scheme, measure};
@@ -47,6 +47,10 @@ pub struct Quantize {
     /// What --save writes: nf4 or fp4
     #[arg(long, value_name = "FORMAT", requires = "save", conflicts_with = "formats")]
     format: Option<Format>,
+
+    /// What --save writes everything else in, and what the weights become when they are read back
+    #[arg(long, value_parser = ["f32", "f16", "bf16"], default_value = "f32", requires = "save")]
+    dtype: String,
 }
 
 /// What shares a scale, as it is typed.
@@ -159,7 +163,12 @@ impl Quantize {
         };
         let scheme = Scheme { quant_type, blocksize, double_quant: self.double_quant };
         let chosen = |module: &Module| self.modules.as_ref().is_none_or(|regex| regex.is_match(&module.name));
-        let written = prequantized::write(model, scheme, &chosen, out, screen)?;
+        let dtype = match self.dtype.as_str() {
+            "f16" => Dtype::F16,
+            "bf16" => Dtype::BF16,
+            _ => Dtype::F32,
+        };
+        let written = prequantized::write(model, scheme, dtype, &chosen, out, screen)?;
         screen.finish();
         if screen.json {
             return screen.document(&json!({

@@ -209,6 +209,16 @@ impl Fit {
         }
     }
 
+    /// The same codes with steps of one: two weights have the same code where these have the same value.
+    pub fn in_units(&self) -> Self {
+        let unit = |scale: &Scale| match self.rule {
+            // The last number is the divisor of a short block.
+            Rule::Ladder(_) => Scale { scale: 1.0, ..*scale },
+            _ => Scale { scale: 1.0, zero: 0.0, ..*scale },
+        };
+        Self { scales: self.scales.iter().map(unit).collect(), ..self.clone() }
+    }
+
     /// True in a last block that is shorter than the others.
     fn is_short(&self, at: usize) -> bool {
         (at / self.block + 1) * self.block > self.shape[0] * self.shape[1]

@@ -10,6 +10,7 @@
 
 pub mod measures;
 pub mod noise;
+pub mod rounding;
 pub mod rules;
 mod svd;
 mod sweep;

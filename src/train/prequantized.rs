@@ -1,7 +1,8 @@
 //! A model folder with its linear weights in 4 bits, as transformers and bitsandbytes load it.
 //!
 //! `<w>` holds two codes a byte, `[⌈n/2⌉, 1]`; beside it stand `.absmax`, `.quant_map`, with double quantization `.nested_absmax` and
-//! `.nested_quant_map`, and `.quant_state.bitsandbytes__nf4`: JSON as bytes. Everything else is copied as it is.
+//! `.nested_quant_map`, and `.quant_state.bitsandbytes__nf4`: JSON as bytes. Everything else is written in the type that the model is
+//! to compute with: transformers keeps the types of a pre-quantized file, whatever `dtype` it is loaded with.
 
 use super::merge::{copy_beside, refuse_itself};
 use super::store::{Planned, Tensor, can_store, write_lazily, write_whole};
@@ -45,13 +46,14 @@ enum Part<'a> {
 /// The JSON's length must be known before its numbers are: it is filled up with spaces.
 const STATE: usize = 256;
 
-/// Writes the model to `out`, its linear weights that `chosen` says yes to in 4 bits.
+/// Writes the model to `out`, its linear weights that `chosen` says yes to in 4 bits, its other floating-point values as `dtype`.
 ///
 /// # Errors
 /// When there is no such weight, one cannot be read, or a file cannot be written; and cancellation.
 pub fn write(
     base: &Checkpoint,
     scheme: Scheme,
+    dtype: Dtype,
     chosen: &dyn Fn(&Module) -> bool,
     out: &Path,
     progress: &dyn Progress,
@@ -81,7 +83,8 @@ pub fn write(
                 let message = format!("values of type {} cannot be written here", tensor.dtype);
                 return Err(Error::tensor(base.path(), &tensor.name, message));
             }
-            parts.push((Part::Copied(tensor), (tensor.name.clone(), tensor.shape.clone(), tensor.dtype)));
+            let written = if tensor.dtype.is_float() && tensor.dtype.is_readable() { dtype } else { tensor.dtype };
+            parts.push((Part::Copied(tensor), (tensor.name.clone(), tensor.shape.clone(), written)));
             continue;
         };
         let elements: usize = module.shape.iter().product();
@@ -110,19 +113,23 @@ pub fn write(
     let size = |(_, shape, dtype): &Planned| (shape.iter().product::<usize>() * dtype.size()) as u64;
     written.bytes = planned.iter().map(size).sum();
     let last = Last { base, scheme, kept: Mutex::new(None) };
-    let total = parts.len() as u64;
+    let (total, dtype_of_state) = (parts.len() as u64, dtype_name(dtype));
     write_lazily(&out.join("model.safetensors"), &planned, &|at| {
         progress.step(at as u64, total)?;
         let (part, (name, shape, dtype)) = &parts[at];
         let bytes = match part {
-            Part::Copied(tensor) => base.bytes_of(tensor)?.to_vec(),
-            Part::Of(module, end) => bytes_of(&*last.get(module)?, module, end)?,
+            Part::Copied(tensor) if tensor.dtype == *dtype => base.bytes_of(tensor)?.to_vec(),
+            Part::Copied(tensor) => {
+                let values = base.tensor_matrix(tensor, &())?.into_data();
+                return Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype));
+            }
+            Part::Of(module, end) => bytes_of(&*last.get(module)?, dtype_of_state, end)?,
         };
         Ok(Tensor { name: name.clone(), shape: shape.clone(), dtype: *dtype, bytes: Cow::Owned(bytes) })
     })?;
     progress.step(total, total)?;
     copy_beside(base, out)?;
-    let text = serde_json::to_string_pretty(&config(base, scheme, &modules));
+    let text = serde_json::to_string_pretty(&config(base, scheme, dtype, &modules));
     write_whole(&out.join("config.json"), text.map_err(|error| Error::failure(error.to_string()))?.as_bytes())?;
     Ok(written)
 }
@@ -150,7 +157,7 @@ impl Last<'_> {
     }
 }
 
-fn bytes_of(weight: &Quantized, module: &Module, end: &str) -> Result<Vec<u8>> {
+fn bytes_of(weight: &Quantized, dtype: &str, end: &str) -> Result<Vec<u8>> {
     let floats = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
     Ok(match (end, weight.absmax()) {
         ("", _) => weight.codes().to_vec(),
@@ -164,7 +171,7 @@ fn bytes_of(weight: &Quantized, module: &Module, end: &str) -> Result<Vec<u8>> {
             let mut state = json!({
                 "quant_type": scheme.quant_type.as_str(),
                 "blocksize": scheme.blocksize,
-                "dtype": dtype_name(module.dtype),
+                "dtype": dtype,
                 "shape": weight.shape(),
             });
             if let (Absmax::Nested(nested), Some(state)) = (absmax, state.as_object_mut()) {
@@ -179,7 +186,7 @@ fn bytes_of(weight: &Quantized, module: &Module, end: &str) -> Result<Vec<u8>> {
     })
 }
 
-/// The type that values take when they are read back.
+/// torch's name of a type.
 fn dtype_name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "float16",
@@ -189,7 +196,7 @@ fn dtype_name(dtype: Dtype) -> &'static str {
 }
 
 /// `config.json` with transformers' `quantization_config`.
-fn config(base: &Checkpoint, scheme: Scheme, modules: &[&Module]) -> Value {
+fn config(base: &Checkpoint, scheme: Scheme, dtype: Dtype, modules: &[&Module]) -> Value {
     let mut config = base.config().cloned().unwrap_or_else(|| json!({}));
     let left: Vec<&Module> = base
         .modules()
@@ -206,12 +213,14 @@ fn config(base: &Checkpoint, scheme: Scheme, modules: &[&Module]) -> Value {
         names
     });
     if let Some(object) = config.as_object_mut() {
+        let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        object.insert(key.into(), json!(dtype_name(dtype)));
         object.insert(
             "quantization_config".into(),
             json!({
                 "_load_in_4bit": true,
                 "_load_in_8bit": false,
-                "bnb_4bit_compute_dtype": modules.first().map_or("float32", |module| dtype_name(module.dtype)),
+                "bnb_4bit_compute_dtype": dtype_name(dtype),
                 "bnb_4bit_quant_storage": "uint8",
                 "bnb_4bit_quant_type": scheme.quant_type.as_str(),
                 "bnb_4bit_use_double_quant": scheme.double_quant,

@@ -12,6 +12,7 @@ mod names;
 mod opening;
 mod parameters;
 mod pixels;
+mod quantization;
 mod rank;
 mod selecting;
 mod settings;

@@ -31,11 +31,11 @@ pub struct Options<'a> {
     pub details: Option<&'a Details>,
     /// Cells belong together in blocks: the number of a cell's block, by row and column. Where cells are large enough to be set
     /// apart, blocks are set apart more strongly.
-    pub blocks: Option<&'a Blocks>,
+    pub blocks: Option<&'a Blocks<'a>>,
 }
 
 /// The number of a cell's block, by row and column.
-pub type Blocks = dyn Fn(usize, usize) -> usize;
+pub type Blocks<'a> = dyn Fn(usize, usize) -> usize + 'a;
 
 /// Lines (name, value) about a texel.
 pub type Details = dyn Fn(&Spot) -> Vec<(String, String)>;

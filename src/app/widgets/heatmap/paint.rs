@@ -81,7 +81,7 @@ pub fn cells(painter: &Painter, picture: &dyn Picture, look: Option<&Look>, proj
 }
 
 /// Lines between cells of different blocks, where cells are set apart at all.
-pub fn blocks(painter: &Painter, visuals: &Visuals, shape: [usize; 2], block: &Blocks, projection: &Projection) {
+pub fn blocks(painter: &Painter, visuals: &Visuals, shape: [usize; 2], block: &Blocks<'_>, projection: &Projection) {
     let [height, width] = projection.cell();
     if height.min(width) < GRID_FROM {
         return;
