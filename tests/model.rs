@@ -37,7 +37,10 @@ fn ids(expected: &Value) -> Vec<Vec<u32>> {
 fn loss(decoder: &Decoder, rows: &[Vec<u32>]) -> f64 {
     let ids: Vec<u32> = rows.concat();
     let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: rows[0].len() }).unwrap().mean()
+    decoder
+        .loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: rows[0].len(), starts: &[] })
+        .unwrap()
+        .mean()
 }
 
 fn close(found: f64, expected: &Value, what: &str) {
@@ -101,9 +104,9 @@ fn what_does_not_fit_is_said() {
     let mut decoder = Decoder::load(&llama, Frozen::AsStored, &()).unwrap();
     let pool = Pool::default();
     let long = vec![3; 257];
-    let error = decoder.loss(&pool, Batch { ids: &long, labels: &[3; 257], seq: 257 }).unwrap_err();
+    let error = decoder.loss(&pool, Batch { ids: &long, labels: &[3; 257], seq: 257, starts: &[] }).unwrap_err();
     assert_eq!(error.to_string(), "a sequence of 257 tokens; the model allows 256");
-    let error = decoder.loss(&pool, Batch { ids: &[3, 320], labels: &[3, 3], seq: 2 }).unwrap_err();
+    let error = decoder.loss(&pool, Batch { ids: &[3, 320], labels: &[3, 3], seq: 2, starts: &[] }).unwrap_err();
     assert_eq!(error.to_string(), "token id 320 is outside the model's vocabulary of 320");
     let other = Adapter::open(&fixtures().join("gpt2-adapter")).unwrap();
     let error = decoder.attach(&other).unwrap_err().to_string();
@@ -112,7 +115,7 @@ fn what_does_not_fit_is_said() {
 
 fn gradient(decoder: &Decoder, batch: Batch, checkpointing: bool, dropout: Option<Dropout>) -> (f64, Grads) {
     let pool = Pool::default();
-    let run = Run { params: &decoder.params, pool: &pool, dropout };
+    let run = Run { dropout, ..Run::new(&decoder.params, &pool) };
     let mut grads = decoder.params.zeros();
     let loss = decoder.gradient(&run, batch, Backward { scale: 1.0, checkpointing }, &mut grads).unwrap();
     (loss.sum, grads)
@@ -160,14 +163,14 @@ fn gradients_are_the_slopes_of_the_loss() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let checkpoint = Checkpoint::open(&folder).unwrap();
         let (ids, labels) = batch_of(&ids(&expected));
-        let batch = Batch { ids: &ids, labels: &labels, seq: 37 };
+        let batch = Batch { ids: &ids, labels: &labels, seq: 37, starts: &[] };
         let mut full = Decoder::load(&checkpoint, Frozen::Nothing, &()).unwrap();
         slopes_agree(&format!("{name}, every parameter"), &mut full, batch, None);
         let mut adapted = Decoder::load(&checkpoint, Frozen::FourBit(Scheme::default()), &()).unwrap();
         adapted.attach(&Adapter::open(&folder.with_file_name(format!("{name}-adapter"))).unwrap()).unwrap();
         slopes_agree(&format!("{name}, adapter"), &mut adapted, batch, None);
         slopes_agree(&format!("{name}, dropout"), &mut adapted, batch, Some(Dropout { p: 0.2, seed: 3 }));
-        let short = Batch { ids: &ids[..5], labels: &labels[..5], seq: 5 };
+        let short = Batch { ids: &ids[..5], labels: &labels[..5], seq: 5, starts: &[] };
         let few = Batch { labels: &[3; 5], ..short };
         slopes_agree(&format!("{name}, few tokens"), &mut adapted, few, None);
         let (kept, again) = (gradient(&adapted, batch, false, None), gradient(&adapted, batch, true, None));

@@ -120,7 +120,7 @@ fn the_adapter_written_is_the_model_trained() {
     let loss = |decoder: &Decoder| {
         let ids: Vec<u32> = (0..20).map(|at| (8 * 31 + at * 7) % 300 + 3).collect();
         let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: 20 }).unwrap().mean()
+        decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: 20, starts: &[] }).unwrap().mean()
     };
     let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
     decoder.attach(&adapter).unwrap();
