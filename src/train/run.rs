@@ -17,6 +17,7 @@ use super::trainer::{Step, Trainer};
 use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
+use crate::model::ModelConfig;
 use crate::progress::Progress;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -124,6 +125,13 @@ pub fn run(
         }
         None => None,
     };
+    let most = ModelConfig::of(&checkpoint)?.max_positions;
+    let all = held_out.iter().flat_map(|rows| &rows.rows).chain(&rows.rows);
+    if let Some(longest) = all.map(|row| row.ids.len()).max().filter(|longest| *longest > most) {
+        return Err(Error::usage(format!(
+            "a row of {longest} tokens; the model allows {most}: --seq {most} cuts the rows that are longer"
+        )));
+    }
     if settings.packing {
         let before = rows.rows.len();
         rows = rows.packed(settings.seq);
