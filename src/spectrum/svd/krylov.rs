@@ -164,14 +164,14 @@ impl Squared {
         let mut band = Band::new(self.own.len() * WIDTH, 2 * WIDTH - 1);
         for (j, own) in self.own.iter().enumerate() {
             let at = j * WIDTH;
-            for a in 0..WIDTH {
-                for b in 0..=a {
-                    band.set(at + a, at + b, own[a][b]);
+            for (a, row) in own.iter().enumerate() {
+                for (b, &value) in row[..=a].iter().enumerate() {
+                    band.set(at + a, at + b, value);
                 }
-                if let Some(beside) = self.beside.get(j) {
-                    for b in 0..WIDTH {
-                        band.set(at + WIDTH + b, at + a, beside[a][b]);
-                    }
+            }
+            for (a, row) in self.beside.get(j).into_iter().flatten().enumerate() {
+                for (b, &value) in row.iter().enumerate() {
+                    band.set(at + WIDTH + b, at + a, value);
                 }
             }
         }
