@@ -12,11 +12,13 @@ use crate::spectrum::{self, Options, RuleId, Spectrum};
 pub const SIDE: usize = 48;
 /// The largest planted rank.
 const MOST: usize = 10;
+/// Where the dial stands at first: above every planted rank.
+const START: usize = 16;
 /// Standard deviation of the noise.
 const NOISE: f64 = 0.1;
 
 /// The rules that are compared.
-pub const RULES: [RuleId; 9] = [
+pub const RULES: [RuleId; 8] = [
     RuleId::Energy90,
     RuleId::Energy95,
     RuleId::Energy99,
@@ -25,7 +27,6 @@ pub const RULES: [RuleId; 9] = [
     RuleId::Participation,
     RuleId::Numerical,
     RuleId::GavishDonoho,
-    RuleId::KohyaRatio,
 ];
 
 /// How far the planted directions stand out of the noise.
@@ -114,7 +115,7 @@ impl Game {
     pub fn new(round: u64) -> Self {
         let level = Level::default();
         let hand = Hand::deal(level, round);
-        Self { level, round, hand, r: 1, guess: None, score: Score::default(), rules: Default::default() }
+        Self { level, round, hand, r: START, guess: None, score: Score::default(), rules: Default::default() }
     }
 
     /// Takes in what was asked for.
@@ -135,7 +136,7 @@ impl Game {
             Edit::Deal => {
                 self.round += 1;
                 self.hand = Hand::deal(self.level, self.round);
-                (self.r, self.guess) = (1, None);
+                (self.r, self.guess) = (START, None);
             }
             Edit::Level(level) => {
                 self.level = level;
@@ -174,7 +175,7 @@ impl Game {
 impl Hand {
     fn deal(level: Level, round: u64) -> Result<Self> {
         // Scattered by a multiplier, so that neighbouring rounds have unlike ranks.
-        let seed = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17;
+        let seed = (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 17;
         let rank = 1 + (seed % MOST as u64) as usize;
         let planted = Planted::above_noise([SIDE, SIDE], rank, level.strengths(), NOISE, seed);
         let matrix = Arc::new(planted.matrix());

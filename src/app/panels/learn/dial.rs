@@ -98,9 +98,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let score = game.score;
     let now = match (game.guess, game.planted()) {
         (Some(guess), Some(planted)) if guess == planted => {
-            format!("Exactly: {planted} were planted. {} of 3.", score.exact)
+            format!("Exactly: the planted rank is {planted}. {} of 3.", score.exact)
         }
-        (Some(guess), Some(planted)) => format!("You said {guess}; {planted} were planted. {} of 3.", score.exact),
+        (Some(guess), Some(planted)) => {
+            format!("You said {guess}; the planted rank is {planted}. {} of 3.", score.exact)
+        }
         _ => format!("{} of 3 exact guesses.", score.exact),
     };
     beside(

@@ -122,7 +122,7 @@ impl<'a> Grid<'a> {
                         field(ui, place, color, fill, value, &self.label(row, col)).map(|v| (row, col, v)).or(edited);
                 } else {
                     ui.painter().rect_filled(place, 5, fill);
-                    let text = number::short(value, 3);
+                    let text = written(value);
                     let font = FontId::proportional(fitting(self.cell, &text));
                     let ink = ui.visuals().text_color();
                     ui.painter().text(place.center(), Align2::CENTER_CENTER, &text, font, ink);
@@ -169,6 +169,12 @@ fn field(ui: &mut Ui, place: Rect, color: Color32, fill: Color32, value: f64, na
     // To the thousandth, as it is shown.
     let new = (new * 1000.0).round() / 1000.0;
     (new != value).then_some(new)
+}
+
+/// With three digits, or two where that would be long.
+fn written(value: f64) -> String {
+    let text = number::short(value, 3);
+    if text.chars().count() > 5 { number::short(value, 2) } else { text }
 }
 
 /// A font size at which the text fits into a cell.

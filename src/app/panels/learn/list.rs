@@ -1,8 +1,8 @@
 //! The list of chapters, with what is done.
 
 use eframe::egui::{
-    self, Align2, ComboBox, FontFamily, FontId, RichText, ScrollArea, Sense, Stroke, StrokeKind, Ui, WidgetInfo,
-    accesskit::Role, pos2, vec2,
+    self, Align2, Button, ComboBox, FontFamily, FontId, RichText, ScrollArea, Sense, Stroke, StrokeKind, Ui,
+    WidgetInfo, accesskit::Role, pos2, vec2,
 };
 
 use crate::app::View;
@@ -85,16 +85,26 @@ pub fn short(ui: &mut Ui, view: &mut View<'_>, open: Chapter) {
         format!("{}  {}{mark}", chapter.number(), chapter.words().title)
     };
     let mut chosen = None;
-    let width = (ui.available_width() - 10.0).min(320.0);
-    let combo = ComboBox::from_id_salt("chapter").selected_text(title(open)).width(width).height(400.0);
-    let combo = combo.show_ui(ui, |ui| {
-        for chapter in Chapter::ALL {
-            if ui.selectable_label(chapter == open, title(chapter)).clicked() {
-                chosen = Some(chapter);
+    let width = (ui.available_width() - 90.0).clamp(80.0, 320.0);
+    ui.horizontal(|ui| {
+        let mut step = |ui: &mut Ui, text: &str, name: &str, to: Option<Chapter>| {
+            let button = ui.add_enabled(to.is_some(), Button::new(text)).accessible_name(name);
+            if button.clicked() {
+                chosen = to;
             }
-        }
+        };
+        step(ui, "←", "Previous chapter", open.previous());
+        step(ui, "→", "Next chapter", open.next());
+        let combo = ComboBox::from_id_salt("chapter").selected_text(title(open)).width(width).height(400.0);
+        let combo = combo.show_ui(ui, |ui| {
+            for chapter in Chapter::ALL {
+                if ui.selectable_label(chapter == open, title(chapter)).clicked() {
+                    chosen = Some(chapter);
+                }
+            }
+        });
+        combo.response.accessible_name("Chapter");
     });
-    combo.response.accessible_name("Chapter");
     if let Some(chapter) = chosen {
         view.commands.push(Command::Learning(Ask::Open(chapter)));
     }

@@ -50,7 +50,8 @@ impl LearnTab {
         let chapter = Chapter::of(&view.settings.chapter);
         let room = ui.available_rect_before_wrap();
         let mut place = room;
-        if room.width() >= WIDE {
+        let wide = room.width() >= WIDE;
+        if wide {
             let left = Rect::from_min_max(room.min, pos2(room.left() + LIST, room.bottom()));
             within(ui, left, |ui| list::ui(ui, view, chapter));
             place.min.x += LIST + GAP;
@@ -61,13 +62,16 @@ impl LearnTab {
         }
         let spare = ((place.width() - CHAPTER) / 2.0).max(0.0).floor();
         place = place.shrink2(vec2(spare, 0.0));
-        let cut = place.bottom() - FOOT;
-        within(ui, place.with_max_y(cut), |ui| self.chapter(ui, view, chapter));
-        within(ui, place.with_min_y(cut), |ui| foot(ui, view, chapter));
+        // Where there is little room, the way on stands at the top.
+        let cut = if wide { place.bottom() - FOOT } else { place.bottom() };
+        within(ui, place.with_max_y(cut), |ui| self.chapter(ui, view, chapter, wide));
+        if wide {
+            within(ui, place.with_min_y(cut), |ui| foot(ui, view, chapter));
+        }
         ui.advance_cursor_after_rect(room);
     }
 
-    fn chapter(&mut self, ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
+    fn chapter(&mut self, ui: &mut Ui, view: &mut View<'_>, chapter: Chapter, wide: bool) {
         let words = chapter.words();
         ScrollArea::vertical().id_salt(words.id).auto_shrink(false).show(ui, |ui| {
             ui.set_width(ui.available_width() - SCROLL);
@@ -85,6 +89,9 @@ impl LearnTab {
                 _ => {}
             }
             pieces::fold(ui, words.id, words.terms);
+            if !wide {
+                link(ui, view, chapter);
+            }
         });
     }
 }
@@ -109,7 +116,6 @@ fn foot(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
     ui.separator();
     ui.horizontal(|ui| {
         ui.set_width(ui.available_width() - SCROLL);
-        let words = chapter.words();
         if let Some(before) = chapter.previous() {
             let button = ui.button(format!("← {}", before.words().title));
             if button.accessible_name("Previous chapter").clicked() {
@@ -126,12 +132,17 @@ fn foot(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
                     view.commands.push(Command::Learning(Ask::Open(next)));
                 }
             }
-            let link = ui.link(format!("{}: {} tab", words.there, words.tab.title()));
-            if link.clicked() {
-                view.commands.push(Command::Show(words.tab));
-            }
+            link(ui, view, chapter);
         });
     });
+}
+
+/// Where the same is done on real models.
+fn link(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
+    let words = chapter.words();
+    if ui.link(format!("{}: {} tab", words.there, words.tab.title())).clicked() {
+        view.commands.push(Command::Show(words.tab));
+    }
 }
 
 fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {

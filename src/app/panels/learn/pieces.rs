@@ -2,8 +2,8 @@
 //! what is true, the fold with formulas.
 
 use eframe::egui::{
-    Align, Align2, CollapsingHeader, Color32, CornerRadius, FontFamily, FontId, Frame, Layout, Margin, RichText, Sense,
-    Stroke, Ui, WidgetInfo, accesskit::Role, vec2,
+    Align, Align2, CollapsingHeader, Color32, CornerRadius, FontFamily, FontId, Frame, Label, Layout, Margin, RichText,
+    Sense, Stroke, Ui, WidgetInfo, accesskit::Role, vec2,
 };
 
 use crate::app::glossary::Term;
@@ -34,7 +34,7 @@ pub fn stage<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
         .fill(ui.visuals().faint_bg_color)
         .stroke(Stroke::new(1.0, colors.line))
         .corner_radius(10)
-        .inner_margin(Margin::symmetric(18, 14))
+        .inner_margin(Margin::symmetric(if ui.available_width() > 500.0 { 18 } else { 8 }, 12))
         .show(ui, |ui| {
             ui.set_width(ui.available_width());
             add(ui)
@@ -137,9 +137,8 @@ pub fn legend(ui: &mut Ui, figure: &Figure) {
         ui.spacing_mut().item_spacing.x = 5.0;
         for (i, series) in figure.series.iter().enumerate() {
             let color = palette::series(series.color.unwrap_or(i), dark);
-            let (rect, _) = ui.allocate_exact_size(vec2(9.0, 12.0), Sense::hover());
-            ui.painter().circle_filled(rect.center(), 4.0, color);
-            ui.label(RichText::new(&series.name).small());
+            let text = RichText::new(format!("● {}", series.name)).small().color(color);
+            ui.add(Label::new(text).wrap_mode(TextWrapMode::Extend));
             ui.add_space(8.0);
         }
     });

@@ -58,7 +58,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                 let font = FontId::new(24.0, FontFamily::Name(theme::STRONG.into()));
                 ui.label(RichText::new(format!("rank {count}")).font(font).color(Part::Delta.color(ui)));
                 let columns = if count == 1 { "independent column" } else { "independent columns" };
-                weak(ui, format!("{count} {columns}, framed"));
+                weak(ui, format!("{columns} framed"));
             });
         });
         within(ui, at[1], "steps", |ui| steps(ui, rank, looks));

@@ -17,29 +17,25 @@ use super::pieces::{beside, choice, said, stage, weak};
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     let ways = &view.features.learning.ways;
-    let mut edit = None;
+    let (mut edit, mut data, mut moving) = (None, None, None);
     stage(ui, |ui| {
         beside(
             ui,
             |ui| {
                 ui.label(RichText::new("What do the data teach?").strong());
                 let of = [(Data::Domain, "a domain"), (Data::Task, "a task")];
-                if let Some(data) = choice(ui, ways.data, &of) {
-                    edit = Some(WaysEdit::Data(data));
-                }
+                data = choice(ui, ways.data, &of).map(WaysEdit::Data);
                 ui.add_space(2.0);
                 row_of_data(ui, ways.data);
             },
             |ui| {
                 ui.label(RichText::new("Which numbers may move?").strong());
                 let of = [(Moving::All, "all parameters"), (Moving::Adapter, "an adapter, r = 8")];
-                if let Some(moving) = choice(ui, ways.moving, &of) {
-                    edit = Some(WaysEdit::Moving(moving));
-                }
+                moving = choice(ui, ways.moving, &of).map(WaysEdit::Moving);
                 ui.add_space(2.0);
-                let [all, moving] = ways.parameters();
-                ui.label(format!("{} of {} numbers move", units::exact(moving), units::exact(all)));
-                weak(ui, format!("{} of LLaMA 7B", units::percent(moving as f64 / all.max(1) as f64)));
+                let [all, some] = ways.parameters();
+                ui.label(format!("{} of {} numbers move", units::exact(some), units::exact(all)));
+                weak(ui, format!("{} of LLaMA 7B", units::percent(some as f64 / all.max(1) as f64)));
             },
         );
         ui.add_space(10.0);
@@ -67,7 +63,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         |ui| super::goal(ui, view, Chapter::Ways, &now),
         |ui| said(ui, "there are full, domain and task tuning.", &truth),
     );
-    if let Some(edit) = edit {
+    if let Some(edit) = edit.or(data).or(moving) {
         view.commands.push(Command::Learning(Ask::Ways(edit)));
     }
 }
@@ -80,7 +76,9 @@ fn row_of_data(ui: &mut Ui, data: Data) {
     };
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
-        weak(ui, given);
+        if !given.is_empty() {
+            weak(ui, given);
+        }
         ui.label(RichText::new(learnt).color(Part::Delta.color(ui)));
     });
     let words = match data {
