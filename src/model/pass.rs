@@ -1,6 +1,7 @@
 //! The whole model: loss and gradients of a batch, and logits one token after the other.
 
 use super::block::{BlockCache, Place, Tape};
+use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::linear::Run;
 use super::ops::gemm::{Out, View, parallel};
@@ -26,7 +27,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// Places where something is predicted: row and token.
-    fn targets(&self) -> Vec<(usize, u32)> {
+    pub(super) fn targets(&self) -> Vec<(usize, u32)> {
         let places = self.labels.iter().enumerate().filter(|&(at, &label)| at % self.seq > 0 && label >= 0);
         places.map(|(at, &label)| (at - 1, label as u32)).collect()
     }
@@ -65,25 +66,26 @@ pub struct Backward {
 /// Logits that are held at once: 16 MB.
 const LOGITS: usize = 1 << 22;
 
-impl Decoder {
+impl ModelConfig {
     /// Checks that ids and labels are in the vocabulary and sequences not too long.
-    fn check(&self, batch: &Batch) -> Result<()> {
-        let c = &self.config;
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         if batch.seq == 0 || !batch.ids.len().is_multiple_of(batch.seq) || batch.ids.len() != batch.labels.len() {
             return Err(Error::failure(format!("{} tokens are no whole sequences of {}", batch.ids.len(), batch.seq)));
         }
-        if batch.seq > c.max_positions {
-            let message = format!("a sequence of {} tokens; the model allows {}", batch.seq, c.max_positions);
+        if batch.seq > self.max_positions {
+            let message = format!("a sequence of {} tokens; the model allows {}", batch.seq, self.max_positions);
             return Err(Error::usage(message));
         }
         let labels = batch.labels.iter().map(|&label| i64::from(label));
-        let outside = batch.ids.iter().map(|&id| i64::from(id)).chain(labels).find(|&id| id >= c.vocab as i64);
+        let outside = batch.ids.iter().map(|&id| i64::from(id)).chain(labels).find(|&id| id >= self.vocab as i64);
         match outside {
-            Some(id) => Err(Error::usage(format!("token id {id} is outside the model's vocabulary of {}", c.vocab))),
+            Some(id) => Err(Error::usage(format!("token id {id} is outside the model's vocabulary of {}", self.vocab))),
             None => Ok(()),
         }
     }
+}
 
+impl Decoder {
     fn tables(&self, positions: usize) -> Vec<Table> {
         self.config.ropes.iter().map(|rope| rope.table(positions)).collect()
     }
@@ -131,7 +133,7 @@ impl Decoder {
     /// # Errors
     /// Ids outside the vocabulary, sequences longer than the model allows.
     pub fn loss(&self, pool: &Pool, batch: Batch) -> Result<Loss> {
-        self.check(&batch)?;
+        self.config.check(&batch)?;
         let run = Run { params: &self.params, pool, dropout: None };
         let tables = self.tables(batch.seq);
         let place = Place { seq: batch.seq, first: 0, tables: &tables };
@@ -148,7 +150,7 @@ impl Decoder {
     /// # Errors
     /// As [`loss`](Self::loss).
     pub fn gradient(&self, run: &Run, batch: Batch, backward: Backward, grads: &mut Grads) -> Result<Loss> {
-        self.check(&batch)?;
+        self.config.check(&batch)?;
         let tables = self.tables(batch.seq);
         let place = Place { seq: batch.seq, first: 0, tables: &tables };
         let mut inputs = vec![self.embed(run, batch.ids, batch.seq, 0)];
@@ -267,7 +269,7 @@ impl Decoder {
     /// # Errors
     /// No ids, ids outside the vocabulary, and a sequence that becomes longer than the model or the cache allows.
     pub fn next(&self, pool: &Pool, ids: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
-        self.check(&Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len() })?;
+        self.config.check(&Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len() })?;
         let covered = cache.tables.iter().map(Table::positions).min().unwrap_or(usize::MAX);
         let limit = self.config.max_positions.min(covered);
         if cache.length + ids.len() > limit {

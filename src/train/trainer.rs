@@ -6,7 +6,7 @@ use super::{Method, Settings, lora};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model::{Backward, Batch, Decoder, Dropout, Frozen, Grads, Loss, Pool, Run};
+use crate::model::{Backward, Batch, Decoder, Dropout, Frozen, Grads, Loss, Pool, Run, gpu};
 use crate::progress::Progress;
 
 /// What one step gave.
@@ -26,9 +26,10 @@ pub struct Step {
 
 /// A run in progress.
 pub struct Trainer {
-    /// The model.
+    /// The model. Of a run on a GPU, what is trained stands here as it was when it was last
+    /// [`gather`](Self::gather)ed.
     pub decoder: Decoder,
-    /// The optimizer.
+    /// The optimizer; the same holds for its moments.
     pub optimizer: AdamW,
     /// How.
     pub settings: Settings,
@@ -36,9 +37,11 @@ pub struct Trainer {
     pub done: usize,
     /// Steps in all.
     pub steps: usize,
-    rows: Rows,
-    grads: Grads,
+    pub(super) rows: Rows,
+    pub(super) grads: Grads,
     pool: Pool,
+    /// The model where it computes, if that is not the processor.
+    pub(super) gpu: Option<gpu::Model>,
 }
 
 impl Trainer {
@@ -69,7 +72,7 @@ impl Trainer {
         let by_epochs = ((rows.rows.len() as f64 * settings.epochs) / each as f64).ceil().max(1.0) as usize;
         let steps = settings.steps.unwrap_or(by_epochs);
         let (optimizer, grads) = (AdamW::new(&decoder.params), decoder.params.zeros());
-        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default() })
+        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default(), gpu: None })
     }
 
     /// One step: gradients of its micro-batches, clipping, the update.
@@ -77,6 +80,9 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is NaN or Inf, with the module where it shows first; the parameters are then as before.
     pub fn step(&mut self) -> Result<Step> {
+        if self.gpu.is_some() {
+            return self.step_on_gpu();
+        }
         let settings = &self.settings;
         let lr = settings.lr_at(self.done, self.steps);
         let each = settings.batch * settings.accumulate;
@@ -87,9 +93,7 @@ impl Trainer {
         let (mut loss, mut tokens) = (Loss::default(), 0);
         for (micro, rows) in rows.chunks(settings.batch).enumerate() {
             let batch = Rows::pad(rows);
-            let seed = settings.seed
-                ^ ((self.done * settings.accumulate + micro) as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
-            let dropout = (settings.dropout > 0.0).then_some(Dropout { p: settings.dropout as f32, seed });
+            let dropout = dropout(settings, self.done * settings.accumulate + micro);
             let run = Run { params: &self.decoder.params, pool: &self.pool, dropout };
             let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq };
             let part = self.decoder.gradient(&run, part, backward, &mut self.grads)?;
@@ -108,7 +112,7 @@ impl Trainer {
         Ok(Step { step: self.done, loss: loss.mean(), lr, grad_norm, tokens })
     }
 
-    fn diverged(&self, loss: f64) -> Error {
+    pub(super) fn diverged(&self, loss: f64) -> Error {
         let bad = |g: &Vec<f32>| g.iter().any(|x| !x.is_finite());
         let first = self.grads.0.iter().position(bad).map(|at| self.decoder.params.list[at].name.as_str());
         let place = first.map_or_else(String::new, |name| format!(", first in the gradient of {name}"));
@@ -120,13 +124,22 @@ impl Trainer {
     /// # Errors
     /// As [`Decoder::loss`]; and cancellation.
     pub fn evaluate(&self, rows: &Rows, progress: &dyn Progress) -> Result<Loss> {
-        evaluate(&self.decoder, rows, self.settings.batch, &self.pool, progress)
+        match &self.gpu {
+            Some(model) => super::gpu::evaluate(model, rows, self.settings.batch, progress),
+            None => evaluate(&self.decoder, rows, self.settings.batch, &self.pool, progress),
+        }
     }
 
     /// Bytes of the most buffers that were in use at once, without weights, gradients and moments.
     pub fn peak_activations(&self) -> usize {
         self.pool.peak_bytes()
     }
+}
+
+/// Dropout of micro-batch number `micro` of a run.
+pub(super) fn dropout(settings: &Settings, micro: usize) -> Option<Dropout> {
+    let seed = settings.seed ^ (micro as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
+    (settings.dropout > 0.0).then_some(Dropout { p: settings.dropout as f32, seed })
 }
 
 /// The loss over all rows.
