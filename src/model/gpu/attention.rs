@@ -89,7 +89,8 @@ impl Attention<'_> {
 
     fn tokens(&self, rows: Span) -> usize {
         let tokens = rows.count / self.row.stride;
-        let covered = self.angles.filter(|angles| angles.half > 0).map_or(usize::MAX, |angles| angles.cos.len() / angles.half);
+        let covered =
+            self.angles.filter(|angles| angles.half > 0).map_or(usize::MAX, |angles| angles.cos.len() / angles.half);
         assert!(self.first + self.seq <= covered.min(self.capacity), "positions outside the tables");
         tokens
     }
@@ -195,12 +196,8 @@ impl Attention<'_> {
         let tokens = self.tokens(rows.all());
         let batch = tokens / self.seq * kv_heads;
         let (d, along) = (gpu.take(q.len())?, gpu.floats(tokens * heads)?);
-        let pointers = [
-            gpu.reals(out.all(), q.len()),
-            gpu.reals(d_out.all(), q.len()),
-            d.all().address,
-            along.all().address,
-        ];
+        let pointers =
+            [gpu.reals(out.all(), q.len()), gpu.reals(d_out.all(), q.len()), d.all().address, along.all().address];
         gpu.run("split_heads", tokens * heads, &pointers, &[self.seq, heads, kv_heads, head_dim], &[], &[])?;
         let dq = gpu.floats(q.len())?;
         let (dk, dv) = (gpu.shelf.zeros(Kind::F32, k.len())?, gpu.shelf.zeros(Kind::F32, v.len())?);
@@ -228,8 +225,7 @@ impl Attention<'_> {
         let ([q_weight, k_weight], fractions) = self.norm_values(run);
         let [cos, sin] = self.angle_values();
         let [dq, dk, dv] = [&dq, &dk, &dv].map(|tensor| tensor.all().address);
-        let pointers =
-            [rows.all().address, q_weight, k_weight, cos, sin, dq, dk, dv, d_rows.all().address, stats];
+        let pointers = [rows.all().address, q_weight, k_weight, cos, sin, dq, dk, dv, d_rows.all().address, stats];
         let groups = tokens * (heads + 2 * kv_heads);
         gpu.run("heads_backward", groups, &pointers, &self.numbers(tokens, 0), &fractions, &[])?;
         for (which, dw) in trained.into_iter().flatten().enumerate() {

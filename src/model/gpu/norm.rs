@@ -38,7 +38,8 @@ impl Norm {
         let gpu = run.gpu;
         let (weight, plus) = self.weight.values(run.arena);
         let (width, rows) = (weight.count, x.len() / weight.count);
-        let of = |vector: Option<&Vector>| vector.and_then(Vector::trained).and_then(|number| run.arena.gradient(number));
+        let of =
+            |vector: Option<&Vector>| vector.and_then(Vector::trained).and_then(|number| run.arena.gradient(number));
         let (dw, db) = (of(Some(&self.weight)), of(self.bias.as_ref()));
         let stats = if dw.is_some() { Some(gpu.floats(2 * rows)?) } else { None };
         let stats = stats.as_ref().map_or(0, |stats| stats.all().address);

@@ -52,13 +52,7 @@ impl<'a> Mat<'a> {
     fn operand(&self, batch: usize) -> Operand {
         let last = (batch - 1) * self.step + (self.rows - 1) * self.row + (self.cols - 1) * self.col;
         assert!(last < self.span.count, "a factor outside its memory: {self:?}");
-        Operand {
-            address: self.span.address,
-            kind: self.span.kind,
-            row: self.row,
-            col: self.col,
-            step: self.step,
-        }
+        Operand { address: self.span.address, kind: self.span.kind, row: self.row, col: self.col, step: self.step }
     }
 }
 

@@ -57,12 +57,7 @@ impl Matrix {
     }
 
     /// The values as they are multiplied; `spare` keeps them alive where they were made for this.
-    pub(super) fn values<'a>(
-        &'a self,
-        gpu: &Gpu,
-        arena: &'a Arena,
-        spare: &'a mut Option<Tensor>,
-    ) -> Result<Span<'a>> {
+    pub(super) fn values<'a>(&'a self, gpu: &Gpu, arena: &'a Arena, spare: &'a mut Option<Tensor>) -> Result<Span<'a>> {
         match self {
             Self::Real(tensor) => Ok(tensor.all()),
             Self::Trained(number) => Ok(arena.working(*number)),
@@ -108,8 +103,10 @@ impl FourBit {
     }
 
     fn dequantize(&self, gpu: &Gpu, out: Span) -> Result<()> {
-        let (scales, map, offset) =
-            self.nested.as_ref().map_or((0, 0, 0.0), |(codes, map, offset)| (codes.all().address, map.all().address, *offset));
+        let (scales, map, offset) = self
+            .nested
+            .as_ref()
+            .map_or((0, 0, 0.0), |(codes, map, offset)| (codes.all().address, map.all().address, *offset));
         let pointers = [
             self.codes.all().address,
             scales,
