@@ -1,7 +1,7 @@
 //! Steps and evaluation on a GPU: as [`Trainer`] does them on the processor, but that nobody waits within a step.
 
-use super::rows::Rows;
-use super::trainer::{Step, Trainer, dropout};
+use super::rows::{Padded, Rows};
+use super::trainer::{Step, Trainer};
 use crate::error::Result;
 use crate::model::gpu::{Gpu, Kind, Machine, Model, Update};
 use crate::model::{Backward, Batch, Loss};
@@ -64,25 +64,35 @@ impl Trainer {
             eps: settings.eps as f32,
             max_norm: settings.max_grad_norm as f32,
         };
+        let micros: Vec<_> = rows
+            .chunks(settings.batch)
+            .enumerate()
+            .map(|(micro, rows)| (Rows::pad(rows), self.dropout(micro)))
+            .collect();
         let Some(model) = &mut self.gpu else { return self.step() };
         model.clear()?;
         let mut tokens = 0;
-        for (micro, rows) in rows.chunks(settings.batch).enumerate() {
-            let batch = Rows::pad(rows);
-            let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq };
-            model.gradient(part, backward, dropout(settings, self.done * settings.accumulate + micro))?;
+        for (batch, dropout) in &micros {
+            model.gradient(part(batch), backward, *dropout)?;
             tokens += batch.tokens;
         }
         let (sum, grad_norm) = model.update(update)?;
         let loss = Loss { sum, count: predictions }.mean();
         if !(loss.is_finite() && grad_norm.is_finite()) {
+            // Looking for the place is the processor's work.
             self.grads = model.read_grads()?;
-            return Err(self.diverged(loss));
+            self.gather()?;
+            return Err(self.diverged(loss)?);
         }
         self.optimizer.t = t;
         self.done += 1;
         Ok(Step { step: self.done, loss, lr, grad_norm, tokens })
     }
+}
+
+fn part(batch: &Padded) -> Batch<'_> {
+    let Padded { ids, labels, seq, starts, .. } = batch;
+    Batch { ids, labels, seq: *seq, starts }
 }
 
 /// The loss over all rows.
@@ -95,7 +105,7 @@ pub fn evaluate(model: &Model, rows: &Rows, batch: usize, progress: &dyn Progres
     for (index, some) in all.chunks(batch.max(1)).enumerate() {
         progress.step((index * batch) as u64, all.len() as u64)?;
         let padded = Rows::pad(some);
-        let part = Batch { ids: &padded.ids, labels: &padded.labels, seq: padded.seq };
+        let part = part(&padded);
         loss = Loss { sum: loss.sum + model.loss(part)?, count: loss.count + part.predictions() };
     }
     progress.step(1, 1)?;

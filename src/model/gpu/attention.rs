@@ -46,6 +46,10 @@ pub(super) struct Attention<'a> {
     pub first: usize,
     /// Rows that keys and values have room for.
     pub capacity: usize,
+    /// No row's position is as high.
+    pub positions: usize,
+    /// For every row where in its sequence its own row of data begins, if that is not always 0.
+    pub starts: Option<&'a Tensor>,
 }
 
 /// Queries, keys and values as the products want them.
@@ -64,6 +68,10 @@ struct Piece {
 }
 
 impl Attention<'_> {
+    fn starts(&self) -> u64 {
+        self.starts.map_or(0, |starts| starts.all().address)
+    }
+
     fn of_group(&self) -> usize {
         self.rules.heads / self.rules.kv_heads
     }
@@ -89,9 +97,10 @@ impl Attention<'_> {
 
     fn tokens(&self, rows: Span) -> usize {
         let tokens = rows.count / self.row.stride;
-        let covered =
-            self.angles.filter(|angles| angles.half > 0).map_or(usize::MAX, |angles| angles.cos.len() / angles.half);
-        assert!(self.first + self.seq <= covered.min(self.capacity), "positions outside the tables");
+        let angles = self.angles.filter(|angles| angles.half > 0);
+        let covered = angles.map_or(usize::MAX, |angles| angles.cos.len() / angles.half);
+        assert!(self.positions <= covered && self.first + self.seq <= self.capacity, "positions outside the tables");
+        assert!(self.starts.is_none_or(|starts| starts.len() == tokens), "starts of other rows");
         tokens
     }
 
@@ -115,6 +124,9 @@ impl Attention<'_> {
             q.all().address,
             gpu.reals(k.all(), width),
             gpu.reals(v.all(), width),
+            0,
+            0,
+            self.starts(),
         ];
         let groups = tokens * (heads + 2 * kv_heads);
         gpu.run("heads_forward", groups, &pointers, &self.numbers(tokens, 0), &fractions, &[])?;
@@ -151,10 +163,20 @@ impl Attention<'_> {
         Mat::dense(tensor.all(), rows, piece.keys).every(rows * piece.keys)
     }
 
-    fn piece_numbers(&self, piece: &Piece) -> [usize; 8] {
+    fn piece_numbers(&self, piece: &Piece) -> [usize; 9] {
         let window = self.rules.window.unwrap_or(i32::MAX as usize).min(i32::MAX as usize);
         let position = self.first + piece.first;
-        [piece.count, self.of_group(), piece.keys, position, piece.lo, window, self.seq, piece.first]
+        [
+            piece.count,
+            self.of_group(),
+            piece.keys,
+            position,
+            piece.lo,
+            window,
+            self.seq,
+            piece.first,
+            self.rules.kv_heads,
+        ]
     }
 
     /// What comes out, in rows of tokens.
@@ -170,7 +192,7 @@ impl Attention<'_> {
             let p = gpu.take(rows * piece.keys)?;
             let queries = self.rows_of(q, piece);
             gpu.product(self.scores(&scores, piece), false, scale, queries, self.keys_of(k, piece).t(), batch)?;
-            let pointers = [scores.all().address, p.all().address];
+            let pointers = [scores.all().address, p.all().address, self.starts()];
             gpu.run("softmax", rows, &pointers, &self.piece_numbers(piece), &[softcap], &[])?;
             gpu.product(self.rows_of(&out, piece), false, 1.0, self.scores(&p, piece), self.keys_of(v, piece), batch)?;
         }
@@ -210,7 +232,10 @@ impl Attention<'_> {
             let (keys, values) = (self.keys_of(k, piece), self.keys_of(v, piece));
             gpu.product(self.scores(&scores, piece), false, scale, queries, keys.t(), batch)?;
             gpu.product(self.scores(&dp, piece), false, 1.0, d, values.t(), batch)?;
-            let pointers = [&scores, &dp, &along, &p, &ds].map(|tensor| tensor.all().address);
+            let mut pointers = [self.starts(); 6];
+            for (to, tensor) in pointers.iter_mut().zip([&scores, &dp, &along, &p, &ds]) {
+                *to = tensor.all().address;
+            }
             gpu.run("softmax_backward", rows, &pointers, &self.piece_numbers(piece), &[softcap], &[])?;
             let ds = self.scores(&ds, piece);
             gpu.product(self.rows_of(&dq, piece), false, scale, ds, keys, batch)?;
@@ -225,12 +250,14 @@ impl Attention<'_> {
         let ([q_weight, k_weight], fractions) = self.norm_values(run);
         let [cos, sin] = self.angle_values();
         let [dq, dk, dv] = [&dq, &dk, &dv].map(|tensor| tensor.all().address);
-        let pointers = [rows.all().address, q_weight, k_weight, cos, sin, dq, dk, dv, d_rows.all().address, stats];
+        let (x, d_x, starts) = (rows.all().address, d_rows.all().address, self.starts());
+        let pointers = [x, q_weight, k_weight, cos, sin, dq, dk, dv, d_x, stats, starts];
         let groups = tokens * (heads + 2 * kv_heads);
         gpu.run("heads_backward", groups, &pointers, &self.numbers(tokens, 0), &fractions, &[])?;
         for (which, dw) in trained.into_iter().flatten().enumerate() {
             let gradient = if which == 0 { dq } else { dk };
-            let pointers = [rows.all().address, 0, 0, cos, sin, gradient, stats, gpu.singles(dw, head_dim)];
+            let dw = gpu.singles(dw, head_dim);
+            let pointers = [x, 0, 0, cos, sin, gradient, stats, dw, 0, 0, starts];
             gpu.run("heads_weights", head_dim, &pointers, &self.numbers(tokens, which), &[], &[])?;
         }
         Ok(Some(d_rows))

@@ -46,6 +46,10 @@ pub(super) struct Tape {
 pub(super) struct Place<'a> {
     pub seq: usize,
     pub first: usize,
+    /// No row's position in its own row of data is as high.
+    pub positions: usize,
+    /// For every row where in its sequence its own row of data begins, if that is not always 0.
+    pub starts: Option<&'a Tensor>,
     pub angles: &'a [Angles],
 }
 
@@ -106,6 +110,8 @@ impl Block {
             seq: place.seq,
             first: place.first,
             capacity,
+            positions: place.positions,
+            starts: place.starts,
         }
     }
 

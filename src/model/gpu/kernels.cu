@@ -30,7 +30,7 @@ typedef unsigned int u32;
 typedef unsigned short u16;
 
 struct args {
-    void *p[10];
+    void *p[12];
     u64 l[2];
     int i[16];
     float f[8];
@@ -193,6 +193,7 @@ KERNEL(embed) {
     POINTER(const real, table, 1);
     POINTER(const real, positions, 2);
     POINTER(real, out, 3);
+    POINTER(const int, starts, 4);
     INT(tokens, 0);
     INT(width, 1);
     INT(seq, 2);
@@ -201,23 +202,27 @@ KERNEL(embed) {
     EACH(at, (i64)tokens * width) {
         const int token = (int)(at / width), column = (int)(at % width);
         float x = widen(table[(i64)ids[token] * width + column]) * scale;
-        if (positions) x += widen(positions[(i64)(first + token % seq) * width + column]);
+        if (positions) {
+            const i64 position = first + token % seq - (starts ? starts[token] : 0);
+            x += widen(positions[position * width + column]);
+        }
         out[at] = narrow(x);
     }
 }
 
-/* Adds rows of gradient to the embedding's, a thread a column: tokens come in their order. */
+/* Adds rows of gradient to the embedding's, or without ids to the positions', a thread a column: tokens come in order. */
 KERNEL(embed_backward) {
     POINTER(const int, ids, 0);
     POINTER(const real, d, 1);
     POINTER(float, gradient, 2);
+    POINTER(const int, starts, 3);
     INT(tokens, 0);
     INT(width, 1);
     INT(seq, 2);
     FLOAT(scale, 0);
     EACH(column, width) {
         for (int token = 0; token < tokens; token++) {
-            const i64 row = ids ? ids[token] : token % seq;
+            const i64 row = ids ? ids[token] : token % seq - (starts ? starts[token] : 0);
             gradient[row * width + column] += widen(d[(i64)token * width + column]) * scale;
         }
     }
@@ -438,6 +443,7 @@ KERNEL(heads_forward) {
     POINTER(real, q, 5);
     POINTER(real, k, 6);
     POINTER(real, v, 7);
+    POINTER(const int, starts, 10);
     INT(stride, 1);
     INT(dim, 10);
     INT(half, 11);
@@ -462,7 +468,7 @@ KERNEL(heads_forward) {
             values[i] = widen(narrow(values[i] * scale * (weight[i] + plus)));
     }
     SYNC;
-    const i64 angle = (i64)(first + h.row) * half;
+    const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
     for (int i = THREAD; i < dim; i += THREADS) {
         float x = values[i];
         if (h.which < 2 && i < 2 * half) {
@@ -487,6 +493,7 @@ KERNEL(heads_backward) {
     POINTER(const float, dv, 7);
     POINTER(real, d, 8);
     POINTER(float, stats, 9);
+    POINTER(const int, starts, 10);
     INT(stride, 1);
     INT(heads, 8);
     INT(kv_heads, 9);
@@ -503,7 +510,7 @@ KERNEL(heads_backward) {
     const i64 begin = (i64)h.token * stride + h.offset;
     const float *weight = h.which == 0 ? q_weight : h.which == 1 ? k_weight : 0;
     const float plus = h.which == 0 ? q_plus : k_plus;
-    const i64 angle = (i64)(first + h.row) * half;
+    const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
     for (int i = THREAD; i < dim; i += THREADS) {
         float x = from[i];
         if (h.which < 2 && i < 2 * half) {
@@ -543,6 +550,7 @@ KERNEL(heads_weights) {
     POINTER(const float, gradient, 5);
     POINTER(const float, stats, 6);
     POINTER(float, dw, 7);
+    POINTER(const int, starts, 10);
     INT(seq, 0);
     INT(stride, 1);
     INT(heads, 8);
@@ -559,7 +567,8 @@ KERNEL(heads_weights) {
         const float *from = gradient + h.place;
         float x = from[i];
         if (i < 2 * half) {
-            const i64 angle = (i64)(token % seq) * half + (i < half ? i : i - half);
+            const i64 position = token % seq - (starts ? starts[token] : 0);
+            const i64 angle = position * half + (i < half ? i : i - half);
             x = i < half ? x * cosines[angle] + from[i + half] * sines[angle]
                          : x * cosines[angle] - from[i - half] * sines[angle];
         }
@@ -573,24 +582,42 @@ KERNEL(heads_weights) {
 /* ---- attention: a group a row of scores ----
  *
  * Scores are [sequence and kv head][query row][query head of the group][key], of query rows from `first` on and keys from
- * `lo` on. Query row t is at position before + t and sees the keys from position + 1 − window to its own.
+ * `lo` on. Query row t is at position before + t and sees the keys from position + 1 − window to its own; where rows of
+ * data share a sequence, none before its own row's start.
  */
+
+struct sight {
+    int begin, end;
+    i64 along;
+};
+
+/* What a group's row of scores sees, counted from `lo`; and where its row's sum is kept. */
+DEVICE struct sight sight_of(int group, const int *i, const int *starts) {
+    const int rows = i[0], of_group = i[1], position0 = i[3], lo = i[4], window = i[5], seq = i[6], first = i[7];
+    const int many = rows * of_group, number = group / many, inside = group % many;
+    const int row = inside / of_group, position = position0 + row;
+    int begin = position + 1 - window > lo ? position + 1 - window : lo;
+    if (starts) {
+        const int start = starts[(i64)(number / i[8]) * seq + first + row];
+        begin = start > begin ? start : begin;
+    }
+    struct sight s;
+    s.begin = begin - lo;
+    s.end = position + 1 - lo;
+    s.along = ((i64)number * seq + first) * of_group + inside;
+    return s;
+}
 
 /* Probabilities from scores. */
 KERNEL(softmax) {
     POINTER(const float, scores, 0);
     POINTER(real, p, 1);
-    INT(rows, 0);
-    INT(of_group, 1);
+    POINTER(const int, starts, 2);
     INT(keys, 2);
-    INT(position0, 3);
-    INT(lo, 4);
-    INT(window, 5);
     FLOAT(cap, 0);
     SHARED float room[256];
-    const int position = position0 + GROUP % (rows * of_group) / of_group;
-    const int end = position + 1 - lo;
-    const int begin = position + 1 - window > lo ? position + 1 - window - lo : 0;
+    const struct sight sight = sight_of(GROUP, a.i, starts);
+    const int begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
     real *to = p + (i64)GROUP * keys;
     float most = LEAST, sum = 0;
@@ -613,22 +640,14 @@ KERNEL(softmax_backward) {
     POINTER(const float, along_of, 2);
     POINTER(real, p, 3);
     POINTER(real, ds, 4);
-    INT(rows, 0);
-    INT(of_group, 1);
+    POINTER(const int, starts, 5);
     INT(keys, 2);
-    INT(position0, 3);
-    INT(lo, 4);
-    INT(window, 5);
-    INT(seq, 6);
-    INT(first, 7);
     FLOAT(cap, 0);
     SHARED float room[256];
-    const int many = rows * of_group, number = GROUP / many, inside = GROUP % many;
-    const int position = position0 + inside / of_group;
-    const int end = position + 1 - lo;
-    const int begin = position + 1 - window > lo ? position + 1 - window - lo : 0;
+    const struct sight sight = sight_of(GROUP, a.i, starts);
+    const int begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
-    const float along = along_of[((i64)number * seq + first) * of_group + inside];
+    const float along = along_of[sight.along];
     const i64 row = (i64)GROUP * keys;
     float most = LEAST, sum = 0;
     for (int i = begin + THREAD; i < end; i += THREADS)

@@ -34,7 +34,7 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Args {
     /// Addresses.
-    pub p: [u64; 10],
+    pub p: [u64; 12],
     /// Long words.
     pub l: [u64; 2],
     /// Whole numbers.

@@ -290,6 +290,7 @@ impl Gpu {
     pub(super) fn embed(
         &self,
         ids: &Tensor,
+        starts: Option<&Tensor>,
         table: Span,
         positions: Option<Span>,
         width: usize,
@@ -298,15 +299,18 @@ impl Gpu {
     ) -> Result<Tensor> {
         let tokens = ids.len();
         let out = self.take(tokens * width)?;
-        let pointers = [ids.all().address, table.address, address(positions), out.all().address];
+        let starts = address(starts.map(Tensor::all));
+        let pointers = [ids.all().address, table.address, address(positions), out.all().address, starts];
         self.run("embed", groups(tokens * width), &pointers, &[tokens, width, seq, first], &[scale], &[])?;
         Ok(out)
     }
 
     /// Adds rows of gradient to those of the embedding, or where there are no ids to those of the positions.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn embed_backward(
         &self,
         ids: Option<&Tensor>,
+        starts: Option<&Tensor>,
         d: &Tensor,
         gradient: Span,
         width: usize,
@@ -314,8 +318,8 @@ impl Gpu {
         scale: f32,
     ) -> Result<()> {
         let tokens = d.len() / width;
-        let pointers =
-            [address(ids.map(Tensor::all)), self.reals(d.all(), tokens * width), self.singles(gradient, width)];
+        let [ids, starts] = [ids, starts].map(|numbers| address(numbers.map(Tensor::all)));
+        let pointers = [ids, self.reals(d.all(), tokens * width), self.singles(gradient, width), starts];
         // Groups of few threads' worth: a column is one thread's, so many groups share the machine better.
         self.run("embed_backward", width.div_ceil(64), &pointers, &[tokens, width, seq], &[scale], &[])
     }

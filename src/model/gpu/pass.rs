@@ -27,10 +27,20 @@ pub struct Model {
     norm: Norm,
     /// `None` where the embedding is the head.
     head: Option<Linear>,
-    /// Cosines and sines, for so many positions.
-    angles: Mutex<(usize, Arc<Vec<Angles>>)>,
+    /// The tables that were used last.
+    angles: Mutex<Tables>,
     /// The sum of the losses, and of the squares of the gradient: two `f64`.
     pub(super) totals: Tensor,
+}
+
+/// Cosines and sines.
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    /// For so many positions.
+    positions: usize,
+    /// Of sequences up to so many tokens.
+    longest: usize,
+    angles: Arc<Vec<Angles>>,
 }
 
 /// Logits that are held at once: 128 MB.
@@ -107,15 +117,16 @@ impl Model {
         Ok([f64::from_ne_bytes(pair[0]), f64::from_ne_bytes(pair[1])])
     }
 
-    /// Tables for positions up to `positions`; longer ones take the place of shorter ones.
-    fn angles(&self, positions: usize) -> Result<Arc<Vec<Angles>>> {
-        let mut angles = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
-        if angles.0 < positions {
+    /// Tables for `positions`, of sequences up to `longest`; those of before where they will do.
+    fn angles(&self, positions: usize, longest: usize) -> Result<Arc<Vec<Angles>>> {
+        let mut tables = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = self.config.ropes.iter().all(|rope| rope.same_for(tables.longest, longest));
+        if tables.positions < positions || !same {
             let positions = positions.next_power_of_two().min(self.config.max_positions.max(positions));
-            let tables = self.config.ropes.iter().map(|rope| Angles::put(&self.gpu, &rope.table(positions)));
-            *angles = (positions, Arc::new(tables.collect::<Result<_>>()?));
+            let made = self.config.ropes.iter().map(|rope| Angles::put(&self.gpu, &rope.table(positions, longest)));
+            *tables = Tables { positions, longest, angles: Arc::new(made.collect::<Result<_>>()?) };
         }
-        Ok(Arc::clone(&angles.1))
+        Ok(Arc::clone(&tables.angles))
     }
 
     fn run(&self, dropout: Option<Dropout>) -> Run<'_> {
@@ -135,10 +146,10 @@ impl Model {
         self.head.as_ref().map_or(&self.embedding, |head| &head.weight)
     }
 
-    fn embed(&self, ids: &Tensor, seq: usize, first: usize) -> Result<Tensor> {
+    fn embed(&self, ids: &Tensor, starts: Option<&Tensor>, seq: usize, first: usize) -> Result<Tensor> {
         let positions = self.positions.as_ref().map(|matrix| self.table(matrix)).transpose()?;
         let (c, table) = (&self.config, self.table(&self.embedding)?);
-        self.gpu.embed(ids, table, positions, c.hidden, (seq, first), c.embedding_scale)
+        self.gpu.embed(ids, starts, table, positions, c.hidden, (seq, first), c.embedding_scale)
     }
 
     /// The summed loss of a batch.
@@ -148,10 +159,12 @@ impl Model {
     pub fn loss(&self, batch: Batch) -> Result<f64> {
         self.config.check(&batch)?;
         let run = self.run(None);
-        let angles = self.angles(batch.seq)?;
-        let place = Place { seq: batch.seq, first: 0, angles: &angles };
-        let ids = self.ids(batch.ids)?;
-        let mut x = self.embed(&ids, batch.seq, 0)?;
+        let positions = batch.longest();
+        let angles = self.angles(positions, positions)?;
+        let (ids, starts) = (self.ids(batch.ids)?, self.starts(&batch)?);
+        let starts = starts.as_ref();
+        let place = Place { seq: batch.seq, first: 0, positions, starts, angles: &angles };
+        let mut x = self.embed(&ids, starts, batch.seq, 0)?;
         for block in &self.blocks {
             x = block.forward(run, &self.config, place, &x, None)?.0;
         }
@@ -170,10 +183,12 @@ impl Model {
     pub fn gradient(&self, batch: Batch, backward: Backward, dropout: Option<Dropout>) -> Result<()> {
         self.config.check(&batch)?;
         let run = self.run(dropout);
-        let angles = self.angles(batch.seq)?;
-        let place = Place { seq: batch.seq, first: 0, angles: &angles };
-        let ids = self.ids(batch.ids)?;
-        let mut inputs = vec![self.embed(&ids, batch.seq, 0)?];
+        let positions = batch.longest();
+        let angles = self.angles(positions, positions)?;
+        let (ids, starts) = (self.ids(batch.ids)?, self.starts(&batch)?);
+        let starts = starts.as_ref();
+        let place = Place { seq: batch.seq, first: 0, positions, starts, angles: &angles };
+        let mut inputs = vec![self.embed(&ids, starts, batch.seq, 0)?];
         let mut tapes: Vec<Option<Tape>> = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
             let (out, tape) = block.forward(run, &self.config, place, &inputs[layer], None)?;
@@ -200,17 +215,22 @@ impl Model {
         }
         let (hidden, scale) = (self.config.hidden, self.config.embedding_scale);
         if let Some(gradient) = embedding.and_then(|number| self.arena.gradient(number)) {
-            self.gpu.embed_backward(Some(&ids), &d, gradient, hidden, batch.seq, scale)?;
+            self.gpu.embed_backward(Some(&ids), None, &d, gradient, hidden, batch.seq, scale)?;
         }
         let positions = self.positions.as_ref().and_then(Matrix::trained);
         if let Some(gradient) = positions.and_then(|number| self.arena.gradient(number)) {
-            self.gpu.embed_backward(None, &d, gradient, hidden, batch.seq, 1.0)?;
+            self.gpu.embed_backward(None, starts, &d, gradient, hidden, batch.seq, 1.0)?;
         }
         Ok(())
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Tensor> {
         self.gpu.shelf.put_numbers(ids.iter().map(|&id| id as i32))
+    }
+
+    fn starts(&self, batch: &Batch) -> Result<Option<Tensor>> {
+        let numbers = batch.starts.iter().map(|&start| start as i32);
+        if batch.starts.is_empty() { Ok(None) } else { self.gpu.shelf.put_numbers(numbers).map(Some) }
     }
 
     /// Loss of the rows of `h` that predict something, added to `total`; in pieces, so that logits are held once.
@@ -256,6 +276,7 @@ pub struct Cache {
     blocks: Vec<BlockCache>,
     length: usize,
     capacity: usize,
+    angles: Arc<Vec<Angles>>,
 }
 
 impl Cache {
@@ -265,7 +286,13 @@ impl Cache {
     /// When the machine's memory does not suffice.
     pub fn new(model: &Model, positions: usize) -> Result<Self> {
         let blocks = model.blocks.iter().map(|_| BlockCache::new(&model.gpu, &model.config, positions));
-        Ok(Self { blocks: blocks.collect::<Result<_>>()?, length: 0, capacity: positions })
+        Ok(Self { blocks: blocks.collect::<Result<_>>()?, length: 0, capacity: positions, angles: Arc::default() })
+    }
+
+    /// As [`crate::model::Cache::goes_on`].
+    pub fn goes_on(&self, model: &Model, more: usize) -> bool {
+        let (now, then) = (self.length, self.length + more);
+        now == 0 || model.config.ropes.iter().all(|rope| rope.same_for(now, then))
     }
 }
 
@@ -275,16 +302,21 @@ impl Model {
     /// # Errors
     /// No ids, ids outside the vocabulary, and a sequence that becomes longer than the model or the cache allows.
     pub fn next(&self, ids: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
-        self.config.check(&Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len() })?;
+        self.config.check(&Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] })?;
         let limit = self.config.max_positions.min(cache.capacity);
-        if cache.length + ids.len() > limit {
-            let message = format!("a sequence of {} tokens; the model allows {limit}", cache.length + ids.len());
-            return Err(Error::usage(message));
+        let positions = cache.length + ids.len();
+        if positions > limit {
+            return Err(Error::usage(format!("a sequence of {positions} tokens; the model allows {limit}")));
+        }
+        if !cache.goes_on(self, ids.len()) {
+            return Err(Error::failure("the rotary frequencies change here: the sequence is to be read again"));
+        }
+        if cache.length == 0 {
+            cache.angles = self.angles(cache.capacity, ids.len())?;
         }
         let (gpu, run) = (&self.gpu, self.run(None));
-        let angles = self.angles(cache.length + ids.len())?;
-        let place = Place { seq: ids.len(), first: cache.length, angles: &angles };
-        let mut x = self.embed(&self.ids(ids)?, ids.len(), cache.length)?;
+        let place = Place { seq: ids.len(), first: cache.length, positions, starts: None, angles: &cache.angles };
+        let mut x = self.embed(&self.ids(ids)?, None, ids.len(), cache.length)?;
         for (block, cache) in self.blocks.iter().zip(&cache.blocks) {
             x = block.forward(run, &self.config, place, &x, Some(cache))?.0;
         }
