@@ -80,10 +80,12 @@ pub fn eliminate(rows: &Three) -> Elimination {
                 continue;
             }
             let factor = now[row][column] / now[at][column];
-            for j in 0..3 {
-                let rest = now[row][j] - factor * now[at][j];
-                now[row][j] = if rest.abs() <= zero || j == column { 0.0 } else { rest };
+            let above = now[at];
+            for (value, above) in now[row].iter_mut().zip(above) {
+                let rest = *value - factor * above;
+                *value = if rest.abs() <= zero { 0.0 } else { rest };
             }
+            now[row][column] = 0.0;
             steps.push(Step { operation: Operation::Subtract { row, pivot: at, factor }, rows: now });
         }
         pivots.push([at, column]);

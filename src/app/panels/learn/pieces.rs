@@ -3,7 +3,7 @@
 
 use eframe::egui::{
     Align, Align2, CollapsingHeader, Color32, CornerRadius, FontFamily, FontId, Frame, Label, Layout, Margin, RichText,
-    Sense, Stroke, Ui, WidgetInfo, accesskit::Role, vec2,
+    Sense, Stroke, TextWrapMode, Ui, WidgetInfo, accesskit::Role, vec2,
 };
 
 use crate::app::glossary::Term;
