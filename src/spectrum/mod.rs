@@ -8,9 +8,14 @@
 //!
 //! Only `svd/` names a linear-algebra crate.
 
+pub mod by_hand;
 pub mod measures;
 pub mod noise;
+<<<<<<< HEAD
 pub mod rounding;
+=======
+pub mod planted;
+>>>>>>> main
 pub mod rules;
 mod svd;
 mod sweep;

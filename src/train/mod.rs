@@ -8,10 +8,16 @@
 pub mod adamw;
 pub mod data;
 mod generate;
+mod gpu;
+mod init;
 mod lora;
 pub mod memory;
 pub mod merge;
+<<<<<<< HEAD
 pub mod prequantized;
+=======
+mod notes;
+>>>>>>> main
 mod rows;
 pub mod run;
 mod settings;
@@ -20,6 +26,7 @@ mod text;
 mod trainer;
 
 pub use generate::{Sampling, generate};
+pub use gpu::evaluate as evaluate_on_gpu;
 pub use rows::{Padded, Row, Rows};
 pub use settings::{Init, Method, Quant, Schedule, Settings};
 pub use text::{Message, Text};

@@ -35,6 +35,15 @@ fn all_named(window: &Window, place: &str) {
 fn everything_that_acts_has_a_name() {
     let mut window = llama();
     all_named(&window, "Spectrum");
+    press(&mut window, Modifiers::COMMAND, Key::Num1);
+    let labels = window.root().children_recursive().filter_map(|n| n.accesskit_node().label());
+    let chapters: Vec<String> = labels.filter(|label| label.starts_with("Chapter ")).collect();
+    assert_eq!(chapters.len(), 9);
+    for name in chapters {
+        click(&mut window, Role::Button, &name);
+        settle(&mut window);
+        all_named(&window, &name);
+    }
     for (modifiers, key, place) in [
         (Modifiers::NONE, Key::F1, "help"),
         (Modifiers::NONE, Key::F1, ""),
@@ -42,7 +51,7 @@ fn everything_that_acts_has_a_name() {
         (Modifiers::COMMAND, Key::K, ""),
         (Modifiers::COMMAND, Key::L, "path"),
         (Modifiers::COMMAND, Key::L, ""),
-        (Modifiers::COMMAND, Key::Num2, "Parameters"),
+        (Modifiers::COMMAND, Key::Num3, "Parameters"),
     ] {
         press(&mut window, modifiers, key);
         all_named(&window, place);
@@ -67,7 +76,7 @@ fn with_nothing_open_and_with_a_complaint() {
     all_named(&window, "opening");
     until(&mut window, "a refusal", |w| says(w, "nothing-here") && is_quiet(w));
     all_named(&window, "nothing open");
-    press(&mut window, Modifiers::COMMAND, Key::Num2);
+    press(&mut window, Modifiers::COMMAND, Key::Num3);
     all_named(&window, "Parameters of nothing");
 }
 

@@ -56,9 +56,20 @@ fn the_spectrum_tab_in_the_light() {
 #[test]
 fn the_parameters_tab() {
     let Some(mut window) = drawn(Theme::Dark) else { return };
-    press(&mut window, Modifiers::COMMAND, Key::Num2);
+    press(&mut window, Modifiers::COMMAND, Key::Num3);
     settle(&mut window);
     compare(&mut window, "parameters-dark");
+}
+
+#[test]
+fn the_learn_tab() {
+    for (theme, name) in [(Theme::Dark, "learn-dark"), (Theme::Light, "learn-light")] {
+        let Some(mut window) = drawn(theme) else { return };
+        press(&mut window, Modifiers::COMMAND, Key::Num1);
+        click(&mut window, Role::Button, "Chapter 4: Nine numbers from six");
+        settle(&mut window);
+        compare(&mut window, name);
+    }
 }
 
 #[test]
