@@ -11,11 +11,8 @@
 pub mod by_hand;
 pub mod measures;
 pub mod noise;
-<<<<<<< HEAD
-pub mod rounding;
-=======
 pub mod planted;
->>>>>>> main
+pub mod rounding;
 pub mod rules;
 mod svd;
 mod sweep;

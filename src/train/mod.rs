@@ -13,11 +13,9 @@ mod init;
 mod lora;
 pub mod memory;
 pub mod merge;
-<<<<<<< HEAD
-pub mod prequantized;
-=======
 mod notes;
->>>>>>> main
+pub mod prequantized;
+pub mod roles;
 mod rows;
 pub mod run;
 mod settings;

@@ -41,7 +41,8 @@ fn choose(window: &mut Window, list: &str, entry: &str) {
 fn a_weight_its_rounding_and_the_error_are_shown() {
     let window = tab();
     for title in ["W", "NF4 · 64 · double", "error ŵ − w"] {
-        let map = get(&window, Role::Image, &format!("Heatmap {title}"));
+        let name = format!("Heatmap {title}");
+        let map = get(&window, Role::Image, &name);
         assert!(map.accesskit_node().value().unwrap().starts_with("64 × 64"), "{title}");
     }
     assert_eq!(beside(&window, "error"), error(Q, Recipe::default()));
@@ -100,7 +101,7 @@ fn the_table_shows_what_is_clicked() {
 #[test]
 fn two_formats_stand_side_by_side() {
     let mut window = tab();
-    click(&mut window, Role::CheckBox, "Beside it");
+    click(&mut window, Role::CheckBox, "A | B");
     settle(&mut window);
     for title in ["error of A: NF4 · 64 · double", "error of B: INT4 symmetric · 64", "|error A| − |error B|"] {
         assert!(window.query_by_role_and_label(Role::Image, &format!("Heatmap {title}")).is_some(), "{title}");

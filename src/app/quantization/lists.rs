@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::look::module;
 use crate::checkpoint::Checkpoint;
-use crate::delta::{DeltaSet, DeltaWeight, LowRank};
+use crate::delta::{DeltaSet, DeltaWeight, LowRank, Source};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
-use crate::quant::{Fit, Format, Group, Measures, Recipe, measure, q4_0_rule};
+use crate::quant::{Fit, Format, Group, Measures, Recipe, Scheme, measure, q4_0_rule};
 use crate::spectrum::leading;
 use crate::spectrum::rounding::{self, Against};
+use crate::train::roles::{self, RoleLosses};
 
 /// One format in the table.
 #[derive(Clone)]
@@ -242,8 +243,45 @@ pub struct Roles {
     pub pair_weights: u64,
 }
 
+/// What is found about the two ways of quantizing.
+pub enum RolesItem {
+    /// Memory and error.
+    Cost(Roles),
+    /// The loss of each on held-out data that lies beside the model; or why it cannot be said.
+    Losses(std::result::Result<RoleLosses, String>),
+}
+
+/// Held-out rows that the loss is computed over at most.
+const ROWS: usize = 96;
+
+/// The loss of each way, where there is data beside the model and the format is one that a model can be held in.
+pub fn losses(
+    set: &DeltaSet,
+    recipe: Recipe,
+    r: usize,
+    progress: &dyn Progress,
+    send: &mut dyn FnMut(RolesItem),
+) -> Result<()> {
+    let other = match set.source() {
+        Source::Tuned(tuned) => tuned.name(),
+        Source::Adapter(adapter) => adapter.path().display().to_string(),
+        Source::Weight => return Ok(()),
+    };
+    let Some(file) = roles::data_beside(set.base(), &other) else { return Ok(()) };
+    let (Some(quant_type), Group::Block(blocksize)) = (recipe.format.quant_type(), recipe.group) else {
+        send(RolesItem::Losses(Err("A model is held in NF4 or FP4: choose one of them to see the loss.".to_owned())));
+        return Ok(());
+    };
+    let scheme = Scheme { quant_type, blocksize, double_quant: recipe.double_quant };
+    match roles::role_losses(set, scheme, r, &file, ROWS, progress) {
+        Err(error) if error.is_cancelled() => return Err(error),
+        found => send(RolesItem::Losses(found.map_err(|error| error.to_string()))),
+    }
+    Ok(())
+}
+
 /// Base in the format and adapter as it is, against the other way round: on one module, at rank r.
-pub fn roles(
+pub fn costs(
     set: &DeltaSet,
     name: &str,
     weight: &Matrix,

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::job::{Job, Status, Wake};
 use crate::matrix::Matrix;
+use crate::progress::Part;
 use crate::quant::{CellCode, Fit, Format, Recipe};
 use crate::workspace::Workspace;
 
@@ -22,7 +23,7 @@ use super::command::Round;
 use super::widgets::tiles::{self, TileBatch, TileJob};
 
 use lists::Subject;
-pub use lists::{AgainstItem, BlockPoint, FormatRow, ModuleRow, Roles, SWEPT};
+pub use lists::{AgainstItem, BlockPoint, FormatRow, ModuleRow, Roles, RolesItem, SWEPT};
 use look::Found;
 pub use look::{Choice, Facts, Shots};
 use work::Work;
@@ -122,7 +123,7 @@ pub struct Quantization {
     blocks: Work<Key, BlockPoint>,
     modules: Work<Key, ModuleRow>,
     against: Work<Key, AgainstItem>,
-    roles: Work<Key, Roles>,
+    roles: Work<Key, RolesItem>,
 }
 
 impl Quantization {
@@ -247,8 +248,9 @@ impl Quantization {
             Need::Roles { recipe, r } => {
                 self.roles.begin(key, format!("Two ways to quantize {name}"), wake, move |progress, send| {
                     let weight = subject.weight(&())?;
-                    send(lists::roles(&set, &name, &weight, recipe, r, progress)?);
-                    Ok(())
+                    let costs = lists::costs(&set, &name, &weight, recipe, r, &Part::new(progress, 0, 4))?;
+                    send(RolesItem::Cost(costs));
+                    lists::losses(&set, recipe, r, progress, send)
                 });
             }
         }
@@ -345,8 +347,8 @@ impl Quantization {
     }
 
     /// What the two ways of quantizing cost.
-    pub fn roles(&self) -> Option<&Roles> {
-        self.roles.items.last()
+    pub fn roles(&self) -> &[RolesItem] {
+        &self.roles.items
     }
 
     /// True when the list belongs to what is asked for, and not to what was looked at before.

@@ -1,6 +1,6 @@
 //! The error beside ΔW: sizes, shares, the spectrum of the error, what a low rank repairs.
 
-use eframe::egui::{DragValue, RichText, Ui};
+use eframe::egui::{DragValue, RichText, ScrollArea, Ui};
 
 use crate::app::View;
 use crate::app::glossary::{self, Term};
@@ -46,7 +46,9 @@ impl Against {
         let Some(facts) = facts else { return };
         let room = ui.available_rect_before_wrap();
         let parts = super::split(room, &[0.3, 0.35, 0.35]);
-        super::within(ui, parts[0], |ui| sentences(ui, facts, r));
+        super::within(ui, parts[0], |ui| {
+            ScrollArea::vertical().id_salt("against").auto_shrink(false).show(ui, |ui| sentences(ui, facts, r));
+        });
         let mut spectrum = error_spectrum(facts);
         spectrum.quiet = false;
         super::within(ui, parts[1], |ui| super::plot(ui, view, &spectrum, "spectrum of the error"));
@@ -57,6 +59,8 @@ impl Against {
 }
 
 fn sentences(ui: &mut Ui, facts: &Facts, r: usize) {
+    ui.spacing_mut().interact_size.y = 18.0;
+    ui.spacing_mut().item_spacing.y = 2.0;
     let short = |x: f64| number::short(x, 3);
     let ratio = facts.error / facts.delta.max(f64::MIN_POSITIVE);
     let mut line = |term: Term, name: &str, value: String| {
@@ -103,10 +107,12 @@ fn error_spectrum(facts: &Facts) -> Figure {
 
 fn repair(facts: &Facts, items: &[AgainstItem]) -> Figure {
     let title = "What a repair of rank r leaves".to_owned();
-    let mut figure =
-        Figure {
-            title, x: Axis::log("rank r"), y: Axis::linear("‖W − Q − BA‖ / ‖W − q(W)‖"), ..Figure::default()
-        };
+    let mut figure = Figure {
+        title,
+        x: Axis::log("rank r"),
+        y: Axis::linear("share of the error that is left"),
+        ..Figure::default()
+    };
     let total: f64 = facts.error * facts.error;
     let mut kept = 0f64;
     let tail = facts.spectrum.sigma.iter().enumerate().map(|(i, s)| {

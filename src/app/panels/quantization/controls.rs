@@ -12,7 +12,7 @@ pub fn ui(ui: &mut Ui, choice: &mut Choice) {
         recipe(ui, ["Format", "Block", "Double quantization"], &mut choice.a);
         ui.separator();
         let mut two = choice.b.is_some();
-        ui.checkbox(&mut two, "Beside it")
+        ui.checkbox(&mut two, "A | B")
             .on_hover_text("Shows two formats, A and B, in place of the weight and one format.");
         if two != choice.b.is_some() {
             let other = if choice.a.format == Format::Int4Symmetric { Format::Nf4 } else { Format::Int4Symmetric };

@@ -19,9 +19,9 @@ pub struct Formats {
 }
 
 impl Default for Formats {
-    /// Best first, at the same number of bits: the only fair comparison.
+    /// At the same number of bits: the only fair comparison.
     fn default() -> Self {
-        Self { order: Order(Some((3, false))), matched: true }
+        Self { order: Order(None), matched: true }
     }
 }
 
@@ -43,6 +43,9 @@ const HEADS: [Head<'static>; 10] = [
     head("bias", "mean (ŵ − w)", true, 76.0),
 ];
 
+/// So many bits per weight apart, formats still compete.
+const NEAR: f64 = 0.75;
+
 const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
     Head { title, tip, number, width }
 }
@@ -55,8 +58,15 @@ impl Formats {
 
     /// Paints the table; a click on a row shows its format.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &mut Choice) {
-        let rows = view.features.quantization.formats();
-        let entry = |row: usize, column: usize| cell(&rows[row], column);
+        let mut rows: Vec<&FormatRow> = view.features.quantization.formats().iter().collect();
+        let shown = rows.iter().find(|row| row.recipe == choice.a).map_or(4.0, |row| row.bits);
+        // Those of about as many bits first, the best of them on top; then the others.
+        let error = |row: &FormatRow| row.result.as_ref().map_or(f64::INFINITY, |found| found.relative_rmse);
+        rows.sort_by(|a, b| {
+            let far = |row: &FormatRow| (row.bits - shown).abs() > NEAR;
+            far(a).cmp(&far(b)).then(error(a).total_cmp(&error(b)))
+        });
+        let entry = |row: usize, column: usize| cell(rows[row], column);
         let name = |row: usize| format!("Format {}", rows[row].recipe);
         let selected = |row: usize| rows[row].recipe == choice.a || Some(rows[row].recipe) == choice.b;
         let table =
@@ -70,7 +80,7 @@ impl Formats {
             let weak = Colors::of(ui).weak;
             ui.label(RichText::new("click a row to show it; with Ctrl, beside the other").small().color(weak));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                view.export(ui, "formats", &Take::TABLE, area, || Source::Table(cells(rows)));
+                view.export(ui, "formats", &Take::TABLE, area, || Source::Table(cells(&rows)));
             });
         });
         if let Some(row) = table.ui(ui, &mut self.order).filter(|&row| rows[row].result.is_ok()) {
@@ -99,13 +109,13 @@ fn cell(row: &FormatRow, column: usize) -> Entry {
         5 => measure(|m| m.max_abs, short),
         6 => measure(|m| m.median, short),
         7 => measure(|m| m.p95, short),
-        8 => measure(|m| m.sqnr_db, |x| format!("{x:.2}")),
+        8 => measure(|m| m.sqnr_db, |x| number::short(x, 4)),
         _ => measure(|m| m.bias, short),
     }
 }
 
 /// The table in full precision: what is copied.
-fn cells(rows: &[FormatRow]) -> Vec<Vec<String>> {
+fn cells(rows: &[&FormatRow]) -> Vec<Vec<String>> {
     let mut all = vec![
         [
             "format",

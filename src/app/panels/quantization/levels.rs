@@ -1,7 +1,7 @@
 //! The histogram of the weights in their blocks' range, with the levels of the code and the thresholds between them.
 
 use eframe::egui::{Align, Layout, RichText, Stroke, Ui};
-use egui_plot::VLine;
+use egui_plot::{LineStyle, VLine};
 
 use crate::app::View;
 use crate::app::export::Source;
@@ -69,11 +69,18 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, figures: &[Figure]) {
     for (i, figure) in figures.iter().enumerate() {
         let part = room.with_min_y(room.top() + height * i as f32).with_max_y(room.top() + height * (i + 1) as f32);
         ui.scope_builder(eframe::egui::UiBuilder::new().max_rect(part), |ui| {
-            let accent = Colors::of(ui).accent;
+            let (accent, weak) = (Colors::of(ui).accent, Colors::of(ui).weak);
             let id = format!("levels {i}");
             let levels: Vec<f64> =
                 figure.series.get(1).map(|s| s.points.iter().map(|p| p[0]).collect()).unwrap_or_default();
-            figure.ui(ui, &id, |plot| {
+            // Thresholds are drawn more quietly than a figure's own marks.
+            let thresholds: Vec<f64> = figure.marks.iter().map(|mark| mark.at).collect();
+            let quiet = Figure { marks: Vec::new(), ..figure.clone() };
+            quiet.ui(ui, &id, |plot| {
+                for &at in &thresholds {
+                    let line = VLine::new("threshold", at).stroke(Stroke::new(1.0, weak.gamma_multiply(0.6)));
+                    plot.vline(line.style(LineStyle::dashed_dense()).allow_hover(false));
+                }
                 for &level in &levels {
                     let stroke = Stroke::new(1.0, accent.gamma_multiply(0.7));
                     plot.vline(VLine::new("level", level).stroke(stroke).allow_hover(false));

@@ -15,7 +15,7 @@ mod pictures;
 mod roles;
 mod spread;
 
-use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui, UiBuilder, pos2};
+use eframe::egui::{Align, Context, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2};
 
 use crate::app::command::Command;
 use crate::app::export::Source;
@@ -119,10 +119,12 @@ impl QuantizationTab {
         pictures::facts(ui, view);
         ui.add_space(2.0);
         let room = ui.available_rect_before_wrap();
-        let cut = room.top() + (room.height() * 0.54).max(220.0).min(room.height() - 120.0);
+        let cut = room.top() + (room.height() * 0.56).max(240.0).min(room.height() - 120.0);
         let upper = Rect::from_min_max(room.min, pos2(room.right(), cut - GAP / 2.0));
         let lower = Rect::from_min_max(pos2(room.left(), cut + GAP / 2.0), room.max);
-        let parts = split(upper, &[0.68, 0.32]);
+        // Three square pictures; what is left belongs to the histogram.
+        let pictures = (3.0 * (upper.height() - 110.0) + 130.0).clamp(upper.width() * 0.5, upper.width() * 0.72);
+        let parts = split(upper, &[pictures / upper.width(), 1.0 - pictures / upper.width()]);
         within(ui, parts[0], |ui| self.pictures.ui(ui, view, &mut self.choice));
         within(ui, parts[1], |ui| levels::ui(ui, view, &self.levels));
         within(ui, lower, |ui| self.lower_ui(ui, view));
@@ -177,7 +179,11 @@ impl QuantizationTab {
             }
             Lower::Modules => self.modules.ui(ui, view, &self.choice),
             Lower::Against => self.against.ui(ui, view),
-            Lower::Roles => self.roles.ui(ui, view, &self.choice),
+            Lower::Roles => {
+                ScrollArea::vertical().id_salt("roles").auto_shrink(false).show(ui, |ui| {
+                    self.roles.ui(ui, view, &self.choice);
+                });
+            }
         }
     }
 

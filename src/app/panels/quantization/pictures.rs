@@ -76,7 +76,7 @@ impl Pictures {
             details: None,
             blocks: block.is_some().then_some(&number),
         };
-        let foot = 20.0;
+        let foot = 16.0;
         let room = ui.available_rect_before_wrap();
         let upper = room.with_max_y(room.bottom() - foot);
         ui.scope_builder(eframe::egui::UiBuilder::new().max_rect(upper), |ui| {
@@ -89,16 +89,10 @@ impl Pictures {
 
     /// One line about the cell under the cursor.
     fn readout(&self, ui: &mut Ui, view: &View<'_>) {
-        let colors = Colors::of(ui);
         let quantization = &view.features.quantization;
         let spot = self.maps.spot();
         let found = spot.as_ref().and_then(|spot| quantization.cell(spot.cell[0], spot.cell[1]));
-        let (Some(spot), Some((a, b))) = (spot, found) else {
-            let text =
-                "Point at a cell to read its value, code, block and scale; zoom in until numbers and blocks show.";
-            ui.label(RichText::new(text).small().color(colors.weak));
-            return;
-        };
+        let (Some(spot), Some((a, b))) = (spot, found) else { return };
         let [row, col] = spot.cell;
         let mut text = format!("row {row}  column {col}  w {}", number::short(f64::from(a.weight), 5));
         text += &one(if b.is_some() { "A " } else { "" }, &a);

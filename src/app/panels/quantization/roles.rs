@@ -4,7 +4,7 @@ use eframe::egui::{Grid, RichText, Ui};
 
 use crate::app::View;
 use crate::app::glossary;
-use crate::app::quantization::{Choice, Need, Roles};
+use crate::app::quantization::{Choice, Need, Roles, RolesItem};
 use crate::app::theme::Colors;
 use crate::app::widgets::number;
 use crate::units;
@@ -28,11 +28,14 @@ impl RolesView {
             ui.selectable_value(&mut self.told, false, "Base in 4 bit, adapter in 16 (as published)");
             ui.selectable_value(&mut self.told, true, "Adapter in 4 bit, base in 16 (as often told)");
         });
-        let Some(roles) = view.features.quantization.roles().copied() else { return };
+        let items = view.features.quantization.roles();
+        let cost = items.iter().find_map(|item| if let RolesItem::Cost(roles) = item { Some(*roles) } else { None });
+        let losses = items.iter().find_map(|item| if let RolesItem::Losses(found) = item { Some(found) } else { None });
+        let Some(roles) = cost else { return };
         let model = Totals::of(view, &roles);
         let colors = Colors::of(ui);
-        ui.add_space(4.0);
-        Grid::new("roles").num_columns(4).spacing([28.0, 6.0]).striped(true).show(ui, |ui| {
+        ui.spacing_mut().interact_size.y = 18.0;
+        Grid::new("roles").num_columns(4).spacing([28.0, 2.0]).striped(true).show(ui, |ui| {
             for title in ["", "published: base in 4 bit", "often told: adapter in 4 bit", "neither: 16 bit"] {
                 ui.label(RichText::new(title).strong());
             }
@@ -78,6 +81,21 @@ impl RolesView {
             );
         });
         ui.add_space(6.0);
+        match losses {
+            Some(Ok(found)) => {
+                let file = found.data.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let text = format!(
+                    "Loss over {} tokens of {file}, every linear layer quantized; the base without an adapter: {:.4}.",
+                    units::exact(found.tokens),
+                    found.base
+                );
+                ui.label(RichText::new(text).small().color(colors.weak));
+            }
+            Some(Err(why)) => {
+                ui.label(RichText::new(why.as_str()).small().color(colors.weak));
+            }
+            None => {}
+        }
         let saved = |bytes: u64| units::percent(1.0 - bytes as f64 / (model.base16() + model.pair16()).max(1) as f64);
         let text = match self.told {
             false => format!(
