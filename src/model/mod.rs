@@ -18,19 +18,22 @@
 //! - buffers are used again from step to step, sums have one order: the same run gives the same bytes;
 //! - threads meet once an operation, not once a tensor.
 //!
-//! The price is that a second kind of device needs these operations again, each as a kernel; they are few, and coarse.
+//! The price is that a second kind of device needs these operations again, each as a kernel; they are few, and coarse:
+//! [`gpu`] has them.
 
 mod attach;
 mod block;
 mod config;
 mod decoder;
 mod dropout;
+pub mod gpu;
 mod linear;
 pub mod ops;
 mod params;
 mod parse;
 mod pass;
 mod rope;
+mod watch;
 mod weight;
 
 pub use config::{BlockConfig, Family, ModelConfig, Qkv};
@@ -40,5 +43,6 @@ pub use linear::{Linear, Lora, Run};
 pub use ops::Pool;
 pub use params::{Grads, Kind, Param, Params};
 pub use pass::{Backward, Batch, Cache, Loss};
-pub use rope::Rope;
+pub use rope::{Positions, Rope};
+pub use watch::Watch;
 pub use weight::{Frozen, Vector, Weight};

@@ -104,9 +104,21 @@ impl Quantized {
         Self { reading, ..self }
     }
 
+    /// How it is read back.
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
     /// Whether the two readings differ for rows of `inner` values.
     pub fn readings_differ(inner: usize, blocksize: usize) -> bool {
         !inner.is_multiple_of(blocksize) && inner.is_multiple_of(16) && (16..2048).contains(&blocksize)
+    }
+
+    /// Blocks of every row, where a row's scales begin at a block of its own; 0 where blocks run on over the rows.
+    pub fn blocks_a_row(&self) -> usize {
+        let [_, inner] = self.shape;
+        let by_row = self.reading == Reading::Bitsandbytes && Self::readings_differ(inner, self.scheme.blocksize);
+        if by_row { inner / self.scheme.blocksize } else { 0 }
     }
 
     /// `[out, in]`.
