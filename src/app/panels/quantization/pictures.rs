@@ -55,7 +55,7 @@ impl Pictures {
                 if let Some((_, _, shots)) = view.features.quantization.shots() {
                     let area = ui.ctx().content_rect().intersect(self.area);
                     let picture = shots.maps[2].picture.clone();
-                    view.export(ui, "quantization heatmaps", &Take::PICTURE, area, || Source::Picture(picture));
+                    view.export(ui, "quantization heatmaps", &Take::PLOT, area, || Source::Picture(picture));
                 }
                 if let Some(range) = self.maps.range() {
                     self.range.ui(ui, &range, true);
