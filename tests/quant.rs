@@ -218,7 +218,8 @@ fn normal(count: usize) -> Vec<f32> {
 fn the_error_on_normal_values_is_the_known_one() {
     let values = normal(1 << 19);
     let of = |format| move |block| Recipe::with(format, Group::Block(block), false);
-    let known: [(&dyn Fn(usize) -> Recipe, [f64; 4]); 5] = [
+    type Rule<'a> = &'a dyn Fn(usize) -> Recipe;
+    let known: [(Rule, [f64; 4]); 5] = [
         (&of(Format::Nf4), [0.0873, 0.0918, 0.0956, 0.0986]),
         (&of(Format::Fp4), [0.1140, 0.1217, 0.1285, 0.1347]),
         (&of(Format::Int4Symmetric), [0.0971, 0.1075, 0.1174, 0.1263]),

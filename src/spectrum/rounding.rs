@@ -67,11 +67,11 @@ pub fn against(weight: &Matrix, delta: &DeltaWeight, recipe: Recipe, progress: &
     let total = error.frobenius();
     let count = vectors.count().min(sigma.len());
     let (mut inside, mut signal, mut square, mut kept_sigma) = (Vec::new(), Vec::new(), 0f64, 0f64);
-    for r in 0..count {
+    for (r, sigma) in sigma.iter().enumerate().take(count) {
         // The r-th row and column of the core are new.
         square += (0..=r).map(|i| core.get(r, i).powi(2) as f64 + core.get(i, r).powi(2) as f64).sum::<f64>()
             - core.get(r, r).powi(2) as f64;
-        kept_sigma += sigma[r] * sigma[r];
+        kept_sigma += sigma * sigma;
         inside.push(if total > 0.0 { square / (total * total) } else { 0.0 });
         signal.push([square.sqrt(), kept_sigma.sqrt()]);
     }

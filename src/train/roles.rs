@@ -3,7 +3,7 @@
 use super::{Rows, data, evaluate};
 use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaSet, Source};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::model::{Decoder, Frozen, Kind, Pool};
 use crate::progress::{Part, Progress};
@@ -62,9 +62,7 @@ pub fn role_losses(
     let checkpoint = set.base();
     let mut rows = data::read(file, checkpoint, SEQ, &())?.rows;
     rows.rows.truncate(most.max(1));
-    let loss = |decoder: &Decoder, rows: &Rows, part: &Part<'_>| {
-        Ok::<_, Error>(evaluate(decoder, rows, BATCH, &Pool::default(), part)?)
-    };
+    let loss = |decoder: &Decoder, rows: &Rows, part: &Part<'_>| evaluate(decoder, rows, BATCH, &Pool::default(), part);
     let mut decoder = Decoder::load(checkpoint, Frozen::AsStored, &Part::new(progress, 0, 6))?;
     let base = loss(&decoder, &rows, &Part::new(progress, 1, 6))?;
     attach(&mut decoder, set, r, &Part::new(progress, 2, 6))?;
