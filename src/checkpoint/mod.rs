@@ -19,6 +19,7 @@ pub(crate) mod read;
 mod role;
 mod shard;
 mod tensor;
+pub mod write;
 
 pub use config::Config;
 pub use dtype::Dtype;

@@ -8,6 +8,7 @@ mod eval;
 mod generate;
 mod inspect;
 mod interrupt;
+mod memory;
 mod merge;
 mod params;
 mod screen;
@@ -89,6 +90,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// What a rank costs: trainable parameters and the adapter's size
     Params(params::Params),
+    /// Memory of a run, part by part, and which GPUs it fits
+    Memory(memory::Memory),
     /// Singular values of the change between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
@@ -163,6 +166,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     match command {
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),
+        Command::Memory(memory) => memory.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
         Command::Train(train) => train.run(screen),
         Command::Eval(eval) => eval.run(screen),

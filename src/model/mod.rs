@@ -30,6 +30,7 @@ pub mod ops;
 mod params;
 mod parse;
 mod pass;
+mod probe;
 mod rope;
 mod weight;
 

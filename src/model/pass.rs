@@ -26,7 +26,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// Places where something is predicted: row and token.
-    fn targets(&self) -> Vec<(usize, u32)> {
+    pub(super) fn targets(&self) -> Vec<(usize, u32)> {
         let places = self.labels.iter().enumerate().filter(|&(at, &label)| at % self.seq > 0 && label >= 0);
         places.map(|(at, &label)| (at - 1, label as u32)).collect()
     }
@@ -67,7 +67,7 @@ const LOGITS: usize = 1 << 22;
 
 impl Decoder {
     /// Checks that ids and labels are in the vocabulary and sequences not too long.
-    fn check(&self, batch: &Batch) -> Result<()> {
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         let c = &self.config;
         if batch.seq == 0 || !batch.ids.len().is_multiple_of(batch.seq) || batch.ids.len() != batch.labels.len() {
             return Err(Error::failure(format!("{} tokens are no whole sequences of {}", batch.ids.len(), batch.seq)));
@@ -84,11 +84,11 @@ impl Decoder {
         }
     }
 
-    fn tables(&self, positions: usize) -> Vec<Table> {
+    pub(super) fn tables(&self, positions: usize) -> Vec<Table> {
         self.config.ropes.iter().map(|rope| rope.table(positions)).collect()
     }
 
-    fn embed(&self, run: &Run, ids: &[u32], seq: usize, first: usize) -> Buf {
+    pub(super) fn embed(&self, run: &Run, ids: &[u32], seq: usize, first: usize) -> Buf {
         let hidden = self.config.hidden;
         let mut x = run.pool.take(ids.len() * hidden);
         let mut position = vec![0.0; hidden];
@@ -194,7 +194,7 @@ impl Decoder {
     }
 
     /// Loss of some rows of `h`, in pieces: logits are held once, become their gradient, and are gone.
-    fn head_loss(
+    pub(super) fn head_loss(
         &self,
         run: &Run,
         h: &[f32],

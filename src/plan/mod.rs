@@ -8,8 +8,13 @@
 //! trainable(r) = Σ over selected weights of r · (d_in + d_out)
 //! ```
 
+pub mod budget;
+pub mod compare;
 mod count;
+pub mod doctor;
+pub mod extract;
 mod layout;
+pub mod memory;
 pub mod paper;
 mod presets;
 mod shape;
@@ -17,6 +22,7 @@ mod targets;
 
 pub use count::{Count, Selection, count};
 pub use layout::{Layout, Weight};
+pub use memory::{Load, Memory, Method, Pairs};
 pub use presets::{Preset, find, presets};
 pub use shape::{Block, Shape};
 pub use targets::Targets;

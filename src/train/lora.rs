@@ -1,11 +1,12 @@
 //! New LoRA pairs on a decoder, and what PEFT needs to know of them.
 
 use super::Settings;
+use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::model::Decoder;
-use crate::plan::{Layout, Selection, Targets};
+use crate::plan::{Layout, Pairs, Selection, Targets};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use regex::Regex;
@@ -54,6 +55,23 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings) 
         decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling as f32);
     }
     Ok(())
+}
+
+/// The pairs that [`add`] would make, or those of the adapter that the run begins with.
+///
+/// # Errors
+/// Targets that match nothing; a pattern that cannot be read; an adapter that cannot be opened.
+pub fn pairs(layout: &Layout, settings: &Settings) -> Result<Pairs> {
+    if let Some(path) = &settings.init_adapter {
+        let adapter = Adapter::open(path)?;
+        let place = |module: &str| layout.weights.iter().position(|weight| weight.name == module);
+        let layers = adapter.layers.iter().filter_map(|layer| Some((place(&layer.module)?, layer.r)));
+        return Ok(Pairs(layers.collect()));
+    }
+    let targets: Targets = settings.targets.parse()?;
+    let ranks = Ranks::new(settings)?;
+    let places = Selection::new(layout, &targets)?.places;
+    Ok(Pairs(places.into_iter().map(|place| (place, ranks.of(&layout.weights[place].name))).collect()))
 }
 
 /// Ranks by PEFT's `rank_pattern`.

@@ -11,6 +11,7 @@ mod generate;
 mod lora;
 pub mod memory;
 pub mod merge;
+pub mod probe;
 mod rows;
 pub mod run;
 mod settings;

@@ -3,6 +3,7 @@
 //! ```text
 //! out/run.toml                      the settings
 //! out/metrics.jsonl                 a line a step
+//! out/memory.json                   bytes, predicted and measured
 //! out/checkpoints/step-N/           state.safetensors: parameters and moments; state.json: where it was
 //! out/adapter_model.safetensors     the result (under `full`: a model folder)
 //! ```
@@ -11,10 +12,11 @@ use super::data::{self, Data};
 use super::memory::{self, Memory};
 use super::merge::{Change, write_model};
 use super::rows::Rows;
-use super::store::{Tensor, write_adapter, write_tensors, write_whole};
+use super::store::{Tensor, write_adapter, write_lazily, write_whole};
 use super::trainer::{Step, Trainer};
 use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
+use crate::device;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use serde_json::{Value, json};
@@ -71,6 +73,8 @@ pub struct Summary {
     pub tokens_per_s: f64,
     /// Where the result is.
     pub adapter: PathBuf,
+    /// Memory as predicted and as measured.
+    pub memory: memory::Record,
 }
 
 /// Share of the rows that is held out when no eval data is given and evaluation is asked for.
@@ -126,6 +130,8 @@ pub fn run(
     let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     let memory = memory::predict(&checkpoint, &settings, longest)?;
     memory::check(&memory, start.force)?;
+    // What was had before the run does not count.
+    device::forget_peak();
     let mut trainer = Trainer::new(&checkpoint, settings.clone(), rows, progress)?;
     if let Some(from) = &from {
         restore(&mut trainer, from)?;
@@ -167,6 +173,8 @@ pub fn run(
     } else {
         write_adapter(&out, &trainer.decoder, &settings)?;
     }
+    let record = memory::Record { predicted: memory, measured: device::peak() };
+    record.write(&out)?;
     Ok(Summary {
         steps: trainer.steps,
         first_loss: first_loss.unwrap_or(f64::NAN),
@@ -174,6 +182,7 @@ pub fn run(
         eval_loss,
         tokens_per_s: tokens as f64 / seconds.max(1e-9),
         adapter: out,
+        memory: record,
     })
 }
 
@@ -219,18 +228,23 @@ fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
         std::fs::remove_dir_all(&begun).map_err(|error| Error::write(&begun, &error))?;
     }
     let optimizer = &trainer.optimizer;
-    let mut tensors = Vec::new();
-    for (at, param) in trainer.decoder.params.list.iter().enumerate() {
-        for (what, values) in [("p", &param.value), ("m", &optimizer.m[at]), ("v", &optimizer.v[at])] {
-            tensors.push(Tensor::new(
-                format!("{what}.{at}.{}.{:?}", param.name, param.kind),
-                param.shape.to_vec(),
-                values,
-                Dtype::F32,
-            ));
-        }
-    }
-    write_tensors(&begun.join("state.safetensors"), &tensors)?;
+    let params = &trainer.decoder.params.list;
+    // One tensor at a time: all of them at once would be as much again as everything that is trained.
+    let values = |at: usize| {
+        let (what, at) = (at % 3, at / 3);
+        [("p", &params[at].value), ("m", &optimizer.m[at]), ("v", &optimizer.v[at])][what]
+    };
+    let planned: Vec<_> = (0..3 * params.len())
+        .map(|at| {
+            let param = &params[at / 3];
+            let name = format!("{}.{}.{}.{:?}", values(at).0, at / 3, param.name, param.kind);
+            (name, param.shape.to_vec(), Dtype::F32)
+        })
+        .collect();
+    write_lazily(&begun.join("state.safetensors"), &planned, &|at| {
+        let (name, shape, dtype) = planned[at].clone();
+        Ok(Tensor::new(name, shape, values(at).1, dtype))
+    })?;
     if trainer.settings.method != Method::Full {
         write_adapter(&begun, &trainer.decoder, &trainer.settings)?;
     }
