@@ -226,6 +226,12 @@ impl Checkpoint {
         self.by_name.get(name).map(|&at| &self.tensors[at])
     }
 
+    /// Gives back the memory of what was read: whoever has a copy of the weights needs the file's no more. They can be
+    /// read again all the same.
+    pub fn rest(&self) {
+        self.shards.iter().for_each(Shard::rest);
+    }
+
     /// The file that holds a tensor.
     pub fn file_of(&self, tensor: &Tensor) -> &Path {
         self.shards.get(tensor.shard).map_or(&self.path, Shard::path)

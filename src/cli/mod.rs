@@ -4,13 +4,18 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod compare;
+mod doctor;
 mod eval;
+mod extract;
 mod generate;
 mod inspect;
 mod interrupt;
 mod memory;
 mod merge;
 mod params;
+mod plan;
+mod probe;
 mod screen;
 mod spectrum;
 mod text;
@@ -94,6 +99,18 @@ enum Command {
     Memory(memory::Memory),
     /// Singular values of the change between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
+    /// An adapter from what changed between two models
+    Extract(extract::Extract),
+    /// A smaller adapter from an adapter
+    Resize(extract::Resize),
+    /// The best ranks for a budget, beside one rank for all; PEFT's config, Python, a report
+    Plan(plan::Plan),
+    /// What the directions of two updates share; what one does to its base
+    Compare(compare::Compare),
+    /// Gradients of the frozen model on your data: the ranks that they suggest, before any training
+    Probe(probe::Probe),
+    /// What is amiss with an adapter's scale
+    Doctor(doctor::Doctor),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
     Train(Box<train::Train>),
     /// The loss of a model on a data file
@@ -168,6 +185,12 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Params(params) => params.run(screen),
         Command::Memory(memory) => memory.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
+        Command::Extract(extract) => extract.run(screen),
+        Command::Resize(resize) => resize.run(screen),
+        Command::Plan(plan) => plan.run(screen),
+        Command::Compare(compare) => compare.run(screen),
+        Command::Probe(probe) => probe.run(screen),
+        Command::Doctor(doctor) => doctor.run(screen),
         Command::Train(train) => train.run(screen),
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),

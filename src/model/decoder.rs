@@ -243,6 +243,7 @@ impl Decoder {
             })
         };
         progress.step(1, 1)?;
+        checkpoint.rest();
         let Builder { loader, config, .. } = builder;
         Ok(Self { config, params: loader.params, embedding, positions, blocks, norm, head, embedding_name })
     }

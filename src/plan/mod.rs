@@ -10,6 +10,7 @@
 
 pub mod budget;
 pub mod compare;
+pub mod config;
 mod count;
 pub mod doctor;
 pub mod extract;
@@ -17,6 +18,7 @@ mod layout;
 pub mod memory;
 pub mod paper;
 mod presets;
+pub mod report;
 mod shape;
 mod targets;
 

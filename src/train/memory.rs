@@ -84,6 +84,8 @@ pub struct Record {
     pub predicted: Memory,
     /// The most that the process had from then on, where the system tells.
     pub measured: Option<u64>,
+    /// Buffers of the passes that were kept in the end: what activations, logits and workspace stand for.
+    pub buffers: u64,
 }
 
 impl Record {
@@ -103,6 +105,7 @@ impl Record {
         let document = json!({
             "predicted": {"total": self.predicted.total(), "parts": parts},
             "measured": self.measured,
+            "buffers": self.buffers,
             "error": self.error(),
         });
         write_whole(&folder.join(RECORD), format!("{document:#}\n").as_bytes())
@@ -133,6 +136,7 @@ impl Record {
             workspace: part("workspace"),
             process: part("process"),
         };
-        Ok(Some(Self { predicted, measured: json["measured"].as_u64() }))
+        let (measured, buffers) = (json["measured"].as_u64(), json["buffers"].as_u64().unwrap_or(0));
+        Ok(Some(Self { predicted, measured, buffers }))
     }
 }

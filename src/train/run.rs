@@ -173,7 +173,8 @@ pub fn run(
     } else {
         write_adapter(&out, &trainer.decoder, &settings)?;
     }
-    let record = memory::Record { predicted: memory, measured: device::peak() };
+    let buffers = trainer.peak_activations() as u64;
+    let record = memory::Record { predicted: memory, measured: device::peak(), buffers };
     record.write(&out)?;
     Ok(Summary {
         steps: trainer.steps,

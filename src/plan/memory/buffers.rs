@@ -19,6 +19,8 @@ pub struct Buffers {
 
 /// Logits that are held at once, in values.
 const LOGITS: u64 = 1 << 22;
+/// Blocks that a step is gone through with.
+const KNOWN: usize = 4;
 /// Query rows of a block of attention.
 const ROWS: u64 = 64;
 
@@ -26,7 +28,7 @@ const ROWS: u64 = 64;
 struct Held(u64);
 
 /// What waits, and what was ever made.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Shelf {
     waiting: Vec<u64>,
     made: u64,
@@ -68,7 +70,7 @@ struct Linear {
 }
 
 /// The linear layers of a block, by their place in it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Linears {
     qkv: Vec<Linear>,
     o: Vec<Linear>,
@@ -76,6 +78,7 @@ struct Linears {
     down: Vec<Linear>,
 }
 
+#[derive(Clone)]
 struct Step<'a> {
     shape: &'a Shape,
     linears: Linears,
@@ -96,7 +99,7 @@ struct Tape(Vec<Held>, Held);
 pub(super) fn of(layout: &Layout, shape: &Shape, pairs: &Pairs, load: &Load) -> Buffers {
     let full = load.method == Method::Full;
     let tokens = load.batch as u64 * load.seq as u64;
-    let mut step = Step {
+    let step = Step {
         shape,
         linears: linears(layout, pairs, load),
         shelf: Shelf::default(),
@@ -114,7 +117,12 @@ pub(super) fn of(layout: &Layout, shape: &Shape, pairs: &Pairs, load: &Load) -> 
     let predictions = load.batch as u64 * (load.seq as u64 - 1).max(1);
     let rows = (LOGITS / vocab.max(1)).clamp(1, predictions);
     let spare = if head_f32 { 0 } else { vocab * shape.hidden as u64 };
-    let own = step.run(load.checkpointing, spare, rows);
+    // Every block takes what the one before it took: some of them tell of all.
+    let of = |layers: usize| step.run(layers, load.checkpointing, spare, rows);
+    let own = match shape.layers {
+        layers @ 0..=KNOWN => of(layers),
+        layers => of(KNOWN) + (layers - KNOWN) as u64 * (of(KNOWN) - of(KNOWN - 1)),
+    };
     let logits = rows * vocab;
     let workspace = step.largest() + spare;
     // A weight is widened to `f32` whatever the activations are.
@@ -303,12 +311,18 @@ impl Step<'_> {
         [Some(h), dh, parallel].into_iter().flatten().chain(kept).for_each(|held| self.shelf.give(held));
     }
 
-    /// A whole step; the values of all buffers that there are then.
-    fn run(&mut self, checkpointing: bool, spare: u64, rows: u64) -> u64 {
+    /// A whole step of a model with so many blocks; the values of all buffers that there are then.
+    fn run(&self, layers: usize, checkpointing: bool, spare: u64, rows: u64) -> u64 {
+        let mut step = self.clone();
+        step.go(layers, checkpointing, spare, rows);
+        step.shelf.made
+    }
+
+    fn go(&mut self, layers: usize, checkpointing: bool, spare: u64, rows: u64) {
         let (hidden, vocab) = (self.of(self.shape.hidden), self.shape.vocab as u64);
         let mut inputs = vec![self.shelf.take(hidden)];
         let mut tapes: Vec<Option<Tape>> = Vec::new();
-        for _ in 0..self.shape.layers {
+        for _ in 0..layers {
             let (out, tape) = self.block();
             inputs.push(out);
             if checkpointing {
@@ -326,7 +340,7 @@ impl Step<'_> {
             .into_iter()
             .flatten()
             .for_each(|held| self.shelf.give(held));
-        for layer in (0..self.shape.layers).rev() {
+        for layer in (0..layers).rev() {
             let tape = match tapes.pop().flatten() {
                 Some(tape) => tape,
                 None => {
@@ -339,10 +353,41 @@ impl Step<'_> {
             inputs.pop().into_iter().for_each(|held| self.shelf.give(held));
         }
         self.shelf.give(d);
-        self.shelf.made
     }
 
     fn drop_tape(&mut self, Tape(kept, up): Tape) {
         kept.into_iter().chain([up]).for_each(|held| self.shelf.give(held));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Selection, Targets};
+
+    #[test]
+    fn some_blocks_tell_of_all() {
+        for (id, checkpointing) in
+            [("tinyllama-1.1b", false), ("gemma-2-2b", true), ("pythia-1b", false), ("qwen3-4b", true)]
+        {
+            let layout = Layout::preset(id).unwrap();
+            let shape = layout.shape.unwrap();
+            let pairs = Pairs::uniform(&Selection::new(&layout, &Targets::AllLinear).unwrap(), 8);
+            let load = Load { batch: 2, seq: 300, checkpointing, ..Load::default() };
+            let step = Step {
+                shape: &shape,
+                linears: linears(&layout, &pairs, &load),
+                shelf: Shelf::default(),
+                tokens: 600,
+                seq: 300,
+                batch: 2,
+                threads: 2,
+                dropout: false,
+                full: false,
+            };
+            let of = |layers| step.run(layers, checkpointing, 1000, 10);
+            let known = of(KNOWN) + (shape.layers - KNOWN) as u64 * (of(KNOWN) - of(KNOWN - 1));
+            assert_eq!(known, of(shape.layers), "{id}");
+        }
     }
 }
