@@ -172,12 +172,13 @@ fn gradients_of_frozen_weights_are_those_of_trained_ones() {
         let rows = rows();
         let ids: Vec<Vec<u32>> = rows.chunks(2).map(<[_]>::concat).collect();
         let labels: Vec<Vec<i32>> = ids.iter().map(|ids| ids.iter().map(|&id| id as i32).collect()).collect();
-        let batches: Vec<Batch> = ids.iter().zip(&labels).map(|(ids, labels)| Batch { ids, labels, seq: 24 }).collect();
+        let batches: Vec<Batch> =
+            ids.iter().zip(&labels).map(|(ids, labels)| Batch { ids, labels, seq: 24, starts: &[] }).collect();
         let trained = Decoder::load(&checkpoint, Frozen::Nothing, &()).unwrap();
         let mut grads = trained.params.zeros();
         let pool = Pool::default();
         for batch in &batches {
-            let run = Run { params: &trained.params, pool: &pool, dropout: None };
+            let run = Run::new(&trained.params, &pool);
             trained.gradient(&run, *batch, Backward { scale: 0.5, checkpointing: false }, &mut grads).unwrap();
         }
         let mut frozen = Decoder::load(&checkpoint, Frozen::AsStored, &()).unwrap();

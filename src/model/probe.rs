@@ -51,17 +51,16 @@ impl Decoder {
         if !self.params.list.is_empty() {
             return Err(Error::failure("a model is probed before anything in it is trained"));
         }
-        let run = Run { params: &self.params, pool, dropout: None };
+        let run = Run::new(&self.params, pool);
         let layers = self.blocks.len();
-        let longest = batches.iter().map(|batch| batch.seq).max().unwrap_or(0);
-        let tables = self.tables(longest);
+        let tables: Vec<_> = batches.iter().map(|batch| self.tables(batch.longest(), batch.longest())).collect();
         let steps = (batches.len() * 3 * layers) as u64;
         let mut done = 0u64;
         let (mut all, mut loss) = (Vec::new(), Loss::default());
-        for batch in batches {
+        for (batch, tables) in batches.iter().zip(&tables) {
             self.check(batch)?;
-            let place = Place { seq: batch.seq, first: 0, tables: &tables };
-            let mut inputs = vec![self.embed(&run, batch.ids, batch.seq, 0)];
+            let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables };
+            let mut inputs = vec![self.embed(&run, batch, 0)];
             for layer in 0..layers {
                 progress.step(done, steps)?;
                 let out = self.block_forward(&run, layer, place, &inputs[layer], None).0;

@@ -45,7 +45,12 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
         Method::Full => Pairs::default(),
         _ => lora::pairs(&layout, settings)?,
     };
-    memory::predict(&layout, &pairs, &load)
+    let mut memory = memory::predict(&layout, &pairs, &load)?;
+    if settings.mutates_base() {
+        // The first values are kept beside the trained ones.
+        memory.adapters *= 2;
+    }
+    Ok(memory)
 }
 
 /// Refuses a run that cannot fit, unless forced.

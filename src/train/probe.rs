@@ -132,7 +132,7 @@ fn micro_batches(rows: &Rows, settings: &Settings, batches: usize) -> Vec<Padded
 }
 
 fn as_batch(padded: &Padded) -> Batch<'_> {
-    Batch { ids: &padded.ids, labels: &padded.labels, seq: padded.seq }
+    Batch { ids: &padded.ids, labels: &padded.labels, seq: padded.seq, starts: &padded.starts }
 }
 
 /// After the model is loaded: nine tenths of the work.
