@@ -73,6 +73,8 @@ pub struct Kept {
     pub energy: f64,
     /// `‖ΔW − BA‖_F`.
     pub residual: f64,
+    /// `‖ΔW‖_F²`.
+    pub total: f64,
 }
 
 /// An adapter that was written.
@@ -145,6 +147,21 @@ impl<'a> Changed<'a> {
         }
     }
 
+    fn is_unchanged(&self, name: &str) -> Result<bool> {
+        match self {
+            Self::Models(set) => match set.entry(name) {
+                Some(entry) => set.is_unchanged(entry, &()),
+                None => Err(Error::usage(format!("{name}: there is no such module"))),
+            },
+            Self::Adapter(_) => match self.load(name, &())? {
+                DeltaWeight::LowRank(low) => {
+                    Ok([&low.b, &low.a].iter().any(|factor| factor.data().iter().all(|&x| x == 0.0)))
+                }
+                DeltaWeight::Dense(_) => Ok(false),
+            },
+        }
+    }
+
     /// The spectra of some modules, one after the other.
     fn offers(&self, items: &[Item], method: Method, progress: &dyn Progress) -> Result<Vec<Offer>> {
         let options = Options { method, ..Options::default() };
@@ -170,12 +187,7 @@ impl<'a> Changed<'a> {
             for (at, item) in items.iter().enumerate() {
                 progress.step(at as u64, items.len() as u64)?;
                 // A module that did not change gets no pair.
-                let is_zero = match self.load(&item.name, &())? {
-                    DeltaWeight::Dense(dense) => dense.matrix.data().iter().all(|&x| x == 0.0),
-                    DeltaWeight::LowRank(low) => {
-                        low.b.data().iter().all(|&x| x == 0.0) || low.a.data().iter().all(|&x| x == 0.0)
-                    }
-                };
+                let is_zero = self.is_unchanged(&item.name)?;
                 let most = match self {
                     Self::Adapter(adapter) => adapter.layer(&item.name).map_or(0, |layer| layer.r),
                     Self::Models(_) => usize::MAX,
@@ -321,7 +333,9 @@ pub fn extract(
     progress.step(1, 1)?;
     let modules: Vec<Kept> = kept.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
     let mut notes = match changed {
-        Changed::Models(set) => left_out(set, &items)?,
+        // Whoever names modules knows what is left out.
+        Changed::Models(set) if names.is_none() => left_out(set, &modules)?,
+        Changed::Models(_) => Vec::new(),
         Changed::Adapter(adapter) => adapter.notes(),
     };
     let unchanged = items.len() - modules.len();
@@ -354,24 +368,21 @@ fn pair(delta: &DeltaWeight, item: &Item, r: usize, progress: &dyn Progress) -> 
         |k, j| if k < known { (f64::from(vectors.v.get(j, k)) * root(k)) as f32 } else { 0.0 },
     );
     let share = if energy > 0.0 { (1.0 - residual * residual / energy).max(0.0) } else { 1.0 };
-    Ok(((b, a), Kept { name: item.name.clone(), shape: item.shape, r, energy: share, residual }))
+    Ok(((b, a), Kept { name: item.name.clone(), shape: item.shape, r, energy: share, residual, total: energy }))
 }
 
 /// Sentences about what changed and is not in the adapter: embeddings, the head, norms, biases.
-fn left_out(set: &DeltaSet, taken: &[Item]) -> Result<Vec<String>> {
+fn left_out(set: &DeltaSet, taken: &[Kept]) -> Result<Vec<String>> {
     let Source::Tuned(tuned) = set.source() else { return Ok(Vec::new()) };
     let mut notes = Vec::new();
     let mut changed = Vec::new();
-    let (mut inside, mut outside) = (0.0, 0.0);
-    for entry in set.entries().iter().filter(|entry| entry.problem.is_none()) {
-        let norm = match set.load(entry, &())? {
-            DeltaWeight::Dense(dense) => dense.matrix.frobenius(),
-            DeltaWeight::LowRank(_) => 0.0,
-        };
-        if taken.iter().any(|item| item.name == entry.name) {
-            inside += norm * norm;
-        } else if norm > 0.0 {
-            outside += norm * norm;
+    let inside: f64 = taken.iter().map(|kept| kept.total).sum();
+    let mut outside = 0.0;
+    let rest = set.entries().iter().filter(|entry| entry.problem.is_none() && !entry.linear);
+    for entry in rest.filter(|entry| !taken.iter().any(|kept| kept.name == entry.name)) {
+        if !set.is_unchanged(entry, &())? {
+            let DeltaWeight::Dense(dense) = set.load(entry, &())? else { continue };
+            outside += dense.matrix.frobenius().powi(2);
             changed.push(entry.name.as_str());
         }
     }
