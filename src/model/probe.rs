@@ -58,7 +58,7 @@ impl Decoder {
         let mut done = 0u64;
         let (mut all, mut loss) = (Vec::new(), Loss::default());
         for (batch, tables) in batches.iter().zip(&tables) {
-            self.check(batch)?;
+            self.config.check(batch)?;
             let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables };
             let mut inputs = vec![self.embed(&run, batch, 0)];
             for layer in 0..layers {

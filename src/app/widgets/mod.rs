@@ -14,6 +14,7 @@ pub mod menu;
 pub mod number;
 pub mod palette;
 pub mod picture;
+pub mod picture_svg;
 pub mod plot;
 pub mod png;
 pub mod pyramid;

@@ -74,7 +74,7 @@ impl Pictures {
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
                 if let Some(pictures) = view.shown.pictures(r) {
                     let area = ui.ctx().content_rect().intersect(self.area);
-                    view.export(ui, "heatmaps", &Take::PICTURE, area, || Source::Picture(pictures.delta));
+                    view.export(ui, "heatmaps", &Take::PLOT, area, || Source::Picture(pictures.delta));
                 }
                 if let Some(range) = self.maps.range() {
                     self.range.ui(ui, &range, true);
