@@ -28,11 +28,11 @@ pub fn bars(title: &str, bars: &[Bar], most: f64) -> String {
         let y = 30.0 + ROW * at as f64;
         let share = if most > 0.0 { (bar.value / most).clamp(0.0, 1.0) } else { 0.0 };
         let length = WIDTH * share;
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
              <rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{length:.1}\" height=\"16\" rx=\"2\" fill=\"#31688e\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
+             <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
             LEFT - 10.0,
             y + 13.0,
             escape(&bar.label),
@@ -51,7 +51,7 @@ pub fn map(title: &str, values: &[(&str, f64)]) -> String {
     const CELL: [f64; 2] = [74.0, 20.0];
     const LEFT: f64 = 60.0;
     const TOP: f64 = 54.0;
-    let (mut blocks, mut leaves, mut cells): (Vec<usize>, Vec<&str>, Vec<(usize, usize, f64)>) = Default::default();
+    let (mut blocks, mut leaves, mut cells) = (Vec::<usize>::new(), Vec::<&str>::new(), Vec::new());
     for &(name, value) in values {
         let Some(block) = crate::checkpoint::layer_of(name) else { continue };
         let leaf = name.rsplit('.').next().unwrap_or(name);
