@@ -88,6 +88,7 @@ impl Memory {
             dropout: false,
             threads: rayon::current_num_threads(),
             process: device::resident().unwrap_or(PROCESS),
+            host: true,
         };
         let selection = Selection::new(&layout, &self.targets)?;
         if method != Method::Full {
@@ -95,13 +96,13 @@ impl Memory {
         }
         let memory = predict(&layout, &Pairs::uniform(&selection, self.rank), &load)?;
         let free = Device::cpu().memory.map(|memory| memory.free);
-        let gpu = Load { process: CONTEXT, ..load };
-        let on_gpu = memory.total() - memory.process + CONTEXT;
+        let gpu = Load { process: CONTEXT, host: false, ..load };
+        let on_gpu = predict(&layout, &Pairs::uniform(&selection, self.rank), &gpu)?.total();
         let mut rooms = Vec::new();
         if let Some(free) = free {
             // The program is there already.
             let here = Load { process: 0, ..load };
-            rooms.push(("free here".to_owned(), free, memory.total() - memory.process, here));
+            rooms.push(("free here".to_owned(), free, memory.total() - load.process, here));
         }
         rooms.extend(GPUS.iter().map(|g| (g.name.to_owned(), g.bytes(), on_gpu, gpu)));
         let mut rows = Vec::new();

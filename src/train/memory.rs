@@ -27,6 +27,7 @@ pub fn load(settings: &Settings, longest: usize) -> Load {
         dropout: settings.dropout > 0.0,
         threads: rayon::current_num_threads(),
         process: device::resident().unwrap_or(memory::PROCESS),
+        host: true,
     }
 }
 
@@ -60,7 +61,7 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
 pub fn check(memory: &Memory, force: bool) -> Result<()> {
     let Some(free) = Device::cpu().memory.map(|memory| memory.free) else { return Ok(()) };
     // The program is there already.
-    let need = memory.total() - memory.process;
+    let need = memory.total().saturating_sub(device::resident().unwrap_or(0));
     if force || need <= free {
         return Ok(());
     }

@@ -90,21 +90,21 @@ fn needs(layout: &Layout, r: usize, targets: Targets, load: Load) -> Result<Need
     let pairs = Pairs::uniform(&selection, r);
     let process = device::resident().unwrap_or(PROCESS);
     let mut needs = [Need { method: Method::Full, parts: Parts::default() }; 3];
-    for (need, method) in needs.iter_mut().zip(Method::ALL) {
-        *need = Need { method, parts: predict(layout, &pairs, &Load { method, process: 0, ..load })? };
+    // With the program, which is there already, and on a GPU.
+    let (mut here, mut on_gpu) = ([0; 3], [0; 3]);
+    let gpu = Load { process: CONTEXT, host: false, ..load };
+    for (at, method) in Method::ALL.into_iter().enumerate() {
+        needs[at] = Need { method, parts: predict(layout, &pairs, &Load { method, process, ..load })? };
+        here[at] = needs[at].parts.total() - process;
+        on_gpu[at] = predict(layout, &pairs, &Load { method, ..gpu })?.total();
     }
+    let own = Load { process: 0, ..load };
+    let free = Device::cpu().memory.map(|memory| ("This machine, free now".to_owned(), memory.free, here, own));
+    let gpus = GPUS.iter().map(|known| (known.name.to_owned(), known.bytes(), on_gpu, gpu));
     let mut rooms = Vec::new();
-    let free = Device::cpu().memory.map(|memory| memory.free);
-    let here = free.map(|free| ("This machine, free now".to_owned(), free, 0));
-    let gpus = GPUS.iter().map(|gpu| (gpu.name.to_owned(), gpu.bytes(), CONTEXT));
-    for (name, bytes, context) in here.into_iter().chain(gpus) {
-        rooms.push(Room {
-            verdicts: needs.map(|need| Verdict::of(need.parts.total() + context, bytes)),
-            largest: largest(layout, &selection, r, &Load { process: context, ..load }, bytes)?,
-            name,
-            bytes,
-        });
+    for (name, bytes, need, load) in free.into_iter().chain(gpus) {
+        let verdicts = need.map(|need| Verdict::of(need, bytes));
+        rooms.push(Room { verdicts, largest: largest(layout, &selection, r, &load, bytes)?, name, bytes });
     }
-    needs.iter_mut().for_each(|need| need.parts.process = process);
     Ok(Needs { needs, rooms, load, r, targets, model: layout.name.clone() })
 }

@@ -15,6 +15,8 @@ pub struct Buffers {
     pub activations: u64,
     pub logits: u64,
     pub workspace: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// Logits that are held at once, in values.
@@ -32,6 +34,7 @@ struct Held(u64);
 struct Shelf {
     waiting: Vec<u64>,
     made: u64,
+    count: u64,
 }
 
 impl Shelf {
@@ -42,6 +45,7 @@ impl Shelf {
             Some(at) => self.waiting.swap_remove(at),
             None => {
                 self.made += count;
+                self.count += 1;
                 count
             }
         })
@@ -119,9 +123,12 @@ pub(super) fn of(layout: &Layout, shape: &Shape, pairs: &Pairs, load: &Load) -> 
     let spare = if head_f32 { 0 } else { vocab * shape.hidden as u64 };
     // Every block takes what the one before it took: some of them tell of all.
     let of = |layers: usize| step.run(layers, load.checkpointing, spare, rows);
-    let own = match shape.layers {
+    let (own, count) = match shape.layers {
         layers @ 0..=KNOWN => of(layers),
-        layers => of(KNOWN) + (layers - KNOWN) as u64 * (of(KNOWN) - of(KNOWN - 1)),
+        layers => {
+            let (less, known, more) = (of(KNOWN - 1), of(KNOWN), (layers - KNOWN) as u64);
+            (known.0 + more * (known.0 - less.0), known.1 + more * (known.1 - less.1))
+        }
     };
     let logits = rows * vocab;
     let workspace = step.largest() + spare;
@@ -131,6 +138,7 @@ pub(super) fn of(layout: &Layout, shape: &Shape, pairs: &Pairs, load: &Load) -> 
         activations: width * own.saturating_sub(logits + workspace),
         logits: width * logits,
         workspace: 4 * workspace,
+        count,
     }
 }
 
@@ -311,11 +319,11 @@ impl Step<'_> {
         [Some(h), dh, parallel].into_iter().flatten().chain(kept).for_each(|held| self.shelf.give(held));
     }
 
-    /// A whole step of a model with so many blocks; the values of all buffers that there are then.
-    fn run(&self, layers: usize, checkpointing: bool, spare: u64, rows: u64) -> u64 {
+    /// A whole step of a model with so many blocks; the values of all buffers that there are then, and how many.
+    fn run(&self, layers: usize, checkpointing: bool, spare: u64, rows: u64) -> (u64, u64) {
         let mut step = self.clone();
         step.go(layers, checkpointing, spare, rows);
-        step.shelf.made
+        (step.shelf.made, step.shelf.count)
     }
 
     fn go(&mut self, layers: usize, checkpointing: bool, spare: u64, rows: u64) {
@@ -386,8 +394,9 @@ mod tests {
                 full: false,
             };
             let of = |layers| step.run(layers, checkpointing, 1000, 10);
-            let known = of(KNOWN) + (shape.layers - KNOWN) as u64 * (of(KNOWN) - of(KNOWN - 1));
-            assert_eq!(known, of(shape.layers), "{id}");
+            let (less, known, more) = (of(KNOWN - 1), of(KNOWN), (shape.layers - KNOWN) as u64);
+            let told = (known.0 + more * (known.0 - less.0), known.1 + more * (known.1 - less.1));
+            assert_eq!(told, of(shape.layers), "{id}");
         }
     }
 }
