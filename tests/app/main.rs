@@ -13,6 +13,7 @@ mod names;
 mod opening;
 mod parameters;
 mod pixels;
+mod planning;
 mod rank;
 mod selecting;
 mod settings;
