@@ -24,6 +24,10 @@ pub struct Settings {
     pub map_rule: String,
     /// Module list shown.
     pub show_modules: bool,
+    /// The next run as it is set up, in its own words.
+    pub training: String,
+    /// Folders of runs beside the program's own.
+    pub run_folders: Vec<PathBuf>,
 }
 
 /// Something that was opened: a base alone, or with its tuned version or adapter.
@@ -43,6 +47,8 @@ impl Default for Settings {
             recent: Vec::new(),
             map_rule: String::new(),
             show_modules: true,
+            training: String::new(),
+            run_folders: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod merge;
 mod params;
 mod screen;
 mod spectrum;
+mod sweep;
 mod text;
 mod train;
 
@@ -93,6 +94,8 @@ enum Command {
     Spectrum(spectrum::Spectrum),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
     Train(Box<train::Train>),
+    /// Fine-tunes at several ranks, and truncates the largest one to the others
+    Sweep(Box<sweep::Sweep>),
     /// The loss of a model on a data file
     Eval(eval::Eval),
     /// Goes on with a text
@@ -165,6 +168,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Params(params) => params.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
         Command::Train(train) => train.run(screen),
+        Command::Sweep(sweep) => sweep.run(screen),
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),
         Command::Merge(merge) => merge.run(screen),

@@ -7,19 +7,28 @@
 
 pub mod adamw;
 pub mod data;
+pub mod film;
 mod generate;
+pub mod history;
 mod lora;
 pub mod memory;
 pub mod merge;
+pub mod pace;
+mod preview;
 mod rows;
 pub mod run;
+mod samples;
 mod settings;
+pub mod status;
 pub mod store;
+pub mod sweep;
 mod text;
 mod trainer;
 
 pub use generate::{Sampling, generate};
+pub use preview::{Piece, Preview};
 pub use rows::{Padded, Row, Rows};
+pub use samples::Sample;
 pub use settings::{Init, Method, Quant, Schedule, Settings};
 pub use text::{Message, Text};
 pub use trainer::{Step, Trainer, evaluate};
