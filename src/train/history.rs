@@ -160,7 +160,8 @@ pub fn name(folder: &Path) -> String {
 pub fn settings(folder: &Path) -> Result<Settings> {
     let path = folder.join("run.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, "open", &error))?;
-    let mut settings: Settings = toml::from_str(&text).map_err(|error| Error::file(&path, error.message().to_owned()))?;
+    let mut settings: Settings =
+        toml::from_str(&text).map_err(|error| Error::file(&path, error.message().to_owned()))?;
     // A folder that was moved is where it is now.
     settings.out = folder.to_path_buf();
     Ok(settings)

@@ -363,7 +363,8 @@ pub fn model_at(settings: &Settings, step: usize, progress: &dyn Progress) -> Re
 fn part(stored: &Checkpoint, what: &str, at: usize, param: &Param) -> Result<Vec<f32>> {
     let name = format!("{what}.{at}.{}.{:?}", param.name, param.kind);
     let tensor = stored.tensor(&name).filter(|tensor| tensor.shape == param.shape);
-    let tensor = tensor.ok_or_else(|| Error::tensor(stored.path(), &name, "found no such tensor of the run's shape"))?;
+    let tensor =
+        tensor.ok_or_else(|| Error::tensor(stored.path(), &name, "found no such tensor of the run's shape"))?;
     Ok(stored.tensor_matrix(tensor, &())?.into_data())
 }
 

@@ -276,11 +276,8 @@ impl Training {
         let mut dial = round.workspace.dial().clone();
         dial.r = settings.rank;
         dial.alpha = settings.alpha();
-        dial.scaling = if settings.rslora {
-            crate::workspace::Scaling::SquareRoot
-        } else {
-            crate::workspace::Scaling::Rank
-        };
+        dial.scaling =
+            if settings.rslora { crate::workspace::Scaling::SquareRoot } else { crate::workspace::Scaling::Rank };
         if let Ok(targets) = settings.targets.parse() {
             dial.targets = targets;
         }

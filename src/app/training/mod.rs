@@ -30,8 +30,8 @@ use super::command::{Command, Round, Tab};
 pub use ask::Ask;
 pub use draft::{Draft, Fit, Outlook, method_name};
 pub use live::{Live, Task};
-pub use take_away::{Purpose, metrics, short};
 pub use shelf::Shelf;
+pub use take_away::{Purpose, metrics, short};
 pub use track::{Track, smoothed};
 
 use live::News;
@@ -246,7 +246,8 @@ impl Training {
         if self.is_live(folder) {
             return;
         }
-        let settings = self.shelf.find(folder).map(|past| past.settings.clone()).or_else(|| history::settings(folder).ok());
+        let settings =
+            self.shelf.find(folder).map(|past| past.settings.clone()).or_else(|| history::settings(folder).ok());
         let Some(settings) = settings else { return };
         let mut track = Track::new(settings);
         if let Some(past) = self.shelf.find(folder) {
@@ -386,4 +387,3 @@ pub fn is_data(path: &Path) -> bool {
 pub fn is_run(path: &Path) -> bool {
     path.join("run.toml").is_file() && path.join("metrics.jsonl").is_file()
 }
-

@@ -82,7 +82,8 @@ impl Shelf {
         let (folders, mut before) = (self.folders.clone(), None);
         self.watcher = Some(Watcher::new(Arc::clone(&self.wake), LOOK, move |send| {
             let found = history::list(&folders);
-            let seen: Vec<_> = found.iter().map(|past| (past.folder.clone(), past.phase.clone(), past.modified)).collect();
+            let seen: Vec<_> =
+                found.iter().map(|past| (past.folder.clone(), past.phase.clone(), past.modified)).collect();
             if before.as_ref() != Some(&seen) {
                 before = Some(seen);
                 send(found);

@@ -61,7 +61,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
         let count = prepared.film.series.len();
         let text = format!("{count} of them, light to dark from σ₁ on");
         let name = if count > 1 { text.as_str() } else { "" };
-        block(ui, view, prepared, PATHS, Plot { name: "Singular values", value: name, pick: |p| &p.film, full: Some(full) });
+        block(
+            ui,
+            view,
+            prepared,
+            PATHS,
+            Plot { name: "Singular values", value: name, pick: |p| &p.film, full: Some(full) },
+        );
     });
     let right = Rect::from_min_max(pos2(cut + 7.0, row.top()), row.max);
     ui.scope_builder(UiBuilder::new().max_rect(right).id_salt("spectrum"), |ui| {

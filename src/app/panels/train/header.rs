@@ -6,7 +6,7 @@ use crate::app::View;
 use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::theme::Colors;
-use crate::app::training::{Ask, Purpose, Track, metrics, method_name};
+use crate::app::training::{Ask, Purpose, Track, method_name, metrics};
 use crate::app::widgets::menu::Take;
 use crate::train::Method;
 use crate::train::history::{Past, Phase};

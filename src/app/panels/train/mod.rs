@@ -48,12 +48,7 @@ enum Segment {
 }
 
 impl Segment {
-    const ALL: [(Self, &'static str, &'static str); 4] = [
-        (Self::Run, "Run", "Set up a run and watch it"),
-        (Self::Compare, "Compare", "Runs over each other: LoRA, QLoRA and full on the same data"),
-        (Self::Sweep, "Sweep", "Loss against rank"),
-        (Self::History, "History", "Every run on the disk"),
-    ];
+    const ALL: [(Self, &'static str, &'static str); 1] = [(Self::Run, "Run", "Set up a run and watch it")];
 }
 
 /// What the tab remembers between frames: looks, never data.
@@ -81,7 +76,8 @@ impl TrainTab {
         let runs = view.features.training.runs().map_or(0, <[_]>::len);
         ui.horizontal(|ui| {
             for (segment, name, tip) in Segment::ALL {
-                let text = if segment == Segment::History && runs > 0 { format!("{name} ({runs})") } else { name.into() };
+                let text =
+                    if segment == Segment::History && runs > 0 { format!("{name} ({runs})") } else { name.into() };
                 let button = ui.selectable_label(self.segment == segment, text).on_hover_text(tip);
                 if button.accessible_name(name).clicked() {
                     self.segment = segment;
@@ -121,11 +117,12 @@ impl TrainTab {
         within(ui, right, |ui| {
             ScrollArea::vertical().id_salt("run").auto_shrink(false).show(ui, |ui| {
                 if view.features.training.shown().is_some() {
+                    let prepared = &mut self.prepared;
                     header::ui(ui, view);
-                    let cursor = &mut self.prepared;
-                    plots::ui(ui, view, cursor);
-                    film::ui(ui, view, cursor);
-                    samples::ui(ui, view, cursor);
+                    plots::loss(ui, view, prepared);
+                    film::ui(ui, view, prepared);
+                    plots::others(ui, view, prepared);
+                    samples::ui(ui, view, prepared);
                 } else {
                     empty(ui, view);
                 }
@@ -161,9 +158,12 @@ fn offer(ui: &mut Ui, view: &mut View<'_>, segment: &mut Segment) {
     }
     let Some(past) = training.interrupted().iter().find_map(|folder| training.past(folder)) else { return };
     let colors = Colors::of(ui);
-    egui::Frame::new().fill(colors.card).stroke(egui::Stroke::new(1.0, colors.warn)).inner_margin(8).corner_radius(6).show(
-        ui,
-        |ui| {
+    egui::Frame::new()
+        .fill(colors.card)
+        .stroke(egui::Stroke::new(1.0, colors.warn))
+        .inner_margin(8)
+        .corner_radius(6)
+        .show(ui, |ui| {
             ui.horizontal_wrapped(|ui| {
                 let of = if past.steps > 0 { format!(" of {}", past.steps) } else { String::new() };
                 let from = match past.checkpoints.last() {
@@ -180,8 +180,7 @@ fn offer(ui: &mut Ui, view: &mut View<'_>, segment: &mut Segment) {
                     view.commands.push(Command::Training(Ask::PutAside(past.folder.clone())));
                 }
             });
-        },
-    );
+        });
 }
 
 fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {

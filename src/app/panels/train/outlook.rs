@@ -82,7 +82,8 @@ fn bar(ui: &mut Ui, memory: &Memory) {
         let part = Rect::from_min_max(pos2(left, rect.top()), pos2(right, rect.bottom()));
         ui.painter().rect_filled(part, 0.0, palette::series(index, dark));
         let response = ui.interact(part, ui.scope_id().with(("memory", index)), Sense::hover());
-        response.widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, format!("{name}: {}", units::bytes(bytes))));
+        response
+            .widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, format!("{name}: {}", units::bytes(bytes))));
         response.on_hover_text(format!("{name}: {}\n{tip}", units::bytes(bytes)));
         left = right;
     }

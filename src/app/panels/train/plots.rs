@@ -13,12 +13,12 @@ use crate::units;
 use super::prepared::Prepared;
 
 /// Height of the loss.
-const LOSS: f32 = 236.0;
+const LOSS: f32 = 196.0;
 /// Height of the smaller plots.
 const SMALL: f32 = 138.0;
 
-/// Paints them.
-pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
+/// Paints the loss, with what is across and where the cursor is.
+pub fn loss(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
     let Some(track) = view.features.training.shown() else { return };
     axis(ui, track, prepared);
     let at = track.at(prepared.step(track));
@@ -29,7 +29,21 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
         let eval = eval.map_or_else(String::new, |loss| format!(" · held out {}", units::real(loss, 4)));
         format!("{} · smoothed {}{eval}", units::real(record.step.loss, 4), units::real(smooth, 4))
     });
-    block(ui, view, prepared, LOSS, Plot { name: "Loss", value: &loss, pick: |p| &p.loss, full: Some(Prepared::full_loss) });
+    block(
+        ui,
+        view,
+        prepared,
+        LOSS,
+        Plot { name: "Loss", value: &loss, pick: |p| &p.loss, full: Some(Prepared::full_loss) },
+    );
+}
+
+/// Paints the rest.
+pub fn others(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
+    let Some(track) = view.features.training.shown() else { return };
+    ui.add_space(6.0);
+    ui.separator();
+    let record = track.at(prepared.step(track)).map(|at| &track.records[at]);
     let text = |value: Option<String>| value.unwrap_or_default();
     let lr = text(record.map(|record| units::real(record.step.lr, 3)));
     let grad = text(record.map(|record| units::real(record.step.grad_norm, 3)));
@@ -74,17 +88,20 @@ fn axis(ui: &mut Ui, track: &Track, prepared: &mut Prepared) {
         ui.add_space(8.0);
         let label = ui.label(RichText::new("Smoothing").color(weak));
         let drag = DragValue::new(&mut prepared.window).range(1.0..=1000.0).speed(0.5).max_decimals(0).suffix(" steps");
-        changed |= ui.add(drag).labelled_by(label.id).on_hover_text("Exponential mean over about so many steps").changed();
+        changed |=
+            ui.add(drag).labelled_by(label.id).on_hover_text("Exponential mean over about so many steps").changed();
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let (step, last) = (prepared.step(track), track.last().map_or(0, |record| record.step.step));
-            if prepared.cursor.is_some() && ui.button("Newest").on_hover_text("The cursor follows the run again").clicked() {
+            if prepared.cursor.is_some()
+                && ui.button("Newest").on_hover_text("The cursor follows the run again").clicked()
+            {
                 prepared.cursor = None;
             }
             let mut chosen = step;
             ui.spacing_mut().slider_width = (ui.available_width() - 150.0).clamp(60.0, 220.0);
-            let slider = egui::Slider::new(&mut chosen, 0..=last.max(1)).smart_aim(false).handle_shape(
-                egui::style::HandleShape::Rect { aspect_ratio: 0.5 },
-            );
+            let slider = egui::Slider::new(&mut chosen, 0..=last.max(1))
+                .smart_aim(false)
+                .handle_shape(egui::style::HandleShape::Rect { aspect_ratio: 0.5 });
             let response = ui.add(slider).on_hover_text("The step that all numbers are of; drag in any plot");
             if response.accessible_name("Step at the cursor").changed() {
                 prepared.cursor = (chosen < last).then_some(chosen);
@@ -121,14 +138,16 @@ pub fn block(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared, height: 
         ui.label(RichText::new(plot.value).monospace());
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             view.export(ui, &plot.name.to_lowercase(), &Take::PLOT, area, || {
-                let full = plot.full.map_or_else(|| prepared.full_curve(track, plot.name), |full| full(prepared, track));
+                let full =
+                    plot.full.map_or_else(|| prepared.full_curve(track, plot.name), |full| full(prepared, track));
                 Source::Figure(Box::new(full))
             });
         });
     });
     let left = height - (ui.available_rect_before_wrap().top() - top.y);
     let figure = (plot.pick)(prepared);
-    let rect = Rect::from_min_size(ui.available_rect_before_wrap().min, egui::vec2(ui.available_width(), left.max(40.0)));
+    let rect =
+        Rect::from_min_size(ui.available_rect_before_wrap().min, egui::vec2(ui.available_width(), left.max(40.0)));
     let mut moved = None;
     ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
         let (response, _) = figure.ui(ui, plot.name, |_| {});

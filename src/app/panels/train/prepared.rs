@@ -13,7 +13,7 @@ const POINTS: usize = 1000;
 /// So many spectra are drawn.
 const FRAMES: usize = 160;
 /// Steps that smoothing looks back at first.
-const WINDOW: f64 = 20.0;
+const WINDOW: f64 = 10.0;
 /// Plots that move together.
 const GROUP: &str = "run";
 /// Those singular values whose paths are drawn.
@@ -162,8 +162,15 @@ impl Prepared {
     pub fn full_curve(&self, track: &Track, name: &str) -> Figure {
         match name {
             "Learning rate" => self.curve(track, name, Axis::linear("lr"), |i| track.records[i].step.lr),
-            "Gradient norm" => self.curve(track, name, Axis::linear("‖g‖"), |i| track.records[i].step.grad_norm),
-            _ => self.curve(track, name, Axis::linear("tokens/s"), |i| track.records[i].tokens_per_s),
+            "Gradient norm" => self.curve(track, name, Axis::linear("norm"), |i| track.records[i].step.grad_norm),
+            _ => {
+                let speed = smoothed(track.records.iter().map(|record| record.tokens_per_s), self.window);
+                let mut figure = self.curve(track, name, Axis::linear("tokens/s"), |i| track.records[i].tokens_per_s);
+                figure.series[0] = Series { name: "each step".into(), ..figure.series[0].clone().color(6) };
+                let smooth = self.points(track, |i| speed.get(i).copied().unwrap_or(f64::NAN));
+                figure.series.push(Series::line("smoothed", smooth).color(0));
+                figure
+            }
         }
     }
 
@@ -195,7 +202,8 @@ impl Prepared {
     }
 
     fn frames<'t>(&self, track: &'t Track, most: usize) -> Vec<(f64, &'t [f32])> {
-        let all: Vec<_> = track.frames.iter().filter_map(|frame| Some((frame, frame.modules.get(&self.module)?))).collect();
+        let all: Vec<_> =
+            track.frames.iter().filter_map(|frame| Some((frame, frame.modules.get(&self.module)?))).collect();
         let every = all.len().div_ceil(most.max(1)).max(1);
         // The newest is always among them.
         let kept = |at: usize| (all.len() - 1 - at).is_multiple_of(every);

@@ -26,7 +26,9 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     facts(ui, preview);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
-        ui.label(RichText::new(" carries loss ").small().background_color(ground(ui, 0)).color(ui.visuals().text_color()));
+        ui.label(
+            RichText::new(" carries loss ").small().background_color(ground(ui, 0)).color(ui.visuals().text_color()),
+        );
         ui.label(RichText::new("the model is asked to predict it;").small().color(colors.weak));
         ui.label(RichText::new("the rest").small().color(colors.weak));
         ui.label(RichText::new("is only read. Shades tell tokens apart.").small().color(colors.weak));

@@ -111,16 +111,22 @@ impl Setup {
         } else if outlook.preview.is_pending() {
             reason(ui, "reading …");
         } else {
-            reason(ui, "JSON lines (text, prompt and completion, instruction and output, messages, input_ids) or plain text.");
+            reason(
+                ui,
+                "JSON lines (text, prompt and completion, instruction and output, messages, input_ids) or plain text.",
+            );
         }
     }
 
     /// What is looked at while it goes on.
     fn watching(&mut self, ui: &mut Ui, s: &mut Settings) {
         title(ui, "Watch");
-        row(ui, "Evaluate every", "On held-out rows: a loss that only falls on training rows is memory, not learning.", |ui| {
-            ui.add(DragValue::new(&mut s.eval_every).range(0..=100_000).suffix(" steps"))
-        });
+        row(
+            ui,
+            "Evaluate every",
+            "On held-out rows: a loss that only falls on training rows is memory, not learning.",
+            |ui| ui.add(DragValue::new(&mut s.eval_every).range(0..=100_000).suffix(" steps")),
+        );
         row(ui, "Checkpoint every", "What a power cut costs at most; a stop saves one anyway.", |ui| {
             ui.add(DragValue::new(&mut s.save_every).range(0..=100_000).suffix(" steps"))
         });
@@ -163,7 +169,9 @@ fn start(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
     let fill = if ready { colors.accent } else { colors.line };
     let text = if ready { text } else { text.color(colors.weak) };
     let button = Button::new(text).fill(fill).min_size(egui::vec2(ui.available_width(), 34.0));
-    let response = ui.add_enabled(ready, button).accessible_name("Start the run");
+    let centred = egui::Layout::top_down_justified(egui::Align::Center);
+    let response = ui.with_layout(centred, |ui| ui.add_enabled(ready, button)).inner;
+    let response = response.accessible_name("Start the run");
     if response.clicked() {
         view.commands.push(Command::Training(Ask::Start));
     }
@@ -196,7 +204,8 @@ fn method(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
     reason(ui, &text);
     if s.method == Method::Qlora {
         row(ui, "Levels", "NF4's levels follow a normal distribution, as weights do.", |ui| {
-            let combo = ComboBox::from_id_salt("quant").selected_text(if s.quant == Quant::Fp4 { "FP4" } else { "NF4" });
+            let combo =
+                ComboBox::from_id_salt("quant").selected_text(if s.quant == Quant::Fp4 { "FP4" } else { "NF4" });
             let combo = combo.show_ui(ui, |ui| {
                 ui.selectable_value(&mut s.quant, Quant::Nf4, "NF4");
                 ui.selectable_value(&mut s.quant, Quant::Fp4, "FP4");
@@ -216,7 +225,22 @@ fn length(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
         let response = match (by_steps, &mut s.steps) {
             (true, Some(steps)) => ui.add(DragValue::new(steps).range(1..=10_000_000)),
             (true, none) => {
-                *none = view.features.training.outlook().preview.latest().map(|preview| preview.steps(&Settings { steps: None, epochs: s.epochs, batch: s.batch, accumulate: s.accumulate, ..Settings::default() })).or(Some(200));
+                *none = view
+                    .features
+                    .training
+                    .outlook()
+                    .preview
+                    .latest()
+                    .map(|preview| {
+                        preview.steps(&Settings {
+                            steps: None,
+                            epochs: s.epochs,
+                            batch: s.batch,
+                            accumulate: s.accumulate,
+                            ..Settings::default()
+                        })
+                    })
+                    .or(Some(200));
                 ui.label("")
             }
             (false, steps) => {
@@ -267,9 +291,12 @@ fn more(ui: &mut Ui, draft: &mut Draft) {
         row(ui, "Weight decay", "Pulls weights to zero a little each step; 0.01 is torch's.", |ui| {
             ui.add(DragValue::new(&mut s.weight_decay).range(0.0..=10.0).speed(0.001).max_decimals(4))
         });
-        row(ui, "Clip gradient", "Scaled down to this norm: one bad batch does no harm. QLoRA uses 0.3; 0 for never.", |ui| {
-            ui.add(DragValue::new(&mut s.max_grad_norm).range(0.0..=1000.0).speed(0.01))
-        });
+        row(
+            ui,
+            "Clip gradient",
+            "Scaled down to this norm: one bad batch does no harm. QLoRA uses 0.3; 0 for never.",
+            |ui| ui.add(DragValue::new(&mut s.max_grad_norm).range(0.0..=1000.0).speed(0.01)),
+        );
         row(ui, "Dropout", "Of the pairs' input. Helps on small data: 0.05 to 0.1.", |ui| {
             ui.add(DragValue::new(&mut s.dropout).range(0.0..=0.9).speed(0.005))
         });
@@ -292,7 +319,12 @@ fn more(ui: &mut Ui, draft: &mut Draft) {
             combo.response
         });
         check(ui, &mut s.double_quant, "Double quantization", "Scales in 8 bits: saves 0.37 bit a weight.");
-        check(ui, &mut s.checkpointing, "Checkpointing", "Keeps only the blocks' inputs: a third more time for much less memory.");
+        check(
+            ui,
+            &mut s.checkpointing,
+            "Checkpointing",
+            "Keeps only the blocks' inputs: a third more time for much less memory.",
+        );
         check(ui, &mut s.shuffle, "Shuffle", "A new order every epoch.");
         name(ui, "Name of the run");
         let edit = TextEdit::singleline(&mut draft.name).hint_text("made up from model, method and rank");

@@ -1,7 +1,7 @@
 //! Later.
-use eframe::egui::Ui;
 use crate::app::View;
 use crate::app::training::Training;
+use eframe::egui::Ui;
 #[derive(Default)]
 pub struct SweepLook {}
 impl SweepLook {
