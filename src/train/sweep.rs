@@ -232,4 +232,52 @@ mod tests {
         assert!(ranks("1, x").unwrap_err().to_string().contains("rank \"x\""));
         assert!(ranks("0").is_err() && ranks(" ").is_err());
     }
+
+    /// Cut to the rank that it was trained at, an adapter loses nothing; cut further, it is the best of that rank, not the same.
+    #[test]
+    fn a_sweep_trains_and_truncates() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |row: u32| {
+            let ids: Vec<u32> = (0..20).map(|at| (row * 31 + at * 7) % 300 + 3).collect();
+            format!("{{\"input_ids\": {ids:?}}}\n")
+        };
+        let data = folder.path().join("data.jsonl");
+        std::fs::write(&data, (0..9).map(line).collect::<String>()).unwrap();
+        let settings = Settings {
+            model: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama"),
+            data,
+            out: folder.path().join("sweep"),
+            targets: "q_proj,v_proj".into(),
+            lr: 2e-2,
+            batch: 2,
+            steps: Some(10),
+            ..Settings::default()
+        };
+        let mut runs = Vec::new();
+        let rows = sweep(&settings, &[1, 4], false, &(), &mut |told| {
+            if let Told::Run(r, _) = told {
+                runs.push(r);
+            }
+            Ok(())
+        });
+        let rows = rows.unwrap();
+        assert_eq!((runs, rows[0].r, rows[1].r), (vec![4, 1], 1, 4));
+        assert_eq!(4 * rows[0].trainable, rows[1].trainable);
+        assert_eq!(Group::read(&settings.out).unwrap().rows, rows);
+        assert!(rows[1].truncated_eval_loss.is_none() && rows[0].truncated_eval_loss.is_some());
+        let checkpoint = Checkpoint::open(&settings.model).unwrap();
+        let held_out = run::read(&Settings { eval_every: 1, ..settings.clone() }, &checkpoint, &()).unwrap().1.unwrap();
+        let adapter = settings.out.join("r-4");
+        let losses = truncated(&checkpoint, &settings, &adapter, &[1, 4], &held_out, &()).unwrap();
+        let trained = rows[1].eval_loss.unwrap();
+        assert!((losses[1] - trained).abs() < 1e-4, "{} {trained}", losses[1]);
+        assert!((losses[0] - trained).abs() > 1e-4, "one direction of four is not all of them");
+        assert_eq!(Some(losses[0]), rows[0].truncated_eval_loss);
+        // A sweep that is there is taken as it is.
+        assert_eq!(sweep(&settings, &[1, 4], false, &(), &mut |_| Ok(())).unwrap(), rows);
+        let full = Settings { method: Method::Full, ..settings.clone() };
+        assert!(sweep(&full, &[1], false, &(), &mut |_| Ok(())).unwrap_err().to_string().contains("has no rank"));
+        let large = sweep(&settings, &[999], false, &(), &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(large.contains("rank 999") && large.contains("expected"), "{large}");
+    }
 }

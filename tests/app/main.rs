@@ -16,3 +16,4 @@ mod rank;
 mod selecting;
 mod settings;
 mod support;
+mod training;

@@ -315,6 +315,11 @@ impl Training {
         self.sweep.as_ref()
     }
 
+    /// Folders of sweeps on the disk.
+    pub fn sweeps(&self) -> impl Iterator<Item = &PathBuf> {
+        self.shelf.sweeps.iter()
+    }
+
     /// Why the last run could not go on.
     pub fn failure(&self) -> Option<&(PathBuf, String)> {
         self.failure.as_ref()

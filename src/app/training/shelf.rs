@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::job::{Stream, Wake};
 use crate::train::history::{self, Follow, Past, Written};
 use crate::train::status;
+use crate::train::sweep::Group;
 
 use super::track::Track;
 
@@ -52,11 +53,33 @@ impl<I: Send + 'static> Drop for Watcher<I> {
     }
 }
 
+/// What a look at the folders has found.
+struct Found {
+    runs: Vec<Past>,
+    sweeps: Vec<PathBuf>,
+}
+
+impl Found {
+    fn of(folders: &[PathBuf]) -> Self {
+        let runs = history::list(folders);
+        let mut sweeps: Vec<PathBuf> = Vec::new();
+        for around in runs.iter().filter_map(|past| past.folder.parent()) {
+            let new = !sweeps.iter().any(|known| known == around);
+            if new && Group::read(around).is_some_and(|group| group.kind == "sweep") {
+                sweeps.push(around.to_path_buf());
+            }
+        }
+        Self { runs, sweeps }
+    }
+}
+
 /// Runs on the disk.
 pub struct Shelf {
     wake: Wake,
     folders: Vec<PathBuf>,
-    watcher: Option<Watcher<Vec<Past>>>,
+    watcher: Option<Watcher<Found>>,
+    /// Folders of sweeps.
+    pub sweeps: Vec<PathBuf>,
     /// All runs, the newest first; `None` before the first look.
     pub runs: Option<Vec<Past>>,
     readers: HashMap<PathBuf, Watcher<Vec<Written>>>,
@@ -65,7 +88,7 @@ pub struct Shelf {
 impl Shelf {
     /// Nothing looked at yet.
     pub fn new(wake: Wake) -> Self {
-        Self { wake, folders: Vec::new(), watcher: None, runs: None, readers: HashMap::new() }
+        Self { wake, folders: Vec::new(), watcher: None, sweeps: Vec::new(), runs: None, readers: HashMap::new() }
     }
 
     /// Looks at these folders from now on.
@@ -81,9 +104,9 @@ impl Shelf {
     pub fn look_again(&mut self) {
         let (folders, mut before) = (self.folders.clone(), None);
         self.watcher = Some(Watcher::new(Arc::clone(&self.wake), LOOK, move |send| {
-            let found = history::list(&folders);
+            let found = Found::of(&folders);
             let seen: Vec<_> =
-                found.iter().map(|past| (past.folder.clone(), past.phase.clone(), past.modified)).collect();
+                found.runs.iter().map(|past| (past.folder.clone(), past.phase.clone(), past.modified)).collect();
             if before.as_ref() != Some(&seen) {
                 before = Some(seen);
                 send(found);
@@ -96,7 +119,9 @@ impl Shelf {
     pub fn think(&mut self, tracks: &mut [Track]) -> bool {
         let newest = self.watcher.as_ref().and_then(|watcher| watcher.stream.items().last());
         let changed = newest.is_some();
-        self.runs = newest.or(self.runs.take());
+        if let Some(Found { runs, sweeps }) = newest {
+            (self.runs, self.sweeps) = (Some(runs), sweeps);
+        }
         self.readers.retain(|folder, reader| {
             // The end before the items: none is missed.
             let ended = reader.stream.take().is_some();

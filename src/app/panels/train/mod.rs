@@ -48,7 +48,12 @@ enum Segment {
 }
 
 impl Segment {
-    const ALL: [(Self, &'static str, &'static str); 1] = [(Self::Run, "Run", "Set up a run and watch it")];
+    const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Run, "Run", "Set up a run and watch it"),
+        (Self::Compare, "Compare", "Runs over each other: LoRA, QLoRA and full on the same data"),
+        (Self::Sweep, "Sweep", "Loss against rank"),
+        (Self::History, "History", "Every run on the disk"),
+    ];
 }
 
 /// What the tab remembers between frames: looks, never data.
