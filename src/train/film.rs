@@ -7,7 +7,7 @@
 use crate::delta::{DeltaWeight, Dense, LowRank};
 use crate::error::Result;
 use crate::matrix::Matrix;
-use crate::model::{Decoder, Kind};
+use crate::model::{Decoder, Kind, Linear, Lora};
 use crate::spectrum::{self, Options};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -32,18 +32,22 @@ pub struct Film {
 }
 
 enum Subject {
-    /// A pair: the place of its linear layer.
-    Pair(usize),
+    /// A pair: the place of its linear layer; and its first A and B, where it did not begin at zero beside the base.
+    Pair(usize, Option<[Vec<f32>; 2]>),
     /// A trained weight: its number among the parameters, and what it was.
     Whole(usize, Vec<f32>),
 }
 
 impl Film {
     /// Of every pair; of a full run, of whole weights evenly through the model, as many as can be afforded. To be made
-    /// before the first step, and before a checkpoint is restored.
-    pub fn new(decoder: &Decoder) -> Self {
-        let pairs: Vec<Subject> =
-            decoder.linears().enumerate().filter(|(_, l)| l.lora.is_some()).map(|(at, _)| Subject::Pair(at)).collect();
+    /// before the first step, and before a checkpoint is restored. `moved` where the pairs began with a part of the base.
+    pub fn new(decoder: &Decoder, moved: bool) -> Self {
+        let first = |lora: &Lora| [lora.a, lora.b].map(|at| decoder.params.value(at).to_vec());
+        let pair = |(at, linear): (usize, &Linear)| {
+            let lora = linear.lora.as_ref()?;
+            Some(Subject::Pair(at, moved.then(|| first(lora))))
+        };
+        let pairs: Vec<Subject> = decoder.linears().enumerate().filter_map(pair).collect();
         if !pairs.is_empty() {
             return Self { subjects: pairs };
         }
@@ -69,12 +73,21 @@ impl Film {
         let params = &decoder.params;
         let one = |subject: &Subject| -> Result<(String, Vec<f32>)> {
             let (module, delta) = match subject {
-                Subject::Pair(at) => {
+                Subject::Pair(at, first) => {
                     let linear = linears[*at];
                     let Some(lora) = &linear.lora else { return Ok((linear.module.clone(), Vec::new())) };
                     let [out, inner] = linear.shape;
-                    let b = Matrix::new(out, lora.r, params.value(lora.b).to_vec())?;
-                    let a = Matrix::new(lora.r, inner, params.value(lora.a).to_vec())?;
+                    let mut b = Matrix::new(out, lora.r, params.value(lora.b).to_vec())?;
+                    let mut a = Matrix::new(lora.r, inner, params.value(lora.a).to_vec())?;
+                    if let Some([a0, b0]) = first {
+                        // B A − B₀ A₀ = [B, −B₀] [A; A₀].
+                        let both = |row: usize, col: usize| match col.checked_sub(lora.r) {
+                            None => b.get(row, col),
+                            Some(col) => -b0[row * lora.r + col],
+                        };
+                        b = Matrix::from_fn(out, 2 * lora.r, both);
+                        a = Matrix::new(2 * lora.r, inner, [a.into_data(), a0.clone()].concat())?;
+                    }
                     let epsilon = f64::from(f32::EPSILON);
                     let delta = DeltaWeight::LowRank(LowRank { b, a, scaling: f64::from(lora.scaling), epsilon });
                     (linear.module.clone(), delta)

@@ -13,15 +13,16 @@ use super::data::{self, Data};
 use super::film::{Film, Frame};
 use super::memory::{self, Memory};
 use super::merge::{Change, write_model};
+use super::notes;
 use super::rows::Rows;
 use super::samples::{Prompts, Sample};
 use super::status::{self, State, Status};
-use super::store::{Tensor, write_adapter, write_tensors, write_whole};
+use super::store::{Tensor, write_tensors, write_whole};
 use super::trainer::{Step, Trainer};
 use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Frozen, Param};
+use crate::model::{Decoder, Frozen, ModelConfig, Param};
 use crate::progress::Progress;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -130,7 +131,10 @@ pub fn run(
     let memory = memory::predict(&checkpoint, &settings, longest)?;
     memory::check(&memory, start.force)?;
     let mut trainer = Trainer::new(&checkpoint, settings.clone(), rows, progress)?;
-    let film = (settings.film_every > 0).then(|| Film::new(&trainer.decoder));
+    let film = (settings.film_every > 0).then(|| Film::new(&trainer.decoder, settings.mutates_base()));
+    for note in notes::of(&trainer.decoder, &settings, checkpoint.config()) {
+        told(Event::Note(note))?;
+    }
     if let Some(from) = &from {
         restore(&mut trainer, from)?;
     }
@@ -142,15 +146,8 @@ pub fn run(
     let mut status = Status { state: State::Running, steps: trainer.steps, trainable, predicted, ..Status::default() };
     status.write(&out)?;
     told(Event::Started { steps: trainer.steps, done, trainable, memory })?;
-    let watch = Watch { film, prompts, held_out };
-    let result = go(&mut trainer, &watch, &mut status, progress, told).and_then(|summary| {
-        if settings.method == Method::Full {
-            write_model(&checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())?;
-        } else {
-            write_adapter(&out, &trainer.decoder, &settings)?;
-        }
-        Ok(summary)
-    });
+    let watch = Watch { film, prompts, held_out, resumed: from.is_some() };
+    let result = go(&mut trainer, &checkpoint, &watch, &mut status, progress, told);
     status.end(&out, &result);
     result
 }
@@ -170,6 +167,19 @@ pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progres
         }
         None => None,
     };
+    let most = ModelConfig::of(checkpoint)?.max_positions;
+    let all = held_out.iter().flat_map(|held_out| &held_out.rows).chain(rows.iter());
+    if let Some(longest) = all.map(|row| row.ids.len()).max().filter(|longest| *longest > most) {
+        return Err(Error::usage(format!(
+            "a row of {longest} tokens; the model allows {most}: --seq {most} cuts the rows that are longer"
+        )));
+    }
+    if settings.packing {
+        let before = rows.len();
+        data.rows = data.rows.packed(settings.seq);
+        let after = data.rows.rows.len();
+        data.notes.push(format!("{before} rows are packed into {after} sequences of up to {} tokens", settings.seq));
+    }
     Ok((data, held_out))
 }
 
@@ -178,11 +188,14 @@ struct Watch {
     film: Option<Film>,
     prompts: Prompts,
     held_out: Option<Rows>,
+    /// There is a checkpoint already.
+    resumed: bool,
 }
 
 /// The loop: step → log → evaluate → film, sample → save.
 fn go(
     trainer: &mut Trainer,
+    checkpoint: &Checkpoint,
     watch: &Watch,
     status: &mut Status,
     progress: &dyn Progress,
@@ -205,13 +218,14 @@ fn go(
     }
     let (mut first_loss, mut last_loss, mut eval_loss) = (None, f64::NAN, None);
     let (mut tokens, mut seconds) = (0usize, 0f64);
+    let mut kept = watch.resumed.then_some(trainer.done);
     while trainer.done < trainer.steps {
         if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
-            told(Event::Saved(save(trainer, &out)?))?;
+            told(Event::Saved(save(trainer, &out).map_err(|error| error.and(&room(kept)))?))?;
             return Err(stopped);
         }
         let begin = Instant::now();
-        let step = trainer.step()?;
+        let step = trainer.step().map_err(|error| error.and(&last_good(kept)))?;
         let took = begin.elapsed().as_secs_f64();
         (tokens, seconds) = (tokens + step.tokens, seconds + took);
         first_loss.get_or_insert(step.loss);
@@ -224,7 +238,7 @@ fn go(
         let speed = step.tokens as f64 / took.max(1e-9);
         let record = Record { step, tokens_per_s: speed, eval_loss: evaluated, held: trainer.held_bytes() };
         status.held = status.held.max(record.held);
-        metrics.add(&record.line())?;
+        metrics.add(&record.line()).map_err(|error| error.and(&room(kept)))?;
         told(Event::Step(record))?;
         if let Some(film) = watch.film.as_ref().filter(|_| last || step.step == 1 || due(settings.film_every)) {
             let frame = film.frame(&trainer.decoder, trainer.done)?;
@@ -235,10 +249,18 @@ fn go(
             sample(trainer, told)?;
         }
         if due(settings.save_every) && !last {
-            told(Event::Saved(save(trainer, &out)?))?;
+            let saved = save(trainer, &out).map_err(|error| error.and(&room(kept)))?;
+            kept = Some(trainer.done);
+            told(Event::Saved(saved))?;
         }
     }
     progress.step(1, 1)?;
+    let written = if settings.method == Method::Full {
+        write_model(checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())
+    } else {
+        trainer.write_adapter(&out)
+    };
+    written.map_err(|error| error.and(&room(kept)))?;
     Ok(Summary {
         steps: trainer.steps,
         first_loss: first_loss.unwrap_or(f64::NAN),
@@ -247,6 +269,24 @@ fn go(
         tokens_per_s: tokens as f64 / seconds.max(1e-9),
         adapter: out,
     })
+}
+
+/// What to do where a file of the run cannot be written, with the checkpoint that there is.
+fn room(kept: Option<usize>) -> String {
+    match kept {
+        Some(step) => format!("make room there, and --resume goes on after step {step}, whose checkpoint is kept"),
+        None => "make room there, and --resume begins again: there was no checkpoint yet".to_owned(),
+    }
+}
+
+/// What a run that diverged leaves.
+fn last_good(kept: Option<usize>) -> String {
+    match kept {
+        Some(step) => {
+            format!("the checkpoint of step {step} is kept: its adapter can begin another run by --init-adapter")
+        }
+        None => "there is no checkpoint before it".to_owned(),
+    }
 }
 
 impl Record {
@@ -311,8 +351,17 @@ impl Lines {
 fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
     let folder = out.join("checkpoints");
     let (to, begun) = (folder.join(format!("step-{}", trainer.done)), folder.join(format!(".step-{}", trainer.done)));
+    let saved = save_to(trainer, &begun, &to);
+    if saved.is_err() {
+        // Half a checkpoint is of no use and only fills the disk; what goes wrong here changes nothing.
+        std::fs::remove_dir_all(&begun).ok();
+    }
+    saved.map(|()| to)
+}
+
+fn save_to(trainer: &Trainer, begun: &Path, to: &Path) -> Result<()> {
     if begun.exists() {
-        std::fs::remove_dir_all(&begun).map_err(|error| Error::write(&begun, &error))?;
+        std::fs::remove_dir_all(begun).map_err(|error| Error::write(begun, &error))?;
     }
     let optimizer = &trainer.optimizer;
     let mut tensors = Vec::new();
@@ -328,15 +377,14 @@ fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
     }
     write_tensors(&begun.join("state.safetensors"), &tensors)?;
     if trainer.settings.method != Method::Full {
-        write_adapter(&begun, &trainer.decoder, &trainer.settings)?;
+        trainer.write_adapter(begun)?;
     }
     let state = json!({"step": trainer.done, "steps": trainer.steps, "t": optimizer.t});
     write_whole(&begun.join("state.json"), state.to_string().as_bytes())?;
     if to.exists() {
-        std::fs::remove_dir_all(&to).map_err(|error| Error::write(&to, &error))?;
+        std::fs::remove_dir_all(to).map_err(|error| Error::write(to, &error))?;
     }
-    std::fs::rename(&begun, &to).map_err(|error| Error::write(&to, &error))?;
-    Ok(to)
+    std::fs::rename(begun, to).map_err(|error| Error::write(to, &error))
 }
 
 /// Writes what a full run was at a checkpoint as a model, into a folder within the checkpoint, once.

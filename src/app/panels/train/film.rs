@@ -101,9 +101,10 @@ fn sentence(ui: &mut Ui, track: &Track, prepared: &Prepared) {
         return;
     };
     let colors = Colors::of(ui);
-    if track.settings.method == Method::Full {
+    if track.settings.method == Method::Full || track.settings.mutates_base() {
+        // Not of rank r: a whole weight, or a pair that began with a part of the base.
         let text = format!(
-            "Every weight is trained: of {} directions {} hold 90 % of the energy of ΔW, {} hold 99 %.",
+            "Of {} directions of ΔW {} hold 90 % of the energy, {} hold 99 %.",
             sigma.len(),
             energy_rank(sigma, 0.90),
             energy_rank(sigma, 0.99)
