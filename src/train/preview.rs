@@ -53,8 +53,14 @@ impl Preview {
         let path = checkpoint.path();
         let text = Text::open(if path.is_dir() { path } else { path.parent().unwrap_or(path) }).ok();
         let piece = |id: u32, predicted: bool| {
-            let shown = text.as_ref().and_then(|text| text.token(id).ok());
-            Piece { text: shown.unwrap_or_else(|| format!("{id} ")), id, predicted }
+            let shown = text.as_ref().map(|text| text.token(id).unwrap_or_default());
+            let text = match shown {
+                None => format!("{id} "),
+                // A part of a character, or nothing that can be seen.
+                Some(shown) if shown.is_empty() || shown.contains(char::REPLACEMENT_CHARACTER) => format!("‹{id}›"),
+                Some(shown) => shown,
+            };
+            Piece { text, id, predicted }
         };
         let row = |row: &super::Row| -> Vec<Piece> {
             let each = row.ids.iter().zip(&row.labels).take(TOKENS).enumerate();

@@ -66,7 +66,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
             view,
             prepared,
             PATHS,
-            Plot { name: "Singular values", value: name, pick: |p| &p.film, full: Some(full) },
+            Plot {
+                name: "Singular values",
+                value: name,
+                term: Some(glossary::SIGMA),
+                pick: |p| &p.film,
+                full: Some(full),
+            },
         );
     });
     let right = Rect::from_min_max(pos2(cut + 7.0, row.top()), row.max);
@@ -91,7 +97,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
         format!("effective {} · 90 % in {e90} · 99 % in {e99}", units::real(effective(sigma), 3))
     });
     let full: fn(&Prepared, &Track) -> _ = |prepared, track| prepared.full_ranks(track, usize::MAX);
-    let plot = Plot { name: "Ranks over time", value: &ranks, pick: |p| &p.ranks, full: Some(full) };
+    let plot = Plot {
+        name: "Ranks over time",
+        value: &ranks,
+        term: Some(glossary::RANKS),
+        pick: |p| &p.ranks,
+        full: Some(full),
+    };
     block(ui, view, prepared, RANKS, plot);
 }
 

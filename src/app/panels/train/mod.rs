@@ -113,6 +113,7 @@ impl TrainTab {
     }
 
     fn run(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        space(ui, view);
         let room = ui.available_rect_before_wrap();
         let left = Rect::from_min_max(room.min, pos2(room.left() + SETUP.min(room.width() * 0.42), room.bottom()));
         let right = Rect::from_min_max(pos2(left.right() + GAP, room.top()), room.max);
@@ -135,6 +136,19 @@ impl TrainTab {
         });
         ui.advance_cursor_after_rect(room);
     }
+}
+
+/// The space bar starts, holds and goes on, unless something else has the keys.
+fn space(ui: &Ui, view: &mut View<'_>) {
+    if ui.ctx().egui_wants_keyboard_input() || !ui.input(|input| input.key_pressed(egui::Key::Space)) {
+        return;
+    }
+    let training = &view.features.training;
+    let ask = match training.live() {
+        Some(live) => Ask::Hold(!live.is_held()),
+        None => Ask::Start,
+    };
+    view.commands.push(Command::Training(ask));
 }
 
 /// Nothing runs yet: what would be trained on.

@@ -4,6 +4,7 @@ use eframe::egui::{self, Align, DragValue, Layout, Rect, RichText, Stroke, Ui, U
 
 use crate::app::View;
 use crate::app::export::Source;
+use crate::app::glossary::{self, Term};
 use crate::app::theme::Colors;
 use crate::app::training::Track;
 use crate::app::widgets::figure::Figure;
@@ -34,7 +35,13 @@ pub fn loss(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
         view,
         prepared,
         LOSS,
-        Plot { name: "Loss", value: &loss, pick: |p| &p.loss, full: Some(Prepared::full_loss) },
+        Plot {
+            name: "Loss",
+            value: &loss,
+            term: Some(glossary::LOSS),
+            pick: |p| &p.loss,
+            full: Some(Prepared::full_loss),
+        },
     );
 }
 
@@ -53,10 +60,16 @@ pub fn others(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
         if track.predicted > 0 { format!("{held} of {} predicted", units::bytes(track.predicted)) } else { held }
     }));
     let plots = [
-        Plot { name: "Learning rate", value: &lr, pick: |p| &p.lr, full: None },
-        Plot { name: "Gradient norm", value: &grad, pick: |p| &p.grad, full: None },
-        Plot { name: "Speed", value: &speed, pick: |p| &p.speed, full: None },
-        Plot { name: "Memory", value: &held, pick: |p| &p.memory, full: Some(Prepared::full_memory) },
+        Plot { name: "Learning rate", value: &lr, term: Some(glossary::LEARNING_RATE), pick: |p| &p.lr, full: None },
+        Plot { name: "Gradient norm", value: &grad, term: Some(glossary::GRADIENT), pick: |p| &p.grad, full: None },
+        Plot { name: "Speed", value: &speed, term: Some(glossary::SPEED), pick: |p| &p.speed, full: None },
+        Plot {
+            name: "Memory",
+            value: &held,
+            term: Some(glossary::HELD),
+            pick: |p| &p.memory,
+            full: Some(Prepared::full_memory),
+        },
     ];
     for pair in plots.chunks(2) {
         columns(ui, SMALL, |ui, index| block(ui, view, prepared, SMALL, pair[index]));
@@ -122,6 +135,8 @@ pub struct Plot<'a> {
     pub name: &'a str,
     /// What it shows at the cursor.
     pub value: &'a str,
+    /// What it means.
+    pub term: Option<Term>,
     /// Where it is among the prepared ones.
     pub pick: fn(&Prepared) -> &Figure,
     /// How it is made with every point, for a file.
@@ -134,7 +149,10 @@ pub fn block(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared, height: 
     let top = ui.available_rect_before_wrap().min;
     let area = Rect::from_min_size(top, egui::vec2(ui.available_width(), height));
     ui.horizontal(|ui| {
-        ui.label(RichText::new(plot.name).strong());
+        let label = ui.label(RichText::new(plot.name).strong());
+        if let Some(term) = plot.term {
+            label.on_hover_ui(|ui| term.ui(ui));
+        }
         ui.label(RichText::new(plot.value).monospace());
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             view.export(ui, &plot.name.to_lowercase(), &Take::PLOT, area, || {

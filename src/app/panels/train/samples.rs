@@ -46,8 +46,9 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
                         step => format!("step {step}"),
                     };
                     ui.label(RichText::new(when).small().color(colors.weak));
-                    let text = if sample.text.trim().is_empty() { "(nothing)" } else { sample.text.trim() };
-                    ui.label(text);
+                    // A part of a character cannot be shown.
+                    let text = sample.text.trim().replace(char::REPLACEMENT_CHARACTER, "·");
+                    ui.label(if text.is_empty() { "(nothing)".to_owned() } else { text });
                 });
             }
         });

@@ -10,7 +10,7 @@ use crate::app::View;
 use crate::app::command::Command;
 use crate::app::theme::Colors;
 use crate::app::training::{Ask, Draft, Fit, Purpose, method_name, short};
-use crate::train::{Method, Quant, Schedule, Settings};
+use crate::train::{Init, Method, Quant, Schedule, Settings};
 use crate::units;
 
 use super::outlook;
@@ -195,6 +195,7 @@ fn method(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
             Method::Full => "Every weight is trained: the most memory; lr about a tenth of LoRA's.",
         },
     );
+    reason(ui, &format!("Computes on {}.", view.device.summary)).on_hover_text(&view.device.details);
     if s.method == Method::Full {
         return;
     }
@@ -288,6 +289,28 @@ fn more(ui: &mut Ui, draft: &mut Draft) {
     ui.add_space(6.0);
     CollapsingHeader::new("More settings").show(ui, |ui| {
         let s = &mut draft.settings;
+        if s.method != Method::Full {
+            let text = |init| match init {
+                Init::Default => "random A, zero B",
+                Init::Pissa => "PiSSA",
+                Init::Loftq => "LoftQ",
+            };
+            let why = match s.init {
+                Init::Default => "The run begins where the model is: ΔW = 0.",
+                Init::Pissa => {
+                    "The strongest directions of each weight are trained, the rest is frozen: a faster start."
+                }
+                Init::Loftq => "The first pairs repair what 4 bits have taken from the weights. Goes with QLoRA.",
+            };
+            row(ui, "First A and B", why, |ui| {
+                let combo = ComboBox::from_id_salt("init").selected_text(text(s.init)).show_ui(ui, |ui| {
+                    for init in [Init::Default, Init::Pissa, Init::Loftq] {
+                        ui.selectable_value(&mut s.init, init, text(init));
+                    }
+                });
+                combo.response
+            });
+        }
         row(ui, "Weight decay", "Pulls weights to zero a little each step; 0.01 is torch's.", |ui| {
             ui.add(DragValue::new(&mut s.weight_decay).range(0.0..=10.0).speed(0.001).max_decimals(4))
         });
@@ -324,6 +347,12 @@ fn more(ui: &mut Ui, draft: &mut Draft) {
             &mut s.checkpointing,
             "Checkpointing",
             "Keeps only the blocks' inputs: a third more time for much less memory.",
+        );
+        check(
+            ui,
+            &mut s.packing,
+            "Packing",
+            "Several rows in a sequence, apart from each other: less padding where rows are short.",
         );
         check(ui, &mut s.shuffle, "Shuffle", "A new order every epoch.");
         name(ui, "Name of the run");
@@ -368,6 +397,6 @@ fn row(ui: &mut Ui, text: &str, why: &str, add: impl FnOnce(&mut Ui) -> Response
     reason(ui, why);
 }
 
-fn reason(ui: &mut Ui, why: &str) {
-    ui.label(RichText::new(why).small().color(Colors::of(ui).weak));
+fn reason(ui: &mut Ui, why: &str) -> Response {
+    ui.label(RichText::new(why).small().color(Colors::of(ui).weak))
 }
