@@ -9,6 +9,7 @@ pub mod adamw;
 pub mod data;
 pub mod film;
 mod generate;
+mod gpu;
 pub mod history;
 mod init;
 mod lora;
@@ -28,6 +29,7 @@ mod text;
 mod trainer;
 
 pub use generate::{Sampling, generate};
+pub use gpu::evaluate as evaluate_on_gpu;
 pub use preview::{Piece, Preview};
 pub use rows::{Padded, Row, Rows};
 pub use samples::Sample;

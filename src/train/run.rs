@@ -240,6 +240,10 @@ fn go(
         status.held = status.held.max(record.held);
         metrics.add(&record.line()).map_err(|error| error.and(&room(kept)))?;
         told(Event::Step(record))?;
+        if last || step.step == 1 || due(settings.film_every) || due(settings.sample_every) {
+            // What is looked at now may stand on another device.
+            trainer.gather()?;
+        }
         if let Some(film) = watch.film.as_ref().filter(|_| last || step.step == 1 || due(settings.film_every)) {
             let frame = film.frame(&trainer.decoder, trainer.done)?;
             frames.add(&json!(frame))?;
