@@ -231,7 +231,8 @@ fn go(
         first_loss.get_or_insert(step.loss);
         last_loss = step.loss;
         let last = trainer.done == trainer.steps;
-        let due = |every: usize| every > 0 && trainer.done.is_multiple_of(every);
+        let done = trainer.done;
+        let due = |every: usize| every > 0 && done.is_multiple_of(every);
         let now = watch.held_out.as_ref().filter(|_| last || due(settings.eval_every));
         let evaluated = now.map(|rows| trainer.evaluate(rows, &())).transpose()?.map(|loss| loss.mean());
         eval_loss = evaluated.or(eval_loss);
