@@ -28,6 +28,12 @@ pub struct Settings {
     pub training: String,
     /// Folders of runs beside the program's own.
     pub run_folders: Vec<PathBuf>,
+    /// The chapter of the Learn tab that is open.
+    pub chapter: String,
+    /// The chapters whose goals were reached.
+    pub learned: Vec<String>,
+    /// Rounds of the planted-rank game that were dealt.
+    pub rounds: u64,
 }
 
 /// Something that was opened: a base alone, or with its tuned version or adapter.
@@ -49,6 +55,9 @@ impl Default for Settings {
             show_modules: true,
             training: String::new(),
             run_folders: Vec::new(),
+            chapter: String::new(),
+            learned: Vec::new(),
+            rounds: 0,
         }
     }
 }
