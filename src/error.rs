@@ -70,6 +70,16 @@ impl Error {
         Self::Failed { fault, file: file.map(Path::to_path_buf), tensor: tensor.map(str::to_owned), message }
     }
 
+    /// The same with something to add, such as what to do about it.
+    pub fn and(self, more: &str) -> Self {
+        match self {
+            Self::Failed { fault, file, tensor, message } if !more.is_empty() => {
+                Self::Failed { fault, file, tensor, message: format!("{message}; {more}") }
+            }
+            other => other,
+        }
+    }
+
     /// True when the work was stopped on purpose.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled)
@@ -124,7 +134,8 @@ mod tests {
         let error = Error::tensor(Path::new("a.safetensors"), "w", "found 3 bytes, expected 4");
         assert_eq!(error.to_string(), "a.safetensors: w: found 3 bytes, expected 4");
         assert_eq!(error.status(), 2);
-        assert_eq!(Error::Cancelled.status(), 130);
+        assert_eq!(error.and("so it is cut").to_string(), "a.safetensors: w: found 3 bytes, expected 4; so it is cut");
+        assert_eq!(Error::Cancelled.and("more").status(), 130);
         assert_eq!(Error::failure("no").status(), 1);
     }
 

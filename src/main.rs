@@ -11,9 +11,25 @@ use rankscope::workspace::Request;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    ignore_file_size_signal();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,rankscope=info")).init();
     cli::run(std::env::args_os(), window)
 }
+
+/// A file that grows beyond what the system allows is an error to be said, not the end of the program.
+#[cfg(unix)]
+fn ignore_file_size_signal() {
+    const SIGXFSZ: i32 = 25;
+    const IGNORE: usize = 1;
+    unsafe extern "C" {
+        fn signal(number: i32, handler: usize) -> usize;
+    }
+    // SAFETY: the C library's `signal`, with a number that Linux and macOS share and its own constant SIG_IGN.
+    unsafe { signal(SIGXFSZ, IGNORE) };
+}
+
+#[cfg(not(unix))]
+fn ignore_file_size_signal() {}
 
 fn window(asked: Window) -> Result<()> {
     let mut paths = asked.paths.into_iter();

@@ -4,7 +4,7 @@ use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::{Backward, Batch, Cache, Decoder, Dropout, Frozen, Grads, Pool, Run};
 use rankscope::quant::Scheme;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 fn fixtures() -> PathBuf {
@@ -37,7 +37,10 @@ fn ids(expected: &Value) -> Vec<Vec<u32>> {
 fn loss(decoder: &Decoder, rows: &[Vec<u32>]) -> f64 {
     let ids: Vec<u32> = rows.concat();
     let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: rows[0].len() }).unwrap().mean()
+    decoder
+        .loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: rows[0].len(), starts: &[] })
+        .unwrap()
+        .mean()
 }
 
 fn close(found: f64, expected: &Value, what: &str) {
@@ -101,9 +104,9 @@ fn what_does_not_fit_is_said() {
     let mut decoder = Decoder::load(&llama, Frozen::AsStored, &()).unwrap();
     let pool = Pool::default();
     let long = vec![3; 257];
-    let error = decoder.loss(&pool, Batch { ids: &long, labels: &[3; 257], seq: 257 }).unwrap_err();
+    let error = decoder.loss(&pool, Batch { ids: &long, labels: &[3; 257], seq: 257, starts: &[] }).unwrap_err();
     assert_eq!(error.to_string(), "a sequence of 257 tokens; the model allows 256");
-    let error = decoder.loss(&pool, Batch { ids: &[3, 320], labels: &[3, 3], seq: 2 }).unwrap_err();
+    let error = decoder.loss(&pool, Batch { ids: &[3, 320], labels: &[3, 3], seq: 2, starts: &[] }).unwrap_err();
     assert_eq!(error.to_string(), "token id 320 is outside the model's vocabulary of 320");
     let other = Adapter::open(&fixtures().join("gpt2-adapter")).unwrap();
     let error = decoder.attach(&other).unwrap_err().to_string();
@@ -112,7 +115,7 @@ fn what_does_not_fit_is_said() {
 
 fn gradient(decoder: &Decoder, batch: Batch, checkpointing: bool, dropout: Option<Dropout>) -> (f64, Grads) {
     let pool = Pool::default();
-    let run = Run { params: &decoder.params, pool: &pool, dropout };
+    let run = Run { dropout, ..Run::new(&decoder.params, &pool) };
     let mut grads = decoder.params.zeros();
     let loss = decoder.gradient(&run, batch, Backward { scale: 1.0, checkpointing }, &mut grads).unwrap();
     (loss.sum, grads)
@@ -160,18 +163,133 @@ fn gradients_are_the_slopes_of_the_loss() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let checkpoint = Checkpoint::open(&folder).unwrap();
         let (ids, labels) = batch_of(&ids(&expected));
-        let batch = Batch { ids: &ids, labels: &labels, seq: 37 };
+        let batch = Batch { ids: &ids, labels: &labels, seq: 37, starts: &[] };
         let mut full = Decoder::load(&checkpoint, Frozen::Nothing, &()).unwrap();
         slopes_agree(&format!("{name}, every parameter"), &mut full, batch, None);
         let mut adapted = Decoder::load(&checkpoint, Frozen::FourBit(Scheme::default()), &()).unwrap();
         adapted.attach(&Adapter::open(&folder.with_file_name(format!("{name}-adapter"))).unwrap()).unwrap();
         slopes_agree(&format!("{name}, adapter"), &mut adapted, batch, None);
         slopes_agree(&format!("{name}, dropout"), &mut adapted, batch, Some(Dropout { p: 0.2, seed: 3 }));
-        let short = Batch { ids: &ids[..5], labels: &labels[..5], seq: 5 };
+        let short = Batch { ids: &ids[..5], labels: &labels[..5], seq: 5, starts: &[] };
         let few = Batch { labels: &[3; 5], ..short };
         slopes_agree(&format!("{name}, few tokens"), &mut adapted, few, None);
         let (kept, again) = (gradient(&adapted, batch, false, None), gradient(&adapted, batch, true, None));
         assert_eq!(kept.0, again.0);
         assert!(kept.1.0 == again.1.0, "{name}: checkpointing changes the gradient");
+    }
+}
+
+/// `llama` with another scaling of its rotary embedding.
+fn with_rope(scaling: Value, folder: &Path) -> Checkpoint {
+    for entry in std::fs::read_dir(fixtures().join("llama")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = folder.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("rope_parameters");
+    config["rope_theta"] = 10000.0.into();
+    config["rope_scaling"] = scaling;
+    std::fs::write(&path, config.to_string()).unwrap();
+    Checkpoint::open(folder).unwrap()
+}
+
+#[test]
+fn long_contexts_turn_as_in_transformers() {
+    // transformers 5.24: inv_freq and attention_scaling of model.rotary_emb, the losses of 12 and of 40 ids.
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64});
+    let other = json!({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 16, "beta_slow": 2,
+        "mscale": 0.8, "mscale_all_dim": 0.5, "truncate": false});
+    let longrope = json!({"rope_type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7],
+        "long_factor": [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0], "original_max_position_embeddings": 16});
+    let cases = [
+        (
+            yarn,
+            [1.0, 0.23717082, 0.049999997, 0.0079056947, 0.0024999999, 0.00079056947, 0.00025000001, 7.9056947e-05],
+            1.138629436111989,
+            [6.01106595993042, 6.545196533203125],
+        ),
+        (
+            other,
+            [1.0, 0.03952847, 0.0125, 0.0039528473, 0.00125, 0.00039528473, 0.00012500001, 3.9528473e-05],
+            1.0565079928608092,
+            [5.9903669357299805, 6.370333194732666],
+        ),
+        (
+            longrope,
+            [1.0, 0.28747976, 0.083333336, 0.024325214, 0.0071428572, 0.0021081853, 0.00062499999, 0.00018601633],
+            std::f64::consts::SQRT_2,
+            [6.102221488952637, 6.256444931030273],
+        ),
+    ];
+    for (scaling, frequencies, scale, losses) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let name = scaling["rope_type"].to_string();
+        let decoder = Decoder::load(&with_rope(scaling, folder.path()), Frozen::AsStored, &()).unwrap();
+        let rope = &decoder.config.ropes[0];
+        assert!((f64::from(rope.scale) - scale).abs() < 1e-6, "{name}");
+        for (found, expected) in rope.frequencies.iter().zip(frequencies) {
+            assert!((f64::from(*found) / expected - 1.0).abs() < 1e-6, "{name}: {found} against {expected}");
+        }
+        let row = |count: u32| (0..count).map(|i| (i * 29 + 7) % 300 + 3).collect::<Vec<_>>();
+        for (count, expected) in [(12, losses[0]), (40, losses[1])] {
+            let found = loss(&decoder, &[row(count)]);
+            assert!((found - expected).abs() < 3e-5, "{name}, {count}: {found} against {expected}");
+        }
+        // Token by token beyond the original length: the same as all at once.
+        let (pool, ids) = (Pool::default(), row(20));
+        let mut cache = Cache::new(&decoder, 30);
+        for at in 0..20 {
+            let next = if cache.goes_on(&decoder, 1) {
+                &ids[at..=at]
+            } else {
+                cache = Cache::new(&decoder, 30);
+                &ids[..=at]
+            };
+            let found = decoder.next(&pool, next, &mut cache).unwrap();
+            let expected = decoder.next(&pool, &ids[..=at], &mut Cache::new(&decoder, 30)).unwrap();
+            assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{name}, after {at}");
+        }
+    }
+}
+
+#[test]
+fn packed_rows_do_not_see_each_other() {
+    for (folder, expected) in folders() {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let decoder = Decoder::load(&Checkpoint::open(&folder).unwrap(), Frozen::Nothing, &()).unwrap();
+        let rows = ids(&expected);
+        let parts: [&[u32]; 5] = [&rows[0][..9], &rows[1][..20], &rows[0][9..17], &rows[1][3..30], &rows[0][..4]];
+        let labels = |ids: &[u32]| ids.iter().map(|&id| id as i32).collect::<Vec<_>>();
+        let (mut alone, mut apart) = (0.0, decoder.params.zeros());
+        for part in parts {
+            let batch = Batch { ids: part, labels: &labels(part), seq: part.len(), starts: &[] };
+            let (sum, grads) = gradient(&decoder, batch, false, None);
+            alone += sum;
+            for (to, from) in apart.0.iter_mut().flatten().zip(grads.0.iter().flatten()) {
+                *to += from;
+            }
+        }
+        // 9 + 20 + 8 in one sequence, 27 + 4 and six of padding in the other.
+        let mut packed = parts.concat();
+        packed.extend([0; 6]);
+        let mut labels = labels(&packed);
+        labels[68..].fill(-100);
+        let starts: Vec<u32> = [(0, 9), (9, 20), (29, 8), (0, 27), (27, 4)]
+            .into_iter()
+            .flat_map(|(start, count)| std::iter::repeat_n(start, count))
+            .chain(31..37)
+            .collect();
+        let batch = Batch { ids: &packed, labels: &labels, seq: 37, starts: &starts };
+        assert_eq!(batch.predictions(), 68 - 5);
+        let (together, grads) = gradient(&decoder, batch, true, None);
+        assert!((together - alone).abs() < 1e-5 * alone, "{name}: {together} against {alone}");
+        for ((found, expected), param) in grads.0.iter().zip(&apart.0).zip(&decoder.params.list) {
+            let largest = expected.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-3 * largest, "{name} {}: {worst} of {largest}", param.name);
+        }
+        let wrong = Batch { starts: &[1; 74], ..batch };
+        assert!(decoder.loss(&Pool::default(), wrong).is_err());
     }
 }

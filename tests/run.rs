@@ -7,7 +7,7 @@ use rankscope::model::{Batch, Decoder, Frozen, Pool};
 use rankscope::progress::Progress;
 use rankscope::train::merge::{Change, write_model};
 use rankscope::train::run::{Event, Start, Summary, run};
-use rankscope::train::{Method, Sampling, Settings, Text, data, generate};
+use rankscope::train::{Init, Method, Sampling, Settings, Text, data, generate};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,7 +120,7 @@ fn the_adapter_written_is_the_model_trained() {
     let loss = |decoder: &Decoder| {
         let ids: Vec<u32> = (0..20).map(|at| (8 * 31 + at * 7) % 300 + 3).collect();
         let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: 20 }).unwrap().mean()
+        decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: 20, starts: &[] }).unwrap().mean()
     };
     let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
     decoder.attach(&adapter).unwrap();
@@ -287,4 +287,88 @@ fn the_command_line_trains_and_evaluates() {
     let (status, _, stderr) = call(&["train", model, "--data", data, "--out", out, "--rank", "4", "--device", "cuda"]);
     assert_eq!(status, 2);
     assert!(stderr.starts_with("error: "), "{stderr}");
+}
+
+#[test]
+fn packed_rows_make_fewer_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { packing: true, seq: 64, steps: None, eval_every: 0, dropout: 0.0, ..settings(folder.path()) };
+    let mut notes = Vec::new();
+    let mut told = |event: Event| {
+        if let Event::Note(note) = event {
+            notes.push(note);
+        }
+        Ok(())
+    };
+    let summary = run(settings, Start::default(), &(), &mut told).unwrap();
+    assert!(notes.iter().any(|note| note == "9 rows are packed into 3 sequences of up to 64 tokens"), "{notes:?}");
+    assert_eq!(summary.steps, 2);
+}
+
+#[test]
+fn rows_longer_than_the_model_allows_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = write(folder.path(), "long.jsonl", &[json!({"input_ids": vec![5; 300]})]);
+    let settings = Settings { data, ..settings(folder.path()) };
+    let error = go(&settings, false, &()).unwrap_err();
+    assert_eq!(error.status(), 2);
+    assert!(error.to_string().contains("a row of 300 tokens; the model allows 256: --seq 256"), "{error}");
+    assert!(!settings.out.exists());
+}
+
+#[test]
+fn an_adapter_of_pissa_fits_the_base_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { method: Method::Lora, init: Init::Pissa, targets: "attention".into(), ..settings(folder.path()) };
+    let summary = go(&settings, false, &()).unwrap();
+    let adapter = Adapter::open(&settings.out).unwrap();
+    assert_eq!((adapter.config.r, adapter.config.lora_alpha), (8, 16.0));
+    let base = Checkpoint::open(&settings.model).unwrap();
+    let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
+    decoder.attach(&adapter).unwrap();
+    let rows = data::read(&settings.data, &base, 64, &()).unwrap().rows;
+    let held_out = rankscope::train::Rows { rows: rows.rows[8..].to_vec() };
+    let loss = rankscope::train::evaluate(&decoder, &held_out, 2, &Pool::default(), &()).unwrap().mean();
+    // What was frozen is the residual rounded to bf16.
+    assert!((loss - summary.eval_loss.unwrap()).abs() < 0.02, "{loss} {:?}", summary.eval_loss);
+    // Stopped and resumed it is the same.
+    let stopped = Settings { out: folder.path().join("stopped"), ..settings.clone() };
+    assert!(go(&stopped, false, &StopAt(AtomicU64::new(33))).unwrap_err().is_cancelled());
+    go(&stopped, true, &()).unwrap();
+    assert_eq!(metrics(&stopped), metrics(&settings));
+}
+
+/// A disk that is full: no file may be larger than so many KiB.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_stops_a_run_that_can_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Settings { save_every: 3, ..settings(folder.path()) };
+    go(&whole, false, &()).unwrap();
+    let part = Settings { out: folder.path().join("part"), ..whole.clone() };
+    // Up to a first checkpoint, then with too little room for another.
+    let mut saved = 0;
+    let stopped = run(part.clone(), Start::default(), &(), &mut |event| {
+        saved += usize::from(matches!(event, Event::Saved(_)));
+        if saved == 1 { Err(Error::failure("enough")) } else { Ok(()) }
+    });
+    assert_eq!(stopped.unwrap_err().to_string(), "enough");
+    let program = env!("CARGO_BIN_EXE_rankscope");
+    let out = part.out.to_str().unwrap();
+    let script = format!("ulimit -f 60; exec {program} train --resume --out {out}");
+    let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: ") && last.contains("cannot write: file too large"), "{last}");
+    assert!(last.ends_with("make room there, and --resume goes on after step 3, whose checkpoint is kept"), "{last}");
+    let checkpoints: Vec<_> =
+        std::fs::read_dir(part.out.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(checkpoints, ["step-3"]);
+    go(&part, true, &()).unwrap();
+    assert_eq!(metrics(&part), metrics(&whole));
+    let result = |settings: &Settings| std::fs::read(settings.out.join("adapter_model.safetensors")).unwrap();
+    assert!(result(&part) == result(&whole));
 }

@@ -1,7 +1,7 @@
 //! Training against torch 2.15, peft 0.21 and bitsandbytes 0.50: `qlora/run.json`.
 
 use rankscope::checkpoint::Checkpoint;
-use rankscope::train::{Method, Row, Rows, Settings, Trainer};
+use rankscope::train::{Init, Method, Row, Rows, Settings, Trainer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -98,7 +98,91 @@ fn what_cannot_be_is_said() {
     assert!(error.contains("query") && error.contains("q_proj"), "{error}");
     let error = refused(Settings { init_adapter: Some(fixtures().join("gpt2-adapter")), ..base() });
     assert!(error.contains("made for another base"), "{error}");
+    let error = refused(Settings { init: Init::Pissa, method: Method::Full, ..base() });
+    assert_eq!(error, "init pissa goes with method lora or qlora");
+    let error = refused(Settings { init: Init::Loftq, method: Method::Lora, ..base() });
+    assert_eq!(error, "init loftq goes with method qlora");
+    let error = refused(Settings { init: Init::Loftq, ..reference().settings });
+    assert!(error.contains("both give the first A and B"), "{error}");
     let mut diverging = trainer(Settings { lr: 1e30, max_grad_norm: 0.0, warmup: 0, ..base() }, reference().rows);
     let error = (0..9).find_map(|_| diverging.step().err()).unwrap().to_string();
     assert!(error.contains("diverged at step"), "{error}");
+}
+
+/// The rows of the runs below: nine of twenty tokens.
+fn nine() -> Rows {
+    Rows { rows: (0..9u32).map(|row| Row::all((0..20).map(|at| (row * 31 + at * 7) % 300 + 3).collect())).collect() }
+}
+
+/// Six steps of losses and gradient norms. They come from peft 0.21.2, bitsandbytes 0.50.2 and torch 2.15 on `llama` in f32: all
+/// linear layers, r 4, AdamW at 5e-3 with a cosine, clipped at 1, two rows a step in their order.
+fn six(settings: Settings, expected: [(f64, f64); 6]) {
+    let what = format!("{:?}, {:?}, {} iterations", settings.method, settings.init, settings.loftq_iterations);
+    let settings =
+        Settings { rank: 4, lr: 5e-3, batch: 2, steps: Some(6), shuffle: false, double_quant: false, ..settings };
+    let mut trainer = trainer(settings, nine());
+    for (at, (loss, norm)) in expected.into_iter().enumerate() {
+        let step = trainer.step().unwrap();
+        println!("{what}, {at}: loss {:.6} ({loss}), gradient {:.5} ({norm})", step.loss, step.grad_norm);
+        assert!((step.loss - loss).abs() < 5e-3, "{what}, step {at}: loss {} against {loss}", step.loss);
+        assert!((step.grad_norm / norm - 1.0).abs() < 0.01, "{what}, step {at}: {} against {norm}", step.grad_norm);
+    }
+}
+
+#[test]
+fn pissa_is_that_of_peft() {
+    let base = Settings { init: Init::Pissa, ..Settings::default() };
+    // LoraConfig(init_lora_weights="pissa", lora_alpha=8)
+    let losses = [6.771031, 6.225795, 6.483789, 6.495203, 5.55024, 4.969075];
+    let norms = [4.3722, 4.0479, 4.09171, 4.34075, 4.32667, 3.08254];
+    six(Settings { method: Method::Lora, ..base.clone() }, std::array::from_fn(|at| (losses[at], norms[at])));
+    // The residual model saved and loaded with load_in_4bit (nf4), the adapter beside it.
+    let losses = [6.81044, 6.317751, 6.412373, 6.492066, 5.431282, 5.154742];
+    let norms = [4.40245, 3.90978, 4.46684, 3.85255, 4.47895, 2.98714];
+    six(Settings { method: Method::Qlora, ..base.clone() }, std::array::from_fn(|at| (losses[at], norms[at])));
+    let trainer = trainer(Settings { method: Method::Lora, rank: 4, ..base }, nine());
+    let pair = &trainer.decoder.params.list[..2];
+    // B A of the first query projection, scaled by 1/2.
+    let product = |col: usize| (0..4).map(|i| pair[1].value[i] * pair[0].value[i * 64 + col]).sum::<f32>();
+    for (col, expected) in [-0.0408773, 0.0251667, -0.090119, -0.0469415].into_iter().enumerate() {
+        assert!((product(col) - expected).abs() < 1e-5, "{} against {expected}", product(col));
+    }
+}
+
+#[test]
+fn loftq_is_that_of_peft() {
+    // LoraConfig(init_lora_weights="loftq", loftq_config={"loftq_bits": 4, "loftq_iter": 1 and 5}, lora_alpha=4); PEFT does this on a
+    // GPU, whose dequantization is exact, so that the processor's was replaced by code · absmax for these numbers.
+    let losses = [6.657131, 6.311213, 6.402324, 6.518594, 6.104642, 5.925541];
+    let norms = [0.9172, 0.88986, 0.91177, 1.00615, 1.10147, 0.869];
+    let base = Settings { init: Init::Loftq, ..Settings::default() };
+    six(base.clone(), std::array::from_fn(|at| (losses[at], norms[at])));
+    let losses = [6.731156, 6.22254, 6.454922, 6.626117, 6.011585, 5.798695];
+    let norms = [1.23164, 1.11788, 1.17333, 1.37138, 1.45407, 1.1141];
+    six(Settings { loftq_iterations: 5, ..base }, std::array::from_fn(|at| (losses[at], norms[at])));
+}
+
+#[test]
+fn a_module_that_breaks_is_named_in_the_order_of_the_model() {
+    let settings = Settings { init_adapter: None, method: Method::Lora, warmup: 0, ..reference().settings };
+    // B of one layer in the middle is Inf: what comes before it is sound.
+    let mut broken = trainer(settings.clone(), reference().rows);
+    let name = "model.layers.1.self_attn.o_proj";
+    let b = broken.decoder.params.list.iter_mut().find(|p| p.name == name && p.kind == rankscope::model::Kind::LoraB);
+    b.unwrap().value[3] = f32::INFINITY;
+    let before: Vec<_> = broken.decoder.params.list.iter().map(|param| param.value.clone()).collect();
+    let error = broken.step().unwrap_err().to_string();
+    assert!(
+        error
+            .starts_with("diverged at step 1: the loss is NaN, first in the output of model.layers.1.self_attn.o_proj"),
+        "{error}"
+    );
+    let after: Vec<_> = broken.decoder.params.list.iter().map(|param| param.value.clone()).collect();
+    assert!(before == after && broken.done == 0, "a step that fails changes nothing");
+    // B is zero, so that an A at the end of f32 changes no output; the gradient of B is beyond it.
+    let mut broken = trainer(settings, reference().rows);
+    let a = broken.decoder.params.list.iter_mut().find(|p| p.name == "model.layers.1.mlp.up_proj");
+    a.unwrap().value.fill(3e38);
+    let error = broken.step().unwrap_err().to_string();
+    assert!(error.contains(", first in the gradient of model.layers.1.mlp.up_proj;"), "{error}");
 }

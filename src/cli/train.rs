@@ -3,7 +3,7 @@
 use super::screen::Screen;
 use crate::error::{Error, Result};
 use crate::train::run::{Event, Start, run};
-use crate::train::{Method, Quant, Schedule, Settings};
+use crate::train::{Init, Method, Quant, Schedule, Settings};
 use crate::units::bytes;
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -65,9 +65,13 @@ pub struct Train {
     #[arg(long, value_name = "FILE")]
     rank_pattern: Option<PathBuf>,
 
-    /// The first A and B: default
-    #[arg(long, value_parser = ["default"])]
+    /// The first A and B: default (B zero), pissa (the base's largest directions) or loftq (what 4 bits leave of it)
+    #[arg(long, value_parser = ["default", "pissa", "loftq"])]
     init: Option<String>,
+
+    /// How often loftq quantizes and repairs in turn
+    #[arg(long, value_name = "N")]
+    loftq_iterations: Option<usize>,
 
     /// Or those of an adapter
     #[arg(long, value_name = "DIR")]
@@ -116,6 +120,10 @@ pub struct Train {
     /// Longest sequence in tokens
     #[arg(long)]
     seq: Option<usize>,
+
+    /// Several rows of the data in a sequence, apart from each other, instead of padding
+    #[arg(long)]
+    packing: bool,
 
     /// Steps
     #[arg(long, conflicts_with = "epochs")]
@@ -251,6 +259,15 @@ impl Train {
                 _ => Quant::Nf4,
             }),
         );
+        set(
+            &mut s.init,
+            self.init.as_deref().map(|name| match name {
+                "pissa" => Init::Pissa,
+                "loftq" => Init::Loftq,
+                _ => Init::Default,
+            }),
+        );
+        set(&mut s.loftq_iterations, self.loftq_iterations);
         set(&mut s.rank, self.rank);
         s.alpha = self.alpha.or(s.alpha);
         s.rslora |= self.rslora;
@@ -273,6 +290,7 @@ impl Train {
         set(&mut s.batch, self.batch);
         set(&mut s.accumulate, self.accumulate);
         set(&mut s.seq, self.seq);
+        s.packing |= self.packing;
         s.steps = self.steps.or(if self.epochs.is_some() { None } else { s.steps });
         set(&mut s.epochs, self.epochs);
         set(&mut s.seed, self.seed);

@@ -3,6 +3,7 @@
 use super::decoder::Decoder;
 use super::linear::Lora;
 use super::params::Kind;
+use super::weight::Weight;
 use crate::adapter::Adapter;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
@@ -45,6 +46,13 @@ impl Decoder {
 
     fn is_table(&self, module: &str) -> bool {
         same(&self.embedding_name, module) || self.head.as_ref().is_some_and(|head| same(&head.module, module))
+    }
+
+    /// Freezes other values in linear layer number `at`.
+    pub(crate) fn freeze(&mut self, at: usize, weight: Weight) {
+        if let Some(linear) = Self::linears_mut(&mut self.blocks).nth(at) {
+            linear.weight = weight;
+        }
     }
 
     /// Gives linear layer number `at` a branch.

@@ -8,13 +8,14 @@
 //! The tape keeps what cannot be had again cheaply; normalized inputs and the MLP's inner values are computed again.
 
 use super::config::Qkv;
-use super::decoder::{Block, Decoder, NormWeights};
+use super::decoder::{Block, Decoder, NormWeights, Part};
 use super::linear::Run;
 use super::ops::attention::{self, Heads, Row, Rules};
 use super::ops::norm::{self, Groups};
 use super::ops::rope::{Table, Turned};
 use super::ops::{Buf, add};
 use super::params::{Grads, Params};
+use super::watch::parent;
 
 /// Where the rows are in their sequences.
 #[derive(Clone, Copy)]
@@ -23,6 +24,8 @@ pub(super) struct Place<'a> {
     pub seq: usize,
     /// Position of a sequence's first row.
     pub first: usize,
+    /// For every row where in its sequence its own positions begin; empty where that is always 0.
+    pub starts: &'a [u32],
     /// Cosines and sines by [`super::config::BlockConfig::rope`].
     pub tables: &'a [Table],
 }
@@ -47,6 +50,14 @@ pub(super) struct Tape {
 pub(super) struct BlockCache {
     keys: Vec<f32>,
     values: Vec<f32>,
+}
+
+/// A watch looks at the columns that a projection has filled; the others are not written yet.
+fn see_part(run: &Run, part: &Part, rows: &[f32], stride: usize) {
+    if let Some(watch) = run.watch {
+        let own = rows.chunks(stride).flat_map(|row| &row[part.offset..part.offset + part.linear.shape[0]]);
+        watch.see(|| part.linear.module.clone(), own);
+    }
 }
 
 impl Decoder {
@@ -77,7 +88,14 @@ impl Decoder {
         let Some(table) = place.tables.get(self.config.blocks[layer].rope) else { return };
         let row = self.row();
         for ((offset, step), heads) in [(row.q, self.config.heads), (row.k, self.config.kv_heads)] {
-            table.turn(rows, Turned { stride: row.stride, offset, step, heads }, place.seq, place.first, back);
+            table.turn(
+                rows,
+                Turned { stride: row.stride, offset, step, heads },
+                place.seq,
+                place.first,
+                place.starts,
+                back,
+            );
         }
     }
 
@@ -85,6 +103,7 @@ impl Decoder {
         let (weight, bias) = weights.values(run.params);
         let mut y = run.pool.take(x.len());
         norm::forward(x, self.norm(&weight, bias.as_deref()), &mut y);
+        run.see(|| weights.name.clone(), &y);
         y
     }
 
@@ -145,6 +164,7 @@ impl Decoder {
             let h = self.norm_forward(run, &block.norm_in, x);
             for part in &block.qkv {
                 part.linear.forward(run, &h, &mut qkv[part.offset..], row.stride, false);
+                see_part(run, part, &qkv, row.stride);
             }
         }
         let raw = block.qk_norm.as_ref().map(|(q, k)| {
@@ -152,6 +172,7 @@ impl Decoder {
             for (which, weights) in [q, k].into_iter().enumerate() {
                 let (weight, bias) = weights.values(run.params);
                 norm::heads_forward(&raw, self.norm(&weight, bias.as_deref()), self.head_groups(which), &mut qkv);
+                run.see(|| weights.name.clone(), &qkv);
             }
             raw
         });
@@ -161,7 +182,8 @@ impl Decoder {
         let (q, rules) = (part(row.q), self.rules(layer));
         match cache {
             None => {
-                attention::forward(q, part(row.k), part(row.v), rules, place.seq, place.seq, run.pool, &mut attended)
+                let (k, v) = (part(row.k), part(row.v));
+                attention::forward(q, k, v, rules, place.seq, place.seq, place.starts, run.pool, &mut attended);
             }
             Some(cache) => {
                 let (width, d) = (c.kv_heads * c.head_dim, c.head_dim);
@@ -173,9 +195,11 @@ impl Decoder {
                 }
                 let keys = cache.keys.len() / width;
                 let of = |data| Heads { data, stride: width, offset: 0, step: d };
-                attention::forward(q, of(&cache.keys), of(&cache.values), rules, rows, keys, run.pool, &mut attended);
+                let (k, v) = (of(&cache.keys), of(&cache.values));
+                attention::forward(q, k, v, rules, rows, keys, &[], run.pool, &mut attended);
             }
         }
+        run.see(|| parent(&block.o.module), &attended);
         let mut out = run.pool.copy(x);
         let mut o = None;
         match &block.norm_attention {
@@ -183,26 +207,31 @@ impl Decoder {
             Some(weights) => {
                 let mut projected = run.pool.take(x.len());
                 block.o.forward(run, &attended, &mut projected, c.hidden, false);
+                run.see(|| block.o.module.clone(), &projected);
                 add(&mut out, &self.norm_forward(run, weights, &projected));
                 o = Some(projected);
             }
         }
+        run.see(|| block.o.module.clone(), &out);
         let middle = (!c.parallel_residual).then(|| run.pool.copy(&out));
         let up = self.up_forward(run, block, middle.as_ref().unwrap_or(x));
         let mut down = None;
         {
             let mut inner = run.pool.take(rows * c.ffn);
             c.activation.forward(&up, c.gated(), &mut inner, c.ffn);
+            run.see(|| parent(&block.down.module), &inner);
             match &block.norm_out {
                 None => block.down.forward(run, &inner, &mut out, c.hidden, true),
                 Some(weights) => {
                     let mut projected = run.pool.take(x.len());
                     block.down.forward(run, &inner, &mut projected, c.hidden, false);
+                    run.see(|| block.down.module.clone(), &projected);
                     add(&mut out, &self.norm_forward(run, weights, &projected));
                     down = Some(projected);
                 }
             }
         }
+        run.see(|| block.down.module.clone(), &out);
         (out, Tape { qkv, raw, attended, o, middle, up, down })
     }
 
@@ -212,6 +241,7 @@ impl Decoder {
         let mut up = run.pool.take(x.len() / self.config.hidden * width);
         for part in &block.up {
             part.linear.forward(run, &h, &mut up[part.offset..], width, false);
+            see_part(run, part, &up, width);
         }
         up
     }
@@ -278,7 +308,8 @@ impl Decoder {
             block.o.backward(run, &attended, dy, c.hidden, Some((&mut d_attended, false)), grads);
             let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
             let (q, k, v, rules) = (part(row.q), part(row.k), part(row.v), self.rules(layer));
-            let gathered = attention::backward(q, k, v, rules, place.seq, &attended, &d_attended, run.pool);
+            let starts = place.starts;
+            let gathered = attention::backward(q, k, v, rules, place.seq, starts, &attended, &d_attended, run.pool);
             attention::gather(&gathered, rules, place.seq, row, &mut qkv);
         }
         drop(attended);

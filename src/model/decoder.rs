@@ -13,6 +13,8 @@ use std::borrow::Cow;
 /// A normalization's weights.
 #[derive(Debug)]
 pub struct NormWeights {
+    /// The checkpoint's name for it.
+    pub name: String,
     /// Scales.
     pub weight: Vector,
     /// Shifts of a LayerNorm.
@@ -126,7 +128,7 @@ impl Builder<'_> {
         let plus = if self.config.family.is_gemma() { 1.0 } else { 0.0 };
         let weight = self.loader.scale(name, width, plus)?;
         let bias = if self.config.family.is_gpt() { Some(self.loader.bias(name, width)?) } else { None };
-        Ok(NormWeights { weight, bias })
+        Ok(NormWeights { name: name.to_owned(), weight, bias })
     }
 
     fn block(&mut self, layer: usize) -> Result<Block> {
@@ -256,6 +258,14 @@ impl Decoder {
             let up = block.up.iter_mut().map(|part| &mut part.linear);
             qkv.chain([&mut block.o]).chain(up).chain([&mut block.down])
         })
+    }
+
+    /// The numbers of what is trained, as the way forward meets them.
+    pub fn forward_order(&self) -> Vec<usize> {
+        let pairs: Vec<usize> =
+            self.linears().filter_map(|linear| linear.lora.as_ref()).flat_map(|lora| [lora.a, lora.b]).collect();
+        // Without pairs the whole model is trained, and was read in that order.
+        if pairs.is_empty() { (0..self.params.list.len()).collect() } else { pairs }
     }
 
     /// Bytes of the weights as they are kept, without what is trained.

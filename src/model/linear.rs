@@ -12,6 +12,7 @@ use super::dropout::Dropout;
 use super::ops::gemm::{Out, View, parallel, product};
 use super::ops::{Buf, Pool, add_bias, add_column_sums};
 use super::params::{Grads, Params};
+use super::watch::Watch;
 use super::weight::{Vector, Weight};
 use rayon::prelude::*;
 
@@ -54,6 +55,21 @@ pub struct Run<'a> {
     pub pool: &'a Pool,
     /// Dropout of the LoRA branches' input, in training.
     pub dropout: Option<Dropout>,
+    /// Looks at every module's output, where something is to be found.
+    pub watch: Option<&'a Watch>,
+}
+
+impl<'a> Run<'a> {
+    /// Without dropout.
+    pub fn new(params: &'a Params, pool: &'a Pool) -> Self {
+        Self { params, pool, dropout: None, watch: None }
+    }
+
+    pub(super) fn see(&self, module: impl FnOnce() -> String, values: &[f32]) {
+        if let Some(watch) = self.watch {
+            watch.see(module, values);
+        }
+    }
 }
 
 /// `f32` values of a weight: its own, or for now.

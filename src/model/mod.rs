@@ -31,6 +31,7 @@ mod params;
 mod parse;
 mod pass;
 mod rope;
+mod watch;
 mod weight;
 
 pub use config::{BlockConfig, Family, ModelConfig, Qkv};
@@ -40,5 +41,6 @@ pub use linear::{Linear, Lora, Run};
 pub use ops::Pool;
 pub use params::{Grads, Kind, Param, Params};
 pub use pass::{Backward, Batch, Cache, Loss};
-pub use rope::Rope;
+pub use rope::{Positions, Rope};
+pub use watch::Watch;
 pub use weight::{Frozen, Vector, Weight};

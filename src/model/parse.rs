@@ -3,7 +3,7 @@
 
 use super::config::{BlockConfig, Family, ModelConfig, Qkv};
 use super::ops::activation::Activation;
-use super::rope::Rope;
+use super::rope::{Positions, Rope};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use serde_json::Value;
@@ -248,6 +248,13 @@ impl<'a> Keys<'a> {
         if family == Family::Gpt2 {
             return Ok((Vec::new(), false));
         }
+        let positions = Positions {
+            most: self.size("max_position_embeddings")?,
+            original: match family {
+                Family::Phi3 => Some(self.size_or("original_max_position_embeddings", 4096)?),
+                _ => self.size_maybe("original_max_position_embeddings")?,
+            },
+        };
         let newer = self.get("rope_parameters");
         let older = self.get("rope_scaling");
         let default = if family == Family::Gemma3 { 1e6 } else { 1e4 };
@@ -274,7 +281,16 @@ impl<'a> Keys<'a> {
             if !dims.is_multiple_of(2) {
                 return Err(self.wrong(format!("found {dims} rotary dimensions, expected an even number")));
             }
-            Rope::new(theta, dims, parameters).map_err(|message| self.wrong(message))
+            // Phi-3's older configs call longrope by other names.
+            let renamed = parameters.filter(|_| family == Family::Phi3).and_then(|parameters| {
+                let kind = parameters.get("rope_type").or_else(|| parameters.get("type"))?.as_str()?;
+                matches!(kind, "su" | "yarn").then(|| {
+                    let mut renamed = parameters.clone();
+                    renamed["rope_type"] = "longrope".into();
+                    renamed
+                })
+            });
+            Rope::new(theta, dims, renamed.as_ref().or(parameters), positions).map_err(|message| self.wrong(message))
         };
         let theta = self
             .get("rope_theta")
@@ -387,7 +403,8 @@ mod tests {
             sentence("architectures", json!(["LlamaForSequenceClassification"]))
                 .contains("LlamaForSequenceClassification")
         );
-        assert!(sentence("rope_scaling", json!({"type": "yarn", "factor": 4.0})).contains("yarn"));
+        assert!(sentence("rope_scaling", json!({"type": "dual", "factor": 4.0})).contains("dual"));
+        assert!(sentence("rope_scaling", json!({"type": "longrope"})).contains("short_factor"));
         assert!(sentence("hidden_act", json!("quick_gelu")).contains("quick_gelu"));
         assert!(sentence("partial_rotary_factor", json!(0.5)).contains("partial_rotary_factor"));
         assert!(sentence("num_key_value_heads", json!(3)).contains('3'));

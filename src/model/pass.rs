@@ -8,12 +8,13 @@ use super::ops::loss::{cap, cross_entropy};
 use super::ops::rope::Table;
 use super::ops::{Buf, Pool, rows_of};
 use super::params::Grads;
+use super::watch::Watch;
 use super::weight::Weight;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
 /// Token ids and what to predict, `[batch, seq]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Batch<'a> {
     /// Token ids, sequence after sequence.
     pub ids: &'a [u32],
@@ -22,13 +23,29 @@ pub struct Batch<'a> {
     pub labels: &'a [i32],
     /// Tokens of a sequence.
     pub seq: usize,
+    /// Where several rows are packed into a sequence: for every token the place in its sequence at which its row begins.
+    /// Nothing sees or predicts across. Empty where every sequence is one row.
+    pub starts: &'a [u32],
 }
 
 impl Batch<'_> {
     /// Places where something is predicted: row and token.
     fn targets(&self) -> Vec<(usize, u32)> {
-        let places = self.labels.iter().enumerate().filter(|&(at, &label)| at % self.seq > 0 && label >= 0);
+        let begins = |at: usize| at % self.seq == self.start(at);
+        let places = self.labels.iter().enumerate().filter(|&(at, &label)| !begins(at) && label >= 0);
         places.map(|(at, &label)| (at - 1, label as u32)).collect()
+    }
+
+    fn start(&self, at: usize) -> usize {
+        self.starts.get(at).map_or(0, |&start| start as usize)
+    }
+
+    /// Tokens of the longest row.
+    fn longest(&self) -> usize {
+        if self.starts.is_empty() {
+            return self.seq;
+        }
+        (0..self.ids.len()).map(|at| at % self.seq - self.start(at) + 1).max().unwrap_or(0)
     }
 
     /// How many predictions there are.
@@ -72,8 +89,13 @@ impl Decoder {
         if batch.seq == 0 || !batch.ids.len().is_multiple_of(batch.seq) || batch.ids.len() != batch.labels.len() {
             return Err(Error::failure(format!("{} tokens are no whole sequences of {}", batch.ids.len(), batch.seq)));
         }
-        if batch.seq > c.max_positions {
-            let message = format!("a sequence of {} tokens; the model allows {}", batch.seq, c.max_positions);
+        let places = batch.starts.iter().enumerate().all(|(at, &start)| start as usize <= at % batch.seq);
+        if !(batch.starts.is_empty() || batch.starts.len() == batch.ids.len() && places) {
+            return Err(Error::failure("the begins of packed rows do not fit their sequences"));
+        }
+        let longest = batch.longest();
+        if longest > c.max_positions {
+            let message = format!("a sequence of {longest} tokens; the model allows {}", c.max_positions);
             return Err(Error::usage(message));
         }
         let labels = batch.labels.iter().map(|&label| i64::from(label));
@@ -84,22 +106,23 @@ impl Decoder {
         }
     }
 
-    fn tables(&self, positions: usize) -> Vec<Table> {
-        self.config.ropes.iter().map(|rope| rope.table(positions)).collect()
+    /// Cosines and sines for `positions`, of sequences up to `longest`.
+    fn tables(&self, positions: usize, longest: usize) -> Vec<Table> {
+        self.config.ropes.iter().map(|rope| rope.table(positions, longest)).collect()
     }
 
-    fn embed(&self, run: &Run, ids: &[u32], seq: usize, first: usize) -> Buf {
+    fn embed(&self, run: &Run, batch: &Batch, first: usize) -> Buf {
         let hidden = self.config.hidden;
-        let mut x = run.pool.take(ids.len() * hidden);
+        let mut x = run.pool.take(batch.ids.len() * hidden);
         let mut position = vec![0.0; hidden];
-        for (at, (row, &id)) in x.chunks_exact_mut(hidden).zip(ids).enumerate() {
+        for (at, (row, &id)) in x.chunks_exact_mut(hidden).zip(batch.ids).enumerate() {
             let id = id as usize;
             self.embedding.rows(run.params, id..id + 1, hidden, row);
             if self.config.embedding_scale != 1.0 {
                 row.iter_mut().for_each(|x| *x *= self.config.embedding_scale);
             }
             if let Some(positions) = &self.positions {
-                let number = first + at % seq;
+                let number = first + at % batch.seq - batch.start(at);
                 positions.rows(run.params, number..number + 1, hidden, &mut position);
                 row.iter_mut().zip(&position).for_each(|(x, p)| *x += p);
             }
@@ -132,15 +155,39 @@ impl Decoder {
     /// Ids outside the vocabulary, sequences longer than the model allows.
     pub fn loss(&self, pool: &Pool, batch: Batch) -> Result<Loss> {
         self.check(&batch)?;
-        let run = Run { params: &self.params, pool, dropout: None };
-        let tables = self.tables(batch.seq);
-        let place = Place { seq: batch.seq, first: 0, tables: &tables };
-        let mut x = self.embed(&run, batch.ids, batch.seq, 0);
+        let run = Run::new(&self.params, pool);
+        let longest = batch.longest();
+        let tables = self.tables(longest, longest);
+        let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
+        let mut x = self.embed(&run, &batch, 0);
         for layer in 0..self.blocks.len() {
             x = self.block_forward(&run, layer, place, &x, None).0;
         }
         let h = self.norm_forward(&run, &self.norm, &x);
         Ok(self.head_loss(&run, &h, &batch.targets(), 1.0, None))
+    }
+
+    /// The first module, on the way forward, whose output for a batch is NaN or Inf somewhere.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    pub fn first_not_finite(&self, run: &Run, batch: Batch) -> Result<Option<String>> {
+        self.check(&batch)?;
+        let watch = Watch::default();
+        let run = Run { watch: Some(&watch), ..*run };
+        let longest = batch.longest();
+        let tables = self.tables(longest, longest);
+        let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
+        let mut x = self.embed(&run, &batch, 0);
+        run.see(|| self.embedding_name.clone(), &x);
+        for layer in 0..self.blocks.len() {
+            x = self.block_forward(&run, layer, place, &x, None).0;
+        }
+        let h = self.norm_forward(&run, &self.norm, &x);
+        let loss = self.head_loss(&run, &h, &batch.targets(), 1.0, None);
+        let head = self.head.as_ref().map_or(&self.embedding_name, |head| &head.module);
+        run.see(|| head.clone(), &[loss.sum as f32]);
+        Ok(watch.found())
     }
 
     /// The summed loss of a batch; adds to `grads` the gradient of `backward.scale` times it.
@@ -149,9 +196,10 @@ impl Decoder {
     /// As [`loss`](Self::loss).
     pub fn gradient(&self, run: &Run, batch: Batch, backward: Backward, grads: &mut Grads) -> Result<Loss> {
         self.check(&batch)?;
-        let tables = self.tables(batch.seq);
-        let place = Place { seq: batch.seq, first: 0, tables: &tables };
-        let mut inputs = vec![self.embed(run, batch.ids, batch.seq, 0)];
+        let longest = batch.longest();
+        let tables = self.tables(longest, longest);
+        let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
+        let mut inputs = vec![self.embed(run, &batch, 0)];
         let mut tapes: Vec<Option<Tape>> = Vec::new();
         for layer in 0..self.blocks.len() {
             let (out, tape) = self.block_forward(run, layer, place, &inputs[layer], None);
@@ -187,7 +235,8 @@ impl Decoder {
                 row.iter_mut().zip(d).for_each(|(to, d)| *to += d * self.config.embedding_scale);
             }
             if let Some(Weight::Trained(number)) = self.positions {
-                let row = &mut grads.0[number][at % batch.seq * hidden..][..hidden];
+                let position = at % batch.seq - batch.start(at);
+                let row = &mut grads.0[number][position * hidden..][..hidden];
                 row.iter_mut().zip(d).for_each(|(to, d)| *to += d);
             }
         }
@@ -240,6 +289,8 @@ impl Decoder {
 pub struct Cache {
     blocks: Vec<BlockCache>,
     length: usize,
+    positions: usize,
+    /// Made for the first tokens.
     tables: Vec<Table>,
 }
 
@@ -247,12 +298,19 @@ impl Cache {
     /// For sequences of up to `positions` tokens.
     pub fn new(decoder: &Decoder, positions: usize) -> Self {
         let blocks = decoder.blocks.iter().map(|_| BlockCache::default()).collect();
-        Self { blocks, length: 0, tables: decoder.tables(positions) }
+        Self { blocks, length: 0, positions, tables: Vec::new() }
     }
 
     /// Tokens so far.
     pub fn len(&self) -> usize {
         self.length
+    }
+
+    /// Whether the sequence can go on by `more` tokens; if not, its positions turn by other frequencies from there on
+    /// (longrope), and it must be read again from its beginning.
+    pub fn goes_on(&self, decoder: &Decoder, more: usize) -> bool {
+        let (now, then) = (self.length, self.length + more);
+        now == 0 || decoder.config.ropes.iter().all(|rope| rope.same_for(now, then))
     }
 
     /// True at the beginning.
@@ -267,16 +325,22 @@ impl Decoder {
     /// # Errors
     /// No ids, ids outside the vocabulary, and a sequence that becomes longer than the model or the cache allows.
     pub fn next(&self, pool: &Pool, ids: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
-        self.check(&Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len() })?;
-        let covered = cache.tables.iter().map(Table::positions).min().unwrap_or(usize::MAX);
-        let limit = self.config.max_positions.min(covered);
+        let batch = Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] };
+        self.check(&batch)?;
+        let limit = self.config.max_positions.min(cache.positions);
         if cache.length + ids.len() > limit {
             let message = format!("a sequence of {} tokens; the model allows {limit}", cache.length + ids.len());
             return Err(Error::usage(message));
         }
-        let run = Run { params: &self.params, pool, dropout: None };
-        let place = Place { seq: ids.len(), first: cache.length, tables: &cache.tables };
-        let mut x = self.embed(&run, ids, ids.len(), cache.length);
+        if !cache.goes_on(self, ids.len()) {
+            return Err(Error::failure("the rotary frequencies change here: the sequence is to be read again"));
+        }
+        if cache.is_empty() {
+            cache.tables = self.tables(cache.positions, ids.len());
+        }
+        let run = Run::new(&self.params, pool);
+        let place = Place { seq: ids.len(), first: cache.length, starts: &[], tables: &cache.tables };
+        let mut x = self.embed(&run, &batch, cache.length);
         for (layer, block) in cache.blocks.iter_mut().enumerate() {
             x = self.block_forward(&run, layer, place, &x, Some(block)).0;
         }

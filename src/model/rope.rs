@@ -1,4 +1,13 @@
 //! [`Rope`]: the frequencies of a rotary embedding, from either spelling of the config.
+//!
+//! `f_i = θ^(−2i/d)`, then by the type of scaling, as transformers computes it:
+//!
+//! ```text
+//! linear     f / factor
+//! llama3     f / factor for wavelengths beyond original/low, f below original/high, a blend between
+//! yarn       a ramp over i from f to f / factor, between the pairs that turn β_fast and β_slow times; cos and sin · (0.1 ln factor + 1)
+//! longrope   f / short_i, or f / long_i for sequences beyond original; cos and sin · √(1 + ln factor / ln original)
+//! ```
 
 use super::ops::rope::Table;
 use serde_json::Value;
@@ -8,31 +17,76 @@ use serde_json::Value;
 pub struct Rope {
     /// Radians a position, for pairs of dimensions.
     pub frequencies: Vec<f32>,
+    /// Others for sequences of more than so many tokens (longrope).
+    pub beyond: Option<(usize, Vec<f32>)>,
+    /// Multiplies cosines and sines: 1 but for yarn and longrope.
+    pub scale: f32,
+}
+
+/// What a config says of positions beside the scaling's own parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Positions {
+    /// `max_position_embeddings`.
+    pub most: usize,
+    /// `original_max_position_embeddings`, where it stands beside the scaling; it then counts more than the scaling's.
+    pub original: Option<usize>,
+}
+
+/// What the parameters of a scaling say.
+struct Parameters<'a>(&'a Value);
+
+impl Parameters<'_> {
+    fn number_maybe(&self, key: &str) -> Result<Option<f64>, String> {
+        let Some(found) = self.0.get(key).filter(|found| !found.is_null()) else { return Ok(None) };
+        let number = found.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+        number.map(Some).ok_or_else(|| format!("rope scaling with {key} {found}, expected a number above 0"))
+    }
+
+    fn number(&self, key: &str) -> Result<f64, String> {
+        self.number_maybe(key)?.ok_or_else(|| format!("rope scaling without {key}, expected a number above 0"))
+    }
+
+    /// A factor for each of `count` pairs.
+    fn factors(&self, key: &str, count: usize) -> Result<Vec<f32>, String> {
+        let list = self.0.get(key).and_then(Value::as_array);
+        let list = list.ok_or_else(|| format!("rope scaling without {key}, expected a list of {count} numbers"))?;
+        let numbers: Option<Vec<f32>> =
+            list.iter().map(|x| x.as_f64().map(|x| x as f32).filter(|x| x.is_finite() && *x > 0.0)).collect();
+        numbers
+            .filter(|numbers| numbers.len() == count)
+            .ok_or_else(|| format!("rope scaling with a {key} of {}, expected {count} numbers above 0", list.len()))
+    }
+
+    fn original(&self, positions: Positions) -> Result<f64, String> {
+        match positions.original {
+            Some(original) => Ok(original as f64),
+            None => Ok(self.number_maybe("original_max_position_embeddings")?.unwrap_or(positions.most as f64)),
+        }
+    }
 }
 
 impl Rope {
     /// From base `theta` over `dims` dimensions, and the parameters of its scaling; says what is not supported.
-    pub fn new(theta: f64, dims: usize, parameters: Option<&Value>) -> Result<Self, String> {
+    pub fn new(theta: f64, dims: usize, parameters: Option<&Value>, positions: Positions) -> Result<Self, String> {
         // In f32, step by step as transformers does it.
-        let plain = (0..dims / 2).map(|i| 1.0 / (theta as f32).powf((2 * i) as f32 / dims as f32));
-        let mut frequencies: Vec<f32> = plain.collect();
-        let Some(parameters) = parameters.filter(|value| value.is_object()) else { return Ok(Self { frequencies }) };
-        let text = |key: &str| parameters.get(key).and_then(Value::as_str);
-        let number = |key: &str| {
-            let found = parameters.get(key).and_then(Value::as_f64).filter(|x| x.is_finite() && *x > 0.0);
-            found.ok_or_else(|| format!("rope scaling without {key}, expected a number above 0"))
-        };
+        let powers: Vec<f32> = (0..dims / 2).map(|i| (theta as f32).powf((2 * i) as f32 / dims as f32)).collect();
+        let frequencies = powers.iter().map(|power| 1.0 / power).collect();
+        let mut rope = Self { frequencies, beyond: None, scale: 1.0 };
+        let Some(raw) = parameters.filter(|value| value.is_object()) else { return Ok(rope) };
+        let text = |key: &str| raw.get(key).and_then(Value::as_str);
+        let parameters = Parameters(raw);
+        let number = |key: &str| parameters.number(key);
         match text("rope_type").or_else(|| text("type")).unwrap_or("default") {
             // Dynamic scaling changes nothing up to max_position_embeddings, and longer sequences are refused.
             "default" | "dynamic" => {}
             "linear" => {
                 let factor = number("factor")? as f32;
-                frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
+                rope.frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
             }
             "llama3" => {
                 let (factor, low, high) = (number("factor")?, number("low_freq_factor")?, number("high_freq_factor")?);
-                let original = number("original_max_position_embeddings")?;
-                for frequency in &mut frequencies {
+                let original = parameters.original(positions)?;
+                for frequency in &mut rope.frequencies {
                     let f = f64::from(*frequency);
                     let length = std::f64::consts::TAU / f;
                     if length > original / low {
@@ -43,13 +97,78 @@ impl Rope {
                     }
                 }
             }
-            other => return Err(format!("rope scaling of type {other:?}; supported are default, linear, llama3")),
+            "yarn" => rope.yarn(theta, dims, &powers, &parameters, positions)?,
+            "longrope" => rope.longrope(&powers, &parameters, positions)?,
+            other => {
+                let supported = "default, linear, dynamic, llama3, yarn, longrope";
+                return Err(format!("rope scaling of type {other:?}; supported are {supported}"));
+            }
         }
-        Ok(Self { frequencies })
+        Ok(rope)
     }
 
-    /// Cosines and sines for sequences of up to `positions`.
-    pub fn table(&self, positions: usize) -> Table {
-        Table::new(&self.frequencies, positions, 1.0)
+    /// arXiv 2309.00071.
+    fn yarn(
+        &mut self,
+        theta: f64,
+        dims: usize,
+        powers: &[f32],
+        parameters: &Parameters,
+        positions: Positions,
+    ) -> Result<(), String> {
+        let original = parameters.original(positions)?;
+        let factor = parameters.number_maybe("factor")?.unwrap_or(positions.most as f64 / original);
+        let scaled = |times: f64| if factor <= 1.0 { 1.0 } else { 0.1 * times * factor.ln() + 1.0 };
+        let (mscale, of_all) = (parameters.number_maybe("mscale"), parameters.number_maybe("mscale_all_dim"));
+        let usual = match (mscale, of_all) {
+            (Ok(Some(mscale)), Ok(Some(of_all))) => scaled(mscale) / scaled(of_all),
+            // 0 means that there is none.
+            _ => scaled(1.0),
+        };
+        self.scale = parameters.number_maybe("attention_factor")?.unwrap_or(usual) as f32;
+        let fast = parameters.number_maybe("beta_fast")?.unwrap_or(32.0);
+        let slow = parameters.number_maybe("beta_slow")?.unwrap_or(1.0);
+        // The pair that turns so often within the original length.
+        let pair = |turns: f64| dims as f64 * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * theta.ln());
+        let (mut low, mut high) = (pair(fast), pair(slow));
+        if parameters.0.get("truncate").and_then(Value::as_bool).unwrap_or(true) {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(dims as f64 - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        for (i, (frequency, power)) in self.frequencies.iter_mut().zip(powers).enumerate() {
+            let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+            let kept = 1.0 - ramp;
+            *frequency = 1.0 / (factor as f32 * power) * (1.0 - kept) + 1.0 / power * kept;
+        }
+        Ok(())
+    }
+
+    /// arXiv 2402.13753, as Phi-3 uses it.
+    fn longrope(&mut self, powers: &[f32], parameters: &Parameters, positions: Positions) -> Result<(), String> {
+        let original = parameters.original(positions)?;
+        let factor = parameters.number_maybe("factor")?.unwrap_or(positions.most as f64 / original);
+        let usual = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() };
+        self.scale = parameters.number_maybe("attention_factor")?.unwrap_or(usual) as f32;
+        let scaled = |key: &str| -> Result<Vec<f32>, String> {
+            let factors = parameters.factors(key, powers.len())?;
+            Ok(factors.iter().zip(powers).map(|(factor, power)| 1.0 / (factor * power)).collect())
+        };
+        self.frequencies = scaled("short_factor")?;
+        self.beyond = Some((original as usize, scaled("long_factor")?));
+        Ok(())
+    }
+
+    /// Whether sequences of these lengths turn by the same frequencies.
+    pub fn same_for(&self, one: usize, other: usize) -> bool {
+        self.beyond.as_ref().is_none_or(|(original, _)| (one > *original) == (other > *original))
+    }
+
+    /// Cosines and sines for sequences of up to `positions`, of which the longest has `longest`.
+    pub fn table(&self, positions: usize, longest: usize) -> Table {
+        let long = self.beyond.as_ref().filter(|(original, _)| longest > *original);
+        Table::new(long.map_or(&self.frequencies, |(_, frequencies)| frequencies), positions, self.scale)
     }
 }

@@ -53,6 +53,15 @@ impl Weight {
         }
     }
 
+    /// Values rounded to `dtype`, ties to even, where that is a half.
+    pub fn rounded(mut matrix: Matrix, dtype: Dtype) -> Self {
+        if dtype == Dtype::BF16 {
+            // The upper halves are taken as they are.
+            matrix.data_mut().iter_mut().for_each(|x| *x = half::bf16::from_f32(*x).to_f32());
+        }
+        Self::stored(matrix, dtype)
+    }
+
     /// Bytes that it holds itself.
     pub fn bytes(&self) -> usize {
         match self {
@@ -60,6 +69,14 @@ impl Weight {
             Self::Bf16(bits) | Self::F16(bits) => 2 * bits.len(),
             Self::FourBit(weight) => weight.bytes(),
             Self::Trained(_) => 0,
+        }
+    }
+
+    /// How it was quantized, where it is in 4 bits and read back as bitsandbytes does.
+    pub fn read_as_bitsandbytes(&self) -> Option<Scheme> {
+        match self {
+            Self::FourBit(weight) if weight.reading() == Reading::Bitsandbytes => Some(weight.scheme()),
+            _ => None,
         }
     }
 

@@ -104,6 +104,11 @@ impl Quantized {
         Self { reading, ..self }
     }
 
+    /// How it is read back.
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
     /// Whether the two readings differ for rows of `inner` values.
     pub fn readings_differ(inner: usize, blocksize: usize) -> bool {
         !inner.is_multiple_of(blocksize) && inner.is_multiple_of(16) && (16..2048).contains(&blocksize)

@@ -97,7 +97,10 @@ pub fn read(path: &Path, checkpoint: &Checkpoint, seq: usize, progress: &dyn Pro
         let tokenizer = reader.tokenizer(folder)?;
         let row = tokenizer.row(text, std::slice::from_ref(&(0..text.len())), true, true)?;
         for (ids, labels) in row.ids.chunks(seq).zip(row.labels.chunks(seq)) {
-            reader.push(Row { ids: ids.to_vec(), labels: labels.to_vec() }, "the last piece of the text");
+            reader.push(
+                Row { ids: ids.to_vec(), labels: labels.to_vec(), ..Row::default() },
+                "the last piece of the text",
+            );
         }
     }
     let mut data = reader.data;
@@ -216,7 +219,9 @@ fn ids(line: &Value, vocab: usize) -> std::result::Result<Row, String> {
         Some(labels) if labels.len() != ids.len() => {
             Err(format!("{} labels for {} input_ids", labels.len(), ids.len()))
         }
-        Some(labels) => Ok(Row { ids, labels: labels.into_iter().map(|label| label as i32).collect() }),
+        Some(labels) => {
+            Ok(Row { ids, labels: labels.into_iter().map(|label| label as i32).collect(), ..Row::default() })
+        }
     }
 }
 

@@ -36,6 +36,10 @@ pub fn generate(decoder: &Decoder, ids: &[u32], sampling: Sampling, progress: &d
     let mut next = ids.to_vec();
     for at in 0..room {
         progress.step(at as u64, room as u64)?;
+        if !cache.goes_on(decoder, next.len()) {
+            cache = Cache::new(decoder, (ids.len() + room).min(limit));
+            next = [ids, &found].concat();
+        }
         let logits = decoder.next(&pool, &next, &mut cache)?;
         let id = choose(&logits, sampling.temperature, &mut rng)?;
         if sampling.eos == Some(id) {

@@ -1,20 +1,24 @@
 //! New LoRA pairs on a decoder, and what PEFT needs to know of them.
 
-use super::Settings;
-use crate::checkpoint::Checkpoint;
+use super::init::{self, Pair};
+use super::{Init, Settings};
+use crate::checkpoint::{Checkpoint, Dtype, Module};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::model::Decoder;
+use crate::model::{Decoder, Weight};
 use crate::plan::{Layout, Selection, Targets};
+use crate::progress::Progress;
+use crate::quant::{Quantized, Reading};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use regex::Regex;
 
-/// Gives the targets of `settings` new pairs: A from the seed, B zero.
+/// Gives the targets of `settings` new pairs: A from the seed, B zero; or those of PiSSA or LoftQ, which change what is frozen.
 ///
 /// # Errors
-/// Targets that match nothing, with what there is; a rank above what a module's size allows.
-pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings) -> Result<()> {
+/// Targets that match nothing, with what there is; a rank above what a module's size allows; weights in 4 bits where PiSSA or
+/// LoftQ need them whole; and cancellation.
+pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, progress: &dyn Progress) -> Result<()> {
     let layout = Layout::of(checkpoint)?;
     let targets: Targets = settings.targets.parse()?;
     let selection = Selection::new(&layout, &targets)?;
@@ -31,7 +35,8 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings) 
         places.push(found);
     }
     places.sort_unstable();
-    for at in places {
+    let count = places.len() as u64;
+    for (number, at) in places.into_iter().enumerate() {
         let Some((module, [out, inner])) =
             decoder.linears().nth(at).map(|linear| (linear.module.clone(), linear.shape))
         else {
@@ -42,6 +47,15 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings) 
             let message = format!("rank {r} for {module} of {out} × {inner}; expected {} or less", out.min(inner));
             return Err(Error::usage(message));
         }
+        let alpha = settings.alpha();
+        let scaling = (alpha / if settings.rslora { (r as f64).sqrt() } else { r as f64 }) as f32;
+        if settings.init != Init::Default {
+            progress.step(number as u64, count)?;
+            let (Pair { a, b }, weight) = from_weight(checkpoint, &module, r, scaling, settings)?;
+            decoder.freeze(at, weight);
+            decoder.branch(at, a, b, alpha, scaling);
+            continue;
+        }
         // Each module draws from a generator of its own: more targets do not change the others' A.
         let name = module
             .bytes()
@@ -49,11 +63,42 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings) 
         let mut rng = StdRng::seed_from_u64(settings.seed ^ name);
         let bound = 1.0 / (inner as f32).sqrt();
         let a = Matrix::from_fn(r, inner, |_, _| rng.random_range(-bound..bound));
-        let alpha = settings.alpha();
-        let scaling = alpha / if settings.rslora { (r as f64).sqrt() } else { r as f64 };
-        decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling as f32);
+        decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling);
     }
     Ok(())
+}
+
+/// The first pair of a module by PiSSA or LoftQ, and what is frozen beside it.
+fn from_weight(
+    checkpoint: &Checkpoint,
+    name: &str,
+    r: usize,
+    scaling: f32,
+    settings: &Settings,
+) -> Result<(Pair, Weight)> {
+    let whole = |module: &&Module| !matches!(module.dtype, Dtype::NF4 | Dtype::FP4);
+    let module = checkpoint.module(name).filter(whole).ok_or_else(|| {
+        let message = "the weight is stored in 4 bits; pissa and loftq start from a base that is not quantized yet";
+        Error::tensor(checkpoint.path(), name, message)
+    })?;
+    let w = checkpoint.matrix(module, &())?;
+    match settings.scheme() {
+        Some(scheme) if settings.init == Init::Loftq => {
+            let (pair, quantized) = init::loftq(&w, r, scheme, settings.loftq_iterations, &())?;
+            Ok((pair, Weight::FourBit(quantized)))
+        }
+        scheme => {
+            let (pair, residual) = init::pissa(w, r, scaling, &())?;
+            let weight = match scheme {
+                Some(scheme) => {
+                    let quantized = Quantized::new(residual.data(), residual.shape(), scheme)?;
+                    Weight::FourBit(quantized.with_reading(Reading::Bitsandbytes))
+                }
+                None => Weight::rounded(residual, module.dtype),
+            };
+            Ok((pair, weight))
+        }
+    }
 }
 
 /// Ranks by PEFT's `rank_pattern`.

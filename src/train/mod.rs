@@ -8,9 +8,11 @@
 pub mod adamw;
 pub mod data;
 mod generate;
+mod init;
 mod lora;
 pub mod memory;
 pub mod merge;
+mod notes;
 mod rows;
 pub mod run;
 mod settings;

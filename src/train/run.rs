@@ -10,12 +10,14 @@
 use super::data::{self, Data};
 use super::memory::{self, Memory};
 use super::merge::{Change, write_model};
+use super::notes;
 use super::rows::Rows;
-use super::store::{Tensor, write_adapter, write_tensors, write_whole};
+use super::store::{Tensor, write_tensors, write_whole};
 use super::trainer::{Step, Trainer};
 use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
+use crate::model::ModelConfig;
 use crate::progress::Progress;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -123,10 +125,26 @@ pub fn run(
         }
         None => None,
     };
+    let most = ModelConfig::of(&checkpoint)?.max_positions;
+    let all = held_out.iter().flat_map(|rows| &rows.rows).chain(&rows.rows);
+    if let Some(longest) = all.map(|row| row.ids.len()).max().filter(|longest| *longest > most) {
+        return Err(Error::usage(format!(
+            "a row of {longest} tokens; the model allows {most}: --seq {most} cuts the rows that are longer"
+        )));
+    }
+    if settings.packing {
+        let before = rows.rows.len();
+        rows = rows.packed(settings.seq);
+        let after = rows.rows.len();
+        told(Event::Note(format!("{before} rows are packed into {after} sequences of up to {} tokens", settings.seq)))?;
+    }
     let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     let memory = memory::predict(&checkpoint, &settings, longest)?;
     memory::check(&memory, start.force)?;
     let mut trainer = Trainer::new(&checkpoint, settings.clone(), rows, progress)?;
+    for note in notes::of(&trainer.decoder, &settings, checkpoint.config()) {
+        told(Event::Note(note))?;
+    }
     if let Some(from) = &from {
         restore(&mut trainer, from)?;
     }
@@ -138,13 +156,14 @@ pub fn run(
 
     let (mut first_loss, mut last_loss, mut eval_loss) = (None, f64::NAN, None);
     let (mut tokens, mut seconds) = (0usize, 0f64);
+    let mut kept = from.is_some().then_some(trainer.done);
     while trainer.done < trainer.steps {
         if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
-            told(Event::Saved(save(&trainer, &out)?))?;
+            told(Event::Saved(save(&trainer, &out).map_err(|error| error.and(&room(kept)))?))?;
             return Err(stopped);
         }
         let begin = Instant::now();
-        let step = trainer.step()?;
+        let step = trainer.step().map_err(|error| error.and(&last_good(kept)))?;
         let took = begin.elapsed().as_secs_f64();
         (tokens, seconds) = (tokens + step.tokens, seconds + took);
         first_loss.get_or_insert(step.loss);
@@ -155,18 +174,21 @@ pub fn run(
         let evaluated = now.map(|rows| trainer.evaluate(rows, &())).transpose()?.map(|loss| loss.mean());
         eval_loss = evaluated.or(eval_loss);
         let record = Record { step, tokens_per_s: step.tokens as f64 / took.max(1e-9), eval_loss: evaluated };
-        metrics.add(&record)?;
+        metrics.add(&record).map_err(|error| error.and(&room(kept)))?;
         told(Event::Step(record))?;
         if due(settings.save_every) && !last {
-            told(Event::Saved(save(&trainer, &out)?))?;
+            let saved = save(&trainer, &out).map_err(|error| error.and(&room(kept)))?;
+            kept = Some(trainer.done);
+            told(Event::Saved(saved))?;
         }
     }
     progress.step(1, 1)?;
-    if settings.method == Method::Full {
-        write_model(&checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())?;
+    let written = if settings.method == Method::Full {
+        write_model(&checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())
     } else {
-        write_adapter(&out, &trainer.decoder, &settings)?;
-    }
+        trainer.write_adapter(&out)
+    };
+    written.map_err(|error| error.and(&room(kept)))?;
     Ok(Summary {
         steps: trainer.steps,
         first_loss: first_loss.unwrap_or(f64::NAN),
@@ -175,6 +197,24 @@ pub fn run(
         tokens_per_s: tokens as f64 / seconds.max(1e-9),
         adapter: out,
     })
+}
+
+/// What to do where a file of the run cannot be written, with the checkpoint that there is.
+fn room(kept: Option<usize>) -> String {
+    match kept {
+        Some(step) => format!("make room there, and --resume goes on after step {step}, whose checkpoint is kept"),
+        None => "make room there, and --resume begins again: there was no checkpoint yet".to_owned(),
+    }
+}
+
+/// What a run that diverged leaves.
+fn last_good(kept: Option<usize>) -> String {
+    match kept {
+        Some(step) => {
+            format!("the checkpoint of step {step} is kept: its adapter can begin another run by --init-adapter")
+        }
+        None => "there is no checkpoint before it".to_owned(),
+    }
 }
 
 /// `metrics.jsonl`, to which lines are added.
@@ -218,8 +258,17 @@ impl Metrics {
 pub fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
     let folder = out.join("checkpoints");
     let (to, begun) = (folder.join(format!("step-{}", trainer.done)), folder.join(format!(".step-{}", trainer.done)));
+    let saved = save_to(trainer, &begun, &to);
+    if saved.is_err() {
+        // Half a checkpoint is of no use and only fills the disk; what goes wrong here changes nothing.
+        std::fs::remove_dir_all(&begun).ok();
+    }
+    saved.map(|()| to)
+}
+
+fn save_to(trainer: &Trainer, begun: &Path, to: &Path) -> Result<()> {
     if begun.exists() {
-        std::fs::remove_dir_all(&begun).map_err(|error| Error::write(&begun, &error))?;
+        std::fs::remove_dir_all(begun).map_err(|error| Error::write(begun, &error))?;
     }
     let optimizer = &trainer.optimizer;
     let mut tensors = Vec::new();
@@ -235,15 +284,14 @@ pub fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
     }
     write_tensors(&begun.join("state.safetensors"), &tensors)?;
     if trainer.settings.method != Method::Full {
-        write_adapter(&begun, &trainer.decoder, &trainer.settings)?;
+        trainer.write_adapter(begun)?;
     }
     let state = json!({"step": trainer.done, "steps": trainer.steps, "t": optimizer.t});
     write_whole(&begun.join("state.json"), state.to_string().as_bytes())?;
     if to.exists() {
-        std::fs::remove_dir_all(&to).map_err(|error| Error::write(&to, &error))?;
+        std::fs::remove_dir_all(to).map_err(|error| Error::write(to, &error))?;
     }
-    std::fs::rename(&begun, &to).map_err(|error| Error::write(&to, &error))?;
-    Ok(to)
+    std::fs::rename(begun, to).map_err(|error| Error::write(to, &error))
 }
 
 /// The newest checkpoint of a run with these settings; `None` when it was stopped before there was one, and begins again:

@@ -39,6 +39,10 @@ pub enum Init {
     /// A uniform in ±1/√in (Kaiming with a = √5, as in PEFT), B zero.
     #[default]
     Default,
+    /// The largest directions of the base weight, of which the rest is frozen.
+    Pissa,
+    /// What 4 bits leave of the base weight, its largest directions.
+    Loftq,
 }
 
 /// Levels of the frozen weights under `qlora`.
@@ -71,7 +75,7 @@ pub struct Settings {
     pub method: Method,
     /// r: 16 is enough for most tasks, and cheap to truncate later.
     pub rank: usize,
-    /// α: `2 r` when it is not given.
+    /// α: `2 r` when it is not given; `r` for LoftQ, whose pairs repair the rounding at a scaling of 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
     /// α/√r instead of α/r.
@@ -85,6 +89,9 @@ pub struct Settings {
     pub rank_pattern: BTreeMap<String, usize>,
     /// The first A and B.
     pub init: Init,
+    /// How often LoftQ quantizes and repairs in turn: once, as PEFT.
+    #[serde(skip_serializing_if = "is_one")]
+    pub loftq_iterations: usize,
     /// Or those of an adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_adapter: Option<PathBuf>,
@@ -110,6 +117,9 @@ pub struct Settings {
     pub accumulate: usize,
     /// Longest sequence in tokens.
     pub seq: usize,
+    /// Several rows in a sequence, apart from each other: less padding where rows are short.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub packing: bool,
     /// Steps; or see `epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
@@ -133,6 +143,11 @@ pub struct Settings {
     pub checkpointing: bool,
 }
 
+/// So that runs of before can be resumed.
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -148,6 +163,7 @@ impl Default for Settings {
             dropout: 0.0,
             rank_pattern: BTreeMap::new(),
             init: Init::default(),
+            loftq_iterations: 1,
             init_adapter: None,
             lr: 2e-4,
             schedule: Schedule::default(),
@@ -160,6 +176,7 @@ impl Default for Settings {
             batch: 4,
             accumulate: 1,
             seq: 512,
+            packing: false,
             steps: None,
             epochs: 1.0,
             seed: 0,
@@ -199,6 +216,19 @@ impl Settings {
                 Err(Error::usage(format!("{name} {value}; expected a number from {low} and below {below}")))
             }
         };
+        if self.init != Init::Default {
+            let init = if self.init == Init::Pissa { "pissa" } else { "loftq" };
+            if self.method == Method::Full || self.init == Init::Loftq && self.scheme().is_none() {
+                let with = if self.init == Init::Pissa { "lora or qlora" } else { "qlora" };
+                return Err(Error::usage(format!("init {init} goes with method {with}")));
+            }
+            if self.init_adapter.is_some() {
+                return Err(Error::usage(format!("init {init} and init-adapter both give the first A and B")));
+            }
+        }
+        if self.loftq_iterations == 0 {
+            return Err(Error::usage("loftq-iterations 0; expected 1 or more"));
+        }
         between("dropout", self.dropout, 0.0, 1.0)?;
         between("beta1", self.beta1, 0.0, 1.0)?;
         between("beta2", self.beta2, 0.0, 1.0)?;
@@ -217,7 +247,18 @@ impl Settings {
 
     /// α.
     pub fn alpha(&self) -> f64 {
-        self.alpha.unwrap_or(2.0 * self.rank as f64)
+        let times = if self.init == Init::Loftq { 1.0 } else { 2.0 };
+        self.alpha.unwrap_or(times * self.rank as f64)
+    }
+
+    /// Whether the frozen weights differ from the base's, so that the adapter is written as the difference from its
+    /// beginning, of rank 2r, which fits the base as it is.
+    pub fn mutates_base(&self) -> bool {
+        match self.init {
+            Init::Default => false,
+            Init::Pissa => true,
+            Init::Loftq => self.loftq_iterations > 1,
+        }
     }
 
     /// How frozen weights are quantized, if they are.

@@ -1,13 +1,15 @@
 //! [`Trainer`]: a model, its optimizer and its data; one step after the other.
 
 use super::adamw::{self, AdamW};
-use super::rows::Rows;
+use super::rows::{Padded, Rows};
+use super::store::write_adapter;
 use super::{Method, Settings, lora};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::{Backward, Batch, Decoder, Dropout, Frozen, Grads, Loss, Pool, Run};
 use crate::progress::Progress;
+use std::path::Path;
 
 /// What one step gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Trainer {
     rows: Rows,
     grads: Grads,
     pool: Pool,
+    /// The first values of the pairs, where the base that they belong to is not the one that is on the disk.
+    first: Option<Vec<Vec<f32>>>,
 }
 
 impl Trainer {
@@ -63,13 +67,23 @@ impl Trainer {
             }
             (Some(path), _) => decoder.attach(&Adapter::open(path)?)?,
             (None, Method::Full) => {}
-            (None, _) => lora::add(&mut decoder, checkpoint, &settings)?,
+            (None, _) => lora::add(&mut decoder, checkpoint, &settings, progress)?,
         }
         let each = settings.batch * settings.accumulate;
         let by_epochs = ((rows.rows.len() as f64 * settings.epochs) / each as f64).ceil().max(1.0) as usize;
         let steps = settings.steps.unwrap_or(by_epochs);
         let (optimizer, grads) = (AdamW::new(&decoder.params), decoder.params.zeros());
-        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default() })
+        let values = || decoder.params.list.iter().map(|param| param.value.clone()).collect();
+        let first = settings.mutates_base().then(values);
+        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default(), first })
+    }
+
+    /// Writes the adapter, for the base as it is on the disk.
+    ///
+    /// # Errors
+    /// As [`write_adapter`].
+    pub fn write_adapter(&self, folder: &Path) -> Result<()> {
+        write_adapter(folder, &self.decoder, &self.settings, self.first.as_deref())
     }
 
     /// One step: gradients of its micro-batches, clipping, the update.
@@ -87,18 +101,15 @@ impl Trainer {
         let (mut loss, mut tokens) = (Loss::default(), 0);
         for (micro, rows) in rows.chunks(settings.batch).enumerate() {
             let batch = Rows::pad(rows);
-            let seed = settings.seed
-                ^ ((self.done * settings.accumulate + micro) as u64 + 1).wrapping_mul(0x2545_f491_4f6c_dd1d);
-            let dropout = (settings.dropout > 0.0).then_some(Dropout { p: settings.dropout as f32, seed });
-            let run = Run { params: &self.decoder.params, pool: &self.pool, dropout };
-            let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq };
+            let run = Run { dropout: self.dropout(micro), ..Run::new(&self.decoder.params, &self.pool) };
+            let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq, starts: &batch.starts };
             let part = self.decoder.gradient(&run, part, backward, &mut self.grads)?;
             loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
             tokens += batch.tokens;
         }
         let grad_norm = adamw::norm(&self.grads);
         if !(loss.mean().is_finite() && grad_norm.is_finite()) {
-            return Err(self.diverged(loss.mean()));
+            return Err(self.diverged(loss.mean())?);
         }
         // As torch's clip_grad_norm_.
         let most = settings.max_grad_norm;
@@ -108,11 +119,37 @@ impl Trainer {
         Ok(Step { step: self.done, loss: loss.mean(), lr, grad_norm, tokens })
     }
 
-    fn diverged(&self, loss: f64) -> Error {
-        let bad = |g: &Vec<f32>| g.iter().any(|x| !x.is_finite());
-        let first = self.grads.0.iter().position(bad).map(|at| self.decoder.params.list[at].name.as_str());
-        let place = first.map_or_else(String::new, |name| format!(", first in the gradient of {name}"));
-        Error::failure(format!("diverged at step {}: the loss is {loss}{place}; a smaller lr may help", self.done + 1))
+    /// Of a micro-batch of the step that comes.
+    fn dropout(&self, micro: usize) -> Option<Dropout> {
+        let number = (self.done * self.settings.accumulate + micro) as u64 + 1;
+        let seed = self.settings.seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        (self.settings.dropout > 0.0).then_some(Dropout { p: self.settings.dropout as f32, seed })
+    }
+
+    /// Goes through the step once more and looks for the first module, in the order of the model, where a number is not
+    /// finite: among what modules put out, then among gradients.
+    fn diverged(&self, loss: f64) -> Result<Error> {
+        let settings = &self.settings;
+        let each = settings.batch * settings.accumulate;
+        let rows = self.rows.at(self.done * each, each, settings.shuffle.then_some(settings.seed));
+        let mut place = None;
+        for (micro, rows) in rows.chunks(settings.batch).enumerate() {
+            let Padded { ids, labels, seq, starts, .. } = &Rows::pad(rows);
+            let run = Run { dropout: self.dropout(micro), ..Run::new(&self.decoder.params, &self.pool) };
+            let batch = Batch { ids, labels, seq: *seq, starts };
+            if let Some(module) = self.decoder.first_not_finite(&run, batch)? {
+                place = Some(format!("the output of {module}"));
+                break;
+            }
+        }
+        let bad = |&at: &usize| self.grads.0[at].iter().any(|x| !x.is_finite());
+        let of_gradients = || {
+            let first = self.decoder.forward_order().into_iter().find(bad)?;
+            Some(format!("the gradient of {}", self.decoder.params.list[first].name))
+        };
+        let place = place.or_else(of_gradients).map_or_else(String::new, |place| format!(", first in {place}"));
+        let step = self.done + 1;
+        Ok(Error::failure(format!("diverged at step {step}: the loss is {loss}{place}; a smaller lr may help")))
     }
 
     /// The loss over held-out rows.
@@ -139,7 +176,8 @@ pub fn evaluate(decoder: &Decoder, rows: &Rows, batch: usize, pool: &Pool, progr
     for (index, some) in all.chunks(batch.max(1)).enumerate() {
         progress.step((index * batch) as u64, all.len() as u64)?;
         let padded = Rows::pad(some);
-        let part = decoder.loss(pool, Batch { ids: &padded.ids, labels: &padded.labels, seq: padded.seq })?;
+        let Padded { ids, labels, seq, starts, .. } = &padded;
+        let part = decoder.loss(pool, Batch { ids, labels, seq: *seq, starts })?;
         loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
     }
     progress.step(1, 1)?;

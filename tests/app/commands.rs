@@ -25,9 +25,9 @@ fn in_parameters(window: &Window) -> bool {
 fn tabs_by_key_and_by_name() {
     let mut window = llama();
     assert!(!in_parameters(&window));
-    press(&mut window, CTRL, Key::Num2);
+    press(&mut window, CTRL, Key::Num3);
     assert!(in_parameters(&window) && !says(&window, "Heatmap ΔW"));
-    press(&mut window, CTRL, Key::Num1);
+    press(&mut window, CTRL, Key::Num2);
     assert!(!in_parameters(&window) && says(&window, "Heatmap ΔW"));
     click(&mut window, Role::Button, "Parameters");
     assert!(in_parameters(&window));
@@ -62,7 +62,8 @@ fn arrows_choose_in_the_palette() {
     let mut window = llama();
     press(&mut window, CTRL, Key::K);
     write(&mut window, "Command", "show");
-    // Spectrum, Parameters, and the module list below them.
+    // Learn, Spectrum, Parameters, and more below them.
+    press(&mut window, Modifiers::NONE, Key::ArrowDown);
     press(&mut window, Modifiers::NONE, Key::ArrowDown);
     press(&mut window, Modifiers::NONE, Key::ArrowDown);
     press(&mut window, Modifiers::NONE, Key::ArrowUp);

@@ -56,7 +56,7 @@ fn the_spectrum_tab_in_the_light() {
 #[test]
 fn the_parameters_tab() {
     let Some(mut window) = drawn(Theme::Dark) else { return };
-    press(&mut window, Modifiers::COMMAND, Key::Num2);
+    press(&mut window, Modifiers::COMMAND, Key::Num3);
     settle(&mut window);
     compare(&mut window, "parameters-dark");
 }

@@ -5,7 +5,8 @@
 //! dV = Pᵀ dO    dP = dO Vᵀ    dS = P ∘ (dP − rowsum(dO ∘ O)) (· capped slope) · scale    dQ = dS K    dK = dSᵀ Q
 //! ```
 //!
-//! Query rows go in blocks: a block sees the keys from its window's begin to its own last row, nothing else is computed.
+//! Query rows go in blocks: a block sees the keys from its window's begin to its own last row, nothing else is computed. Where
+//! several rows of data share a sequence, `starts` says for every query row where its own begin: it sees nothing before.
 
 use super::Buf;
 use super::Pool;
@@ -55,18 +56,21 @@ pub struct Rules {
 
 impl Rules {
     /// Keys that query rows `first..end` can see, of a sequence.
-    fn seen(&self, first: usize, end: usize) -> std::ops::Range<usize> {
-        self.window.map_or(0, |window| (first + 1).saturating_sub(window))..end
+    fn seen(&self, first: usize, end: usize, starts: &[u32]) -> std::ops::Range<usize> {
+        let begin = self.window.map_or(0, |window| (first + 1).saturating_sub(window));
+        // The first query row's start is the smallest of a block.
+        begin.max(starts.first().map_or(0, |&start| start as usize))..end
     }
 }
 
 wide! {
     /// Scores of a block become probabilities; `position` of the first row, `lo` of the first key. With a cap, `capped`
     /// gets the capped scores.
-    fn softmax(scores: &mut [f32], keys: usize, position: usize, lo: usize, window: usize, softcap: f32, capped: &mut [f32]) {
+    fn softmax(scores: &mut [f32], keys: usize, position: usize, lo: usize, window: usize, starts: &[u32], softcap: f32, capped: &mut [f32]) {
         for (at, row) in scores.chunks_exact_mut(keys).enumerate() {
             let position = position + at;
-            let begin = (position + 1).saturating_sub(window).max(lo) - lo;
+            let start = starts.get(at).map_or(lo, |&start| (start as usize).max(lo));
+            let begin = (position + 1).saturating_sub(window).max(start) - lo;
             let end = position + 1 - lo;
             row[..begin].fill(0.0);
             row[end..].fill(0.0);
@@ -112,7 +116,17 @@ wide! {
 
 /// `out[rows, heads · head_dim]` of `rows` query rows a sequence, the last ones of `keys` rows of keys and values.
 #[allow(clippy::too_many_arguments)]
-pub fn forward(q: Heads, k: Heads, v: Heads, rules: Rules, rows: usize, keys: usize, pool: &Pool, out: &mut [f32]) {
+pub fn forward(
+    q: Heads,
+    k: Heads,
+    v: Heads,
+    rules: Rules,
+    rows: usize,
+    keys: usize,
+    starts: &[u32],
+    pool: &Pool,
+    out: &mut [f32],
+) {
     let Rules { heads, kv_heads, head_dim, .. } = rules;
     let width = heads * head_dim;
     let before = keys - rows;
@@ -120,7 +134,8 @@ pub fn forward(q: Heads, k: Heads, v: Heads, rules: Rules, rows: usize, keys: us
         // The last blocks see the most: they begin first.
         out.par_chunks_mut(BLOCK * width).enumerate().rev().for_each(|(block, out)| {
             let (first, count) = (block * BLOCK, out.len() / width);
-            let seen = rules.seen(before + first, before + first + count);
+            let starts = starts.get(sequence * rows + first..).unwrap_or_default();
+            let seen = rules.seen(before + first, before + first + count, starts);
             let mut scores = pool.take(count * seen.len());
             for head in 0..heads {
                 let group = head / (heads / kv_heads);
@@ -129,7 +144,7 @@ pub fn forward(q: Heads, k: Heads, v: Heads, rules: Rules, rows: usize, keys: us
                 let values = v.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
                 product(Out::dense(&mut scores, count, seen.len()), false, rules.scale, queries, keys_seen.t());
                 let window = rules.window.unwrap_or(usize::MAX);
-                softmax(&mut scores, seen.len(), before + first, seen.start, window, rules.softcap, &mut []);
+                softmax(&mut scores, seen.len(), before + first, seen.start, window, starts, rules.softcap, &mut []);
                 let to = Out::new(&mut out[head * head_dim..], count, head_dim, width);
                 product(to, false, 1.0, View::dense(&scores, count, seen.len()), values);
             }
@@ -146,6 +161,7 @@ pub fn backward(
     v: Heads,
     rules: Rules,
     rows: usize,
+    starts: &[u32],
     out: &[f32],
     d_out: &[f32],
     pool: &Pool,
@@ -168,7 +184,8 @@ pub fn backward(
         let mut capped = pool.zeros(if softcap > 0.0 { BLOCK * rows } else { 0 });
         for first in (0..rows).step_by(BLOCK) {
             let count = BLOCK.min(rows - first);
-            let seen = rules.seen(first, first + count);
+            let starts = starts.get(base + first..).unwrap_or_default();
+            let seen = rules.seen(first, first + count, starts);
             let many = seen.len();
             let queries = q.rows(head, base + first, count, head_dim);
             let keys = k.rows(group, base + seen.start, many, head_dim);
@@ -177,7 +194,7 @@ pub fn backward(
             let d_o = View::new(&d_out[at..], count, head_dim, width);
             let (p, dp) = (&mut p[..count * many], &mut dp[..count * many]);
             product(Out::dense(p, count, many), false, rules.scale, queries, keys.t());
-            softmax(p, many, first, seen.start, rules.window.unwrap_or(usize::MAX), softcap, &mut capped);
+            softmax(p, many, first, seen.start, rules.window.unwrap_or(usize::MAX), starts, softcap, &mut capped);
             product(Out::dense(dp, count, many), false, 1.0, d_o, values.t());
             scores_backward(p, many, &out[at..], width, &d_out[at..], head_dim, softcap, &capped, dp);
             let scores = View::dense(dp, count, many);

@@ -46,8 +46,9 @@ impl Table {
         self.cos.len().checked_div(self.half).unwrap_or(usize::MAX)
     }
 
-    /// Turns the heads of rows whose positions are `first, first + 1, …`, beginning anew every `seq` rows.
-    pub fn turn(&self, rows: &mut [f32], at: Turned, seq: usize, first: usize, back: bool) {
+    /// Turns the heads of rows whose positions are `first, first + 1, …`, beginning anew every `seq` rows; and, where there are
+    /// `starts`, one for every row, at those places of a sequence.
+    pub fn turn(&self, rows: &mut [f32], at: Turned, seq: usize, first: usize, starts: &[u32], back: bool) {
         wide! {
             fn run(row: &mut [f32], at: Turned, cos: &[f32], sin: &[f32], sign: f32) {
                 let half = cos.len();
@@ -70,7 +71,8 @@ impl Table {
         let sign = if back { -1.0 } else { 1.0 };
         rows.par_chunks_mut(at.stride * some).enumerate().for_each(|(index, rows)| {
             for (row, number) in rows.chunks_mut(at.stride).zip(index * some..) {
-                let position = (first + number % seq) * self.half;
+                let start = starts.get(number).map_or(0, |&start| start as usize);
+                let position = (first + number % seq - start) * self.half;
                 let angles = position..position + self.half;
                 run(row, at, &self.cos[angles.clone()], &self.sin[angles], sign);
             }
@@ -88,13 +90,13 @@ mod tests {
         let before: Vec<f32> = (0..8 * 10).map(|i| (i % 13) as f32 - 6.0).collect();
         let mut rows = before.clone();
         let at = Turned { stride: 10, offset: 1, step: 4, heads: 2 };
-        table.turn(&mut rows, at, 4, 3, false);
+        table.turn(&mut rows, at, 4, 3, &[], false);
         assert_ne!(rows, before);
         // Row 5 is position 3 + 1; its first head begins at 1 and turns (1, 3) and (2, 4).
         let (x, y) = (before[51], before[53]);
         assert!((rows[51] - (x * 4f32.cos() - y * 4f32.sin())).abs() < 1e-5);
         assert_eq!(rows[50], before[50]);
-        table.turn(&mut rows, at, 4, 3, true);
+        table.turn(&mut rows, at, 4, 3, &[], true);
         assert!(rows.iter().zip(&before).all(|(a, b)| (a - b).abs() < 1e-5));
         assert_eq!(table.positions(), 8);
     }

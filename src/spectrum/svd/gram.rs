@@ -105,7 +105,7 @@ pub fn gram(w: &Matrix, progress: &dyn Progress) -> Result<Mat<f64>> {
 }
 
 /// The roots of the eigenvalues of a Gram matrix, largest first; only its lower triangle is read.
-fn roots(gram: Mat<f64>, progress: &dyn Progress) -> Result<Vec<f64>> {
+pub fn roots(gram: Mat<f64>, progress: &dyn Progress) -> Result<Vec<f64>> {
     let band = band::reduce(gram, &Part::new(progress, 0, 2))?;
     roots_of_band(band, &Part::new(progress, 1, 2))
 }

@@ -65,7 +65,8 @@ impl<'a> Rows<'a> {
     }
 
     fn count(&self) -> usize {
-        self.data.len() / self.stride
+        // Where the columns are those at the end of longer rows, the last row is shorter.
+        self.data.len().div_ceil(self.stride)
     }
 }
 
@@ -159,15 +160,84 @@ pub fn transposed_times(w: Rows, y: &[Lane]) -> Vec<Lane> {
         return task((w.data, y));
     }
     let group = w.count().div_ceil(TASKS).next_multiple_of(ROWS);
-    let parts: Vec<Vec<Lane>> = w.data.par_chunks(group * w.stride).zip(y.par_chunks(group)).map(task).collect();
+    sum(w.data.par_chunks(group * w.stride).zip(y.par_chunks(group)).map(task).collect())
+}
+
+/// `Y = W X` and `Z = Wᵀ Y`, reading `W` once: a few rows at a time are multiplied and, while they are near, transposed.
+pub fn both_times(w: Rows, x: &[Lane]) -> (Vec<Lane>, Vec<Lane>) {
+    let arch = Arch::new();
+    let mut y = vec![[0.0; WIDTH]; w.count()];
+    let x = &x[..w.cols];
+    let task = |(rows, y): (&[f32], &mut [Lane])| {
+        let mut z = vec![[0.0; WIDTH]; w.cols];
+        arch.dispatch(Both { rows, stride: w.stride, x, y, z: &mut z });
+        z
+    };
+    if w.data.len() < ALONE {
+        let z = task((w.data, &mut y));
+        return (y, z);
+    }
+    let group = w.count().div_ceil(TASKS).next_multiple_of(ROWS);
+    let parts: Vec<_> = w.data.par_chunks(group * w.stride).zip(y.par_chunks_mut(group)).map(task).collect();
+    (y, sum(parts))
+}
+
+/// The sum of blocks, in their order.
+fn sum(parts: Vec<Vec<Lane>>) -> Vec<Lane> {
     let mut parts = parts.into_iter();
-    let mut x = parts.next().unwrap_or_default();
-    for part in parts {
-        for (x, part) in x.iter_mut().zip(&part) {
-            x.iter_mut().zip(part).for_each(|(x, part)| *x += part);
+    let mut total = parts.next().unwrap_or_default();
+    let others: Vec<_> = parts.collect();
+    total.par_chunks_mut(256).enumerate().for_each(|(chunk, total)| {
+        for part in &others {
+            for (total, part) in total.iter_mut().zip(&part[chunk * 256..]) {
+                total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+            }
+        }
+    });
+    total
+}
+
+struct Both<'a> {
+    rows: &'a [f32],
+    stride: usize,
+    x: &'a [Lane],
+    y: &'a mut [Lane],
+    z: &'a mut [Lane],
+}
+
+impl WithSimd for Both<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match WIDTH / S::F32_LANES {
+            1 => self.run::<S, 1, 8>(simd),
+            2 => self.run::<S, 2, 4>(simd),
+            4 => self.run::<S, 4, 2>(simd),
+            _ => self.run::<S, WIDTH, 1>(simd),
         }
     }
-    x
+}
+
+impl Both<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const PARTS: usize, const R: usize>(self, simd: S) {
+        let x = S::as_simd_f32s(self.x.as_flattened()).0.as_chunks::<PARTS>().0;
+        let z = S::as_mut_simd_f32s(self.z.as_flattened_mut()).0.as_chunks_mut::<PARTS>().0;
+        for (rows, y) in self.rows.chunks(R * self.stride).zip(self.y.chunks_mut(R)) {
+            let y = S::as_mut_simd_f32s(y.as_flattened_mut()).0.as_chunks_mut::<PARTS>().0;
+            if let Ok(y) = <&mut [[S::f32s; PARTS]; R]>::try_from(&mut *y) {
+                *y = dot_rows::<S, PARTS, R>(simd, rows, self.stride, x);
+                add_rows(simd, rows, self.stride, y, z);
+            } else {
+                for (row, y) in rows.chunks(self.stride).zip(y) {
+                    let product = dot_rows::<S, PARTS, 1>(simd, row, self.stride, x);
+                    add_rows(simd, row, self.stride, &product, z);
+                    [*y] = product;
+                }
+            }
+        }
+    }
 }
 
 struct AddTransposed<'a> {
@@ -230,18 +300,19 @@ fn add_rows<S: Simd, const PARTS: usize, const R: usize>(
     }
 }
 
-/// `Xᵀ X` of a block, in `f64`.
-pub fn block_gram(x: &[Lane]) -> [[f64; WIDTH]; WIDTH] {
+/// `Xᵀ Y` of two blocks, in `f64`.
+pub fn block_product(x: &[Lane], y: &[Lane]) -> [[f64; WIDTH]; WIDTH] {
     let arch = Arch::new();
     let parts: Vec<_> = x
         .par_chunks(1024)
-        .map(|x| {
+        .zip(y.par_chunks(1024))
+        .map(|(x, y)| {
             let mut sums = [[0.0f64; WIDTH]; WIDTH];
             arch.dispatch(|| {
-                for row in x {
-                    let row = row.map(f64::from);
-                    for (sums, &a) in sums.iter_mut().zip(&row) {
-                        for (sum, &b) in sums.iter_mut().zip(&row) {
+                for (x, y) in x.iter().zip(y) {
+                    let (x, y) = (x.map(f64::from), y.map(f64::from));
+                    for (sums, &a) in sums.iter_mut().zip(&x) {
+                        for (sum, &b) in sums.iter_mut().zip(&y) {
                             *sum = a.mul_add(b, *sum);
                         }
                     }
@@ -296,6 +367,9 @@ mod tests {
             let w = Matrix::from_fn(m, n, value);
             let (x, y) = (block(n), block(m));
             let (found, transposed) = (times(Rows::of(&w), &x), transposed_times(Rows::of(&w), &y));
+            let (once, again) = both_times(Rows::of(&w), &x);
+            assert_eq!(once, found);
+            assert_eq!(again, transposed_times(Rows::of(&w), &found));
             for c in [0, 7, WIDTH - 1] {
                 for i in [0, m / 2, m - 1] {
                     let expected: f64 = (0..n).map(|k| f64::from(w.get(i, k)) * f64::from(x[k][c])).sum();
@@ -316,6 +390,10 @@ mod tests {
         let rows = Rows { data: wide.data(), stride: 12, cols: 9 };
         assert_eq!(times(rows, &block(12)), times(Rows::of(&narrow), &block(12)));
         assert_eq!(transposed_times(rows, &block(40)), transposed_times(Rows::of(&narrow), &block(40)));
+        let last = Rows { data: &wide.data()[3..], stride: 12, cols: 9 };
+        let narrow = Matrix::from_fn(40, 9, |i, j| value(i, j + 3));
+        assert_eq!(times(last, &block(12)), times(Rows::of(&narrow), &block(12)));
+        assert_eq!(transposed_times(last, &block(40)), transposed_times(Rows::of(&narrow), &block(40)));
     }
 
     #[test]
