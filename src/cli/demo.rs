@@ -30,8 +30,12 @@ struct Build {
     out: PathBuf,
 
     /// The same way in seconds, with a model that has learned next to nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "steps")]
     tiny: bool,
+
+    /// Steps of pre-training, of 1,024 tokens each
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -86,11 +90,15 @@ impl Study {
 
 impl Build {
     fn run(self, screen: &Screen) -> Result<()> {
-        let Build { out, tiny } = self;
+        let Build { out, tiny, steps } = self;
         if out.join("demo.json").exists() {
             return Err(Error::file(&out, "a finished build is in this folder; expected another folder"));
         }
-        let scale = if tiny { Scale::tiny() } else { Scale::full() };
+        let mut scale = if tiny { Scale::tiny() } else { Scale::full() };
+        scale.recipe.steps = steps.unwrap_or(scale.recipe.steps);
+        if scale.recipe.steps == 0 {
+            return Err(Error::usage("steps 0; expected 1 or more"));
+        }
         let report = build(&out, &scale, &mut |sentence| screen.message(&sentence), screen);
         screen.finish();
         let report = report?;

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::model::{Decoder, Frozen, Pool};
 use crate::progress::{Part, Progress};
 use crate::train::merge::{Change, write_model};
-use crate::train::store::{write_adapter, write_whole};
-use crate::train::{Method, Settings, Text, data, evaluate};
+use crate::train::store::write_whole;
+use crate::train::{Method, Text, data, evaluate};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -132,7 +132,7 @@ pub fn build(out: &Path, scale: &Scale, told: &mut dyn FnMut(String), progress: 
     let full = tune(&checkpoint, rows(Set::Pirate, "train")?, &scale.tuned, &mut silent, &stage(19))?;
     write_model(&checkpoint, &Change::Params(&full.decoder.params), None, &tuned, &())?;
     let low = tune(&checkpoint, rows(Set::Pirate, "train")?, &scale.adapter, &mut silent, &stage(19))?;
-    write_adapter(&adapter, &low.decoder, &Settings { model: base.clone(), ..low.settings.clone() })?;
+    low.write_adapter(&adapter)?;
     relative(&adapter.join("adapter_config.json"))?;
 
     let mut of_sets = serde_json::Map::new();

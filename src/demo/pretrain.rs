@@ -50,6 +50,11 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Steps before the rate falls.
+    fn level(&self) -> usize {
+        ((1.0 - self.fall) * self.steps as f64) as usize
+    }
+
     /// The learning rate of step `step`, from 0.
     pub fn rate(&self, step: usize) -> f64 {
         let rise = ((step + 1) as f64 / self.warmup.max(1) as f64).min(1.0);
@@ -178,12 +183,15 @@ pub fn pretrain(
     };
     let mut trainer = Trainer::new(&checkpoint, settings, rows, &())?;
     if let Some(from) = last(work) {
-        restore(&mut trainer, &from)?;
+        go_on(&mut trainer, recipe, &from)?;
         told(format!("going on after step {}", trainer.done));
     }
     let (mut sum, mut count) = (0.0, 0);
     while trainer.done < trainer.steps {
-        progress.step(trainer.done as u64, trainer.steps as u64)?;
+        if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
+            save(&trainer, work)?;
+            return Err(stopped);
+        }
         trainer.settings.lr = recipe.rate(trainer.done);
         let step = trainer.step()?;
         (sum, count) = (sum + step.loss, count + 1);
@@ -213,7 +221,27 @@ pub fn pretrain(
 const TELL: usize = 50;
 
 /// Steps between two checkpoints.
-const SAVE: usize = 500;
+const SAVE: usize = 200;
+
+/// Goes on from a checkpoint, which may be of a longer or shorter run: until the rate falls they are the same.
+fn go_on(trainer: &mut Trainer, recipe: &Recipe, from: &Path) -> Result<()> {
+    let path = from.join("state.json");
+    let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, "read", &error))?;
+    let state: Value =
+        serde_json::from_slice(&bytes).map_err(|error| Error::file(&path, format!("not valid JSON: {error}")))?;
+    let before = Recipe { steps: state["steps"].as_u64().unwrap_or(0) as usize, ..*recipe };
+    trainer.steps = before.steps;
+    restore(trainer, from)?;
+    trainer.steps = recipe.steps;
+    if before.steps != recipe.steps && trainer.done > before.level().min(recipe.level()) {
+        let message = format!(
+            "the rate was falling already in this run of {} steps; it cannot become one of {}",
+            before.steps, recipe.steps
+        );
+        return Err(Error::file(&path, message));
+    }
+    Ok(())
+}
 
 /// The newest checkpoint under `work`.
 fn last(work: &Path) -> Option<PathBuf> {
