@@ -23,7 +23,7 @@
 //! | 1 | [`checkpoint`], [`device`] | safetensors files and hub folders; what there is to compute on |
 //! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; NF4 and FP4 as bitsandbytes makes them |
 //! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
-//! | 4 | [`spectrum`] | singular values, measures, rules; `svd` alone names the linear-algebra crates |
+//! | 4 | [`spectrum`] | singular values, measures, rules; a 3×3 by hand; planted ranks; `svd` alone names the linear-algebra crates |
 //! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table; the decoder, forward and backward |
 //! | 6 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop |
 //! | 7 | [`demo`], [`workspace`] | the bundled sample; everything loaded and computed, without interface or threads |

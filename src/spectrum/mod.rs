@@ -8,8 +8,10 @@
 //!
 //! Only `svd/` names a linear-algebra crate.
 
+pub mod by_hand;
 pub mod measures;
 pub mod noise;
+pub mod planted;
 pub mod rules;
 mod svd;
 mod sweep;

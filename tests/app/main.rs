@@ -8,6 +8,7 @@ mod bad_input;
 mod cancelling;
 mod commands;
 mod idle;
+mod learn;
 mod names;
 mod opening;
 mod parameters;
