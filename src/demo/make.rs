@@ -51,7 +51,7 @@ impl Scale {
         let tune = Tune { method: Method::Full, rank: 16, lr: 1e-3, steps: 400, batch: 8, seed: 1 };
         Self {
             shape: Shape { vocab: 2048, hidden: 192, layers: 4, heads: 6, ffn: 512 },
-            recipe: Recipe { steps: 12_000, batch: 8, seq: SEQ, lr: 3e-3, warmup: 100, fall: 0.35, seed: 7 },
+            recipe: Recipe { steps: 3080, batch: 8, seq: SEQ, lr: 3e-3, warmup: 100, fall: 0.35, seed: 7 },
             documents: 20_000,
             rows: [
                 (Set::Pirate, sets::Rows { train: 1600, eval: 128 }),
