@@ -11,6 +11,7 @@ mod inspect;
 mod interrupt;
 mod merge;
 mod params;
+mod quantize;
 mod screen;
 mod spectrum;
 mod text;
@@ -92,6 +93,8 @@ enum Command {
     Params(params::Params),
     /// Singular values of the change between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
+    /// What a few bits do to a model's weights, format by format; with --save, the model in 4 bits
+    Quantize(Box<quantize::Quantize>),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
     Train(Box<train::Train>),
     /// The loss of a model on a data file
@@ -167,6 +170,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
+        Command::Quantize(quantize) => quantize.run(screen),
         Command::Train(train) => train.run(screen),
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),
