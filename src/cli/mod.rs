@@ -4,6 +4,7 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod demo;
 mod eval;
 mod generate;
 mod inspect;
@@ -105,6 +106,8 @@ enum Command {
     Generate(generate::Generate),
     /// Writes a model with an adapter merged into its weights
     Merge(merge::Merge),
+    /// Makes the bundled models and data
+    Demo(demo::Demo),
 }
 
 /// Runs what the arguments ask for, the program's name first among them; `window` opens the window and returns when it
@@ -176,6 +179,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),
         Command::Merge(merge) => merge.run(screen),
+        Command::Demo(demo) => demo.run(screen),
     }
 }
 
