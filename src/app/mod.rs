@@ -126,11 +126,11 @@ pub struct Features {
 }
 
 impl Features {
-    fn new(wake: &Wake) -> Self {
+    fn new(wake: &Wake, data_dir: PathBuf) -> Self {
         Self {
             quantization: quantization::Quantization::new(Arc::clone(wake)),
             planning: planning::Planning::new(Arc::clone(wake)),
-            training: training::Training::new(Arc::clone(wake)),
+            training: training::Training::new(Arc::clone(wake), data_dir),
             learning: learning::Learning::new(Arc::clone(wake)),
         }
     }
@@ -204,6 +204,7 @@ impl App {
         let ctx = cc.egui_ctx.clone();
         let wake: Wake = Arc::new(move || ctx.request_repaint());
         let surroundings = Job::spawn("Looking at the machine", Arc::clone(&wake), |_| Ok(surroundings()));
+        let data_dir = start.data_dir.unwrap_or_else(start::data_dir);
         let mut commands = Commands::default();
         commands.push(match start.request {
             Some(request) => Command::Open(request),
@@ -215,7 +216,7 @@ impl App {
             settings,
             exporter: Exporter::new(Arc::clone(&wake)),
             shown: Shown::new(Arc::clone(&wake)),
-            features: Features::new(&wake),
+            features: Features::new(&wake, data_dir.clone()),
             jobs: Jobs::new(wake),
             cost: logic::Cost::default(),
             device: DeviceText::default(),
@@ -229,7 +230,7 @@ impl App {
             notices: Notices::default(),
             sweep_wanted: false,
             asked: false,
-            data_dir: start.data_dir.unwrap_or_else(start::data_dir),
+            data_dir,
         }
     }
 
@@ -243,12 +244,14 @@ impl App {
         !self.jobs.running().is_empty()
             || !self.features.running().is_empty()
             || self.shown.is_busy()
+            || self.features.quantization.is_coloring()
             || self.surroundings.is_some()
     }
 
     /// True when the heatmaps show what was asked of them: no tile is missing or being coloured.
     pub fn is_painted(&self) -> bool {
-        !self.shown.is_busy() && self.panels.tabs.panes.spectrum.required().is_empty()
+        let panes = &self.panels.tabs.panes;
+        !self.shown.is_busy() && panes.spectrum.required().is_empty() && panes.quantization.required().is_empty()
     }
 }
 
@@ -310,10 +313,13 @@ impl eframe::App for App {
         CentralPanel::default().frame(centre).show(ui, |ui| self.panels.tabs.ui(ui, &mut view));
         self.palette.ui(ui, &mut view);
         help::ui(ui, &mut self.help);
+        panels::train::closing(ui, &mut view);
         drops::ui(ui);
         self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.
-        let tiles = self.shown.is_ready() && !self.panels.tabs.panes.spectrum.required().is_empty();
+        let panes = &self.panels.tabs.panes;
+        let tiles = (self.shown.is_ready() && !panes.spectrum.required().is_empty())
+            || (self.features.quantization.can_color() && !panes.quantization.required().is_empty());
         if tiles || !self.commands.is_empty() {
             ui.ctx().request_repaint();
         }

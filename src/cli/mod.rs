@@ -5,6 +5,7 @@
 //! or bad input, 130 interrupted.
 
 mod compare;
+mod demo;
 mod doctor;
 mod eval;
 mod extract;
@@ -16,8 +17,10 @@ mod merge;
 mod params;
 mod plan;
 mod probe;
+mod quantize;
 mod screen;
 mod spectrum;
+mod sweep;
 mod text;
 mod train;
 
@@ -111,14 +114,20 @@ enum Command {
     Probe(probe::Probe),
     /// What is amiss with an adapter's scale
     Doctor(doctor::Doctor),
+    /// What a few bits do to a model's weights, format by format; with --save, the model in 4 bits
+    Quantize(Box<quantize::Quantize>),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
     Train(Box<train::Train>),
+    /// Fine-tunes at several ranks, and truncates the largest one to the others
+    Sweep(Box<sweep::Sweep>),
     /// The loss of a model on a data file
     Eval(eval::Eval),
     /// Goes on with a text
     Generate(generate::Generate),
     /// Writes a model with an adapter merged into its weights
     Merge(merge::Merge),
+    /// Makes the bundled models and data
+    Demo(demo::Demo),
 }
 
 /// Runs what the arguments ask for, the program's name first among them; `window` opens the window and returns when it
@@ -191,10 +200,13 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Compare(compare) => compare.run(screen),
         Command::Probe(probe) => probe.run(screen),
         Command::Doctor(doctor) => doctor.run(screen),
+        Command::Quantize(quantize) => quantize.run(screen),
         Command::Train(train) => train.run(screen),
+        Command::Sweep(sweep) => sweep.run(screen),
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),
         Command::Merge(merge) => merge.run(screen),
+        Command::Demo(demo) => demo.run(screen),
     }
 }
 

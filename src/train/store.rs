@@ -2,7 +2,7 @@
 
 use super::Settings;
 use crate::checkpoint::Dtype;
-pub use crate::checkpoint::write::{Planned, Tensor, write_lazily, write_tensors, write_whole};
+pub use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_tensors, write_whole};
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Family, Kind, Lora};
 use serde_json::{Map, Value, json};

@@ -3,6 +3,7 @@
 mod anchors;
 pub mod colormap;
 mod csv;
+pub mod derived;
 pub mod figure;
 pub mod fonts;
 pub mod heatmap;

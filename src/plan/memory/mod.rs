@@ -244,6 +244,11 @@ impl Memory {
         self.parts().iter().map(|part| part.bytes).sum()
     }
 
+    /// All of it but the program: weights, what is trained, buffers.
+    pub fn held(&self) -> u64 {
+        self.total() - self.process
+    }
+
     /// What is trained, its gradient and the optimizer's moments.
     pub fn trained(&self) -> u64 {
         self.adapters + self.gradients + self.optimizer

@@ -2,7 +2,7 @@
 
 mod directions;
 mod facts;
-mod modules_map;
+pub(in crate::app::panels) mod modules_map;
 mod pictures;
 mod prepared;
 mod rules;
