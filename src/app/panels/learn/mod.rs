@@ -1,6 +1,8 @@
 //! The Learn tab: nine chapters, one screen each, one file each.
 
+mod bits;
 mod change;
+mod cost;
 mod counts;
 mod dial;
 mod factors;
@@ -8,6 +10,7 @@ mod flow;
 mod grid;
 mod image;
 mod list;
+mod number_line;
 mod parts;
 mod pieces;
 mod rank;
@@ -37,6 +40,7 @@ pub struct LearnTab {
     rank: rank::Looks,
     dial: dial::Looks,
     counts: counts::Looks,
+    bits: bits::Looks,
 }
 
 impl LearnTab {
@@ -81,11 +85,13 @@ impl LearnTab {
             ui.add_space(2.0);
             match chapter {
                 Chapter::Ways => ways::ui(ui, view),
+                Chapter::Cost => cost::ui(ui, view),
                 Chapter::Change => change::ui(ui, view),
                 Chapter::Factors => factors::ui(ui, view),
                 Chapter::Rank => rank::ui(ui, view, &mut self.rank),
                 Chapter::Dial => dial::ui(ui, view, &mut self.dial),
                 Chapter::Counts => counts::ui(ui, view, &mut self.counts),
+                Chapter::Bits => bits::ui(ui, view, &mut self.bits),
                 _ => {}
             }
             pieces::fold(ui, words.id, words.terms);
