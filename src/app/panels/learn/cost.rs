@@ -60,7 +60,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     });
     let [full, _, qlora] = memory;
     let now = format!(
-        "Now full tuning of {} keeps {}; one GPU has {}.",
+        "Now full tuning of {} keeps {}; a GPU of 80 GB, which is counted in GiB, has {}.",
         units::count(cost.parameters()),
         units::bytes(full.total()),
         units::bytes(GPU)
@@ -115,7 +115,7 @@ fn bars(ui: &mut Ui, memory: &[Kept; 3]) {
         }
         let painter = ui.painter();
         painter.vline(at, line.top() - 4.0..=line.bottom(), Stroke::new(1.0, colors.weak));
-        let lines = [name.to_owned(), units::bytes(bytes)];
+        let lines = [name.to_owned(), format!("{} GB", bytes >> 30)];
         let wide = lines.iter().map(|l| painter.layout_no_wrap(l.clone(), FontId::proportional(11.0), text).size().x);
         let wide = wide.fold(0.0, f32::max);
         let left = at - wide / 2.0;
