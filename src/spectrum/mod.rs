@@ -12,6 +12,7 @@ pub mod by_hand;
 pub mod measures;
 pub mod noise;
 pub mod planted;
+pub mod rounding;
 pub mod rules;
 mod svd;
 mod sweep;
