@@ -7,69 +7,14 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::progress::Progress;
-use crate::quant::{QuantType, Quantized, Scheme};
+use crate::quant::{Fit, Format, Group, Recipe};
 
 /// Weights of the block.
 pub const COUNT: usize = 8;
 /// They are between −REACH and REACH.
 pub const REACH: f64 = 2.0;
-/// Sixteen levels, or fifteen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// −7…7 steps of `absmax / 7`.
-    Int4,
-    /// Quantiles of the normal distribution.
-    Nf4,
-    /// A sign and eight magnitudes.
-    Fp4,
-}
-
 /// The formats that are compared.
-pub const FORMATS: [Format; 3] = [Format::Int4, Format::Nf4, Format::Fp4];
-
-impl Format {
-    /// As a person reads it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Int4 => "INT4",
-            Self::Nf4 => "NF4",
-            Self::Fp4 => "FP4",
-        }
-    }
-
-    /// Its levels in rising order, as shares of the block's absmax.
-    fn levels(self) -> Vec<f32> {
-        let kind = match self {
-            Self::Int4 => return (-7..=7i8).map(|code| f32::from(code) / 7.0).collect(),
-            Self::Nf4 => QuantType::Nf4,
-            Self::Fp4 => QuantType::Fp4,
-        };
-        let mut levels = kind.levels().to_vec();
-        levels.sort_by(f32::total_cmp);
-        // FP4 has two zeros.
-        levels.dedup_by(|a, b| *a == *b);
-        levels
-    }
-
-    /// What becomes of values in blocks of `block`.
-    fn rounded(self, values: &[f32], block: usize) -> Result<Vec<f32>> {
-        let quant_type = match self {
-            Self::Int4 => return Ok(values.chunks(block).flat_map(even).collect()),
-            Self::Nf4 => QuantType::Nf4,
-            Self::Fp4 => QuantType::Fp4,
-        };
-        let scheme = Scheme { quant_type, blocksize: block, double_quant: false };
-        let mut back = vec![0.0; values.len()];
-        Quantized::new(values, [1, values.len()], scheme)?.dequantize(&mut back);
-        Ok(back)
-    }
-}
-
-/// Symmetric INT4: `ŵ = q · absmax / 7`, `q = round(7 w / absmax)`.
-fn even(values: &[f32]) -> Vec<f32> {
-    let step = values.iter().fold(0.0f32, |most, w| most.max(w.abs())) / 7.0;
-    values.iter().map(|w| if step > 0.0 { (w / step).round_ties_even() * step } else { 0.0 }).collect()
-}
+pub const FORMATS: [Format; 3] = [Format::Int4Symmetric, Format::Nf4, Format::Fp4];
 
 /// As normally distributed weights lie: quantiles of N(0, ½).
 const BELL: [f64; COUNT] = [-1.05, -0.56, -0.3, -0.09, 0.1, 0.31, 0.58, 0.98];
@@ -173,7 +118,7 @@ impl Bits {
     /// INT4 is closer than NF4.
     pub fn reached(&self) -> bool {
         let error = |format| self.tracks.iter().find(|track| track.format == format).map(|track| track.error);
-        match (error(Format::Int4), error(Format::Nf4)) {
+        match (error(Format::Int4Symmetric), error(Format::Nf4)) {
             (Some(int4), Some(nf4)) => int4 < nf4,
             _ => false,
         }
@@ -183,12 +128,14 @@ impl Bits {
 fn track(weights: &[f64; COUNT], format: Format) -> Result<Track> {
     let values = weights.map(|w| w as f32);
     let absmax = values.iter().fold(0.0f32, |most, w| most.max(w.abs()));
-    let back = format.rounded(&values, COUNT)?;
+    let fit = Fit::new(&values, [1, COUNT], Recipe::with(format, Group::Block(COUNT), false))?;
+    let shares = fit.levels().map(|levels| levels.levels).unwrap_or_default();
+    let back = fit.dequantize(&values);
     let size = weights.iter().map(|w| w * w).sum::<f64>().sqrt();
     let off = weights.iter().zip(&back).map(|(w, back)| (w - f64::from(*back)).powi(2)).sum::<f64>().sqrt();
     Ok(Track {
         format,
-        levels: format.levels().into_iter().map(|share| f64::from(share * absmax)).collect(),
+        levels: shares.into_iter().map(|share| f64::from(share * absmax)).collect(),
         values: std::array::from_fn(|i| f64::from(back[i])),
         error: if size > 0.0 { off / size } else { 0.0 },
     })
@@ -248,27 +195,27 @@ pub fn stories(r: usize, progress: &dyn Progress) -> Result<(usize, Vec<Cost>)> 
     let std = (0.05 / side / (r as f32).sqrt()).sqrt();
     let (b, a) = (normal(LAYER, r, std), normal(r, LAYER, std));
     progress.step(1, 4)?;
-    let mut back = Matrix::zeros(LAYER, LAYER);
-    let packed = Quantized::new(base.data(), base.shape(), Scheme::default())?;
-    packed.dequantize(back.data_mut());
-    let base_error = distance(&base, &back) / base.frobenius();
+    let nf4 = Recipe::default();
+    let base_error = distance(&base, &rounded(&base, nf4)?) / base.frobenius();
     progress.step(2, 4)?;
     // B in groups down its columns and A along its rows: each direction has scales of its own.
-    let b4 = in_int4(&b.transposed())?.transposed();
-    let a4 = in_int4(&a)?;
+    let int4 = Recipe::with(Format::Int4Symmetric, Group::Row, false);
+    let (b4, a4) = (rounded(&b.transposed(), int4)?.transposed(), rounded(&a, int4)?);
     let (delta, delta4) = (product(&b, &a), product(&b4, &a4));
     progress.step(3, 4)?;
     let delta_error = distance(&delta, &delta4) / delta.frobenius();
-    // 4 bits and a scale of 32 for each direction; else 16 bits.
-    let numbers = (2 * LAYER * r) as f64;
-    let [plain, small] = [2.0 * numbers, numbers / 2.0 + 4.0 * 2.0 * r as f64];
+    // Everything that is stored counts: codes and scales.
+    let bytes = |numbers: usize, bits: f64| numbers as f64 * bits / 8.0;
+    let (all, few) = (LAYER * LAYER, 2 * LAYER * r);
+    let base_bits = [16.0, nf4.bits(base.shape())];
+    let factor_bits = [16.0, int4.bits([r, LAYER])];
     let costs = Story::ALL.map(|story| {
         let base = matches!(story, Story::Base | Story::Both);
         let factors = matches!(story, Story::Factors | Story::Both);
         Cost {
             story,
-            base: if base { packed.bytes() as f64 } else { 2.0 * (LAYER * LAYER) as f64 },
-            factors: if factors { small } else { plain },
+            base: bytes(all, base_bits[usize::from(base)]),
+            factors: bytes(few, factor_bits[usize::from(factors)]),
             base_error: if base { base_error } else { 0.0 },
             delta_error: if factors { delta_error } else { 0.0 },
         }
@@ -276,8 +223,9 @@ pub fn stories(r: usize, progress: &dyn Progress) -> Result<(usize, Vec<Cost>)> 
     Ok((r, costs.to_vec()))
 }
 
-fn in_int4(w: &Matrix) -> Result<Matrix> {
-    Matrix::new(w.rows(), w.cols(), Format::Int4.rounded(w.data(), w.cols())?)
+fn rounded(w: &Matrix, recipe: Recipe) -> Result<Matrix> {
+    let back = Fit::new(w.data(), w.shape(), recipe)?.dequantize(w.data());
+    Matrix::new(w.rows(), w.cols(), back)
 }
 
 /// ‖X − Y‖.

@@ -43,7 +43,7 @@ pub fn ui(ui: &mut Ui, bits: &Bits) -> Option<(usize, f64)> {
     let best = tracks.iter().map(|track| track.error).fold(f64::INFINITY, f64::min);
     for (i, track) in tracks.iter().enumerate() {
         let level = room.top() + TOP + TRACK * i as f32 + 34.0;
-        let title = track.format.title();
+        let title = track.format.title().split(' ').next().unwrap_or_default();
         let at = pos2(room.left(), level);
         ui.painter().text(at, Align2::LEFT_CENTER, title, FontId::new(13.0, strong.clone()), text);
         ui.painter().hline(line.x_range(), level, Stroke::new(1.0, colors.line));
