@@ -19,6 +19,7 @@ pub mod roles;
 mod rows;
 pub mod run;
 mod settings;
+pub mod shorten;
 pub mod store;
 mod text;
 mod trainer;

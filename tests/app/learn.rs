@@ -49,7 +49,7 @@ fn chapters_follow_each_other_and_lead_to_the_real_thing() {
                 && node.toggled() == Some(eframe::egui::accesskit::Toggled::True)
         });
         assert!(open, "chapter {number} is open");
-        assert!(says(&window, "Formula and source"), "chapter {number} has one");
+        assert!(says(&window, "Try it"), "chapter {number} has a goal");
     }
     assert!(window.query_by_role_and_label(Role::Button, "Next chapter").is_none(), "there are nine");
     click(&mut window, Role::Button, "Previous chapter");

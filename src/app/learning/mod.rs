@@ -9,8 +9,10 @@ mod factors;
 mod game;
 mod rank;
 mod terms;
+mod tune;
 mod ways;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::job::{Job, Status, Wake};
@@ -25,6 +27,7 @@ pub use counts::{Counts, Edit as CountsEdit, MATRICES, RANKS};
 pub use factors::{Edit as FactorsEdit, Factors, Wish};
 pub use game::{Edit as GameEdit, Game, Hand, Level, RULES, SIDE, Score};
 pub use rank::Rank;
+pub use tune::{Edit as TuneEdit, Phase, RANKS as RUN_RANKS, Rates, Tune};
 pub use ways::{DISK, Data, Edit as WaysEdit, MOST, Moving, Ways};
 
 /// What the tab asks for.
@@ -50,6 +53,8 @@ pub enum Ask {
     Counts(CountsEdit),
     /// Chapter 8: a weight, or the rank.
     Bits(BitsEdit),
+    /// Chapter 9: the runs.
+    Tune(TuneEdit),
 }
 
 /// What is computed and known for the tab; panels look at it and push [`Ask`]s.
@@ -71,15 +76,18 @@ pub struct Learning {
     pub counts: Counts,
     /// Chapter 8.
     pub bits: Bits,
+    /// Chapter 9.
+    pub tune: Tune,
     stories: Option<(usize, Vec<BitsCost>)>,
     quantizing: Option<Job<(usize, Vec<BitsCost>)>>,
     failed: bool,
 }
 
 impl Learning {
-    /// Everything as at first; `wake` makes the window look again.
-    pub fn new(wake: Wake) -> Self {
+    /// Everything as at first; `wake` makes the window look again, the bundled model lies under `home`.
+    pub fn new(wake: Wake, home: PathBuf) -> Self {
         Self {
+            tune: Tune::new(Arc::clone(&wake), home),
             wake,
             ways: Ways::default(),
             cost: Cost::default(),
@@ -99,6 +107,9 @@ impl Learning {
     pub fn think(&mut self, round: &mut Round<'_>) {
         if self.game.is_none() && Chapter::of(&round.settings.chapter) == Chapter::Dial {
             self.game = Some(Game::new(round.settings.rounds));
+        }
+        if let Some(text) = self.tune.think() {
+            round.commands.push(Command::Say(text));
         }
         self.quantize(Chapter::of(&round.settings.chapter) == Chapter::Bits);
         for chapter in Chapter::ALL {
@@ -142,7 +153,7 @@ impl Learning {
             Chapter::Dial => self.game.as_ref().is_some_and(Game::reached),
             Chapter::Counts => self.counts.reached(),
             Chapter::Bits => self.bits.reached(),
-            _ => false,
+            Chapter::Tune => self.tune.reached(),
         }
     }
 
@@ -159,7 +170,7 @@ impl Learning {
                 Chapter::Dial => self.game = None,
                 Chapter::Counts => self.counts = Counts::default(),
                 Chapter::Bits => self.bits = Bits::default(),
-                _ => {}
+                Chapter::Tune => self.tune.restart(),
             },
             Ask::Ways(edit) => self.ways.edit(edit),
             Ask::Cost(blocks) => self.cost = Cost::of(blocks),
@@ -174,6 +185,7 @@ impl Learning {
                 }
             }
             Ask::Counts(edit) => self.counts.edit(edit),
+            Ask::Tune(edit) => self.tune.edit(edit),
             Ask::Bits(edit) => {
                 self.failed = false;
                 self.bits.edit(edit);
@@ -183,11 +195,15 @@ impl Learning {
 
     /// The jobs that a person can see and stop.
     pub fn running(&self) -> Vec<(&str, Status)> {
-        self.quantizing.iter().map(|job| (job.title(), job.status())).collect()
+        let runs = self.tune.status().map(|status| (tune::TITLE, status));
+        runs.into_iter().chain(self.quantizing.iter().map(|job| (job.title(), job.status()))).collect()
     }
 
     /// Stops the job of this title.
     pub fn cancel(&mut self, title: &str) {
+        if title == tune::TITLE {
+            self.tune.cancel();
+        }
         if let Some(job) = self.quantizing.as_ref().filter(|job| job.title() == title) {
             job.cancel();
         }

@@ -14,6 +14,7 @@ mod number_line;
 mod parts;
 mod pieces;
 mod rank;
+mod tune;
 mod ways;
 
 use eframe::egui::{Align, Button, FontFamily, FontId, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2, vec2};
@@ -41,12 +42,14 @@ pub struct LearnTab {
     dial: dial::Looks,
     counts: counts::Looks,
     bits: bits::Looks,
+    tune: tune::Looks,
 }
 
 impl LearnTab {
     /// Prepares what changes with the workspace; nothing is painted.
     pub fn think(&mut self, workspace: &Workspace, features: &Features) {
         self.dial.think(workspace, features);
+        self.tune.think(&features.learning.tune);
     }
 
     /// Paints the tab.
@@ -92,7 +95,7 @@ impl LearnTab {
                 Chapter::Dial => dial::ui(ui, view, &mut self.dial),
                 Chapter::Counts => counts::ui(ui, view, &mut self.counts),
                 Chapter::Bits => bits::ui(ui, view, &mut self.bits),
-                _ => {}
+                Chapter::Tune => tune::ui(ui, view, &mut self.tune),
             }
             pieces::fold(ui, words.id, words.terms);
             if !wide {
