@@ -130,7 +130,7 @@ impl Features {
         Self {
             quantization: quantization::Quantization::new(Arc::clone(wake)),
             planning: planning::Planning::new(Arc::clone(wake)),
-            training: training::Training::new(Arc::clone(wake)),
+            training: training::Training::new(Arc::clone(wake), data_dir.clone()),
             learning: learning::Learning::new(Arc::clone(wake), data_dir),
         }
     }
@@ -313,6 +313,7 @@ impl eframe::App for App {
         CentralPanel::default().frame(centre).show(ui, |ui| self.panels.tabs.ui(ui, &mut view));
         self.palette.ui(ui, &mut view);
         help::ui(ui, &mut self.help);
+        panels::train::closing(ui, &mut view);
         drops::ui(ui);
         self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.
