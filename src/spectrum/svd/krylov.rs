@@ -204,7 +204,7 @@ impl Settled {
     /// `Δ ρ / (1 - ρ)`, with the latest change `Δ` and its ratio `ρ` to the one before.
     fn look(&mut self, size: usize, mut sigma: Vec<f64>) -> bool {
         sigma.truncate(self.k);
-        self.next = size + (size / 16).next_multiple_of(WIDTH);
+        self.next = size + (size / 16).next_multiple_of(WIDTH).min(2 * WIDTH);
         let floor = FLOOR * sigma.first().copied().unwrap_or(0.0);
         if self.values.len() == sigma.len() {
             let change = self
