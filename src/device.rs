@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use std::fmt;
-#[cfg(any(feature = "cuda", test))]
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
+#[cfg(feature = "cuda")]
+use {cudarc::driver::CudaContext, std::sync::Arc};
 
 /// What a person asks for: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,6 @@ pub struct Device {
     pub cores: Option<usize>,
     /// Its memory, where the system tells.
     pub memory: Option<Memory>,
-    handle: candle_core::Device,
 }
 
 impl Device {
@@ -80,13 +79,7 @@ impl Device {
             name: cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: std::thread::available_parallelism().ok().map(Into::into),
             memory: cpu_memory(),
-            handle: candle_core::Device::Cpu,
         }
-    }
-
-    /// The handle that tensors are made with.
-    pub fn handle(&self) -> &candle_core::Device {
-        &self.handle
     }
 }
 
@@ -118,7 +111,7 @@ impl Choice {
     /// # Errors
     /// Bad input when it is asked for by name and cannot be used; the sentence says why. `auto` and `cpu` never fail.
     pub fn resolve(self) -> Result<Device> {
-        let reason = |why: String| Error::usage(format!("device {self} cannot be used: {why}"));
+        let reason = |why: String| self.unusable(&why);
         match self {
             Self::Cpu => Ok(Device::cpu()),
             Self::Cuda(number) => cuda(number).map_err(reason),
@@ -128,28 +121,70 @@ impl Choice {
     }
 }
 
+impl Choice {
+    fn unusable(self, why: &str) -> Error {
+        Error::usage(format!("device {self} cannot be used: {why}"))
+    }
+}
+
 #[cfg(not(feature = "cuda"))]
 fn cuda(_number: usize) -> std::result::Result<Device, String> {
     Err("this build has no CUDA support (build with --features cuda)".to_owned())
 }
 
-/// Candle panics where a library is missing: so look for the files first, and catch what comes.
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> std::result::Result<Device, String> {
-    for library in LIBRARIES {
-        if find_library(library, &library_folders()).is_none() {
-            return Err(format!("{library} is not installed (looked where the system's loader looks)"));
+    let context = context(number)?;
+    let name = context.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
+    let memory = context.mem_get_info().ok().map(|(free, total)| Memory { total: total as u64, free: free as u64 });
+    Ok(Device { choice: Choice::Cuda(number), name, cores: None, memory })
+}
+
+/// What computes on the NVIDIA GPU of this number.
+///
+/// # Errors
+/// Bad input with the reason when it cannot be used.
+#[cfg(feature = "cuda")]
+pub fn cuda_context(number: usize) -> Result<Arc<CudaContext>> {
+    context(number).map_err(|why| Choice::Cuda(number).unusable(&why))
+}
+
+/// The libraries are opened now, not linked: a program with CUDA starts where there is none. cudarc panics where one is
+/// missing, so each is tried first, and what comes all the same is caught.
+#[cfg(feature = "cuda")]
+fn context(number: usize) -> std::result::Result<Arc<CudaContext>, String> {
+    if !cuda_library("cuda") {
+        return Err("NVIDIA's driver is not installed (libcuda could not be opened)".to_owned());
+    }
+    for library in ["cublas", "nvrtc"] {
+        if !cuda_library(library) {
+            return Err(format!(
+                "lib{library} could not be opened: it comes with the CUDA toolkit 12 or 13, and must be where the system's \
+                 loader looks (LD_LIBRARY_PATH)"
+            ));
         }
     }
     let opened = std::panic::catch_unwind(|| {
-        let handle = candle_core::Device::new_cuda(number).map_err(|error| error.to_string())?;
-        let stream = handle.as_cuda_device().map_err(|error| error.to_string())?.cuda_stream();
-        let context = stream.context();
-        let name = context.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
-        let memory = context.mem_get_info().ok().map(|(free, total)| Memory { total: total as u64, free: free as u64 });
-        Ok(Device { choice: Choice::Cuda(number), name, cores: None, memory, handle })
+        let count = CudaContext::device_count().map_err(|error| format!("the driver says {:?}", error.0))?;
+        if number >= usize::try_from(count).unwrap_or(0) {
+            return Err(format!("there are {count} GPUs, numbered from 0"));
+        }
+        CudaContext::new(number).map_err(|error| format!("the driver says {:?}", error.0))
     });
-    opened.unwrap_or_else(|_| Err("the CUDA libraries could not be loaded".to_owned()))
+    opened.unwrap_or_else(|_| Err("the CUDA libraries could not be used".to_owned()))
+}
+
+/// True when this library of CUDA's can be opened: `cuda`, `cublas` or `nvrtc`.
+#[cfg(feature = "cuda")]
+pub fn cuda_library(name: &str) -> bool {
+    // SAFETY: NVIDIA's libraries may be opened at any time; nothing else of that name is looked for.
+    unsafe {
+        match name {
+            "cuda" => cudarc::driver::sys::is_culib_present(),
+            "cublas" => cudarc::cublas::sys::is_culib_present(),
+            _ => cudarc::nvrtc::sys::is_culib_present(),
+        }
+    }
 }
 
 #[cfg(not(target_os = "macos"))]
@@ -160,48 +195,10 @@ fn metal() -> std::result::Result<Device, String> {
 #[cfg(target_os = "macos")]
 fn metal() -> std::result::Result<Device, String> {
     let opened = std::panic::catch_unwind(|| candle_core::Device::new_metal(0).map_err(|error| error.to_string()));
-    let handle = opened.unwrap_or_else(|_| Err("Metal could not be started".to_owned()))?;
+    opened.unwrap_or_else(|_| Err("Metal could not be started".to_owned()))?;
     let name = cpu_name().map_or_else(|| "Apple GPU".to_owned(), |name| format!("{name} GPU"));
     // The memory is the processor's own.
-    Ok(Device { choice: Choice::Metal, name, cores: None, memory: cpu_memory(), handle })
-}
-
-/// What candle's CUDA needs at run time, by the beginnings of the files' names.
-#[cfg(any(feature = "cuda", test))]
-const LIBRARIES: [&str; 3] =
-    if cfg!(windows) { ["nvcuda", "cublas64", "nvrtc64"] } else { ["libcuda.so", "libcublas.so", "libnvrtc.so"] };
-
-/// Where the system's loader looks for libraries.
-#[cfg(any(feature = "cuda", test))]
-fn library_folders() -> Vec<PathBuf> {
-    let variable = if cfg!(windows) { "PATH" } else { "LD_LIBRARY_PATH" };
-    let mut folders: Vec<PathBuf> =
-        std::env::var_os(variable).map(|list| std::env::split_paths(&list).collect()).unwrap_or_default();
-    if cfg!(windows) {
-        folders.extend(std::env::var_os("SystemRoot").map(|root| Path::new(&root).join("System32")));
-    }
-    // The loader's cache lists every library by its path, as text between zeros.
-    if let Ok(cache) = std::fs::read("/etc/ld.so.cache") {
-        let paths = cache.split(|&byte| byte == 0).filter(|text| text.starts_with(b"/") && text.contains(&b'.'));
-        for path in paths.filter_map(|text| std::str::from_utf8(text).ok()) {
-            folders.extend(Path::new(path).parent().map(Path::to_path_buf));
-        }
-    }
-    let usual =
-        ["/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/lib/wsl/lib"];
-    folders.extend(usual.into_iter().chain(["/usr/local/cuda/lib64", "/opt/cuda/lib64"]).map(PathBuf::from));
-    folders.sort();
-    folders.dedup();
-    folders
-}
-
-/// The first file in the folders whose name begins so.
-#[cfg(any(feature = "cuda", test))]
-fn find_library(beginning: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    folders.iter().find_map(|folder| {
-        let mut files = std::fs::read_dir(folder).ok()?.flatten();
-        files.find(|file| file.file_name().to_string_lossy().starts_with(beginning)).map(|file| file.path())
-    })
+    Ok(Device { choice: Choice::Metal, name, cores: None, memory: cpu_memory() })
 }
 
 fn cpu_name() -> Option<String> {
@@ -302,16 +299,5 @@ mod tests {
         let memory = meminfo("MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:   8 kB\n").unwrap();
         assert_eq!(memory, Memory { total: 16 << 10, free: 8 << 10 });
         assert_eq!(meminfo("MemTotal: x kB"), None);
-    }
-
-    #[test]
-    fn libraries_are_found_by_their_beginning() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("libcuda.so.1"), "").unwrap();
-        let folders = [PathBuf::from("no-such-folder"), folder.path().to_path_buf()];
-        assert_eq!(find_library("libcuda.so", &folders), Some(folder.path().join("libcuda.so.1")));
-        assert_eq!(find_library("libcublas.so", &folders), None);
-        assert_eq!(LIBRARIES.len(), 3);
-        assert!(library_folders().iter().any(|folder| folder.ends_with("lib") || folder.ends_with("System32")));
     }
 }

@@ -20,12 +20,13 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Crates (or the beginning of their names, with `*`) and the only paths under `src/` that may name them.
-const CRATES: [(&[&str], &[&str]); 6] = [
+const CRATES: [(&[&str], &[&str]); 7] = [
     (&["nalgebra", "faer"], &["spectrum/svd"]),
     (&["eframe", "egui*", "rfd"], &["app"]),
     (&["clap", "indicatif"], &["cli"]),
     (&["poll_promise"], &["job"]),
     (&["candle_core"], &["device", "checkpoint", "plan", "model", "train"]),
+    (&["cudarc"], &["device", "model/gpu/cuda"]),
     (&["safetensors", "memmap2"], &["checkpoint", "adapter", "quant", "train", "demo"]),
 ];
 

@@ -61,7 +61,7 @@ fn see_part(run: &Run, part: &Part, rows: &[f32], stride: usize) {
 }
 
 impl Decoder {
-    fn row(&self) -> Row {
+    pub(super) fn row(&self) -> Row {
         let c = &self.config;
         let d = c.head_dim;
         let stride = c.qkv_width();
@@ -71,7 +71,7 @@ impl Decoder {
         }
     }
 
-    fn rules(&self, layer: usize) -> Rules {
+    pub(super) fn rules(&self, layer: usize) -> Rules {
         let (c, block) = (&self.config, &self.config.blocks[layer]);
         Rules {
             heads: c.heads,

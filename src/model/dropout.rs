@@ -22,9 +22,14 @@ fn mixed(mut x: u64) -> u64 {
 }
 
 impl Dropout {
+    /// What the place of a value is mixed with.
+    pub(super) fn key(&self, place: usize) -> u64 {
+        mixed(self.seed ^ mixed(place as u64 + 1))
+    }
+
     /// In place; `place` tells apart the layers of a model.
     pub fn apply(&self, values: &mut [f32], place: usize) {
-        let key = mixed(self.seed ^ mixed(place as u64 + 1));
+        let key = self.key(place);
         let limit = (f64::from(self.p) * 4_294_967_296.0) as u64;
         let scale = 1.0 / (1.0 - self.p);
         values.par_chunks_mut(1 << 14).enumerate().for_each(|(chunk, values)| {

@@ -18,13 +18,15 @@
 //! - buffers are used again from step to step, sums have one order: the same run gives the same bytes;
 //! - threads meet once an operation, not once a tensor.
 //!
-//! The price is that a second kind of device needs these operations again, each as a kernel; they are few, and coarse.
+//! The price is that a second kind of device needs these operations again, each as a kernel; they are few, and coarse:
+//! [`gpu`] has them.
 
 mod attach;
 mod block;
 mod config;
 mod decoder;
 mod dropout;
+pub mod gpu;
 mod linear;
 pub mod ops;
 mod params;

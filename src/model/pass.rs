@@ -1,6 +1,7 @@
 //! The whole model: loss and gradients of a batch, and logits one token after the other.
 
 use super::block::{BlockCache, Place, Tape};
+use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::linear::Run;
 use super::ops::gemm::{Out, View, parallel};
@@ -30,7 +31,7 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// Places where something is predicted: row and token.
-    fn targets(&self) -> Vec<(usize, u32)> {
+    pub(super) fn targets(&self) -> Vec<(usize, u32)> {
         let begins = |at: usize| at % self.seq == self.start(at);
         let places = self.labels.iter().enumerate().filter(|&(at, &label)| !begins(at) && label >= 0);
         places.map(|(at, &label)| (at - 1, label as u32)).collect()
@@ -41,7 +42,7 @@ impl Batch<'_> {
     }
 
     /// Tokens of the longest row.
-    fn longest(&self) -> usize {
+    pub(super) fn longest(&self) -> usize {
         if self.starts.is_empty() {
             return self.seq;
         }
@@ -82,10 +83,9 @@ pub struct Backward {
 /// Logits that are held at once: 16 MB.
 const LOGITS: usize = 1 << 22;
 
-impl Decoder {
+impl ModelConfig {
     /// Checks that ids and labels are in the vocabulary and sequences not too long.
-    fn check(&self, batch: &Batch) -> Result<()> {
-        let c = &self.config;
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         if batch.seq == 0 || !batch.ids.len().is_multiple_of(batch.seq) || batch.ids.len() != batch.labels.len() {
             return Err(Error::failure(format!("{} tokens are no whole sequences of {}", batch.ids.len(), batch.seq)));
         }
@@ -94,18 +94,20 @@ impl Decoder {
             return Err(Error::failure("the begins of packed rows do not fit their sequences"));
         }
         let longest = batch.longest();
-        if longest > c.max_positions {
-            let message = format!("a sequence of {longest} tokens; the model allows {}", c.max_positions);
+        if longest > self.max_positions {
+            let message = format!("a sequence of {longest} tokens; the model allows {}", self.max_positions);
             return Err(Error::usage(message));
         }
         let labels = batch.labels.iter().map(|&label| i64::from(label));
-        let outside = batch.ids.iter().map(|&id| i64::from(id)).chain(labels).find(|&id| id >= c.vocab as i64);
+        let outside = batch.ids.iter().map(|&id| i64::from(id)).chain(labels).find(|&id| id >= self.vocab as i64);
         match outside {
-            Some(id) => Err(Error::usage(format!("token id {id} is outside the model's vocabulary of {}", c.vocab))),
+            Some(id) => Err(Error::usage(format!("token id {id} is outside the model's vocabulary of {}", self.vocab))),
             None => Ok(()),
         }
     }
+}
 
+impl Decoder {
     /// Cosines and sines for `positions`, of sequences up to `longest`.
     fn tables(&self, positions: usize, longest: usize) -> Vec<Table> {
         self.config.ropes.iter().map(|rope| rope.table(positions, longest)).collect()
@@ -154,7 +156,7 @@ impl Decoder {
     /// # Errors
     /// Ids outside the vocabulary, sequences longer than the model allows.
     pub fn loss(&self, pool: &Pool, batch: Batch) -> Result<Loss> {
-        self.check(&batch)?;
+        self.config.check(&batch)?;
         let run = Run::new(&self.params, pool);
         let longest = batch.longest();
         let tables = self.tables(longest, longest);
@@ -172,7 +174,7 @@ impl Decoder {
     /// # Errors
     /// As [`loss`](Self::loss).
     pub fn first_not_finite(&self, run: &Run, batch: Batch) -> Result<Option<String>> {
-        self.check(&batch)?;
+        self.config.check(&batch)?;
         let watch = Watch::default();
         let run = Run { watch: Some(&watch), ..*run };
         let longest = batch.longest();
@@ -195,7 +197,7 @@ impl Decoder {
     /// # Errors
     /// As [`loss`](Self::loss).
     pub fn gradient(&self, run: &Run, batch: Batch, backward: Backward, grads: &mut Grads) -> Result<Loss> {
-        self.check(&batch)?;
+        self.config.check(&batch)?;
         let longest = batch.longest();
         let tables = self.tables(longest, longest);
         let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
@@ -326,7 +328,7 @@ impl Decoder {
     /// No ids, ids outside the vocabulary, and a sequence that becomes longer than the model or the cache allows.
     pub fn next(&self, pool: &Pool, ids: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
         let batch = Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] };
-        self.check(&batch)?;
+        self.config.check(&batch)?;
         let limit = self.config.max_positions.min(cache.positions);
         if cache.length + ids.len() > limit {
             let message = format!("a sequence of {} tokens; the model allows {limit}", cache.length + ids.len());

@@ -114,6 +114,13 @@ impl Quantized {
         !inner.is_multiple_of(blocksize) && inner.is_multiple_of(16) && (16..2048).contains(&blocksize)
     }
 
+    /// Blocks of every row, where a row's scales begin at a block of its own; 0 where blocks run on over the rows.
+    pub fn blocks_a_row(&self) -> usize {
+        let [_, inner] = self.shape;
+        let by_row = self.reading == Reading::Bitsandbytes && Self::readings_differ(inner, self.scheme.blocksize);
+        if by_row { inner / self.scheme.blocksize } else { 0 }
+    }
+
     /// `[out, in]`.
     pub fn shape(&self) -> [usize; 2] {
         self.shape

@@ -8,6 +8,7 @@
 pub mod adamw;
 pub mod data;
 mod generate;
+mod gpu;
 mod init;
 mod lora;
 pub mod memory;
@@ -21,6 +22,7 @@ mod text;
 mod trainer;
 
 pub use generate::{Sampling, generate};
+pub use gpu::evaluate as evaluate_on_gpu;
 pub use rows::{Padded, Row, Rows};
 pub use settings::{Init, Method, Quant, Schedule, Settings};
 pub use text::{Message, Text};

@@ -7,7 +7,7 @@ use super::{Method, Settings, lora};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model::{Backward, Batch, Decoder, Dropout, Frozen, Grads, Loss, Pool, Run};
+use crate::model::{Backward, Batch, Decoder, Dropout, Frozen, Grads, Loss, Pool, Run, gpu};
 use crate::progress::Progress;
 use std::path::Path;
 
@@ -28,9 +28,10 @@ pub struct Step {
 
 /// A run in progress.
 pub struct Trainer {
-    /// The model.
+    /// The model. Of a run on a GPU, what is trained stands here as it was when it was last
+    /// [`gather`](Self::gather)ed.
     pub decoder: Decoder,
-    /// The optimizer.
+    /// The optimizer; the same holds for its moments.
     pub optimizer: AdamW,
     /// How.
     pub settings: Settings,
@@ -38,9 +39,11 @@ pub struct Trainer {
     pub done: usize,
     /// Steps in all.
     pub steps: usize,
-    rows: Rows,
-    grads: Grads,
+    pub(super) rows: Rows,
+    pub(super) grads: Grads,
     pool: Pool,
+    /// The model where it computes, if that is not the processor.
+    pub(super) gpu: Option<gpu::Model>,
     /// The first values of the pairs, where the base that they belong to is not the one that is on the disk.
     first: Option<Vec<Vec<f32>>>,
 }
@@ -75,7 +78,7 @@ impl Trainer {
         let (optimizer, grads) = (AdamW::new(&decoder.params), decoder.params.zeros());
         let values = || decoder.params.list.iter().map(|param| param.value.clone()).collect();
         let first = settings.mutates_base().then(values);
-        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default(), first })
+        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default(), gpu: None, first })
     }
 
     /// Writes the adapter, for the base as it is on the disk.
@@ -91,6 +94,9 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is NaN or Inf, with the module where it shows first; the parameters are then as before.
     pub fn step(&mut self) -> Result<Step> {
+        if self.gpu.is_some() {
+            return self.step_on_gpu();
+        }
         let settings = &self.settings;
         let lr = settings.lr_at(self.done, self.steps);
         let each = settings.batch * settings.accumulate;
@@ -120,7 +126,7 @@ impl Trainer {
     }
 
     /// Of a micro-batch of the step that comes.
-    fn dropout(&self, micro: usize) -> Option<Dropout> {
+    pub(super) fn dropout(&self, micro: usize) -> Option<Dropout> {
         let number = (self.done * self.settings.accumulate + micro) as u64 + 1;
         let seed = self.settings.seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d);
         (self.settings.dropout > 0.0).then_some(Dropout { p: self.settings.dropout as f32, seed })
@@ -128,7 +134,7 @@ impl Trainer {
 
     /// Goes through the step once more and looks for the first module, in the order of the model, where a number is not
     /// finite: among what modules put out, then among gradients.
-    fn diverged(&self, loss: f64) -> Result<Error> {
+    pub(super) fn diverged(&self, loss: f64) -> Result<Error> {
         let settings = &self.settings;
         let each = settings.batch * settings.accumulate;
         let rows = self.rows.at(self.done * each, each, settings.shuffle.then_some(settings.seed));
@@ -157,7 +163,10 @@ impl Trainer {
     /// # Errors
     /// As [`Decoder::loss`]; and cancellation.
     pub fn evaluate(&self, rows: &Rows, progress: &dyn Progress) -> Result<Loss> {
-        evaluate(&self.decoder, rows, self.settings.batch, &self.pool, progress)
+        match &self.gpu {
+            Some(model) => super::gpu::evaluate(model, rows, self.settings.batch, progress),
+            None => evaluate(&self.decoder, rows, self.settings.batch, &self.pool, progress),
+        }
     }
 
     /// Bytes of the most buffers that were in use at once, without weights, gradients and moments.

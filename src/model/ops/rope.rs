@@ -41,6 +41,11 @@ impl Table {
         table
     }
 
+    /// Cosines, sines, and how many of each a position has.
+    pub fn values(&self) -> (&[f32], &[f32], usize) {
+        (&self.cos, &self.sin, self.half)
+    }
+
     /// Positions that it covers.
     pub fn positions(&self) -> usize {
         self.cos.len().checked_div(self.half).unwrap_or(usize::MAX)

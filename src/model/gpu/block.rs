@@ -1,0 +1,249 @@
+//! One block, forward and backward: the counterpart of `src/model/block.rs`, where the picture of it is.
+
+use super::attention::{Angles, Apart, Attention};
+use super::linear::{Linear, Run};
+use super::memory::Tensor;
+use super::norm::Norm;
+use super::ops::Gpu;
+use crate::error::{Error, Result};
+use crate::model::decoder::{self, Decoder};
+use crate::model::ops::attention::{Row, Rules};
+use crate::model::{ModelConfig, params::Params};
+
+#[derive(Debug)]
+pub(super) struct Block {
+    norm_in: Norm,
+    qkv: Vec<(usize, Linear)>,
+    qk_norm: Option<(Norm, Norm)>,
+    o: Linear,
+    norm_attention: Option<Norm>,
+    norm_mlp: Norm,
+    up: Vec<(usize, Linear)>,
+    down: Linear,
+    norm_out: Option<Norm>,
+    row: Row,
+    rules: Rules,
+    rope: usize,
+}
+
+/// What a block's pass forward keeps for the pass backward, beside its input.
+pub(super) struct Tape {
+    /// Queries, keys and values as they were projected, and laid out.
+    qkv: Tensor,
+    apart: Apart,
+    attended: Tensor,
+    /// The attention's output before its norm.
+    o: Option<Tensor>,
+    /// After the attention; `None` where the block is parallel.
+    middle: Option<Tensor>,
+    up: Tensor,
+    /// The MLP's output before its norm.
+    down: Option<Tensor>,
+}
+
+/// Where the rows are in their sequences.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub seq: usize,
+    pub first: usize,
+    /// No row's position in its own row of data is as high.
+    pub positions: usize,
+    /// For every row where in its sequence its own row of data begins, if that is not always 0.
+    pub starts: Option<&'a Tensor>,
+    pub angles: &'a [Angles],
+}
+
+/// Keys and values of one block and one sequence.
+#[derive(Debug)]
+pub(super) struct BlockCache {
+    keys: Tensor,
+    values: Tensor,
+    capacity: usize,
+}
+
+impl BlockCache {
+    pub(super) fn new(gpu: &Gpu, config: &ModelConfig, capacity: usize) -> Result<Self> {
+        let count = config.kv_heads * config.head_dim * capacity;
+        Ok(Self { keys: gpu.take(count)?, values: gpu.take(count)?, capacity })
+    }
+}
+
+impl Block {
+    pub(super) fn put(gpu: &Gpu, decoder: &Decoder, layer: usize) -> Result<Self> {
+        let (block, config, params): (&decoder::Block, _, &Params) =
+            (&decoder.blocks[layer], &decoder.config, &decoder.params);
+        let norm = |weights: &decoder::NormWeights| Norm::put(gpu, weights, config.family.is_gpt(), config.eps);
+        let linear = |linear: &crate::model::Linear| Linear::put(gpu, linear, params);
+        let parts = |parts: &[decoder::Part]| -> Result<Vec<(usize, Linear)>> {
+            parts.iter().map(|part| Ok((part.offset, linear(&part.linear)?))).collect()
+        };
+        let qk_norm = match &block.qk_norm {
+            Some((q, k)) => Some((norm(q)?, norm(k)?)),
+            None => None,
+        };
+        if config.head_dim > super::attention::WIDEST {
+            let message = format!("heads of {} values; a GPU takes {} here", config.head_dim, super::attention::WIDEST);
+            return Err(Error::usage(message));
+        }
+        Ok(Self {
+            norm_in: norm(&block.norm_in)?,
+            qkv: parts(&block.qkv)?,
+            qk_norm,
+            o: linear(&block.o)?,
+            norm_attention: block.norm_attention.as_ref().map(norm).transpose()?,
+            norm_mlp: norm(&block.norm_mlp)?,
+            up: parts(&block.up)?,
+            down: linear(&block.down)?,
+            norm_out: block.norm_out.as_ref().map(norm).transpose()?,
+            row: decoder.row(),
+            rules: decoder.rules(layer),
+            rope: config.blocks[layer].rope,
+        })
+    }
+
+    fn attention<'a>(&'a self, place: Place<'a>, capacity: usize) -> Attention<'a> {
+        Attention {
+            row: self.row,
+            rules: self.rules,
+            angles: place.angles.get(self.rope),
+            norms: self.qk_norm.as_ref().map(|(q, k)| (q, k)),
+            seq: place.seq,
+            first: place.first,
+            capacity,
+            positions: place.positions,
+            starts: place.starts,
+        }
+    }
+
+    /// The block's output, and the tape.
+    pub(super) fn forward(
+        &self,
+        run: Run,
+        config: &ModelConfig,
+        place: Place,
+        x: &Tensor,
+        cache: Option<&BlockCache>,
+    ) -> Result<(Tensor, Tape)> {
+        let gpu = run.gpu;
+        let c = config;
+        let rows = x.len() / c.hidden;
+        let qkv = gpu.take(rows * self.row.stride)?;
+        {
+            let h = self.norm_in.forward(run, x.all())?;
+            for (offset, linear) in &self.qkv {
+                linear.forward(run, &h, qkv.from(*offset), self.row.stride, false)?;
+            }
+        }
+        let attention = self.attention(place, cache.map_or(place.seq, |cache| cache.capacity));
+        let kv = cache.map(|cache| (&cache.keys, &cache.values));
+        let apart = attention.split(run, &qkv, kv)?;
+        let attended = attention.forward(gpu, &apart, kv)?;
+        let out = gpu.copy(x)?;
+        let o = self.added(run, &self.o, &attended, &self.norm_attention, &out, c.hidden)?;
+        let middle = if c.parallel_residual { None } else { Some(gpu.copy(&out)?) };
+        let up = {
+            let h = self.norm_mlp.forward(run, middle.as_ref().unwrap_or(x).all())?;
+            let up = gpu.take(rows * c.up_width())?;
+            for (offset, linear) in &self.up {
+                linear.forward(run, &h, up.from(*offset), c.up_width(), false)?;
+            }
+            up
+        };
+        let inner = gpu.activation(c.activation, &up, c.gated(), c.ffn)?;
+        let down = self.added(run, &self.down, &inner, &self.norm_out, &out, c.hidden)?;
+        Ok((out, Tape { qkv, apart, attended, o, middle, up, down }))
+    }
+
+    /// Adds `linear(x)` to `out`, through a norm where there is one: then what went into the norm is given.
+    fn added(
+        &self,
+        run: Run,
+        linear: &Linear,
+        x: &Tensor,
+        norm: &Option<Norm>,
+        out: &Tensor,
+        hidden: usize,
+    ) -> Result<Option<Tensor>> {
+        let Some(norm) = norm else {
+            linear.forward(run, x, out.all(), hidden, true)?;
+            return Ok(None);
+        };
+        let projected = run.gpu.take(out.len())?;
+        linear.forward(run, x, projected.all(), hidden, false)?;
+        run.gpu.add(out, &norm.forward(run, projected.all())?)?;
+        Ok(Some(projected))
+    }
+
+    /// Turns the gradient by the block's output, in `d`, into the one by its input `x`. Where `wanted` is false nobody
+    /// needs that, and `d` is left in between.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn backward(
+        &self,
+        run: Run,
+        config: &ModelConfig,
+        place: Place,
+        x: &Tensor,
+        tape: Tape,
+        d: &Tensor,
+        wanted: bool,
+    ) -> Result<()> {
+        let gpu = run.gpu;
+        let c = config;
+        let Tape { qkv, apart, attended, o, middle, up, down } = tape;
+        let rows = x.len() / c.hidden;
+        // Parallel blocks: both branches get the gradient of the output, and add to it.
+        let out_gradient = if c.parallel_residual { Some(gpu.copy(d)?) } else { None };
+
+        // The MLP.
+        let from = middle.as_ref().unwrap_or(x);
+        {
+            let d_down = through(run, &self.norm_out, &down, d)?;
+            let d_inner = gpu.take(rows * c.ffn)?;
+            {
+                let inner = gpu.activation(c.activation, &up, c.gated(), c.ffn)?;
+                let dy = d_down.as_ref().unwrap_or(d);
+                self.down.backward(run, &inner, dy.all(), c.hidden, Some((&d_inner, false)))?;
+            }
+            gpu.activation_backward(c.activation, &up, c.gated(), &d_inner, c.ffn)?;
+        }
+        {
+            let h = self.norm_mlp.forward(run, from.all())?;
+            let dh = gpu.take(x.len())?;
+            for (index, (offset, linear)) in self.up.iter().enumerate() {
+                linear.backward(run, &h, up.from(*offset), c.up_width(), Some((&dh, index > 0)))?;
+            }
+            self.norm_mlp.backward(run, from, &dh, d, true)?;
+        }
+        drop(up);
+
+        // The attention.
+        let d_qkv = {
+            let d_out = out_gradient.as_ref().unwrap_or(d);
+            let d_o = through(run, &self.norm_attention, &o, d_out)?;
+            let d_attended = gpu.take(attended.len())?;
+            let dy = d_o.as_ref().unwrap_or(d_out);
+            self.o.backward(run, &attended, dy.all(), c.hidden, Some((&d_attended, false)))?;
+            self.attention(place, place.seq).backward(run, &qkv, &apart, &attended, &d_attended)?
+        };
+        let Some(d_qkv) = d_qkv else { return Ok(()) };
+        drop((attended, apart, qkv));
+        let h = self.norm_in.forward(run, x.all())?;
+        let dh = if wanted || self.norm_in.weight.trained().is_some() { Some(gpu.take(x.len())?) } else { None };
+        for (index, (offset, linear)) in self.qkv.iter().enumerate() {
+            let dx = dh.as_ref().map(|dh| (dh, index > 0));
+            linear.backward(run, &h, d_qkv.from(*offset), self.row.stride, dx)?;
+        }
+        match dh {
+            Some(dh) => self.norm_in.backward(run, x, &dh, d, true),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The gradient by what went into a norm, where there is one.
+fn through(run: Run, norm: &Option<Norm>, before: &Option<Tensor>, d: &Tensor) -> Result<Option<Tensor>> {
+    let (Some(norm), Some(before)) = (norm, before) else { return Ok(None) };
+    let dx = run.gpu.take(d.len())?;
+    norm.backward(run, before, d, &dx, false)?;
+    Ok(Some(dx))
+}

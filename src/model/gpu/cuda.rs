@@ -1,0 +1,313 @@
+//! [`Cuda`]: an NVIDIA GPU through the driver, cuBLAS and NVRTC, which are looked for when the program runs: building needs
+//! none of them.
+
+use super::machine::{Args, KERNELS, Kind, Machine, Operand, Product};
+use crate::device::{self, Memory};
+use crate::error::{Error, Result};
+use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
+use cudarc::nvrtc::{self, Ptx};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// An NVIDIA GPU. All work goes to one stream of its own.
+pub struct Cuda {
+    name: String,
+    stream: Arc<CudaStream>,
+    blas: CudaBlas,
+    /// What cuBLAS may use meanwhile; freed after it.
+    workspace: sys::CUdeviceptr,
+    /// Compiled when the first kernel of its kind is asked for.
+    modules: Mutex<HashMap<Kind, Arc<CudaModule>>>,
+    functions: Mutex<HashMap<(&'static str, Kind), CudaFunction>>,
+}
+
+/// Threads of a group.
+const THREADS: u32 = 256;
+/// What cuBLAS asks for on the newest GPUs.
+const WORKSPACE: usize = 32 << 20;
+
+impl std::fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cuda({})", self.name)
+    }
+}
+
+fn driver(error: DriverError) -> Error {
+    let told = |text: std::result::Result<&CStr, DriverError>| {
+        text.map_or_else(|_| format!("{:?}", error.0), |text| text.to_string_lossy().into_owned())
+    };
+    Error::failure(format!("the GPU says: {} ({})", told(error.error_string()), told(error.error_name())))
+}
+
+fn multiplied(error: blas::CublasError) -> Error {
+    Error::failure(format!("cuBLAS says: {:?}", error.0))
+}
+
+impl Cuda {
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// Bad input with the reason when there is none that can be used.
+    pub fn open(number: usize) -> Result<Arc<Self>> {
+        let context = device::cuda_context(number)?;
+        let name = format!("{} (cuda:{number})", context.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned()));
+        let (major, _) = context.compute_capability().map_err(driver)?;
+        if major < 8 {
+            let message = format!(
+                "{name} cannot be used: its compute capability is {major}.x, bf16 needs 8.0 (Ampere) or newer; --device cpu \
+                 computes on the processor"
+            );
+            return Err(Error::usage(message));
+        }
+        // Everything is on one stream, in the order in which it is asked for: nothing has to be tracked.
+        let stream = context.new_stream().map_err(driver)?;
+        let blas = CudaBlas::new(Arc::clone(&stream)).map_err(multiplied)?;
+        context.bind_to_thread().map_err(driver)?;
+        // SAFETY: freed in `drop`, after everything that uses it.
+        let workspace = unsafe { result::malloc_sync(WORKSPACE) }.map_err(driver)?;
+        // SAFETY: the memory is there as long as the handle.
+        unsafe { blas_sys::cublasSetWorkspace_v2(*blas.handle(), workspace as *mut c_void, WORKSPACE) }
+            .result()
+            .map_err(multiplied)?;
+        let (modules, functions) = (Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { name, stream, blas, workspace, modules, functions }))
+    }
+
+    fn context(&self) -> &Arc<CudaContext> {
+        self.stream.context()
+    }
+
+    fn bound(&self) -> Result<()> {
+        self.context().bind_to_thread().map_err(driver)
+    }
+
+    fn function(&self, kernel: &'static str, real: Kind) -> Result<CudaFunction> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(&(kernel, real)) {
+            return Ok(function.clone());
+        }
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let module = match modules.get(&real) {
+            Some(module) => Arc::clone(module),
+            None => {
+                let (major, minor) = self.context().compute_capability().map_err(driver)?;
+                let image = compile(real, &format!("sm_{major}{minor}"))?;
+                let module = self.context().load_module(Ptx::from_binary(image)).map_err(driver)?;
+                modules.insert(real, Arc::clone(&module));
+                module
+            }
+        };
+        let function = module.load_function(kernel).map_err(driver)?;
+        functions.insert((kernel, real), function.clone());
+        Ok(function)
+    }
+}
+
+/// The kernels as machine code for an architecture such as `sm_90`. Needs NVRTC and no GPU.
+///
+/// # Errors
+/// When NVRTC refuses, with what it says.
+pub fn compile(real: Kind, architecture: &str) -> Result<Vec<u8>> {
+    let failed = |what: String| Error::failure(format!("the GPU's kernels could not be compiled: {what}"));
+    let source = CString::new(KERNELS).map_err(|error| failed(error.to_string()))?;
+    let mut options = vec![format!("--gpu-architecture={architecture}")];
+    if real == Kind::Bf16 {
+        options.push("-DBF16".to_owned());
+    }
+    let program = nvrtc::result::create_program(&source, Some(c"kernels.cu"))
+        .map_err(|error| failed(format!("{:?}", error.0)))?;
+    // SAFETY: the program was made above, is used by nobody else and destroyed once; the image has the length that NVRTC
+    // says.
+    unsafe {
+        let image = (|| {
+            if let Err(error) = nvrtc::result::compile_program(program, &options) {
+                let log = nvrtc::result::get_program_log(program).unwrap_or_default();
+                let log: String = log.iter().map(|&c| char::from(c as u8)).filter(|&c| c != '\0').collect();
+                return Err(failed(format!("{:?}\n{log}", error.0)));
+            }
+            let mut length = 0;
+            nvrtc::sys::nvrtcGetCUBINSize(program, &mut length)
+                .result()
+                .map_err(|error| failed(format!("{:?}", error.0)))?;
+            let mut image = vec![0u8; length];
+            let got = nvrtc::sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast()).result();
+            got.map_err(|error| failed(format!("{:?}", error.0)))?;
+            Ok(image)
+        })();
+        let _ = nvrtc::result::destroy_program(program);
+        image
+    }
+}
+
+fn kind(operand: &Operand) -> blas_sys::cudaDataType {
+    match operand.kind {
+        Kind::F32 => blas_sys::cudaDataType::CUDA_R_32F,
+        Kind::Bf16 => blas_sys::cudaDataType::CUDA_R_16BF,
+    }
+}
+
+/// A row-major factor is, column by column, its transpose: whether it must be turned, and the distance of its lines.
+fn turned(operand: &Operand, lines: usize, length: usize) -> (blas_sys::cublasOperation_t, usize) {
+    // A matrix of one line or one column has the distance that cuBLAS wants, whatever its own is.
+    if operand.col == 1 {
+        (blas_sys::cublasOperation_t::CUBLAS_OP_N, operand.row.max(length))
+    } else {
+        (blas_sys::cublasOperation_t::CUBLAS_OP_T, operand.col.max(lines))
+    }
+}
+
+impl Machine for Cuda {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        let (free, total) = self.context().mem_get_info().ok()?;
+        Some(Memory { total: total as u64, free: free as u64 })
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Option<u64>> {
+        self.bound()?;
+        // SAFETY: nobody reads the memory before it was written: that is what the shelf promises.
+        match unsafe { result::malloc_sync(bytes) } {
+            Ok(address) => Ok(Some(address)),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Ok(None),
+            Err(error) => Err(driver(error)),
+        }
+    }
+
+    unsafe fn release(&self, address: u64) {
+        if self.bound().is_ok() {
+            // SAFETY: it came from `allocate`; the driver waits for what was asked for before. Where that fails, the GPU is
+            // lost anyway.
+            let _ = unsafe { result::free_sync(address) };
+        }
+    }
+
+    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.bound()?;
+        // SAFETY: the caller answers for the memory; from ordinary memory the driver copies before it returns.
+        unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(driver)
+    }
+
+    unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
+        self.bound()?;
+        // SAFETY: the caller answers for the memory; the bytes are borrowed until the stream is through.
+        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }.map_err(driver)?;
+        self.stream.synchronize().map_err(driver)
+    }
+
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        self.bound()?;
+        // SAFETY: the caller answers for the memory.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }.map_err(driver)
+    }
+
+    unsafe fn clear(&self, at: u64, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bound()?;
+        // SAFETY: the caller answers for the memory.
+        unsafe { result::memset_d8_async(at, 0, bytes, self.stream.cu_stream()) }.map_err(driver)
+    }
+
+    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: usize, args: &Args) -> Result<()> {
+        let function = self.function(kernel, real)?;
+        self.bound()?;
+        let groups = u32::try_from(groups).map_err(|_| Error::failure(format!("{groups} groups of {kernel}")))?;
+        let mut args = *args;
+        let mut parameters = [(&raw mut args).cast::<c_void>()];
+        // SAFETY: every kernel takes one `struct args`, which the driver copies; the caller answers for the memory.
+        unsafe {
+            let stream = self.stream.cu_stream();
+            result::launch_kernel(function.cu_function(), (groups, 1, 1), (THREADS, 1, 1), 0, stream, &mut parameters)
+        }
+        .map_err(driver)
+    }
+
+    unsafe fn product(&self, product: &Product) -> Result<()> {
+        let Product { m, n, k, batch, alpha, keep, a, b, c } = product;
+        self.bound()?;
+        let number = |x: usize| {
+            c_int::try_from(x)
+                .map_err(|_| Error::failure(format!("a matrix with a side of {x} is too large for cuBLAS")))
+        };
+        let ((turn_a, line_a), (turn_b, line_b)) = (turned(a, *m, *k), turned(b, *k, *n));
+        let beta: f32 = if *keep { 1.0 } else { 0.0 };
+        // cuBLAS counts columns first: it computes cᵀ = bᵀ aᵀ.
+        // SAFETY: the caller answers for the memory; alpha and beta are read before the call returns.
+        unsafe {
+            blas::gemm_strided_batched_ex(
+                *self.blas.handle(),
+                turn_b,
+                turn_a,
+                number(*n)?,
+                number(*m)?,
+                number(*k)?,
+                std::ptr::from_ref(alpha).cast(),
+                b.address as *const c_void,
+                kind(b),
+                number(line_b)?,
+                b.step as i64,
+                a.address as *const c_void,
+                kind(a),
+                number(line_a)?,
+                a.step as i64,
+                (&raw const beta).cast(),
+                c.address as *mut c_void,
+                kind(c),
+                number(c.row.max(*n))?,
+                c.step as i64,
+                number(*batch)?,
+                blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .map_err(multiplied)
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        let _ = self.stream.synchronize();
+        // SAFETY: nothing runs any more, and the handle is not used again.
+        unsafe { self.release(self.workspace) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_as_cublas_counts() {
+        let operand = |row, col| Operand { address: 0, kind: Kind::F32, row, col, step: 0 };
+        use blas_sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
+        // [3, 5] with rows 8 apart; its transpose; a single column; a single row.
+        assert_eq!(turned(&operand(8, 1), 3, 5), (CUBLAS_OP_N, 8));
+        assert_eq!(turned(&operand(1, 8), 5, 3), (CUBLAS_OP_T, 8));
+        assert_eq!(turned(&operand(1, 1), 3, 1), (CUBLAS_OP_N, 1));
+        assert_eq!(turned(&operand(5, 1), 1, 5), (CUBLAS_OP_N, 5));
+    }
+
+    /// NVRTC needs no GPU: where it is installed, the very call is tested that a run makes.
+    #[test]
+    fn kernels_compile_for_every_architecture() {
+        if !device::cuda_library("nvrtc") {
+            eprintln!("NVRTC is not installed: the kernels are not compiled");
+            return;
+        }
+        for architecture in ["sm_80", "sm_90"] {
+            for real in [Kind::F32, Kind::Bf16] {
+                let image = compile(real, architecture).unwrap();
+                assert!(image.starts_with(b"\x7fELF") && image.len() > 10_000, "{} bytes", image.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,918 @@
+/* The decoder's operations on a GPU, beside its matrix products: what src/model/ops does on the processor.
+ *
+ * The text is CUDA and C at once. NVRTC compiles it on the machine where it runs, once with BF16 and once without; the
+ * tests compile the same text with a C compiler, where a group's threads take turns (tests/gpu/emulate.c). So: no
+ * headers, no templates, no warps; threads of a group meet at SYNC, and their number is a power of two up to 256.
+ *
+ * `real` is what weights and activations are kept as, bf16 or f32. Every sum is taken in f32 (or f64 where said), in an
+ * order that depends on the shapes alone: there are no atomics, and the same step gives the same bits.
+ *
+ * Every kernel takes one `struct args`: pointers, then whole numbers, then fractions, in the order in which the kernel
+ * names them; src/model/gpu/ops.rs fills it in.
+ */
+
+#ifdef __CUDACC__
+#define KERNEL(name) extern "C" __global__ void __launch_bounds__(256) name(const struct args a)
+#define DEVICE static __device__ __forceinline__
+#define SHARED __shared__
+#define SYNC __syncthreads()
+#define THREAD ((int)threadIdx.x)
+#define THREADS ((int)blockDim.x)
+#define GROUP ((int)blockIdx.x)
+#define GROUPS ((int)gridDim.x)
+#define RESTRICT __restrict__
+#endif
+
+typedef long long i64;
+typedef unsigned long long u64;
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned short u16;
+
+struct args {
+    void *p[12];
+    u64 l[2];
+    int i[16];
+    float f[8];
+};
+
+#define POINTER(type, name, n) type *RESTRICT name = (type *)a.p[n]
+#define INT(name, n) const int name = a.i[n]
+#define FLOAT(name, n) const float name = a.f[n]
+#define WORD(name, n) const u64 name = a.l[n]
+
+union bits {
+    float f;
+    u32 u;
+};
+
+DEVICE float of_bits(u32 u) {
+    union bits b;
+    b.u = u;
+    return b.f;
+}
+
+/* Without headers there is neither INFINITY nor NAN. */
+#define LEAST of_bits(0xff800000u)
+#define NOT_A_NUMBER of_bits(0x7fc00000u)
+
+#ifdef BF16
+typedef u16 real;
+
+DEVICE float widen(real x) {
+    union bits b;
+    b.u = (u32)x << 16;
+    return b.f;
+}
+
+/* To the nearest, ties to even; NaN stays NaN. */
+DEVICE real narrow(float x) {
+    union bits b;
+    b.f = x;
+    if ((b.u & 0x7fffffffu) > 0x7f800000u) return (real)((b.u >> 16) | 0x40u);
+    return (real)((b.u + 0x7fffu + ((b.u >> 16) & 1u)) >> 16);
+}
+#else
+typedef float real;
+
+DEVICE float widen(real x) { return x; }
+
+DEVICE real narrow(float x) { return x; }
+#endif
+
+/* The sum over a group's threads, for each of them; `room` is the group's, of as many values as threads. */
+DEVICE float total(float x, float *room) {
+    SYNC;
+    room[THREAD] = x;
+    SYNC;
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (THREAD < half) room[THREAD] += room[THREAD + half];
+        SYNC;
+    }
+    return room[0];
+}
+
+/* The largest, likewise. */
+DEVICE float largest(float x, float *room) {
+    SYNC;
+    room[THREAD] = x;
+    SYNC;
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (THREAD < half) room[THREAD] = fmaxf(room[THREAD], room[THREAD + half]);
+        SYNC;
+    }
+    return room[0];
+}
+
+/* `total` in f64. */
+DEVICE double total64(double x, double *room) {
+    SYNC;
+    room[THREAD] = x;
+    SYNC;
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (THREAD < half) room[THREAD] += room[THREAD + half];
+        SYNC;
+    }
+    return room[0];
+}
+
+/* Every index below `count`, one thread each. */
+#define EACH(at, count) for (i64 at = (i64)GROUP * THREADS + THREAD; at < (count); at += (i64)GROUPS * THREADS)
+
+/* ---- weights ---- */
+
+/* Scale of the block that value `at` is read with: `by_row` blocks a row, or 0 where blocks run on over the rows. */
+DEVICE float scale_of(i64 at, int inner, int block, int by_row, const u8 *codes, const float *absmax, const float *map,
+                      float offset) {
+    i64 number = by_row ? at / inner * by_row + at % inner / block : at / block;
+    return codes ? map[codes[number]] * absmax[number / 256] + offset : absmax[number];
+}
+
+/* 4-bit codes, the first in the high nibble, become values: level · scale. Eight a thread: `count` may be anything, but
+ * the codes end with a whole byte. */
+KERNEL(dequantize) {
+    POINTER(const u8, codes, 0);
+    POINTER(const u8, scales, 1);
+    POINTER(const float, absmax, 2);
+    POINTER(const float, map, 3);
+    POINTER(const float, levels, 4);
+    POINTER(real, out, 5);
+    INT(inner, 0);
+    INT(block, 1);
+    INT(by_row, 2);
+    WORD(count, 0);
+    FLOAT(offset, 0);
+    SHARED float level[16];
+    for (int at = THREAD; at < 16; at += THREADS) level[at] = levels[at];
+    SYNC;
+    /* Eight values from a multiple of eight on have one scale. */
+    const int even = block % 8 == 0 && (!by_row || inner % 8 == 0);
+    EACH(eighth, ((i64)count + 7) / 8) {
+        const i64 first = eighth * 8;
+        float scale = scale_of(first, inner, block, by_row, scales, absmax, map, offset);
+        if (even && first + 8 <= (i64)count) {
+            const u32 word = *(const u32 *)(codes + first / 2);
+#ifdef BF16
+            u32 pairs[4];
+            for (int pair = 0; pair < 4; pair++) {
+                const u32 byte = word >> (8 * pair) & 255u;
+                pairs[pair] = narrow(level[byte >> 4] * scale) | (u32)narrow(level[byte & 15u] * scale) << 16;
+            }
+            u32 *to = (u32 *)(out + first);
+            for (int pair = 0; pair < 4; pair++) to[pair] = pairs[pair];
+#else
+            for (int pair = 0; pair < 4; pair++) {
+                const u32 byte = word >> (8 * pair) & 255u;
+                out[first + 2 * pair] = level[byte >> 4] * scale;
+                out[first + 2 * pair + 1] = level[byte & 15u] * scale;
+            }
+#endif
+        } else {
+            for (i64 at = first; at < first + 8 && at < (i64)count; at++) {
+                scale = scale_of(at, inner, block, by_row, scales, absmax, map, offset);
+                const int byte = codes[at / 2];
+                out[at] = narrow(level[at % 2 ? byte & 15 : byte >> 4] * scale);
+            }
+        }
+    }
+}
+
+/* f32 to real. */
+KERNEL(convert) {
+    POINTER(const float, from, 0);
+    POINTER(real, to, 1);
+    WORD(count, 0);
+    EACH(at, (i64)count) to[at] = narrow(from[at]);
+}
+
+/* ---- rows ---- */
+
+/* Rows of the embedding, scaled, with the positions' rows added where there are any. */
+KERNEL(embed) {
+    POINTER(const int, ids, 0);
+    POINTER(const real, table, 1);
+    POINTER(const real, positions, 2);
+    POINTER(real, out, 3);
+    POINTER(const int, starts, 4);
+    INT(tokens, 0);
+    INT(width, 1);
+    INT(seq, 2);
+    INT(first, 3);
+    FLOAT(scale, 0);
+    EACH(at, (i64)tokens * width) {
+        const int token = (int)(at / width), column = (int)(at % width);
+        float x = widen(table[(i64)ids[token] * width + column]) * scale;
+        if (positions) {
+            const i64 position = first + token % seq - (starts ? starts[token] : 0);
+            x += widen(positions[position * width + column]);
+        }
+        out[at] = narrow(x);
+    }
+}
+
+/* Adds rows of gradient to the embedding's, or without ids to the positions', a thread a column: tokens come in order. */
+KERNEL(embed_backward) {
+    POINTER(const int, ids, 0);
+    POINTER(const real, d, 1);
+    POINTER(float, gradient, 2);
+    POINTER(const int, starts, 3);
+    INT(tokens, 0);
+    INT(width, 1);
+    INT(seq, 2);
+    FLOAT(scale, 0);
+    EACH(column, width) {
+        for (int token = 0; token < tokens; token++) {
+            const i64 row = ids ? ids[token] : token % seq - (starts ? starts[token] : 0);
+            gradient[row * width + column] += widen(d[(i64)token * width + column]) * scale;
+        }
+    }
+}
+
+/* `out[n] = from[index[n]]`, row by row. */
+KERNEL(gather) {
+    POINTER(const int, index, 0);
+    POINTER(const real, from, 1);
+    POINTER(real, out, 2);
+    INT(rows, 0);
+    INT(width, 1);
+    EACH(at, (i64)rows * width) out[at] = from[(i64)index[at / width] * width + at % width];
+}
+
+/* `out[index[n]] = from[n]`; no row stands twice in the index. */
+KERNEL(scatter) {
+    POINTER(const int, index, 0);
+    POINTER(const real, from, 1);
+    POINTER(real, out, 2);
+    INT(rows, 0);
+    INT(width, 1);
+    EACH(at, (i64)rows * width) out[(i64)index[at / width] * width + at % width] = from[at];
+}
+
+KERNEL(add) {
+    POINTER(real, to, 0);
+    POINTER(const real, from, 1);
+    WORD(count, 0);
+    EACH(at, (i64)count) to[at] = narrow(widen(to[at]) + widen(from[at]));
+}
+
+KERNEL(add_bias) {
+    POINTER(real, to, 0);
+    POINTER(const float, bias, 1);
+    INT(rows, 0);
+    INT(width, 1);
+    INT(stride, 2);
+    EACH(at, (i64)rows * width) {
+        const i64 row = at / width;
+        const int column = (int)(at % width);
+        real *place = to + row * stride + column;
+        *place = narrow(widen(*place) + bias[column]);
+    }
+}
+
+/* Threads as columns of 32 and lanes of rows: `sums[column] += Σ over rows`. A group takes 32 columns. */
+#define COLUMNS 32
+
+KERNEL(column_sums) {
+    POINTER(const real, rows_of, 0);
+    POINTER(float, sums, 1);
+    INT(rows, 0);
+    INT(width, 1);
+    INT(stride, 2);
+    SHARED float room[256];
+    const int columns = THREADS < COLUMNS ? THREADS : COLUMNS;
+    const int lanes = THREADS / columns, lane = THREAD / columns;
+    for (int begin = GROUP * columns; begin < width; begin += GROUPS * columns) {
+        const int column = begin + THREAD % columns;
+        float sum = 0;
+        if (column < width)
+            for (i64 row = lane; row < rows; row += lanes) sum += widen(rows_of[row * stride + column]);
+        SYNC;
+        room[THREAD] = sum;
+        SYNC;
+        if (lane == 0 && column < width) {
+            for (int other = 1; other < lanes; other++) sum += room[other * columns + THREAD];
+            sums[column] += sum;
+        }
+    }
+}
+
+/* ---- norms: a group a row ---- */
+
+KERNEL(norm_forward) {
+    POINTER(const real, x, 0);
+    POINTER(const float, weight, 1);
+    POINTER(const float, bias, 2);
+    POINTER(real, y, 3);
+    INT(width, 0);
+    INT(centred, 1);
+    FLOAT(plus, 0);
+    FLOAT(eps, 1);
+    SHARED float room[256];
+    const real *row = x + (i64)GROUP * width;
+    real *out = y + (i64)GROUP * width;
+    float mean = 0, squares = 0;
+    if (centred) {
+        for (int i = THREAD; i < width; i += THREADS) mean += widen(row[i]);
+        mean = total(mean, room) / width;
+    }
+    for (int i = THREAD; i < width; i += THREADS) {
+        const float x = widen(row[i]) - mean;
+        squares += x * x;
+    }
+    const float scale = 1.0f / sqrtf(total(squares, room) / width + eps);
+    for (int i = THREAD; i < width; i += THREADS) {
+        const float y = (widen(row[i]) - mean) * scale * (weight[i] + plus);
+        out[i] = narrow(bias ? y + bias[i] : y);
+    }
+}
+
+/* `dx = keep · dx + …`; mean and scale of every row go to `stats` where that is given. */
+KERNEL(norm_backward) {
+    POINTER(const real, x, 0);
+    POINTER(const float, weight, 1);
+    POINTER(const real, dy, 2);
+    POINTER(real, dx, 3);
+    POINTER(float, stats, 4);
+    INT(width, 0);
+    INT(centred, 1);
+    INT(keep, 2);
+    FLOAT(plus, 0);
+    FLOAT(eps, 1);
+    SHARED float room[256];
+    const i64 begin = (i64)GROUP * width;
+    float mean = 0, squares = 0, along = 0, shift = 0;
+    if (centred) {
+        for (int i = THREAD; i < width; i += THREADS) mean += widen(x[begin + i]);
+        mean = total(mean, room) / width;
+    }
+    for (int i = THREAD; i < width; i += THREADS) {
+        const float centre = widen(x[begin + i]) - mean;
+        const float g = widen(dy[begin + i]) * (weight[i] + plus);
+        squares += centre * centre;
+        along += g * centre;
+        shift += g;
+    }
+    const float scale = 1.0f / sqrtf(total(squares, room) / width + eps);
+    along = total(along, room) * scale / width;
+    shift = centred ? total(shift, room) / width : 0;
+    for (int i = THREAD; i < width; i += THREADS) {
+        const float g = widen(dy[begin + i]) * (weight[i] + plus);
+        const float value = scale * (g - shift - (widen(x[begin + i]) - mean) * scale * along);
+        dx[begin + i] = narrow(keep ? widen(dx[begin + i]) + value : value);
+    }
+    if (stats && THREAD == 0) {
+        stats[2 * GROUP] = mean;
+        stats[2 * GROUP + 1] = scale;
+    }
+}
+
+/* `dw += Σ dy · (x − mean) · scale`, `db += Σ dy`, over rows. */
+KERNEL(norm_weights) {
+    POINTER(const real, x, 0);
+    POINTER(const real, dy, 1);
+    POINTER(const float, stats, 2);
+    POINTER(float, dw, 3);
+    INT(rows, 0);
+    INT(width, 1);
+    SHARED float room[256];
+    const int columns = THREADS < COLUMNS ? THREADS : COLUMNS;
+    const int lanes = THREADS / columns, lane = THREAD / columns;
+    for (int begin = GROUP * columns; begin < width; begin += GROUPS * columns) {
+        const int column = begin + THREAD % columns;
+        float sum = 0;
+        if (column < width)
+            for (i64 row = lane; row < rows; row += lanes) {
+                const i64 at = row * width + column;
+                sum += widen(dy[at]) * (widen(x[at]) - stats[2 * row]) * stats[2 * row + 1];
+            }
+        SYNC;
+        room[THREAD] = sum;
+        SYNC;
+        if (lane == 0 && column < width) {
+            for (int other = 1; other < lanes; other++) sum += room[other * columns + THREAD];
+            dw[column] += sum;
+        }
+    }
+}
+
+/* ---- heads ----
+ *
+ * A token's row holds queries, keys and values: head h of the queries begins at q_offset + h · q_step, and so on. The
+ * products want them as [sequence][kv head][row][query head of the group][head_dim]; keys and values without the group,
+ * and with room for `capacity` rows. On the way they are normalized (where there are weights) and turned by position.
+ */
+#define HEAD 512
+
+struct head {
+    int token, sequence, row, which, kv, in_group, offset;
+    i64 place;
+};
+
+/* Group number → token and head: first the query heads, then keys, then values. */
+DEVICE struct head head_of(int group, const int *i) {
+    const int seq = i[0], heads = i[8], kv_heads = i[9], dim = i[10], capacity = i[12], first = i[13];
+    const int all = heads + 2 * kv_heads, of_group = heads / kv_heads;
+    struct head h;
+    int head = group % all;
+    h.token = group / all;
+    h.sequence = h.token / seq;
+    h.row = h.token % seq;
+    h.in_group = 0;
+    if (head < heads) {
+        h.which = 0;
+        h.kv = head / of_group;
+        h.in_group = head % of_group;
+        h.offset = i[2] + head * i[3];
+        h.place = ((((i64)h.sequence * kv_heads + h.kv) * seq + h.row) * of_group + h.in_group) * dim;
+    } else {
+        head -= heads;
+        h.which = 1 + head / kv_heads;
+        h.kv = head % kv_heads;
+        h.offset = h.which == 1 ? i[4] + h.kv * i[5] : i[6] + h.kv * i[7];
+        h.place = (((i64)h.sequence * kv_heads + h.kv) * capacity + first + h.row) * dim;
+    }
+    return h;
+}
+
+KERNEL(heads_forward) {
+    POINTER(const real, rows, 0);
+    POINTER(const float, q_weight, 1);
+    POINTER(const float, k_weight, 2);
+    POINTER(const float, cosines, 3);
+    POINTER(const float, sines, 4);
+    POINTER(real, q, 5);
+    POINTER(real, k, 6);
+    POINTER(real, v, 7);
+    POINTER(const int, starts, 10);
+    INT(stride, 1);
+    INT(dim, 10);
+    INT(half, 11);
+    INT(first, 13);
+    FLOAT(q_plus, 0);
+    FLOAT(k_plus, 1);
+    FLOAT(eps, 2);
+    SHARED float room[256];
+    SHARED float values[HEAD];
+    const struct head h = head_of(GROUP, a.i);
+    const real *from = rows + (i64)h.token * stride + h.offset;
+    real *to = (h.which == 0 ? q : h.which == 1 ? k : v) + h.place;
+    const float *weight = h.which == 0 ? q_weight : h.which == 1 ? k_weight : 0;
+    const float plus = h.which == 0 ? q_plus : k_plus;
+    for (int i = THREAD; i < dim; i += THREADS) values[i] = widen(from[i]);
+    if (weight) {
+        float squares = 0;
+        for (int i = THREAD; i < dim; i += THREADS) squares += values[i] * values[i];
+        const float scale = 1.0f / sqrtf(total(squares, room) / dim + eps);
+        /* In bf16 the normalized value is rounded, as everything between two operations is. */
+        for (int i = THREAD; i < dim; i += THREADS)
+            values[i] = widen(narrow(values[i] * scale * (weight[i] + plus)));
+    }
+    SYNC;
+    const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
+    for (int i = THREAD; i < dim; i += THREADS) {
+        float x = values[i];
+        if (h.which < 2 && i < 2 * half) {
+            const int pair = i < half ? i : i - half;
+            const float c = cosines[angle + pair], s = sines[angle + pair];
+            x = i < half ? x * c - values[i + half] * s : x * c + values[i - half] * s;
+        }
+        to[i] = narrow(x);
+    }
+}
+
+/* From gradients by what the products got, in f32, to the gradient by the rows. Scales of the norms go to `stats`,
+ * [token][query and key heads], where that is given. */
+KERNEL(heads_backward) {
+    POINTER(const real, rows, 0);
+    POINTER(const float, q_weight, 1);
+    POINTER(const float, k_weight, 2);
+    POINTER(const float, cosines, 3);
+    POINTER(const float, sines, 4);
+    POINTER(const float, dq, 5);
+    POINTER(const float, dk, 6);
+    POINTER(const float, dv, 7);
+    POINTER(real, d, 8);
+    POINTER(float, stats, 9);
+    POINTER(const int, starts, 10);
+    INT(stride, 1);
+    INT(heads, 8);
+    INT(kv_heads, 9);
+    INT(dim, 10);
+    INT(half, 11);
+    INT(first, 13);
+    FLOAT(q_plus, 0);
+    FLOAT(k_plus, 1);
+    FLOAT(eps, 2);
+    SHARED float room[256];
+    SHARED float values[HEAD];
+    const struct head h = head_of(GROUP, a.i);
+    const float *from = (h.which == 0 ? dq : h.which == 1 ? dk : dv) + h.place;
+    const i64 begin = (i64)h.token * stride + h.offset;
+    const float *weight = h.which == 0 ? q_weight : h.which == 1 ? k_weight : 0;
+    const float plus = h.which == 0 ? q_plus : k_plus;
+    const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
+    for (int i = THREAD; i < dim; i += THREADS) {
+        float x = from[i];
+        if (h.which < 2 && i < 2 * half) {
+            const int pair = i < half ? i : i - half;
+            const float c = cosines[angle + pair], s = sines[angle + pair];
+            x = i < half ? x * c + from[i + half] * s : x * c - from[i - half] * s;
+        }
+        values[i] = x;
+    }
+    SYNC;
+    if (!weight) {
+        for (int i = THREAD; i < dim; i += THREADS) d[begin + i] = narrow(values[i]);
+        return;
+    }
+    float squares = 0, along = 0;
+    for (int i = THREAD; i < dim; i += THREADS) {
+        const float x = widen(rows[begin + i]);
+        squares += x * x;
+        along += x * values[i] * (weight[i] + plus);
+    }
+    const float scale = 1.0f / sqrtf(total(squares, room) / dim + eps);
+    along = total(along, room) * scale / dim;
+    for (int i = THREAD; i < dim; i += THREADS)
+        d[begin + i] = narrow(scale * (values[i] * (weight[i] + plus) - widen(rows[begin + i]) * scale * along));
+    if (stats && THREAD == 0) {
+        const int head = h.which ? heads + h.kv : h.kv * (heads / kv_heads) + h.in_group;
+        stats[(i64)h.token * (heads + kv_heads) + head] = scale;
+    }
+}
+
+/* Gradients of the norms' weights, `dw[i] += Σ over tokens and heads`: a group a column i. `which` is 0 for queries and
+ * 1 for keys. */
+KERNEL(heads_weights) {
+    POINTER(const real, rows, 0);
+    POINTER(const float, cosines, 3);
+    POINTER(const float, sines, 4);
+    POINTER(const float, gradient, 5);
+    POINTER(const float, stats, 6);
+    POINTER(float, dw, 7);
+    POINTER(const int, starts, 10);
+    INT(seq, 0);
+    INT(stride, 1);
+    INT(heads, 8);
+    INT(kv_heads, 9);
+    INT(half, 11);
+    INT(tokens, 14);
+    INT(which, 15);
+    SHARED float room[256];
+    const int i = GROUP, many = which ? kv_heads : heads, all = heads + 2 * kv_heads;
+    float sum = 0;
+    for (int at = THREAD; at < tokens * many; at += THREADS) {
+        const int token = at / many, head = at % many;
+        const struct head h = head_of(token * all + (which ? heads : 0) + head, a.i);
+        const float *from = gradient + h.place;
+        float x = from[i];
+        if (i < 2 * half) {
+            const i64 position = token % seq - (starts ? starts[token] : 0);
+            const i64 angle = position * half + (i < half ? i : i - half);
+            x = i < half ? x * cosines[angle] + from[i + half] * sines[angle]
+                         : x * cosines[angle] - from[i - half] * sines[angle];
+        }
+        const float scale = stats[(i64)token * (heads + kv_heads) + (which ? heads : 0) + head];
+        sum += x * widen(rows[(i64)token * stride + h.offset + i]) * scale;
+    }
+    sum = total(sum, room);
+    if (THREAD == 0) dw[i] += sum;
+}
+
+/* ---- attention: a group a row of scores ----
+ *
+ * Scores are [sequence and kv head][query row][query head of the group][key], of query rows from `first` on and keys from
+ * `lo` on. Query row t is at position before + t and sees the keys from position + 1 − window to its own; where rows of
+ * data share a sequence, none before its own row's start.
+ */
+
+struct sight {
+    int begin, end;
+    i64 along;
+};
+
+/* What a group's row of scores sees, counted from `lo`; and where its row's sum is kept. */
+DEVICE struct sight sight_of(int group, const int *i, const int *starts) {
+    const int rows = i[0], of_group = i[1], position0 = i[3], lo = i[4], window = i[5], seq = i[6], first = i[7];
+    const int many = rows * of_group, number = group / many, inside = group % many;
+    const int row = inside / of_group, position = position0 + row;
+    int begin = position + 1 - window > lo ? position + 1 - window : lo;
+    if (starts) {
+        const int start = starts[(i64)(number / i[8]) * seq + first + row];
+        begin = start > begin ? start : begin;
+    }
+    struct sight s;
+    s.begin = begin - lo;
+    s.end = position + 1 - lo;
+    s.along = ((i64)number * seq + first) * of_group + inside;
+    return s;
+}
+
+/* Probabilities from scores. */
+KERNEL(softmax) {
+    POINTER(const float, scores, 0);
+    POINTER(real, p, 1);
+    POINTER(const int, starts, 2);
+    INT(keys, 2);
+    FLOAT(cap, 0);
+    SHARED float room[256];
+    const struct sight sight = sight_of(GROUP, a.i, starts);
+    const int begin = sight.begin, end = sight.end;
+    const float *s = scores + (i64)GROUP * keys;
+    real *to = p + (i64)GROUP * keys;
+    float most = LEAST, sum = 0;
+    for (int i = begin + THREAD; i < end; i += THREADS)
+        most = fmaxf(most, cap > 0 ? cap * tanhf(s[i] / cap) : s[i]);
+    most = largest(most, room);
+    for (int i = begin + THREAD; i < end; i += THREADS)
+        sum += expf((cap > 0 ? cap * tanhf(s[i] / cap) : s[i]) - most);
+    const float inverse = 1.0f / total(sum, room);
+    for (int i = THREAD; i < keys; i += THREADS) {
+        const int seen = i >= begin && i < end;
+        to[i] = narrow(seen ? expf((cap > 0 ? cap * tanhf(s[i] / cap) : s[i]) - most) * inverse : 0.0f);
+    }
+}
+
+/* Probabilities again, and the gradient by the scores before their scale: p (dp − along), times the cap's slope. */
+KERNEL(softmax_backward) {
+    POINTER(const float, scores, 0);
+    POINTER(const float, dp, 1);
+    POINTER(const float, along_of, 2);
+    POINTER(real, p, 3);
+    POINTER(real, ds, 4);
+    POINTER(const int, starts, 5);
+    INT(keys, 2);
+    FLOAT(cap, 0);
+    SHARED float room[256];
+    const struct sight sight = sight_of(GROUP, a.i, starts);
+    const int begin = sight.begin, end = sight.end;
+    const float *s = scores + (i64)GROUP * keys;
+    const float along = along_of[sight.along];
+    const i64 row = (i64)GROUP * keys;
+    float most = LEAST, sum = 0;
+    for (int i = begin + THREAD; i < end; i += THREADS)
+        most = fmaxf(most, cap > 0 ? cap * tanhf(s[i] / cap) : s[i]);
+    most = largest(most, room);
+    for (int i = begin + THREAD; i < end; i += THREADS)
+        sum += expf((cap > 0 ? cap * tanhf(s[i] / cap) : s[i]) - most);
+    const float inverse = 1.0f / total(sum, room);
+    for (int i = THREAD; i < keys; i += THREADS) {
+        float probability = 0, gradient = 0;
+        if (i >= begin && i < end) {
+            const float t = cap > 0 ? tanhf(s[i] / cap) : 0;
+            probability = expf((cap > 0 ? cap * t : s[i]) - most) * inverse;
+            gradient = probability * (dp[row + i] - along) * (1.0f - t * t);
+        }
+        p[row + i] = narrow(probability);
+        ds[row + i] = narrow(gradient);
+    }
+}
+
+/* From [sequence][kv head][row][group][dim] to rows of tokens. */
+KERNEL(join_heads) {
+    POINTER(const real, from, 0);
+    POINTER(real, to, 1);
+    INT(tokens, 0);
+    INT(seq, 1);
+    INT(heads, 2);
+    INT(kv_heads, 3);
+    INT(dim, 4);
+    const int width = heads * dim, of_group = heads / kv_heads;
+    EACH(at, (i64)tokens * width) {
+        const int token = (int)(at / width), column = (int)(at % width);
+        const int head = column / dim, kv = head / of_group;
+        const i64 row = ((i64)(token / seq) * kv_heads + kv) * seq + token % seq;
+        to[at] = from[(row * of_group + head % of_group) * dim + column % dim];
+    }
+}
+
+/* The way back for a gradient, and `along = Σ out · d` of every row and head: a group a row and head. */
+KERNEL(split_heads) {
+    POINTER(const real, out, 0);
+    POINTER(const real, d, 1);
+    POINTER(real, to, 2);
+    POINTER(float, along, 3);
+    INT(seq, 0);
+    INT(heads, 1);
+    INT(kv_heads, 2);
+    INT(dim, 3);
+    SHARED float room[256];
+    const int token = GROUP / heads, head = GROUP % heads;
+    const int of_group = heads / kv_heads, kv = head / of_group;
+    const i64 row = (((i64)(token / seq) * kv_heads + kv) * seq + token % seq) * of_group + head % of_group;
+    const i64 begin = (i64)GROUP * dim;
+    float sum = 0;
+    for (int i = THREAD; i < dim; i += THREADS) {
+        sum += widen(out[begin + i]) * widen(d[begin + i]);
+        to[row * dim + i] = d[begin + i];
+    }
+    sum = total(sum, room);
+    if (THREAD == 0) along[row] = sum;
+}
+
+/* ---- the MLP's nonlinearity: 0 SiLU, 1 GELU by tanh, 2 GELU, 3 ReLU ---- */
+
+DEVICE float function(int kind, float x, float *slope) {
+    if (kind == 0) {
+        const float s = 1.0f / (1.0f + expf(-x));
+        *slope = s * (1.0f + x * (1.0f - s));
+        return x * s;
+    }
+    if (kind == 1) {
+        const float root = 0.7978846f, cube = 0.044715f;
+        const float t = tanhf(root * (x + cube * x * x * x));
+        *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * root * (1.0f + 3.0f * cube * x * x);
+        return 0.5f * x * (1.0f + t);
+    }
+    if (kind == 2) {
+        const float half = 0.5f * (1.0f + erff(x * 0.70710678f));
+        *slope = half + x * expf(-0.5f * x * x) * 0.3989423f;
+        return x * half;
+    }
+    *slope = x > 0 ? 1.0f : 0.0f;
+    return x > 0 ? x : 0.0f;
+}
+
+KERNEL(activation_forward) {
+    POINTER(const real, up, 0);
+    POINTER(real, out, 1);
+    INT(rows, 0);
+    INT(width, 1);
+    INT(gated, 2);
+    INT(kind, 3);
+    EACH(at, (i64)rows * width) {
+        const i64 begin = at / width * (gated ? 2 * width : width);
+        const int column = (int)(at % width);
+        float slope, value = function(kind, widen(up[begin + column]), &slope);
+        if (gated) value *= widen(up[begin + width + column]);
+        out[at] = narrow(value);
+    }
+}
+
+/* What went in becomes the gradient by it. */
+KERNEL(activation_backward) {
+    POINTER(real, up, 0);
+    POINTER(const real, d, 1);
+    INT(rows, 0);
+    INT(width, 1);
+    INT(gated, 2);
+    INT(kind, 3);
+    EACH(at, (i64)rows * width) {
+        const i64 begin = at / width * (gated ? 2 * width : width);
+        const int column = (int)(at % width);
+        float slope;
+        const float value = function(kind, widen(up[begin + column]), &slope), g = widen(d[at]);
+        if (gated) {
+            const float other = widen(up[begin + width + column]);
+            up[begin + width + column] = narrow(g * value);
+            up[begin + column] = narrow(g * other * slope);
+        } else {
+            up[begin + column] = narrow(g * slope);
+        }
+    }
+}
+
+/* ---- dropout: as src/model/dropout.rs, value by value ---- */
+
+DEVICE u64 mixed(u64 x) {
+    x ^= x >> 33;
+    x *= 0xff51afd7ed558ccdull;
+    x ^= x >> 33;
+    x *= 0xc4ceb9fe1a85ec53ull;
+    return x ^ (x >> 33);
+}
+
+/* `to = keep · to + dropped(from)`. */
+KERNEL(dropout) {
+    POINTER(const real, from, 0);
+    POINTER(real, to, 1);
+    INT(keep, 0);
+    WORD(count, 0);
+    WORD(key, 1);
+    FLOAT(scale, 0);
+    FLOAT(p, 1);
+    const u64 limit = (u64)((double)p * 4294967296.0);
+    EACH(at, (i64)count) {
+        const float value = mixed(key ^ (u64)at) >> 32 < limit ? 0.0f : widen(from[at]) * scale;
+        to[at] = narrow(keep ? widen(to[at]) + value : value);
+    }
+}
+
+/* ---- loss: a group a row of logits ---- */
+
+/* `losses[row] = log Σ e^l − l[target]`, and the gradient times `scale` where it is wanted. */
+KERNEL(cross_entropy) {
+    POINTER(const float, logits, 0);
+    POINTER(const int, targets, 1);
+    POINTER(float, losses, 2);
+    POINTER(real, d, 3);
+    INT(vocab, 0);
+    FLOAT(cap, 0);
+    FLOAT(gradient, 1);
+    SHARED float room[256];
+    const float *l = logits + (i64)GROUP * vocab;
+    const int target = targets[GROUP];
+    float most = LEAST, sum = 0, bad = 0;
+    for (int i = THREAD; i < vocab; i += THREADS) {
+        const float x = cap > 0 ? cap * tanhf(l[i] / cap) : l[i];
+        /* fmaxf passes over NaN: it is looked for by itself. */
+        bad += x != x;
+        most = fmaxf(most, x);
+    }
+    most = largest(most, room);
+    bad = total(bad, room);
+    for (int i = THREAD; i < vocab; i += THREADS) sum += expf((cap > 0 ? cap * tanhf(l[i] / cap) : l[i]) - most);
+    sum = total(sum, room);
+    if (THREAD == 0) {
+        const float x = cap > 0 ? cap * tanhf(l[target] / cap) : l[target];
+        losses[GROUP] = bad > 0 ? NOT_A_NUMBER : logf(sum) + (most - x);
+    }
+    if (!d) return;
+    const float factor = gradient / sum;
+    for (int i = THREAD; i < vocab; i += THREADS) {
+        const float t = cap > 0 ? tanhf(l[i] / cap) : 0;
+        const float g = expf((cap > 0 ? cap * t : l[i]) - most) * factor - (i == target ? gradient : 0.0f);
+        d[(i64)GROUP * vocab + i] = narrow(g * (1.0f - t * t));
+    }
+}
+
+/* `cap · tanh(l / cap)` in place. */
+KERNEL(cap_logits) {
+    POINTER(float, logits, 0);
+    WORD(count, 0);
+    FLOAT(cap, 0);
+    EACH(at, (i64)count) logits[at] = cap * tanhf(logits[at] / cap);
+}
+
+/* ---- sums over everything, in f64 ---- */
+
+/* `totals[which] += Σ values`; one group. */
+KERNEL(sum) {
+    POINTER(const float, values, 0);
+    POINTER(double, totals, 1);
+    INT(which, 0);
+    WORD(count, 0);
+    SHARED double room[256];
+    double sum = 0;
+    for (i64 at = THREAD; at < (i64)count; at += THREADS) sum += values[at];
+    sum = total64(sum, room);
+    if (THREAD == 0) totals[which] += sum;
+}
+
+/* Σ values² of a part each group. */
+KERNEL(squares) {
+    POINTER(const float, values, 0);
+    POINTER(double, parts, 1);
+    WORD(count, 0);
+    SHARED double room[256];
+    double sum = 0;
+    EACH(at, (i64)count) sum += (double)values[at] * values[at];
+    sum = total64(sum, room);
+    if (THREAD == 0) parts[GROUP] = sum;
+}
+
+/* `totals[which] = Σ parts`; one group. */
+KERNEL(sum_parts) {
+    POINTER(const double, parts, 0);
+    POINTER(double, totals, 1);
+    INT(which, 0);
+    INT(count, 1);
+    SHARED double room[256];
+    double sum = 0;
+    for (int at = THREAD; at < count; at += THREADS) sum += parts[at];
+    sum = total64(sum, room);
+    if (THREAD == 0) totals[which] = sum;
+}
+
+/* ---- AdamW: as src/train/adamw.rs; the clipping is here, so that nobody waits for the norm ---- */
+
+KERNEL(adamw) {
+    POINTER(float, p, 0);
+    POINTER(const float, g, 1);
+    POINTER(float, m, 2);
+    POINTER(float, v, 3);
+    POINTER(real, working, 4);
+    POINTER(const double, totals, 5);
+    WORD(count, 0);
+    FLOAT(most, 0);
+    FLOAT(step, 1);
+    FLOAT(decay, 2);
+    FLOAT(fresh1, 3);
+    FLOAT(fresh2, 4);
+    FLOAT(eps, 5);
+    FLOAT(root2, 6);
+    /* A step that went wrong changes nothing; the host reads the same two numbers and stops. */
+    if (!(totals[0] - totals[0] == 0 && totals[1] - totals[1] == 0)) return;
+    const double norm = sqrt(totals[1]);
+    const double clipped = most > 0 ? (double)most / (norm + 1e-6) : 1.0;
+    const float factor = (float)(clipped < 1.0 ? clipped : 1.0);
+    EACH(at, (i64)count) {
+        const float gradient = g[at] * factor;
+        const float mean = m[at] + (gradient - m[at]) * fresh1;
+        const float square = v[at] * (1.0f - fresh2) + gradient * gradient * fresh2;
+        m[at] = mean;
+        v[at] = square;
+        p[at] = p[at] * decay - step * mean / (sqrtf(square) / root2 + eps);
+        if (working) working[at] = narrow(p[at]);
+    }
+}

@@ -1,0 +1,33 @@
+//! The decoder on a GPU: the same passes as on the processor, over a [`Machine`]'s memory.
+//!
+//! ```text
+//! Decoder ─ put ─► Model ─┬─ gradient (micro-batch after micro-batch) ─ update ─► loss and norm, read once a step
+//!                         ├─ loss
+//!                         └─ next (Cache → logits)
+//!
+//! pass ─ block ─ attention, linear, norm ─ ops ─ memory ─ Machine ─┬─ cuda: NVRTC, cuBLAS (feature `cuda`)
+//!                                                  kernels.cu ─────┴─ the tests: the same source, compiled as C
+//! ```
+//!
+//! Weights and activations are bf16 (or f32); trained values, gradients and moments are f32, and every sum is. What is
+//! written by hand is what a product is not; products are the machine's own. Nothing waits for the machine but
+//! [`Model::update`], which reads two numbers.
+
+mod attention;
+mod block;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod linear;
+mod machine;
+mod memory;
+mod norm;
+mod ops;
+mod optimizer;
+mod pass;
+mod weights;
+
+pub use machine::{Args, KERNELS, Kind, Machine, Operand, Product};
+pub use memory::{Shelf, Span, Tensor};
+pub use ops::{Gpu, Mat};
+pub use optimizer::Update;
+pub use pass::{Cache, Model};

@@ -1,0 +1,230 @@
+//! Weights in a machine's memory: [`Matrix`], [`Vector`], and the trained ones in one [`Arena`].
+
+use super::machine::Kind;
+use super::memory::{Span, Tensor};
+use super::ops::Gpu;
+use crate::error::Result;
+use crate::model::params::Params;
+use crate::model::weight;
+use crate::quant::{Absmax, Nested, Quantized};
+
+/// A matrix `[out, in]`.
+#[derive(Debug)]
+pub(super) enum Matrix {
+    /// As it is used.
+    Real(Tensor),
+    /// In 4 bits, made `real` for one product.
+    FourBit(FourBit),
+    /// One of the trained.
+    Trained(usize),
+}
+
+/// A weight in 4 bits.
+#[derive(Debug)]
+pub(super) struct FourBit {
+    codes: Tensor,
+    /// Of blocks of the weight; or of 256 scales, where these are in 8 bits.
+    absmax: Tensor,
+    /// Scales in 8 bits, what they stand for, and what is added.
+    nested: Option<(Tensor, Tensor, f32)>,
+    levels: Tensor,
+    inner: usize,
+    block: usize,
+    blocks_a_row: usize,
+    count: usize,
+}
+
+/// Rows of a weight that go over at once.
+const ROWS: usize = 256;
+
+impl Matrix {
+    pub(super) fn put(gpu: &Gpu, weight: &weight::Weight, params: &Params, [out, inner]: [usize; 2]) -> Result<Self> {
+        match weight {
+            weight::Weight::Trained(number) => Ok(Self::Trained(*number)),
+            weight::Weight::FourBit(weight) => Ok(Self::FourBit(FourBit::put(gpu, weight)?)),
+            _ => {
+                let tensor = gpu.take(out * inner)?;
+                let mut values = vec![0.0; ROWS.min(out) * inner];
+                for first in (0..out).step_by(ROWS) {
+                    let rows = ROWS.min(out - first);
+                    let values = &mut values[..rows * inner];
+                    weight.rows(params, first..first + rows, inner, values);
+                    gpu.write_real(tensor.from(first * inner), values)?;
+                }
+                Ok(Self::Real(tensor))
+            }
+        }
+    }
+
+    /// The values as they are multiplied; `spare` keeps them alive where they were made for this.
+    pub(super) fn values<'a>(&'a self, gpu: &Gpu, arena: &'a Arena, spare: &'a mut Option<Tensor>) -> Result<Span<'a>> {
+        match self {
+            Self::Real(tensor) => Ok(tensor.all()),
+            Self::Trained(number) => Ok(arena.working(*number)),
+            Self::FourBit(weight) => {
+                let made = spare.insert(gpu.take(weight.count)?);
+                weight.dequantize(gpu, made.all())?;
+                Ok(made.all())
+            }
+        }
+    }
+
+    pub(super) fn trained(&self) -> Option<usize> {
+        match self {
+            Self::Trained(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+impl FourBit {
+    fn put(gpu: &Gpu, weight: &Quantized) -> Result<Self> {
+        let [out, inner] = weight.shape();
+        let scheme = weight.scheme();
+        // Codes lie in numbers of four bytes, whole ones: the kernel reads eight codes at a time.
+        let bytes = |bytes: &[u8]| gpu.shelf.put_bytes(Kind::F32, bytes.len().div_ceil(4), bytes);
+        let (absmax, nested) = match weight.absmax() {
+            Absmax::Plain(values) => (gpu.shelf.put(values)?, None),
+            Absmax::Nested(nested) => {
+                let map = gpu.shelf.put(Nested::map())?;
+                (gpu.shelf.put(&nested.absmax)?, Some((bytes(&nested.codes)?, map, nested.offset)))
+            }
+        };
+        Ok(Self {
+            codes: bytes(weight.codes())?,
+            absmax,
+            nested,
+            levels: gpu.shelf.put(scheme.quant_type.levels())?,
+            inner,
+            block: scheme.blocksize,
+            blocks_a_row: weight.blocks_a_row(),
+            count: out * inner,
+        })
+    }
+
+    fn dequantize(&self, gpu: &Gpu, out: Span) -> Result<()> {
+        let (scales, map, offset) = self
+            .nested
+            .as_ref()
+            .map_or((0, 0, 0.0), |(codes, map, offset)| (codes.all().address, map.all().address, *offset));
+        let pointers = [
+            self.codes.all().address,
+            scales,
+            self.absmax.all().address,
+            map,
+            self.levels.all().address,
+            gpu.reals(out, self.count),
+        ];
+        let numbers = [self.inner, self.block, self.blocks_a_row];
+        let groups = self.count.div_ceil(8 * 256).clamp(1, 1 << 14);
+        gpu.run("dequantize", groups, &pointers, &numbers, &[offset], &[self.count as u64])
+    }
+}
+
+/// A vector in `f32`: a norm's scales, a bias.
+#[derive(Debug)]
+pub(super) enum Vector {
+    Frozen(Tensor),
+    /// One of the trained, and what is added to every value when it is used.
+    Trained(usize, f32),
+}
+
+impl Vector {
+    pub(super) fn put(gpu: &Gpu, vector: &weight::Vector) -> Result<Self> {
+        match vector {
+            weight::Vector::Frozen(values) => Ok(Self::Frozen(gpu.shelf.put(values)?)),
+            weight::Vector::Trained(number, plus) => Ok(Self::Trained(*number, *plus)),
+        }
+    }
+
+    /// The values, and what is to be added to them.
+    pub(super) fn values<'a>(&'a self, arena: &'a Arena) -> (Span<'a>, f32) {
+        match self {
+            Self::Frozen(tensor) => (tensor.all(), 0.0),
+            Self::Trained(number, plus) => (arena.master(*number), *plus),
+        }
+    }
+
+    pub(super) fn trained(&self) -> Option<usize> {
+        match self {
+            Self::Frozen(_) => None,
+            Self::Trained(number, _) => Some(*number),
+        }
+    }
+}
+
+/// Everything trained: `f32` values, their gradients and moments, each in one piece; and the values as they are multiplied.
+#[derive(Debug)]
+pub(super) struct Arena {
+    places: Vec<(usize, usize)>,
+    /// Numbers of a piece; what lies between two tensors is zero and stays so.
+    pub(super) count: usize,
+    pub(super) p: Tensor,
+    pub(super) g: Option<Tensor>,
+    pub(super) moments: Option<(Tensor, Tensor)>,
+    /// `None` where they are multiplied in `f32`.
+    pub(super) working: Option<Tensor>,
+}
+
+/// Tensors begin at multiples of so many numbers.
+const ALIGNED: usize = 64;
+
+impl Arena {
+    pub(super) fn put(gpu: &Gpu, params: &Params) -> Result<Self> {
+        let (mut places, mut count) = (Vec::new(), 0);
+        for param in &params.list {
+            places.push((count, param.value.len()));
+            count = (count + param.value.len()).next_multiple_of(ALIGNED);
+        }
+        let p = gpu.shelf.zeros(Kind::F32, count)?;
+        let working = if gpu.real == Kind::F32 { None } else { Some(gpu.take(count)?) };
+        let arena = Self { places, count, p, g: None, moments: None, working };
+        arena.put_values(gpu, params)?;
+        Ok(arena)
+    }
+
+    /// Values anew.
+    pub(super) fn put_values(&self, gpu: &Gpu, params: &Params) -> Result<()> {
+        for (number, param) in params.list.iter().enumerate() {
+            self.place(&self.p, number).write(gpu.machine(), &super::memory::bytes_of(&param.value))?;
+        }
+        match &self.working {
+            Some(working) => gpu.convert(self.p.all(), working.all()),
+            None => Ok(()),
+        }
+    }
+
+    fn place<'a>(&self, piece: &'a Tensor, number: usize) -> Span<'a> {
+        let (first, count) = self.places[number];
+        piece.from(first).first(count)
+    }
+
+    /// The `f32` values of one.
+    pub(super) fn master(&self, number: usize) -> Span<'_> {
+        self.place(&self.p, number)
+    }
+
+    /// The values of one as they are multiplied.
+    pub(super) fn working(&self, number: usize) -> Span<'_> {
+        self.place(self.working.as_ref().unwrap_or(&self.p), number)
+    }
+
+    /// One's gradient; there are gradients once a pass backward was begun.
+    pub(super) fn gradient(&self, number: usize) -> Option<Span<'_>> {
+        self.g.as_ref().map(|g| self.place(g, number))
+    }
+
+    /// A piece, back in tensors.
+    pub(super) fn read(&self, gpu: &Gpu, piece: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let all = piece.all().values(gpu.machine())?;
+        Ok(self.places.iter().map(|&(first, count)| all[first..first + count].to_vec()).collect())
+    }
+
+    /// Tensors into a piece.
+    pub(super) fn write(&self, gpu: &Gpu, piece: &Tensor, values: &[Vec<f32>]) -> Result<()> {
+        for (number, values) in values.iter().enumerate() {
+            self.place(piece, number).write(gpu.machine(), &super::memory::bytes_of(values))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+/* Runs src/model/gpu/kernels.cu on a processor: the threads of a group take turns, each on a stack of its own, and change
+ * places at SYNC. Compiled by the tests as a library, with -DKERNELS=path and, or not, -DBF16. */
+
+#define _XOPEN_SOURCE 700
+#include <math.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <ucontext.h>
+
+static int thread_now, threads_now, group_now, groups_now;
+static void meet(void);
+
+#define KERNEL(name)                                                                                                   \
+    static void name##_thread(const struct args a);                                                                    \
+    void name(const struct args *a);                                                                                   \
+    void name(const struct args *a) { name##_thread(*a); }                                                             \
+    static void name##_thread(const struct args a)
+#define DEVICE static inline
+#define SHARED static
+#define SYNC meet()
+#define THREAD thread_now
+#define THREADS threads_now
+#define GROUP group_now
+#define GROUPS groups_now
+#define RESTRICT
+
+#include KERNELS
+
+#define MOST 256
+#define STACK 65536
+
+typedef void (*kernel)(const struct args *);
+
+static struct turn {
+    jmp_buf place;
+    ucontext_t begin;
+    void *stack;
+    int begun, done;
+} turns[MOST];
+static jmp_buf home;
+static ucontext_t away;
+static kernel kernel_now;
+static const struct args *args_now;
+
+/* A thread's whole life: one kernel after the other. */
+static void live(void) {
+    for (;;) {
+        kernel_now(args_now);
+        turns[thread_now].done = 1;
+        if (!_setjmp(turns[thread_now].place)) _longjmp(home, 1);
+    }
+}
+
+static void meet(void) {
+    if (!_setjmp(turns[thread_now].place)) _longjmp(home, 1);
+}
+
+/* Lets thread `at` run until it meets or ends. */
+static void go(int at) {
+    thread_now = at;
+    if (_setjmp(home)) return;
+    if (turns[at].begun) _longjmp(turns[at].place, 1);
+    turns[at].begun = 1;
+    turns[at].stack = malloc(STACK);
+    getcontext(&turns[at].begin);
+    turns[at].begin.uc_stack.ss_sp = turns[at].stack;
+    turns[at].begin.uc_stack.ss_size = STACK;
+    turns[at].begin.uc_link = &away;
+    makecontext(&turns[at].begin, live, 0);
+    swapcontext(&away, &turns[at].begin);
+}
+
+/* 0; or −1 where some threads of a group ended while others waited for them. */
+int emulate(kernel run, int groups, int threads, const struct args *a);
+int emulate(kernel run, int groups, int threads, const struct args *a) {
+    kernel_now = run;
+    args_now = a;
+    groups_now = groups;
+    threads_now = threads;
+    for (group_now = 0; group_now < groups; group_now++) {
+        int left = threads;
+        for (int at = 0; at < threads; at++) turns[at].done = 0;
+        while (left > 0) {
+            int ended = 0;
+            for (int at = 0; at < threads; at++) {
+                go(at);
+                ended += turns[at].done;
+            }
+            if (ended != 0 && ended != threads) return -1;
+            left -= ended;
+        }
+    }
+    return 0;
+}
