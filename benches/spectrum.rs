@@ -21,6 +21,10 @@ use rankscope::delta::{DeltaWeight, Dense, LowRank};
 use rankscope::matrix::Matrix;
 use rankscope::spectrum::{Method, Options, spectrum};
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TORCH: &str = include_str!("spectrum.py");
 
 struct Setting {
