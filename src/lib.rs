@@ -19,11 +19,11 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 0 | [`error`], [`matrix`], [`progress`], [`units`] | the currency: a sentence, numbers, progress with cancellation, words for numbers |
+//! | 0 | [`error`], [`matrix`], [`progress`], `simd`, [`units`] | the currency: a sentence, numbers, progress with cancellation, wide loops, words for numbers |
 //! | 1 | [`checkpoint`], [`device`] | safetensors files and hub folders; what there is to compute on |
-//! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; NF4 and FP4 as bitsandbytes makes them |
+//! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; weights in a few bits, as bitsandbytes and llama.cpp make them, and the errors of that |
 //! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
-//! | 4 | [`spectrum`] | singular values, measures, rules; `svd` alone names the linear-algebra crates |
+//! | 4 | [`spectrum`] | singular values, measures, rules; a 3×3 by hand; planted ranks; `svd` alone names the linear-algebra crates |
 //! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table; the decoder, forward and backward |
 //! | 6 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop |
 //! | 7 | [`demo`], [`workspace`] | the bundled sample; everything loaded and computed, without interface or threads |
@@ -52,6 +52,7 @@ pub mod model;
 pub mod plan;
 pub mod progress;
 pub mod quant;
+mod simd;
 pub mod spectrum;
 pub mod train;
 pub mod units;

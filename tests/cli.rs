@@ -538,3 +538,98 @@ fn nobody_reading_is_no_failure() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+/// formulas.md's bits per weight; relative errors as bitsandbytes 0.50 has them on tests/fixtures/quant.
+#[test]
+fn quantize_compares_formats() {
+    let weight = fixture("quant/bitsandbytes.safetensors");
+    let formats = "nf4,fp4,int4-symmetric,int4-affine,q4_0,q4_1,int8,q8_0,f16,fp8-e4m3,q4_k";
+    let found = document(&["quantize", &weight, "--modules", "^weight$", "--formats", formats, "--json"]);
+    let rows = found["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 11);
+    let meta = read(Path::new(&fixture("quant/bitsandbytes.json")));
+    for row in rows {
+        let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
+        let format = row["format"].as_str().unwrap();
+        let bits = match format {
+            "int4-affine" => 4.5625,
+            "q4_1" => 5.0,
+            "int8" | "q8_0" => 8.5,
+            "f16" => 16.0,
+            "fp8-e4m3" => 8.0,
+            _ => 4.5,
+        };
+        assert_eq!(number("bits_per_weight"), bits, "{format}");
+        assert_eq!(
+            row["block"].as_u64(),
+            match format {
+                "f16" | "fp8-e4m3" => None,
+                "q4_k" => Some(256),
+                _ if format.starts_with('q') => Some(32),
+                _ => Some(64),
+            }
+        );
+        if let Some(mse) = meta[format]["mse"].as_f64() {
+            assert!((number("rmse").powi(2) / mse - 1.0).abs() < 1e-4, "{format}: {}", number("rmse"));
+        }
+        let ratio = 20.0 * (1.0 / number("relative_rmse")).log10();
+        assert!((ratio - number("sqnr_db")).abs() < 1e-6, "{format}");
+        assert!(number("p95") <= number("max_abs") && number("median") <= number("p95") && number("cosine") > 0.98);
+    }
+    let double =
+        document(&["quantize", &weight, "--modules", "^weight$", "--formats", "nf4", "--double-quant", "--json"]);
+    assert!((double["rows"][0]["bits_per_weight"].as_f64().unwrap() - 4.127).abs() < 0.01);
+    let rows = document(&["quantize", &fixture("llama"), "--formats", "int8", "--block", "row", "--json"]);
+    assert_eq!(rows["rows"].as_array().unwrap().len(), 14, "the linear layers, without embedding and head");
+    assert_eq!((&rows["rows"][0]["block"], &rows["rows"][0]["group"]), (&json!(64), &json!("row")));
+    let text = rankscope(&["quantize", &fixture("llama"), "--modules", "q_proj", "--formats", "nf4"]);
+    assert!(text.stdout.starts_with("module") && text.stdout.lines().count() == 3, "{}", text.stdout);
+}
+
+#[test]
+fn quantize_refuses_what_it_cannot_do() {
+    let model = fixture("llama");
+    refused(&["quantize", &model, "--modules", "nothing-like-this"], &["finds none of the"]);
+    refused(&["quantize", &model, "--modules", "norm"], &["model.layers.0", "[64]", "a matrix with two sizes"]);
+    let ran = rankscope(&["quantize", &model, "--formats", "nf5"]);
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("expected one of nf4, fp4"), "{}", ran.stderr);
+    let ran = rankscope(&["quantize", &model, "--block", "0"]);
+    assert_eq!((ran.status, ran.stderr.contains("above 0, row or tensor")), (2, true), "{}", ran.stderr);
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(&folder.path().join("out"));
+    refused(&["quantize", &model, "--save", &out, "--format", "q4_0"], &["nf4 or fp4, found q4_0"]);
+    refused(&["quantize", &model, "--save", &model, "--format", "nf4"], &["this is the base itself"]);
+    let file = folder.path().join("bad.safetensors");
+    write_tensors(&file, &[("a.weight", &[2, 2], &[1.0, f32::NAN, 2.0, 3.0]), ("b.weight", &[2, 48], &[0.5; 96])]);
+    let ran = rankscope(&["quantize", &path(&file), "--formats", "nf4,q4_0", "--json"]);
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("a.weight: found 1 NaN among 4 values"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("found 48 columns, expected a multiple of 32"), "{}", ran.stderr);
+    let found: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(found["rows"].as_array().unwrap().len(), 1, "what can be done is done");
+    assert_eq!(found["skipped"].as_array().unwrap().len(), 2);
+}
+
+/// The loss of a saved folder: transformers 5.23 and bitsandbytes 0.50 get 6.6852784 from theirs, whose bytes are the same.
+#[test]
+fn a_model_saved_in_four_bits_is_evaluated() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(&folder.path().join("nf4"));
+    let args = ["quantize", &fixture("llama"), "--save", &out, "--format", "nf4", "--double-quant", "--json"];
+    let written = document(&args);
+    assert_eq!((&written["modules"], &written["block"]), (&json!(14), &json!(64)));
+    assert!((written["bits_per_weight"].as_f64().unwrap() - 4.13).abs() < 0.01);
+    let losses = read(Path::new(&fixture("losses.json")));
+    let rows: Vec<String> = losses["llama"]["input_ids"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ids| json!({ "input_ids": ids }).to_string())
+        .collect();
+    let data = folder.path().join("data.jsonl");
+    std::fs::write(&data, rows.join("\n")).unwrap();
+    let found = document(&["eval", &out, "--data", &path(&data), "--json"]);
+    let loss = found["loss"].as_f64().unwrap();
+    assert!((loss - 6.6852784).abs() < 1e-5, "{loss}");
+}

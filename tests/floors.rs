@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. `use crate::` goes down, or stays within one folder; the ground floor is one folder.
 const FLOORS: [&[&str]; 10] = [
-    &["error", "matrix", "progress", "units"],
+    &["error", "matrix", "progress", "simd", "units"],
     &["device", "checkpoint"],
     &["adapter", "quant"],
     &["delta"],
@@ -25,7 +25,7 @@ const CRATES: [(&[&str], &[&str]); 7] = [
     (&["eframe", "egui*", "rfd"], &["app"]),
     (&["clap", "indicatif"], &["cli"]),
     (&["poll_promise"], &["job"]),
-    (&["candle_core"], &["device", "checkpoint", "plan", "model", "train"]),
+    (&["candle_core"], &["device", "checkpoint", "quant/kquant", "plan", "model", "train"]),
     (&["cudarc"], &["device", "model/gpu/cuda"]),
     (&["safetensors", "memmap2"], &["checkpoint", "adapter", "quant", "train", "demo"]),
 ];

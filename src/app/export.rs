@@ -15,6 +15,7 @@ use super::Message;
 use super::widgets::figure::Figure;
 use super::widgets::menu::Take;
 use super::widgets::picture::Picture;
+use super::widgets::picture_svg;
 use super::widgets::png;
 
 /// Texels of a heatmap that are written as numbers at most; a larger matrix is written at a coarser level.
@@ -54,11 +55,12 @@ impl Source {
         }
     }
 
-    /// The drawing; a picture has none.
-    fn svg(&self) -> Option<String> {
+    /// The drawing; for jobs, as a picture's colours are computed anew.
+    fn svg(&self, title: &str) -> Result<String> {
         match self {
-            Self::Figure(figure) => Some(figure.svg(720.0, 440.0)),
-            Self::Table(_) | Self::Picture(_) => None,
+            Self::Figure(figure) => Ok(figure.svg(720.0, 440.0)),
+            Self::Picture(picture) => picture_svg::svg(title, &**picture),
+            Self::Table(_) => Err(Error::failure("a table cannot be saved as a drawing")),
         }
     }
 }
@@ -98,9 +100,9 @@ impl Exporter {
                 }
             }
             Take::SaveSvg => {
-                if let Some(svg) = export.source.svg() {
-                    self.save(&export.name, "svg", move || Ok(svg.into_bytes()));
-                }
+                let Export { name, source, .. } = export;
+                let title = name.clone();
+                self.save(&name, "svg", move || Ok(source.svg(&title)?.into_bytes()));
             }
             Take::SaveCsv => {
                 let source = export.source;

@@ -123,3 +123,85 @@ pub const TRAINABLE: Term = Term {
     formula: "Σ r (in + out)",
     source: "LoRA, arXiv 2106.09685, §4.2",
 };
+
+/// Bits of a weight.
+pub const BITS: Term = Term {
+    name: "Bits per weight",
+    definition: "Everything that is stored for a weight: its code, and its part of the scales, zero points and nested constants of its block.",
+    formula: "NF4, block B: 4 + 32/B;   with double quantization 4 + 8/B + 32/(256 B)",
+    source: "QLoRA, arXiv 2305.14314, §3",
+};
+
+/// The error of a weight.
+pub const RELATIVE_RMSE: Term = Term {
+    name: "Relative error",
+    definition: "The size of the rounding error as a share of the size of the weight.",
+    formula: "‖Ŵ − W‖ / ‖W‖ = √(Σ (ŵ − w)² / Σ w²)",
+    source: "",
+};
+
+/// The size of the error.
+pub const ERROR_NORM: Term = Term {
+    name: "Size of the rounding error",
+    definition: "The Frobenius norm of what rounding adds to a weight, to be laid beside that of ΔW.",
+    formula: "‖Ŵ − W‖ = √(Σ (ŵ − w)²)",
+    source: "",
+};
+
+/// Signal to quantization noise.
+pub const SQNR: Term = Term {
+    name: "Signal to quantization noise",
+    definition: "The relative error on a logarithmic scale. One bit more is about 6 dB.",
+    formula: "SQNR = 20 log₁₀ (‖W‖ / ‖Ŵ − W‖) dB",
+    source: "",
+};
+
+/// The largest error.
+pub const MAX_ERROR: Term = Term {
+    name: "Largest error",
+    definition: "The largest magnitude of an error, and the row and column where it is.",
+    formula: "max |ŵ − w|",
+    source: "",
+};
+
+/// Levels of a code.
+pub const LEVELS: Term = Term {
+    name: "Levels and thresholds",
+    definition: "How the weights lie in the range of their blocks. A weight takes the level between whose thresholds (dashed) it lies; NF4's \
+                 levels are dense where a normal distribution is.",
+    formula: "ŵ = level[code] · absmax,   threshold = mean of two levels",
+    source: "QLoRA, arXiv 2305.14314, §3",
+};
+
+/// The error inside of ΔW's directions.
+pub const INSIDE: Term = Term {
+    name: "Error within ΔW's directions",
+    definition: "How much of the rounding error lies where ΔW's first r directions lie. Noise without a preference puts r² of out · in there.",
+    formula: "‖U_rᵀ (Ŵ − W) V_r‖² / ‖Ŵ − W‖²",
+    source: "U, V: singular vectors of ΔW",
+};
+
+/// What survives a merge.
+pub const SURVIVE: Term = Term {
+    name: "What survives a merge",
+    definition: "The adapter is merged and the sum rounded again. An entry moves when its code changes; what arrives is the part of ΔW that the \
+                 rounded weights really moved by.",
+    formula: "⟨q(W + ΔW) − q(W), ΔW⟩ / ‖ΔW‖²",
+    source: "",
+};
+
+/// LoftQ.
+pub const LOFTQ: Term = Term {
+    name: "LoftQ",
+    definition: "An adapter that begins with a repair of the rounding error, alternating between rounding and the best rank-r correction.",
+    formula: "Q = q(W − B A),   B A = SVD_r(W − Q)",
+    source: "arXiv 2310.08659",
+};
+
+/// QLoRA.
+pub const QLORA: Term = Term {
+    name: "QLoRA",
+    definition: "The frozen base weight is kept in 4 bits and turned back as it is needed; the adapter's A and B are trained in 16 or 32 bits.",
+    formula: "y = x q⁻¹(Wᵀ) + s x Aᵀ Bᵀ",
+    source: "arXiv 2305.14314",
+};

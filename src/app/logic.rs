@@ -33,6 +33,7 @@ impl App {
         keys::read(ctx, &self.workspace, &self.settings, &mut self.commands);
         self.receive();
         self.panels.deliver(ctx, self.shown.tiles());
+        self.panels.tabs.panes.quantization.deliver(ctx, self.features.quantization.tiles());
         for command in self.commands.take() {
             self.carry_out(ctx, command);
         }
@@ -41,6 +42,9 @@ impl App {
         self.feature(ctx, |features, round| features.think(round));
         if !self.shown.is_busy() {
             self.shown.make(self.panels.tabs.panes.spectrum.required());
+        }
+        if self.features.quantization.can_color() {
+            self.features.quantization.color(self.panels.tabs.panes.quantization.required());
         }
         self.cost.update(&self.workspace);
         self.panels.think(&self.workspace, &self.features, self.settings.map_rule());

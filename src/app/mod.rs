@@ -243,12 +243,14 @@ impl App {
         !self.jobs.running().is_empty()
             || !self.features.running().is_empty()
             || self.shown.is_busy()
+            || self.features.quantization.is_coloring()
             || self.surroundings.is_some()
     }
 
     /// True when the heatmaps show what was asked of them: no tile is missing or being coloured.
     pub fn is_painted(&self) -> bool {
-        !self.shown.is_busy() && self.panels.tabs.panes.spectrum.required().is_empty()
+        let panes = &self.panels.tabs.panes;
+        !self.shown.is_busy() && panes.spectrum.required().is_empty() && panes.quantization.required().is_empty()
     }
 }
 
@@ -313,7 +315,9 @@ impl eframe::App for App {
         drops::ui(ui);
         self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.
-        let tiles = self.shown.is_ready() && !self.panels.tabs.panes.spectrum.required().is_empty();
+        let panes = &self.panels.tabs.panes;
+        let tiles = (self.shown.is_ready() && !panes.spectrum.required().is_empty())
+            || (self.features.quantization.can_color() && !panes.quantization.required().is_empty());
         if tiles || !self.commands.is_empty() {
             ui.ctx().request_repaint();
         }

@@ -24,6 +24,12 @@ pub struct Settings {
     pub map_rule: String,
     /// Module list shown.
     pub show_modules: bool,
+    /// The chapter of the Learn tab that is open.
+    pub chapter: String,
+    /// The chapters whose goals were reached.
+    pub learned: Vec<String>,
+    /// Rounds of the planted-rank game that were dealt.
+    pub rounds: u64,
 }
 
 /// Something that was opened: a base alone, or with its tuned version or adapter.
@@ -43,6 +49,9 @@ impl Default for Settings {
             recent: Vec::new(),
             map_rule: String::new(),
             show_modules: true,
+            chapter: String::new(),
+            learned: Vec::new(),
+            rounds: 0,
         }
     }
 }

@@ -4,12 +4,14 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod demo;
 mod eval;
 mod generate;
 mod inspect;
 mod interrupt;
 mod merge;
 mod params;
+mod quantize;
 mod screen;
 mod spectrum;
 mod text;
@@ -91,6 +93,8 @@ enum Command {
     Params(params::Params),
     /// Singular values of the change between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
+    /// What a few bits do to a model's weights, format by format; with --save, the model in 4 bits
+    Quantize(Box<quantize::Quantize>),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
     Train(Box<train::Train>),
     /// The loss of a model on a data file
@@ -99,6 +103,8 @@ enum Command {
     Generate(generate::Generate),
     /// Writes a model with an adapter merged into its weights
     Merge(merge::Merge),
+    /// Makes the bundled models and data
+    Demo(demo::Demo),
 }
 
 /// Runs what the arguments ask for, the program's name first among them; `window` opens the window and returns when it
@@ -164,10 +170,12 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
+        Command::Quantize(quantize) => quantize.run(screen),
         Command::Train(train) => train.run(screen),
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),
         Command::Merge(merge) => merge.run(screen),
+        Command::Demo(demo) => demo.run(screen),
     }
 }
 

@@ -8,6 +8,7 @@
 //! trainable(r) = Σ over selected weights of r · (d_in + d_out)
 //! ```
 
+pub mod anchors;
 mod count;
 mod layout;
 pub mod paper;

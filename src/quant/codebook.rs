@@ -58,9 +58,11 @@ const FP4: [f32; 16] = [
 pub(super) struct Ladder {
     /// `f32` midpoints between neighbours; a value gets the level above as many of them as are below it, so that ties
     /// go down.
-    midpoints: [f32; 15],
+    pub(super) midpoints: [f32; 15],
     /// Codes of the levels in rising order.
     codes: [u8; 16],
+    /// The levels in rising order.
+    pub(super) levels: [f32; 16],
 }
 
 impl QuantType {
@@ -85,7 +87,8 @@ impl QuantType {
         // Stable: FP4's second zero, code 8, comes after the first, and takes the small values above zero.
         let mut codes: [u8; 16] = std::array::from_fn(|code| code as u8);
         codes.sort_by(|&a, &b| levels[usize::from(a)].partial_cmp(&levels[usize::from(b)]).unwrap_or(Ordering::Equal));
-        let mut ladder = Ladder { midpoints: [0.0; 15], codes };
+        let rising = codes.map(|code| levels[usize::from(code)]);
+        let mut ladder = Ladder { midpoints: [0.0; 15], codes, levels: rising };
         for (to, pair) in ladder.midpoints.iter_mut().zip(codes.windows(2)) {
             *to = (levels[usize::from(pair[0])] + levels[usize::from(pair[1])]) / 2.0;
         }
@@ -99,6 +102,12 @@ impl Ladder {
     pub(super) fn code(&self, value: f32) -> u8 {
         let below = self.midpoints.iter().map(|&midpoint| u8::from(midpoint < value)).sum::<u8>();
         self.codes[usize::from(below & 15)]
+    }
+
+    /// The lowest code, and what each midpoint below a value adds to it: a code as a sum, without a look-up.
+    pub(super) fn sum(&self) -> (i32, [i32; 15]) {
+        let code = |at: usize| i32::from(self.codes[at]);
+        (code(0), std::array::from_fn(|at| code(at + 1) - code(at)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Quantized`]: one weight in 4 bits.
 
-use super::codebook::{Ladder, QuantType};
+use super::codebook::QuantType;
+use super::ladder;
 use super::nested::Nested;
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -89,7 +90,7 @@ impl Quantized {
         let mut absmax = vec![0f32; values.len().div_ceil(block)];
         let pieces =
             values.par_chunks(piece).zip(codes.par_chunks_mut(piece / 2)).zip(absmax.par_chunks_mut(piece / block));
-        pieces.for_each(|((values, codes), absmax)| quantize(values, block, &ladder, codes, absmax));
+        pieces.for_each(|((values, codes), absmax)| ladder::quantize(&ladder, values, block, codes, absmax));
         let absmax = if scheme.double_quant { Absmax::Nested(Nested::new(&absmax)) } else { Absmax::Plain(absmax) };
         Ok(Self { shape, reading: Reading::Exact, scheme, codes, absmax })
     }
@@ -175,14 +176,7 @@ impl Quantized {
                 now[0] = level[usize::from(self.codes[at / 2] & 15)];
                 now = &mut now[1..];
             }
-            let codes = &self.codes[at.div_ceil(2)..];
-            let (pairs, last) = now.as_chunks_mut::<2>();
-            for (pair, &code) in pairs.iter_mut().zip(codes) {
-                *pair = [level[usize::from(code >> 4)], level[usize::from(code & 15)]];
-            }
-            if let [last] = last {
-                *last = level[usize::from(codes[pairs.len()] >> 4)];
-            }
+            ladder::unpack(&level, &self.codes[at.div_ceil(2)..], now);
             at += length;
             out = later;
         }
@@ -195,22 +189,5 @@ impl Quantized {
             let at = index * piece;
             self.read(at..at + out.len(), out);
         });
-    }
-}
-
-/// A piece that begins at a block's beginning.
-fn quantize(values: &[f32], block: usize, ladder: &Ladder, codes: &mut [u8], absmax: &mut [f32]) {
-    for ((values, codes), absmax) in values.chunks(block).zip(codes.chunks_mut(block / 2)).zip(absmax) {
-        *absmax = values.iter().fold(0f32, |max, &x| max.max(x.abs()));
-        let inverse = 1.0 / absmax.max(1e-38);
-        // bitsandbytes multiplies in whole blocks and divides in the last, partial one.
-        let whole = values.len() == block;
-        let code = |value: f32| {
-            let scaled = if whole { value * inverse } else { value / absmax.max(1e-38) };
-            ladder.code(scaled.clamp(-1.0, 1.0))
-        };
-        for (byte, pair) in codes.iter_mut().zip(values.chunks(2)) {
-            *byte = code(pair[0]) << 4 | pair.get(1).map_or(0, |&value| code(value));
-        }
     }
 }

@@ -8,8 +8,11 @@
 //!
 //! Only `svd/` names a linear-algebra crate.
 
+pub mod by_hand;
 pub mod measures;
 pub mod noise;
+pub mod planted;
+pub mod rounding;
 pub mod rules;
 mod svd;
 mod sweep;

@@ -49,12 +49,7 @@ pub fn write_model(
     if let Change::Adapter(adapter) = change {
         fits(base, adapter)?;
     }
-    let folder = base.path();
-    let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
-    let same = |a: &Path, b: &Path| a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b);
-    if same(folder, out) {
-        return Err(Error::file(out, "this is the base itself; expected another folder to write to"));
-    }
+    refuse_itself(base, out)?;
     let constants = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
     let constant = |name: &str| name.contains(".quant_state.") || constants.iter().any(|end| name.ends_with(end));
     let tensors: Vec<_> = base.tensors().iter().filter(|tensor| !constant(&tensor.name)).collect();
@@ -88,11 +83,7 @@ pub fn write_model(
         };
         Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
     })?;
-    for name in BESIDE {
-        if let Ok(bytes) = std::fs::read(folder.join(name)) {
-            write_whole(&out.join(name), &bytes)?;
-        }
-    }
+    copy_beside(base, out)?;
     let mut config = base.config().cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     if let Some(object) = config.as_object_mut() {
         object.remove("quantization_config");
@@ -108,6 +99,30 @@ pub fn write_model(
     }
     let text = serde_json::to_string_pretty(&config).map_err(|error| Error::failure(error.to_string()))?;
     write_whole(&out.join("config.json"), text.as_bytes())
+}
+
+/// The folder that a model lies in.
+fn folder(base: &Checkpoint) -> &Path {
+    let path = base.path();
+    if path.is_dir() { path } else { path.parent().unwrap_or(path) }
+}
+
+/// A model is not written over itself: it is still being read.
+pub(super) fn refuse_itself(base: &Checkpoint, out: &Path) -> Result<()> {
+    match folder(base).canonicalize().ok().zip(out.canonicalize().ok()) {
+        Some((a, b)) if a == b => Err(Error::file(out, "this is the base itself; expected another folder to write to")),
+        _ => Ok(()),
+    }
+}
+
+/// Copies the tokenizer and what else belongs to a model.
+pub(super) fn copy_beside(base: &Checkpoint, out: &Path) -> Result<()> {
+    for name in BESIDE {
+        if let Ok(bytes) = std::fs::read(folder(base).join(name)) {
+            write_whole(&out.join(name), &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_of(tensor: &str, param: &str) -> bool {

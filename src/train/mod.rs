@@ -14,6 +14,8 @@ mod lora;
 pub mod memory;
 pub mod merge;
 mod notes;
+pub mod prequantized;
+pub mod roles;
 mod rows;
 pub mod run;
 mod settings;

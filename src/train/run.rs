@@ -252,7 +252,10 @@ impl Metrics {
 }
 
 /// Writes `checkpoints/step-N`: into a folder of another name first, which is then renamed.
-fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn save(trainer: &Trainer, out: &Path) -> Result<PathBuf> {
     let folder = out.join("checkpoints");
     let (to, begun) = (folder.join(format!("step-{}", trainer.done)), folder.join(format!(".step-{}", trainer.done)));
     let saved = save_to(trainer, &begun, &to);
@@ -321,7 +324,11 @@ fn last_checkpoint(out: &Path, settings: &Settings) -> Result<Option<PathBuf>> {
     Ok(steps.max_by_key(|(step, _)| *step).map(|(_, path)| path))
 }
 
-fn restore(trainer: &mut Trainer, from: &Path) -> Result<()> {
+/// Brings a trainer to where a checkpoint was written.
+///
+/// # Errors
+/// A checkpoint that is not whole, or is of another run.
+pub fn restore(trainer: &mut Trainer, from: &Path) -> Result<()> {
     let path = from.join("state.json");
     let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, "read", &error))?;
     let state: Value =

@@ -53,7 +53,7 @@ pub struct Tensor<'a> {
     pub name: String,
     /// Sizes.
     pub shape: Vec<usize>,
-    /// F32, F16 or BF16.
+    /// F32, F16, BF16 or U8.
     pub dtype: Dtype,
     /// Little-endian values.
     pub bytes: Cow<'a, [u8]>,
@@ -166,17 +166,37 @@ impl safetensors::View for Lazy<'_> {
     }
 
     fn data_len(&self) -> usize {
-        self.planned.1.iter().product::<usize>() * if self.planned.2 == Dtype::F32 { 4 } else { 2 }
+        self.planned.1.iter().product::<usize>() * self.planned.2.size()
     }
 }
 
+/// The name in a file's header. Types that are not in the table are refused before they get here.
 fn stored(dtype: Dtype) -> safetensors::Dtype {
-    match dtype {
-        Dtype::BF16 => safetensors::Dtype::BF16,
-        Dtype::F16 => safetensors::Dtype::F16,
-        _ => safetensors::Dtype::F32,
-    }
+    STORED.iter().find(|(own, _)| *own == dtype).map_or(safetensors::Dtype::F32, |(_, theirs)| *theirs)
 }
+
+/// Whether tensors of this type can be written.
+pub(super) fn can_store(dtype: Dtype) -> bool {
+    STORED.iter().any(|(own, _)| *own == dtype)
+}
+
+const STORED: [(Dtype, safetensors::Dtype); 15] = [
+    (Dtype::F64, safetensors::Dtype::F64),
+    (Dtype::F32, safetensors::Dtype::F32),
+    (Dtype::F16, safetensors::Dtype::F16),
+    (Dtype::BF16, safetensors::Dtype::BF16),
+    (Dtype::F8E4M3, safetensors::Dtype::F8_E4M3),
+    (Dtype::F8E5M2, safetensors::Dtype::F8_E5M2),
+    (Dtype::I64, safetensors::Dtype::I64),
+    (Dtype::I32, safetensors::Dtype::I32),
+    (Dtype::I16, safetensors::Dtype::I16),
+    (Dtype::I8, safetensors::Dtype::I8),
+    (Dtype::U64, safetensors::Dtype::U64),
+    (Dtype::U32, safetensors::Dtype::U32),
+    (Dtype::U16, safetensors::Dtype::U16),
+    (Dtype::U8, safetensors::Dtype::U8),
+    (Dtype::Bool, safetensors::Dtype::BOOL),
+];
 
 /// Writes `adapter_model.safetensors` and `adapter_config.json` of a decoder's pairs, in `f32`.
 ///

@@ -35,6 +35,15 @@ fn all_named(window: &Window, place: &str) {
 fn everything_that_acts_has_a_name() {
     let mut window = llama();
     all_named(&window, "Spectrum");
+    press(&mut window, Modifiers::COMMAND, Key::Num1);
+    let labels = window.root().children_recursive().filter_map(|n| n.accesskit_node().label());
+    let chapters: Vec<String> = labels.filter(|label| label.starts_with("Chapter ")).collect();
+    assert_eq!(chapters.len(), 9);
+    for name in chapters {
+        click(&mut window, Role::Button, &name);
+        settle(&mut window);
+        all_named(&window, &name);
+    }
     for (modifiers, key, place) in [
         (Modifiers::NONE, Key::F1, "help"),
         (Modifiers::NONE, Key::F1, ""),

@@ -62,6 +62,17 @@ fn the_parameters_tab() {
 }
 
 #[test]
+fn the_learn_tab() {
+    for (theme, name) in [(Theme::Dark, "learn-dark"), (Theme::Light, "learn-light")] {
+        let Some(mut window) = drawn(theme) else { return };
+        press(&mut window, Modifiers::COMMAND, Key::Num1);
+        click(&mut window, Role::Button, "Chapter 4: Nine numbers from six");
+        settle(&mut window);
+        compare(&mut window, name);
+    }
+}
+
+#[test]
 fn the_heatmaps_change_with_the_rank_and_stay_otherwise() {
     let Some(mut window) = drawn(Theme::Dark) else { return };
     let picture = |window: &mut Window, name: &str| {

@@ -29,7 +29,8 @@ pub struct Panes {
     /// The Spectrum tab.
     pub spectrum: SpectrumTab,
     parameters: Parameters,
-    quantization: QuantizationTab,
+    /// The Quantization tab.
+    pub quantization: QuantizationTab,
     train: TrainTab,
 }
 

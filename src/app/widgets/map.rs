@@ -178,7 +178,11 @@ impl ModuleMap<'_> {
             painter.rect_stroke(grid.expand(3.0), 2, visuals.selection.stroke, StrokeKind::Outside);
         }
         self.labels(ui, layout, grid, visuals.text_color());
-        let width = grid.width().min(240.0);
+        let words =
+            painter.layout_no_wrap(self.quantity.to_owned(), FontId::proportional(SMALL), Color32::WHITE).size().x;
+        // The name of the quantity stands to the right of the bar, inside of what can be seen.
+        let room = ui.clip_rect().right() - grid.left() - words - 10.0;
+        let width = grid.width().min(240.0).min(room).max(40.0);
         let bar = Rect::from_min_size(pos2(grid.left(), grid.bottom() + 14.0), vec2(width, legend::THICKNESS));
         let marker = hovered.and_then(|(b, p)| match (self.cell)(b, p) {
             Cell::Value(value) => Some(value as f32),

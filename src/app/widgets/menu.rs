@@ -20,8 +20,6 @@ pub enum Take {
 impl Take {
     /// What a plot offers.
     pub const PLOT: [Self; 4] = [Self::CopyPng, Self::SavePng, Self::SaveSvg, Self::SaveCsv];
-    /// What a picture without lines offers.
-    pub const PICTURE: [Self; 3] = [Self::CopyPng, Self::SavePng, Self::SaveCsv];
     /// What a table offers.
     pub const TABLE: [Self; 2] = [Self::CopyTsv, Self::SaveCsv];
 

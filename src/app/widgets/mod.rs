@@ -3,6 +3,7 @@
 mod anchors;
 pub mod colormap;
 mod csv;
+pub mod derived;
 pub mod figure;
 pub mod fonts;
 pub mod heatmap;
@@ -14,6 +15,7 @@ pub mod menu;
 pub mod number;
 pub mod palette;
 pub mod picture;
+pub mod picture_svg;
 pub mod plot;
 pub mod png;
 pub mod pyramid;

@@ -35,13 +35,7 @@ impl Pyramid {
         for (i, pair) in levels.all().windows(2).enumerate() {
             progress.step(i as u64, total)?;
             let parent = reduced.last().unwrap_or(&source);
-            let child = match reduction {
-                Reduction::Mean => halve(parent, pair[0], pair[1], source.shape(), |x| x, weighted, |x| x),
-                Reduction::Extreme => {
-                    halve(parent, pair[0], pair[1], source.shape(), |x| x, |a, b, _, _| extreme(a, b), |x| x)
-                }
-                Reduction::Rms => halve(parent, pair[0], pair[1], source.shape(), |x| x * x, weighted, f32::sqrt),
-            };
+            let child = reduce(&of_matrix(parent), [pair[0], pair[1]], source.shape(), reduction);
             stats.push(Arc::new(Stats::of(child.data())));
             reduced.push(child);
         }
@@ -98,6 +92,23 @@ impl Picture for Pyramid {
     }
 }
 
+/// Writes a row of a level into a buffer that it finds empty.
+pub(super) type Rows<'a> = dyn Fn(usize, &mut Vec<f32>) + Sync + 'a;
+
+/// The rows of a matrix.
+pub(super) fn of_matrix(matrix: &Matrix) -> impl Fn(usize, &mut Vec<f32>) + Sync + '_ {
+    |row, out| out.extend_from_slice(matrix.row(row))
+}
+
+/// The next coarser level of a matrix of this shape, from the rows of the finer one.
+pub(super) fn reduce(parent: &Rows<'_>, [from, to]: [Level; 2], shape: [usize; 2], reduction: Reduction) -> Matrix {
+    match reduction {
+        Reduction::Mean => halve(parent, from, to, shape, |x| x, weighted, |x| x),
+        Reduction::Extreme => halve(parent, from, to, shape, |x| x, |a, b, _, _| extreme(a, b), |x| x),
+        Reduction::Rms => halve(parent, from, to, shape, |x| x * x, weighted, f32::sqrt),
+    }
+}
+
 #[inline]
 fn weighted(a: f32, b: f32, share_a: f32, share_b: f32) -> f32 {
     share_a * a + share_b * b
@@ -106,7 +117,7 @@ fn weighted(a: f32, b: f32, share_a: f32, share_b: f32) -> f32 {
 /// Joins rows and/or columns of a level two by two. `lift` is applied to every texel on the way in and `lower` on the way out;
 /// `join` gets two values and their shares (by the cells they stand for: one half each but at the far edges).
 fn halve(
-    parent: &Matrix,
+    parent: &Rows<'_>,
     from: Level,
     to: Level,
     shape: [usize; 2],
@@ -120,22 +131,23 @@ fn halve(
         (a / (a + b), b / (a + b))
     };
     let (by_rows, by_cols) = (to.row_shift > from.row_shift, to.col_shift > from.col_shift);
-    let join_rows = |row: usize, joined: &mut Vec<f32>| {
+    let join_rows = |row: usize, joined: &mut Vec<f32>, second: &mut Vec<f32>| {
         joined.clear();
-        if !by_rows {
-            return joined.extend(parent.row(row).iter().map(|&x| lift(x)));
+        parent(if by_rows { 2 * row } else { row }, joined);
+        joined.iter_mut().for_each(|x| *x = lift(*x));
+        if !by_rows || 2 * row + 1 == from.rows {
+            return;
         }
-        let first = parent.row(2 * row).iter().map(|&x| lift(x));
-        if 2 * row + 1 == from.rows {
-            return joined.extend(first);
-        }
-        let second = parent.row(2 * row + 1).iter().map(|&x| lift(x));
+        second.clear();
+        parent(2 * row + 1, second);
         let (a, b) = share(row, from.row_shift, shape[0]);
-        joined.extend(first.zip(second).map(|(x, y)| join(x, y, a, b)));
+        joined.iter_mut().zip(second.iter()).for_each(|(x, &y)| *x = join(*x, lift(y), a, b));
     };
     let mut values = vec![0.0; to.rows * to.cols];
-    values.par_chunks_mut(to.cols.max(1)).enumerate().with_min_len(4).for_each_init(Vec::new, |joined, (row, out)| {
-        join_rows(row, joined);
+    let buffers = || (Vec::new(), Vec::new());
+    values.par_chunks_mut(to.cols.max(1)).enumerate().with_min_len(4).for_each_init(buffers, |buffers, (row, out)| {
+        let (joined, second) = buffers;
+        join_rows(row, joined, second);
         if by_cols {
             // The last pair may be uneven or single, all others are even.
             let even = (from.cols / 2).saturating_sub(1);

@@ -1,7 +1,7 @@
 //! The Spectrum tab: singular values, rules, the map of all modules, ΔW | approximation | residual.
 
 mod facts;
-mod modules_map;
+pub(in crate::app::panels) mod modules_map;
 mod pictures;
 mod prepared;
 mod rules;

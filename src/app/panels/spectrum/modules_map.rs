@@ -129,9 +129,11 @@ fn rule(ui: &mut Ui, view: &mut View<'_>) {
         .accessible_name("Rule of the map");
 }
 
-type Places = (Vec<String>, Vec<String>, Vec<Option<usize>>);
+/// Names of the blocks and of the projections, and by block and projection the place among the entries.
+pub(in crate::app::panels) type Places = (Vec<String>, Vec<String>, Vec<Option<usize>>);
 
-fn lay_out(delta: &DeltaSet) -> Places {
+/// Blocks × projections of a model's modules.
+pub(in crate::app::panels) fn lay_out(delta: &DeltaSet) -> Places {
     let entries = delta.entries();
     let mut layers: Vec<usize> = entries.iter().filter_map(|e| e.layer).collect();
     layers.sort_unstable();

@@ -49,7 +49,8 @@ impl Pictures {
         self.area = ui.available_rect_before_wrap();
         self.follow(view, r);
         self.controls(ui, view, r);
-        let options = Options { map: ColorMap::Diverging, range: self.range, axes: ["out", "in"], details: None };
+        let options =
+            Options { map: ColorMap::Diverging, range: self.range, axes: ["out", "in"], details: None, blocks: None };
         self.maps.ui(ui, &options);
     }
 
@@ -74,7 +75,7 @@ impl Pictures {
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
                 if let Some(pictures) = view.shown.pictures(r) {
                     let area = ui.ctx().content_rect().intersect(self.area);
-                    view.export(ui, "heatmaps", &Take::PICTURE, area, || Source::Picture(pictures.delta));
+                    view.export(ui, "heatmaps", &Take::PLOT, area, || Source::Picture(pictures.delta));
                 }
                 if let Some(range) = self.maps.range() {
                     self.range.ui(ui, &range, true);

@@ -29,7 +29,13 @@ pub struct Options<'a> {
     pub axes: [&'a str; 2],
     /// More lines (name, value) about the texel under the pointer, in a tooltip.
     pub details: Option<&'a Details>,
+    /// Cells belong together in blocks: the number of a cell's block, by row and column. Where cells are large enough to be set
+    /// apart, blocks are set apart more strongly.
+    pub blocks: Option<&'a Blocks<'a>>,
 }
+
+/// The number of a cell's block, by row and column.
+pub type Blocks<'a> = dyn Fn(usize, usize) -> usize + 'a;
 
 /// Lines (name, value) about a texel.
 pub type Details = dyn Fn(&Spot) -> Vec<(String, String)>;
@@ -271,6 +277,9 @@ impl Heatmaps {
             let has_picture = map.shown.is_some();
             if let Some(shown) = &map.shown {
                 paint::cells(painter, &*shown.picture, map.look.as_ref(), &projection);
+                if let Some(blocks) = options.blocks {
+                    paint::blocks(painter, visuals, shape, blocks, &projection);
+                }
                 paint::axes(painter, visuals, &projection, options.axes);
             }
             paint::status(painter, visuals, frame, &map.status, has_picture);

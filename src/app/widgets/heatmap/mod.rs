@@ -6,7 +6,7 @@ mod model;
 mod paint;
 mod view;
 
-pub use group::{Details, Heatmaps, Options};
+pub use group::{Blocks, Details, Heatmaps, Options};
 pub use model::{Seen, Status};
 pub use paint::ink;
 pub use view::{Spot, View};

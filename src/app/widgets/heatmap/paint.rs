@@ -9,6 +9,7 @@ use super::super::legend::{SMALL, hairline, small};
 use super::super::number;
 use super::super::picture::Picture;
 use super::super::tiles::{Area, Look};
+use super::group::Blocks;
 use super::model::{Heatmap, Status};
 use super::view::{Projection, Spot};
 use crate::units;
@@ -74,6 +75,38 @@ pub fn cells(painter: &Painter, picture: &dyn Picture, look: Option<&Look>, proj
                 let ink = look.map_or(Color32::GRAY, |look| ink(look.color(value)));
                 let text = number::beside(f64::from(value), largest, digits);
                 painter.text(at, Align2::CENTER_CENTER, text, font.clone(), ink);
+            }
+        }
+    }
+}
+
+/// Lines between cells of different blocks, where cells are set apart at all.
+pub fn blocks(painter: &Painter, visuals: &Visuals, shape: [usize; 2], block: &Blocks<'_>, projection: &Projection) {
+    let [height, width] = projection.cell();
+    if height.min(width) < GRID_FROM {
+        return;
+    }
+    let painter = painter.with_clip_rect(projection.frame.intersect(painter.clip_rect()));
+    let span = |[low, high]: [f64; 2], end: usize| (low.max(0.0) as usize)..(high.ceil() as usize).min(end);
+    let (rows, cols) = (span(projection.area.rows, shape[0]), span(projection.area.cols, shape[1]));
+    let line = Stroke::new(1.5, visuals.strong_text_color());
+    for row in rows {
+        // Neighbours in a row are one line; the same for what lies below.
+        let mut below: Option<usize> = None;
+        for col in cols.start..=cols.end {
+            let parted = col < cols.end && row + 1 < shape[0] && block(row, col) != block(row + 1, col);
+            match (parted, below) {
+                (true, None) => below = Some(col),
+                (false, Some(first)) => {
+                    let at = projection.point(row as f64 + 1.0, first as f64);
+                    painter.hline(at.x..=projection.point(row as f64, col as f64).x, at.y, line);
+                    below = None;
+                }
+                _ => {}
+            }
+            if col > cols.start && col < cols.end && block(row, col - 1) != block(row, col) {
+                let at = projection.point(row as f64, col as f64);
+                painter.vline(at.x, at.y..=projection.point(row as f64 + 1.0, col as f64).y, line);
             }
         }
     }

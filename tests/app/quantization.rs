@@ -1,0 +1,175 @@
+//! The Quantization tab: real weights, real rounding, by name.
+
+use eframe::egui::accesskit::Role;
+use eframe::egui::{Key, Modifiers};
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
+use rankscope::checkpoint::Checkpoint;
+use rankscope::quant::{Fit, Format, Group, Recipe, measure};
+use rankscope::units;
+use rankscope::workspace::Request;
+use serde_json::Value;
+
+use crate::safetensors::{fixture, model, raw};
+use crate::support::*;
+
+fn tab() -> Window {
+    let mut window = llama();
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    settle(&mut window);
+    window
+}
+
+/// The relative error of the module that is open first, as the library measures it.
+fn error(name: &str, recipe: Recipe) -> String {
+    let base = Checkpoint::open(&fixture("llama")).unwrap();
+    let weight = base.matrix(base.module(name).unwrap(), &()).unwrap();
+    let fit = Fit::new(weight.data(), weight.shape(), recipe).unwrap();
+    units::percent(measure(weight.data(), &fit, &()).unwrap().relative_rmse)
+}
+
+/// Chooses from a list.
+fn choose(window: &mut Window, list: &str, entry: &str) {
+    click(window, Role::ComboBox, list);
+    get(window, Role::Button, entry).click_accesskit();
+    window.step();
+    window.step();
+    press(window, Modifiers::NONE, Key::Escape);
+    settle(window);
+}
+
+#[test]
+fn a_weight_its_rounding_and_the_error_are_shown() {
+    let window = tab();
+    for title in ["W", "NF4 · 64 · double", "error ŵ − w"] {
+        let name = format!("Heatmap {title}");
+        let map = get(&window, Role::Image, &name);
+        assert!(map.accesskit_node().value().unwrap().starts_with("64 × 64"), "{title}");
+    }
+    assert_eq!(beside(&window, "error"), error(Q, Recipe::default()));
+    assert_eq!(beside(&window, "bits/weight"), format!("{:.3}", Recipe::default().bits([64, 64])));
+    assert!(window.query_by_role_and_label(Role::Image, "Levels of NF4 · 64 · double").is_some());
+}
+
+#[test]
+fn the_cell_under_the_pointer_is_read_out() {
+    let mut window = tab();
+    window.get_by_role_and_label(Role::Image, "Heatmap W").hover();
+    window.step();
+    window.step();
+    let line = texts(&window).into_iter().find(|text| text.starts_with("row ")).expect("a line about the cell");
+    let place: Vec<usize> = line.split_whitespace().filter_map(|word| word.parse().ok()).take(2).collect();
+    let base = Checkpoint::open(&fixture("llama")).unwrap();
+    let weight = base.matrix(base.module(Q).unwrap(), &()).unwrap();
+    let fit = Fit::new(weight.data(), weight.shape(), Recipe::default()).unwrap();
+    let at = place[0] * 64 + place[1];
+    let cell = fit.cell(at, weight.data()[at]);
+    assert!(line.contains(&format!("code {}", cell.code.unwrap())), "{line}: {cell:?}");
+    assert!(line.contains(&format!("block {}", cell.block.unwrap())), "{line}: {cell:?}");
+    for part in ["w ", "ŵ ", "error ", "scale "] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn another_format_and_block_change_everything() {
+    let mut window = tab();
+    choose(&mut window, "Format", "INT4 symmetric");
+    let recipe = |block| Recipe::with(Format::Int4Symmetric, block, false);
+    assert_eq!(beside(&window, "error"), error(Q, recipe(Group::Block(64))));
+    choose(&mut window, "Block", "tensor");
+    assert_eq!(beside(&window, "error"), error(Q, recipe(Group::Tensor)));
+    assert!(window.query_by_role_and_label(Role::Image, "Heatmap INT4 symmetric · tensor").is_some());
+    // Another module keeps the format.
+    click(&mut window, Role::Button, V);
+    settle(&mut window);
+    assert_eq!(beside(&window, "error"), error(V, recipe(Group::Tensor)));
+}
+
+#[test]
+fn the_table_shows_what_is_clicked() {
+    let mut window = tab();
+    let row = format!("Format {}", Recipe::new(Format::Q4_1));
+    get(&window, Role::Row, &row).click_accesskit();
+    window.step();
+    settle(&mut window);
+    assert!(window.query_by_role_and_label(Role::Image, "Heatmap Q4_1 · 32").is_some());
+    assert_eq!(beside(&window, "error"), error(Q, Recipe::new(Format::Q4_1)));
+    // At matched bits: 5.0 here, so that the others get smaller blocks than 64.
+    assert!(get(&window, Role::Row, "Format INT4 symmetric · 32").accesskit_node().label().is_some());
+}
+
+#[test]
+fn two_formats_stand_side_by_side() {
+    let mut window = tab();
+    click(&mut window, Role::CheckBox, "A | B");
+    settle(&mut window);
+    for title in ["error of A: NF4 · 64 · double", "error of B: INT4 symmetric · 64", "|error A| − |error B|"] {
+        assert!(window.query_by_role_and_label(Role::Image, &format!("Heatmap {title}")).is_some(), "{title}");
+    }
+    click(&mut window, Role::Button, "Values");
+    settle(&mut window);
+    assert!(window.query_by_role_and_label(Role::Image, "Heatmap A − B").is_some());
+}
+
+#[test]
+fn every_lower_view_has_something_to_say() {
+    let mut window = tab();
+    click(&mut window, Role::Button, "Where the error is");
+    settle(&mut window);
+    for title in ["Histogram of the error", "Error along rows and columns", "Error along blocks"] {
+        assert!(window.query_by_role_and_label(Role::Image, title).is_some(), "{title}");
+    }
+    click(&mut window, Role::Button, "Block sizes");
+    settle(&mut window);
+    assert!(window.query_by_role_and_label(Role::Image, "Error by block size").is_some());
+    click(&mut window, Role::Button, "All modules");
+    settle(&mut window);
+    let map = window.query_by_role_and_label(Role::Grid, "Map of errors");
+    assert!(map.is_some_and(|map| map.value().unwrap().contains("14 modules")));
+    let q = error(Q, Recipe::default());
+    let short: f64 = q.trim_end_matches(" %").parse().unwrap();
+    let said = texts(&window).into_iter().find(|text| text.starts_with("layer 0 q_proj: relative error %")).unwrap();
+    let value: f64 = said.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((value / short - 1.0).abs() < 0.01, "{said} {q}");
+    click(&mut window, Role::Button, "Against ΔW");
+    settle(&mut window);
+    assert!(says(&window, "entries whose code moves") && says(&window, "in ΔW's top 8"));
+    assert!(window.query_by_role_and_label(Role::Image, "What a repair of rank r leaves").is_some());
+    click(&mut window, Role::Button, "What QLoRA quantizes");
+    settle(&mut window);
+    assert!(
+        says(&window, "published: base in 4 bit") && says(&window, "QLoRA (arXiv 2305.14314) keeps the frozen base")
+    );
+    click(&mut window, Role::Button, "Adapter in 4 bit, base in 16 (as often told)");
+    assert!(says(&window, "Popular accounts put A and B into 4 bits"));
+}
+
+#[test]
+fn without_a_change_there_is_nothing_to_lay_beside() {
+    let mut window = open(Request::Any(fixture("llama")));
+    settle(&mut window);
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    settle(&mut window);
+    click(&mut window, Role::Button, "Against ΔW");
+    assert!(says(&window, "Open a tuned model or an adapter for the base"));
+}
+
+#[test]
+fn a_weight_with_nan_gets_a_sentence_and_the_window_goes_on() {
+    let bad: Vec<u8> = (0..64 * 64).flat_map(|i| (if i == 70 { f32::NAN } else { 0.5 }).to_le_bytes()).collect();
+    let good: Vec<u8> = (0..64 * 40u32).flat_map(|i| ((i * 7919 % 101) as f32 - 50.0).to_le_bytes()).collect();
+    let tensors = [
+        raw("model.layers.0.self_attn.q_proj.weight", "F32", &[64, 64], &bad),
+        raw("model.layers.0.self_attn.k_proj.weight", "F32", &[64, 40], &good),
+    ];
+    let folder = model(&Value::Null, &tensors);
+    let mut window = open(Request::Any(folder.path().to_path_buf()));
+    until(&mut window, "the model", |w| w.state().workspace().opened().is_some() && !w.state().is_busy());
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    until(&mut window, "the sentence", |w| says(w, "found 1 NaN among 4096 values, first at row 1, column 6"));
+    click(&mut window, Role::Button, K);
+    until(&mut window, "the other module", |w| says(w, "bits/weight"));
+    // 40 columns are no whole blocks of 32: llama.cpp's formats say so, NF4 has a shorter last block.
+    choose(&mut window, "Format", "Q4_0");
+    until(&mut window, "the reason", |w| says(w, "found 40 columns, expected a multiple of 32"));
+}
