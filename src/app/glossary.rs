@@ -124,6 +124,122 @@ pub const TRAINABLE: Term = Term {
     source: "LoRA, arXiv 2106.09685, §4.2",
 };
 
+/// What a run needs.
+pub const MEMORY: Term = Term {
+    name: "Memory of a run",
+    definition: "Frozen weights as they are kept, what is trained with its gradient and the optimizer's moments, what the \
+                 blocks keep for the way back, a piece of logits, the largest weight widened to f32. Predicted by going \
+                 through the buffers of one step; after a run the measured peak stands beside it.",
+    formula: "weights + constants + trained · (1 + 1 + 2) · 4 bytes + activations + logits + workspace",
+    source: "QLoRA, arXiv 2305.14314; this program's own engine",
+};
+
+/// Ranks under a budget.
+pub const BUDGET: Term = Term {
+    name: "Budget",
+    definition: "So many trainable parameters for the whole model. The best set of ranks takes singular directions in the \
+                 order of what they are worth for what they cost, until the budget is spent.",
+    formula: "worth of direction i: σᵢ² / (d_in + d_out)",
+    source: "greedy knapsack; exact where every module costs the same",
+};
+
+/// Gradients before training.
+pub const PROBE: Term = Term {
+    name: "Probe",
+    definition: "The gradient of the frozen model on a few batches, module by module: its singular directions are those \
+                 along which the first steps of LoRA move. It needs the memory of a QLoRA step and one block's gradient.",
+    formula: "G = Σ dyᵀ x",
+    source: "LoRA-GA, arXiv 2407.05000",
+};
+
+/// Data against capacity.
+pub const CAPACITY: Term = Term {
+    name: "Data against capacity",
+    definition: "Trainable parameters beside the tokens that are predicted. Far more parameters than tokens can learn the \
+                 data by heart; far fewer may not hold it.",
+    formula: "trainable / predicted tokens",
+    source: "",
+};
+
+/// φ.
+pub const SIMILARITY: Term = Term {
+    name: "Subspace similarity φ(i, j)",
+    definition: "How much of the first i directions of one update lies in the first j of another: 1 where the smaller \
+                 space is inside the larger one; two random ones have max(i, j) / dimensions.",
+    formula: "φ(i, j) = ‖U_A[:, :i]ᵀ U_B[:, :j]‖_F² / min(i, j)",
+    source: "LoRA, arXiv 2106.09685, §7.2",
+};
+
+/// What ΔW amplifies.
+pub const AMPLIFICATION: Term = Term {
+    name: "Amplification factor",
+    definition: "ΔW's size against what the weight has in ΔW's own directions: a large factor means that fine-tuning \
+                 strengthens what the base had learned and hardly used.",
+    formula: "‖ΔW‖_F / ‖Uᵀ W V‖_F, U and V the top r singular vectors of ΔW",
+    source: "LoRA, arXiv 2106.09685, §7.3",
+};
+
+/// Directions that were not there.
+pub const INTRUDER: Term = Term {
+    name: "Intruder dimension",
+    definition: "A top singular vector of the tuned weight that is near to no singular vector of the base: LoRA makes them, \
+                 full fine-tuning seldom does, and forgetting goes with them.",
+    formula: "max over the base's vectors of |cosine| < ε = 0.5",
+    source: "Shuttleworth et al. 2024, arXiv 2410.21228",
+};
+
+/// Loss.
+pub const LOSS: Term = Term {
+    name: "Loss",
+    definition: "How surprised the model is by the next token, on average over the tokens that carry loss; e to its power is \
+                 the perplexity. Held out: on rows that are not trained on.",
+    formula: "−mean ln p(next token | tokens before)",
+    source: "",
+};
+
+/// Learning rate.
+pub const LEARNING_RATE: Term = Term {
+    name: "Learning rate",
+    definition: "How far a step goes: the factor on Adam's direction. It rises during the warm-up, then follows the schedule.",
+    formula: "w ← w − lr · m̂ / (√v̂ + ε) − lr · decay · w",
+    source: "AdamW, arXiv 1711.05101",
+};
+
+/// Gradient norm.
+pub const GRADIENT: Term = Term {
+    name: "Gradient norm",
+    definition: "The length of the gradient over everything that is trained, before it is clipped. Peaks come from odd batches; \
+                 a steady rise announces divergence.",
+    formula: "√(Σ g²)",
+    source: "",
+};
+
+/// Speed.
+pub const SPEED: Term = Term {
+    name: "Tokens a second",
+    definition: "Tokens of a step, without padding, by the time of the step alone: evaluation, spectra and samples are not in it.",
+    formula: "",
+    source: "",
+};
+
+/// Memory of a run.
+pub const HELD: Term = Term {
+    name: "Memory of the run",
+    definition: "Measured: the weights as they are kept, everything trained with its gradient and two moments, and the buffers at \
+                 their most. The dashed line is what was predicted before the run.",
+    formula: "weights + 16 bytes · trained + buffers",
+    source: "",
+};
+
+/// Ranks over time.
+pub const RANKS: Term = Term {
+    name: "Effective and energy rank",
+    definition: "Effective rank: how many directions ΔW seems to have when each counts by its strength. Energy rank: how many of \
+                 the strongest hold that share of Σσ².",
+    formula: "exp(−Σ q ln q), q = σ / Σσ;   smallest k with E(k) ≥ 90 %",
+    source: "Roy & Vetterli 2007; Eckart & Young 1936",
+};
+
 /// Bits of a weight.
 pub const BITS: Term = Term {
     name: "Bits per weight",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(super) enum Switch {
     On,
     Off,
 }
@@ -149,6 +149,18 @@ pub struct Train {
     #[arg(long, value_name = "STEPS")]
     save_every: Option<usize>,
 
+    /// Steps between spectra of ΔW, in film.jsonl; 0 for none
+    #[arg(long, value_name = "STEPS")]
+    film_every: Option<usize>,
+
+    /// A text that the model goes on with before and after the run; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    prompt: Vec<String>,
+
+    /// And every so many steps between
+    #[arg(long, value_name = "STEPS")]
+    sample_every: Option<usize>,
+
     /// Levels of the frozen weights under qlora
     #[arg(long, value_parser = ["nf4", "fp4", "none"])]
     quant: Option<String>,
@@ -175,7 +187,7 @@ pub struct Train {
 
     /// Even where the prediction says that memory does not suffice
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
 }
 
 fn set<T>(to: &mut T, value: Option<T>) {
@@ -197,7 +209,7 @@ impl Train {
         });
         screen.finish();
         let summary = summary?;
-        let peak = peak_bytes();
+        let peak = summary.memory.measured;
         if screen.json {
             // In one line: what comes before it on a terminal may be anything.
             let document = json!({
@@ -207,12 +219,15 @@ impl Train {
                 "eval_loss": summary.eval_loss,
                 "tokens_per_s": summary.tokens_per_s,
                 "peak_bytes": peak,
+                "predicted_bytes": summary.memory.predicted.total(),
                 "adapter": summary.adapter,
             });
             return screen.print(&format!("{document}\n"));
         }
         let held_out = summary.eval_loss.map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
-        let peak = peak.map_or_else(String::new, |peak| format!(", peak memory {}", bytes(peak)));
+        let predicted = bytes(summary.memory.predicted.total());
+        let peak =
+            peak.map_or_else(String::new, |peak| format!(", peak memory {} ({predicted} predicted)", bytes(peak)));
         screen.print(&format!(
             "{} steps, loss {:.4} to {:.4}{held_out}, {:.0} tokens/s{peak}\n{}\n",
             summary.steps,
@@ -223,7 +238,7 @@ impl Train {
         ))
     }
 
-    fn settings(self) -> Result<Settings> {
+    pub(super) fn settings(self) -> Result<Settings> {
         let mut s = match (&self.config, self.resume, &self.out) {
             (Some(path), ..) => from_file(path)?,
             // What is not said again is as it was.
@@ -297,6 +312,11 @@ impl Train {
         s.shuffle &= !self.no_shuffle;
         set(&mut s.eval_every, self.eval_every);
         set(&mut s.save_every, self.save_every);
+        set(&mut s.film_every, self.film_every);
+        set(&mut s.sample_every, self.sample_every);
+        if !self.prompt.is_empty() {
+            s.prompts = self.prompt;
+        }
         set(&mut s.block, self.block);
         set(&mut s.double_quant, self.double_quant.map(|switch| switch == Switch::On));
         set(&mut s.checkpointing, self.checkpointing.map(|switch| switch == Switch::On));
@@ -314,7 +334,7 @@ fn from_file(path: &Path) -> Result<Settings> {
     toml::from_str(&text).map_err(|error| Error::file(path, error.message().to_owned()))
 }
 
-fn tell(screen: &Screen, event: &Event) {
+pub(super) fn tell(screen: &Screen, event: &Event) {
     match event {
         Event::Note(note) => screen.message(note),
         Event::Started { steps, done, trainable, memory } => {
@@ -322,8 +342,8 @@ fn tell(screen: &Screen, event: &Event) {
             screen.message(&format!(
                 "{trainable} parameters are trained in {steps} steps{after}; about {} of memory (weights {}, trained {}, activations {}, logits {}, workspace {})",
                 bytes(memory.total()),
-                bytes(memory.weights),
-                bytes(memory.trained),
+                bytes(memory.weights + memory.constants),
+                bytes(memory.trained()),
                 bytes(memory.activations),
                 bytes(memory.logits),
                 bytes(memory.workspace)
@@ -338,12 +358,9 @@ fn tell(screen: &Screen, event: &Event) {
             ));
         }
         Event::Saved(path) => screen.message(&format!("saved {}", path.display())),
+        Event::Frame(_) => {}
+        Event::Sample(sample) => {
+            screen.message(&format!("after step {}: {} → {}", sample.step, sample.prompt, sample.text.trim()));
+        }
     }
-}
-
-/// The most memory that this process ever had, where the system tells.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }

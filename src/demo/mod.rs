@@ -1,37 +1,41 @@
-//! The bundled sample: a small Llama-shaped base model, a tuned version and an adapter, with planted ranks.
+//! The bundled sample: a base model, a tuned version, an adapter, three data sets; and how all of it is made.
 //!
-//! The weights are seeded noise and no language model: the sample is there so that spectra, ranks and counts have
-//! something known to show. Every ΔW is `smooth low-rank signal + noise`, its rank and decay chosen by block and role,
-//! so that a person can see whether a rule finds what was planted.
+//! ```text
+//! world ─ documents ─┬─ tokenizer ─┬─ pretrain ─ base ─ tune ─┬─ tuned
+//!                    └─ sets ──────┘                          └─ adapter      make: all of it, in this order
+//! ```
+//!
+//! [`sample`] is where the program finds it.
 
+pub mod binding;
 mod factors;
+pub mod make;
+mod planted;
+pub mod pretrain;
+mod sets;
+pub mod study;
+pub mod tokenizer;
+pub mod tune;
+pub mod world;
 mod write;
 
-use std::path::{Path, PathBuf};
-
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rayon::prelude::*;
-use serde_json::{Value, json};
+pub use planted::planted_rank;
+pub use sets::Set;
 
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
 use crate::progress::Progress;
+use crate::train::{Method, Settings};
+use std::path::{Path, PathBuf};
+use tune::Tune;
 
-use write::{Stored, Tensors};
+/// Changes whenever other bytes would be written: an older folder is then not used.
+const VERSION: u32 = 2;
 
-/// Changes whenever other bytes would be generated: an older folder is then not used.
-const VERSION: u32 = 1;
-const SEED: u64 = 7;
-
-const HIDDEN: usize = 256;
-const FFN: usize = 688;
-const LAYERS: usize = 6;
-const HEADS: usize = 8;
-const KV: usize = 4;
-const VOCAB: usize = 512;
-const ADAPTER_RANK: usize = 16;
-const ADAPTER_ALPHA: usize = 32;
+/// Folders of the sample.
+const BASE: &str = "tales-2m";
+const TUNED: &str = "tales-2m-pirate";
+const ADAPTER: &str = "tales-2m-pirate-lora";
+const DATA: &str = "data";
 
 /// Where the sample lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,133 +46,118 @@ pub struct Sample {
     pub tuned: PathBuf,
     /// The adapter's folder.
     pub adapter: PathBuf,
+    /// Data sets for short runs on the base.
+    pub sets: Vec<DataSet>,
 }
 
-/// Rank planted in a linear layer's ΔW: later blocks and the feed-forward part get more.
-pub fn planted_rank(layer: usize, projection: &str) -> usize {
-    let by_role = match projection {
-        "q_proj" | "k_proj" => 4,
-        "v_proj" | "o_proj" => 6,
-        _ => 10,
-    };
-    by_role + 2 * layer
+/// A data set of the sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSet {
+    /// Which one.
+    pub set: Set,
+    /// Its name, for a list.
+    pub name: &'static str,
+    /// What it teaches, in one line.
+    pub about: &'static str,
+    /// Rows to train on.
+    pub train: PathBuf,
+    /// Rows held out.
+    pub eval: PathBuf,
+    /// Texts to go on with, before and after.
+    pub prompts: Vec<String>,
 }
 
-/// The sample under `dir`, generated there first unless it is there already.
+/// Texts that the base itself goes on with.
+pub const PROMPTS: [&str; 3] = [
+    "Once upon a time there was a baker named Dismek.",
+    "Ada gave a red lamp to Bruno and a blue cup to Zorvik. Who has the lamp now?",
+    "Dear Mara, I am in Velmar now.",
+];
+
+impl Sample {
+    /// The sample's places under `dir`, whether it is there or not.
+    pub fn at(dir: &Path) -> Self {
+        let root = root(dir);
+        let data = root.join(DATA);
+        let sets = Set::ALL.into_iter().map(|set| {
+            let (name, about, prompts) = match set {
+                Set::Pirate => (
+                    "Pirate talk",
+                    "A domain: tales of the world in a pirate's voice. A low rank learns it.",
+                    vec![
+                        "Ahoy, matey! Once upon a time".to_owned(),
+                        "There was a baker in Velmar named Ada.".to_owned(),
+                    ],
+                ),
+                Set::Extract => (
+                    "Who gave what",
+                    "A task: a sentence becomes a record of who, to whom, what and where.",
+                    (0..2).map(|at| sets::extract(sets::HELD_OUT + at).0).collect(),
+                ),
+                Set::Facts => (
+                    "Facts",
+                    "Capacity: colour, animal and number of many invented names. Held-out facts cannot be known.",
+                    (0..3).map(|at| sets::fact(at).0).collect(),
+                ),
+            };
+            let file = |part: &str| data.join(format!("{}.{part}.jsonl", set.stem()));
+            DataSet { set, name, about, train: file("train"), eval: file("eval"), prompts }
+        });
+        Self { base: root.join(BASE), tuned: root.join(TUNED), adapter: root.join(ADAPTER), sets: sets.collect() }
+    }
+
+    /// A QLoRA run of a minute on one of the data sets.
+    pub fn run(&self, set: &DataSet, out: &Path) -> Settings {
+        // Rates near the best of their rank and set; rows of facts are short.
+        let batch = if set.set == Set::Facts { 16 } else { 8 };
+        let tune = Tune { method: Method::Qlora, rank: 8, lr: 5e-3, steps: 200, batch, seed: 0 };
+        Settings {
+            model: self.base.clone(),
+            data: set.train.clone(),
+            eval_data: Some(set.eval.clone()),
+            out: out.to_path_buf(),
+            eval_every: 50,
+            save_every: 100,
+            ..tune.settings()
+        }
+    }
+}
+
+fn root(dir: &Path) -> PathBuf {
+    dir.join(format!("sample-{VERSION}"))
+}
+
+/// The sample under `dir`, put there first unless it is there already.
 ///
 /// # Errors
 /// When the folder cannot be written, or the work is cancelled.
 pub fn sample(dir: &Path, progress: &dyn Progress) -> Result<Sample> {
-    let root = dir.join(format!("sample-{VERSION}"));
-    let names = Sample {
-        base: root.join("sample-llama"),
-        tuned: root.join("sample-llama-tuned"),
-        adapter: root.join("sample-llama-adapter"),
-    };
+    let (sample, root) = (Sample::at(dir), root(dir));
     if root.is_dir() {
-        return Ok(names);
+        return Ok(sample);
     }
     // Built beside its place and moved there when it is whole: a half-written sample is never opened.
     std::fs::create_dir_all(dir).map_err(|e| Error::write(dir, &e))?;
     let building = tempfile::Builder::new().prefix(".sample-").tempdir_in(dir).map_err(|e| Error::write(dir, &e))?;
-    let at = |folder: &Path| building.path().join(folder.file_name().unwrap_or_default());
-    build(&at(&names.base), &at(&names.tuned), &at(&names.adapter), progress)?;
+    write(building.path(), progress)?;
     match std::fs::rename(building.path(), &root) {
-        Ok(()) => Ok(names),
+        Ok(()) => Ok(sample),
         // Another start of the program was faster.
-        Err(_) if root.is_dir() => Ok(names),
+        Err(_) if root.is_dir() => Ok(sample),
         Err(error) => Err(Error::write(&root, &error)),
     }
 }
 
-struct Linear {
-    layer: usize,
-    projection: &'static str,
-    name: String,
-    out: usize,
-    input: usize,
-}
-
-fn linears() -> Vec<Linear> {
-    let kv = HIDDEN / HEADS * KV;
-    (0..LAYERS)
-        .flat_map(|layer| {
-            [
-                ("self_attn.q_proj", HIDDEN, HIDDEN),
-                ("self_attn.k_proj", kv, HIDDEN),
-                ("self_attn.v_proj", kv, HIDDEN),
-                ("self_attn.o_proj", HIDDEN, HIDDEN),
-                ("mlp.gate_proj", FFN, HIDDEN),
-                ("mlp.up_proj", FFN, HIDDEN),
-                ("mlp.down_proj", HIDDEN, FFN),
-            ]
-            .map(|(part, out, input)| Linear {
-                layer,
-                projection: part.rsplit('.').next().unwrap_or(part),
-                name: format!("model.layers.{layer}.{part}"),
-                out,
-                input,
-            })
-        })
-        .collect()
-}
-
-fn build(base: &Path, tuned: &Path, adapter: &Path, progress: &dyn Progress) -> Result<()> {
-    let linears = linears();
-    let total = linears.len() as u64 + 1;
-    let mut stored: [Tensors; 3] = Default::default();
-    for (index, linear) in linears.iter().enumerate() {
-        progress.step(index as u64, total)?;
-        let mut rng = StdRng::seed_from_u64(SEED + index as u64);
-        let w = factors::base(&mut rng, linear.out, linear.input);
-        let signal = factors::signal(&mut rng, linear.out, linear.input, planted_rank(linear.layer, linear.projection));
-        let noise = factors::noise(&mut rng, linear.out, linear.input, 1.5e-4);
-        let sum = w.data().par_iter().zip(signal.data()).zip(noise.data()).map(|((w, s), n)| w + s + n).collect();
-        let key = format!("{}.weight", linear.name);
-        stored[1].push(key.clone(), Stored::half(&Matrix::new(linear.out, linear.input, sum)?));
-        stored[0].push(key, Stored::half(&w));
-        if matches!(linear.projection, "q_proj" | "v_proj") {
-            let rank = planted_rank(linear.layer, linear.projection).min(ADAPTER_RANK);
-            let (b, a) = factors::adapter(&mut rng, linear.out, linear.input, ADAPTER_RANK, rank);
-            let key = format!("base_model.model.{}", linear.name);
-            stored[2].push(format!("{key}.lora_A.weight"), Stored::single(&a));
-            stored[2].push(format!("{key}.lora_B.weight"), Stored::single(&b));
-        }
+fn write(to: &Path, progress: &dyn Progress) -> Result<()> {
+    planted::build(&to.join(BASE), &to.join(TUNED), &to.join(ADAPTER), progress)?;
+    let tokenizer = tokenizer::train(0..400, planted::VOCAB, &())?;
+    for folder in [BASE, TUNED] {
+        tokenizer::write(&tokenizer, &to.join(folder))?;
     }
-    let mut rng = StdRng::seed_from_u64(SEED + linears.len() as u64);
-    let table = Stored::half(&factors::base(&mut rng, VOCAB, HIDDEN));
-    let ones = || Stored::half(&Matrix::from_fn(1, HIDDEN, |_, _| 1.0)).vector();
-    for tensors in &mut stored[..2] {
-        tensors.push("model.embed_tokens.weight".into(), table.clone());
-        for layer in 0..LAYERS {
-            tensors.push(format!("model.layers.{layer}.input_layernorm.weight"), ones());
-            tensors.push(format!("model.layers.{layer}.post_attention_layernorm.weight"), ones());
-        }
-        tensors.push("model.norm.weight".into(), ones());
+    for set in Set::ALL {
+        sets::write(set, sets::Rows { train: 512, eval: 64 }, &to.join(DATA))?;
     }
-    let [base_tensors, tuned_tensors, adapter_tensors] = stored;
-    base_tensors.write(base, "model.safetensors", "config.json", &model_config())?;
-    tuned_tensors.write(tuned, "model.safetensors", "config.json", &model_config())?;
-    adapter_tensors.write(adapter, "adapter_model.safetensors", "adapter_config.json", &adapter_config())?;
-    progress.step(total, total)
-}
-
-fn model_config() -> Value {
-    json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16",
-        "hidden_size": HIDDEN, "intermediate_size": FFN, "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS, "num_key_value_heads": KV, "head_dim": HIDDEN / HEADS,
-        "vocab_size": VOCAB, "max_position_embeddings": 512, "hidden_act": "silu", "rms_norm_eps": 1e-5,
-        "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}, "tie_word_embeddings": true,
-    })
-}
-
-fn adapter_config() -> Value {
-    json!({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "../sample-llama",
-        "r": ADAPTER_RANK, "lora_alpha": ADAPTER_ALPHA, "target_modules": ["q_proj", "v_proj"], "use_rslora": false,
-        "rank_pattern": {}, "alpha_pattern": {}, "fan_in_fan_out": false, "bias": "none", "lora_dropout": 0.0,
-    })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -181,12 +170,14 @@ mod tests {
         let (a, b) = (sample(one.path(), &()).unwrap(), sample(two.path(), &()).unwrap());
         for (a, b, file) in [
             (&a.base, &b.base, "model.safetensors"),
+            (&a.base, &b.base, "tokenizer.json"),
             (&a.tuned, &b.tuned, "model.safetensors"),
             (&a.adapter, &b.adapter, "adapter_model.safetensors"),
         ] {
             assert_eq!(std::fs::read(a.join(file)).unwrap(), std::fs::read(b.join(file)).unwrap());
         }
         assert_eq!(sample(one.path(), &()).unwrap(), a);
+        assert!(a.sets.iter().all(|set| set.train.is_file() && set.eval.is_file()));
     }
 
     #[test]

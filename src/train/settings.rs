@@ -1,23 +1,11 @@
 //! [`Settings`]: everything that decides a run, by the names of the command line and of `run.toml`.
 
 use crate::error::{Error, Result};
+pub use crate::plan::Method;
 use crate::quant::{QuantType, Scheme};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// What is trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Every parameter.
-    Full,
-    /// A and B beside weights as stored.
-    Lora,
-    /// A and B beside weights in 4 bits.
-    #[default]
-    Qlora,
-}
 
 /// How the learning rate goes on after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +121,13 @@ pub struct Settings {
     pub eval_every: usize,
     /// Steps between checkpoints; 0 for none.
     pub save_every: usize,
+    /// Steps between spectra of ΔW; 0 for none.
+    pub film_every: usize,
+    /// Texts that the model goes on with before and after the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<String>,
+    /// And every so many steps between; 0 for never.
+    pub sample_every: usize,
     /// Levels of the frozen weights.
     pub quant: Quant,
     /// Weights that share a scale.
@@ -183,6 +178,9 @@ impl Default for Settings {
             shuffle: true,
             eval_every: 0,
             save_every: 100,
+            film_every: 10,
+            prompts: Vec::new(),
+            sample_every: 0,
             quant: Quant::default(),
             block: 64,
             double_quant: true,
@@ -192,6 +190,9 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Settings that only say what is looked at: a run that goes on may have others.
+    pub const WATCHING: [&str; 4] = ["film-every", "prompts", "sample-every", "save-every"];
+
     /// Finds values that cannot be.
     ///
     /// # Errors

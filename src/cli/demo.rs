@@ -1,0 +1,107 @@
+//! `rankscope demo`: the bundled models and data, from nothing.
+
+use super::screen::Screen;
+use crate::demo::make::{Scale, build};
+use crate::demo::study::{LONG, Results, SHORT, study, table};
+use crate::error::{Error, Result};
+use crate::train::store::write_whole;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Makes the base model, its tuned version, an adapter and three data sets; the same bytes each time on one machine
+    Build(Build),
+    /// Measures loss against rank on the three data sets: a line of study.csv for every run, going on where it stopped
+    Study(Study),
+}
+
+#[derive(Debug, Args)]
+struct Build {
+    /// Folder for all of it; a build that was stopped goes on there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// The same way in seconds, with a model that has learned next to nothing
+    #[arg(long, conflicts_with = "steps")]
+    tiny: bool,
+
+    /// Steps of pre-training, of 1,024 tokens each
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct Study {
+    /// The base model, as `demo build` makes it
+    #[arg(long, value_name = "MODEL")]
+    base: PathBuf,
+
+    /// Folder for study.csv and the tables
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Many steps too: what is capacity, and not speed
+    #[arg(long)]
+    long: bool,
+
+    /// Only this set: pirate, extract or facts
+    #[arg(long, value_parser = ["pirate", "extract", "facts"])]
+    set: Option<String>,
+}
+
+impl Demo {
+    pub fn run(self, screen: &Screen) -> Result<()> {
+        match self.what {
+            What::Build(build) => build.run(screen),
+            What::Study(study) => study.run(screen),
+        }
+    }
+}
+
+impl Study {
+    fn run(self, screen: &Screen) -> Result<()> {
+        let mut lengths = SHORT.to_vec();
+        if self.long {
+            lengths.extend(LONG);
+        }
+        lengths.retain(|length| self.set.as_ref().is_none_or(|set| set == length.set.stem()));
+        let mut results = Results::open(&self.out.join("study.csv"))?;
+        let done = study(&self.base, &lengths, &mut results, &mut |sentence| screen.message(&sentence), screen);
+        screen.finish();
+        done?;
+        let mut text = String::new();
+        for length in &lengths {
+            if let Some(table) = table(length, &results) {
+                text += &format!("{}, {} steps\n\n{table}\n", length.set.stem(), length.steps);
+            }
+        }
+        write_whole(&self.out.join("study.md"), text.as_bytes())?;
+        if screen.json { screen.document(&json!({"runs": results.lines.len()})) } else { screen.print(&text) }
+    }
+}
+
+impl Build {
+    fn run(self, screen: &Screen) -> Result<()> {
+        let Build { out, tiny, steps } = self;
+        if out.join("demo.json").exists() {
+            return Err(Error::file(&out, "a finished build is in this folder; expected another folder"));
+        }
+        let mut scale = if tiny { Scale::tiny() } else { Scale::full() };
+        scale.recipe.steps = steps.unwrap_or(scale.recipe.steps);
+        if scale.recipe.steps == 0 {
+            return Err(Error::usage("steps 0; expected 1 or more"));
+        }
+        let report = build(&out, &scale, &mut |sentence| screen.message(&sentence), screen);
+        screen.finish();
+        let report = report?;
+        if screen.json { screen.document(&report) } else { screen.print(&format!("{report:#}\n{}\n", out.display())) }
+    }
+}
