@@ -2,9 +2,10 @@
 
 use super::{Method, Settings};
 use crate::checkpoint::Checkpoint;
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::model::gpu::{Kind, LOGITS, SCORES};
 use crate::plan::{Layout, Selection, Targets};
 
 /// Predicted bytes, by what they are for.
@@ -29,11 +30,22 @@ impl Memory {
     }
 }
 
-/// For sequences of up to `longest` tokens.
+/// For sequences of up to `longest` tokens, on the processor.
 ///
 /// # Errors
 /// A model or targets that cannot be used.
 pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> Result<Memory> {
+    predict_for(checkpoint, settings, longest, None)
+}
+
+/// What a GPU's own system takes, with cuBLAS: about so much.
+const CONTEXT: u64 = 600 << 20;
+
+/// For sequences of up to `longest` tokens; with a kind, on a GPU that keeps weights and activations so.
+///
+/// # Errors
+/// A model or targets that cannot be used.
+pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize, real: Option<Kind>) -> Result<Memory> {
     let config = ModelConfig::of(checkpoint)?;
     let layout = Layout::of(checkpoint)?;
     let elements = |linear: bool| -> u64 {
@@ -41,6 +53,7 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
     };
     let stored = |dtype: &str| if matches!(dtype, "F16" | "BF16") { 2 } else { 4 };
     let width = checkpoint.modules().iter().map(|module| stored(module.dtype.name())).min().unwrap_or(4);
+    let width = real.map_or(width, |real| real.bytes() as u64);
     let (linear, other) = (elements(true), elements(false));
     let (weights, trainable) = match (settings.method, settings.scheme()) {
         (Method::Full, _) => (0, linear + other),
@@ -71,6 +84,22 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
     let largest =
         layout.weights.iter().filter(|weight| weight.linear).map(|weight| weight.parameters).max().unwrap_or(0);
     let head = if settings.method != Method::Full && width == 2 { vocab * hidden } else { 0 };
+    if let Some(real) = real {
+        // Beside the tape: heads laid out, and their gradients in f32; scores and their gradients in pieces.
+        let size = real.bytes() as u64;
+        let laid_out = (config.qkv_width() + config.attention_width()) as u64;
+        let kept = if settings.checkpointing { kept + laid_out } else { kept + blocks * laid_out };
+        let scores = (tokens * longest.min(settings.seq) as u64 * config.heads as u64).min(SCORES as u64);
+        let heads = 4 * config.qkv_width() as u64;
+        return Ok(Memory {
+            weights,
+            // The values as they are multiplied stand beside those in f32.
+            trained: trainable * if real == Kind::F32 { 16 } else { 16 + size },
+            activations: tokens * (size * (kept + meanwhile) + heads) + scores * (8 + 2 * size),
+            logits: (tokens * vocab).min((LOGITS as u64).max(vocab)) * (4 + size),
+            workspace: size * largest + CONTEXT,
+        });
+    }
     Ok(Memory {
         weights,
         trained: 16 * trainable,
@@ -80,12 +109,20 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
     })
 }
 
-/// Refuses a run that cannot fit, unless forced.
+/// Refuses a run that cannot fit into the machine's memory, unless forced.
 ///
 /// # Errors
 /// Bad input with the numbers and what would make it fit.
 pub fn check(memory: &Memory, force: bool) -> Result<()> {
-    let Some(free) = Device::cpu().memory.map(|memory| memory.free) else { return Ok(()) };
+    check_in(memory, Device::cpu().memory, force)
+}
+
+/// The same, for the memory of whatever computes.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_in(memory: &Memory, there: Option<device::Memory>, force: bool) -> Result<()> {
+    let Some(free) = there.map(|memory| memory.free) else { return Ok(()) };
     if force || memory.total() <= free {
         return Ok(());
     }
