@@ -24,6 +24,7 @@ mod rows;
 pub mod run;
 mod samples;
 mod settings;
+pub mod shorten;
 pub mod status;
 pub mod store;
 pub mod sweep;
