@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(super) enum Switch {
     On,
     Off,
 }
@@ -208,7 +208,7 @@ impl Train {
         });
         screen.finish();
         let summary = summary?;
-        let peak = peak_bytes();
+        let peak = summary.memory.measured;
         if screen.json {
             // In one line: what comes before it on a terminal may be anything.
             let document = json!({
@@ -219,13 +219,16 @@ impl Train {
                 "tokens_per_s": summary.tokens_per_s,
                 "peak_bytes": peak,
                 "gpu_peak_bytes": summary.gpu_peak,
+                "predicted_bytes": summary.memory.predicted.total(),
                 "adapter": summary.adapter,
             });
             return screen.print(&format!("{document}\n"));
         }
         let held_out = summary.eval_loss.map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
-        let peak = peak.map_or_else(String::new, |peak| format!(", peak memory {}", bytes(peak)));
+        let predicted = bytes(summary.memory.predicted.total());
         let gpu = summary.gpu_peak.map_or_else(String::new, |peak| format!(", of the GPU {}", bytes(peak)));
+        let peak =
+            peak.map_or_else(String::new, |peak| format!(", peak memory {} ({predicted} predicted)", bytes(peak)));
         screen.print(&format!(
             "{} steps, loss {:.4} to {:.4}{held_out}, {:.0} tokens/s{peak}{gpu}\n{}\n",
             summary.steps,
@@ -341,8 +344,8 @@ pub(super) fn tell(screen: &Screen, event: &Event) {
             screen.message(&format!(
                 "{trainable} parameters are trained in {steps} steps{after}; about {} of memory (weights {}, trained {}, activations {}, logits {}, workspace {})",
                 bytes(memory.total()),
-                bytes(memory.weights),
-                bytes(memory.trained),
+                bytes(memory.weights + memory.constants),
+                bytes(memory.trained()),
                 bytes(memory.activations),
                 bytes(memory.logits),
                 bytes(memory.workspace)
@@ -362,11 +365,4 @@ pub(super) fn tell(screen: &Screen, event: &Event) {
             screen.message(&format!("after step {}: {} → {}", sample.step, sample.prompt, sample.text.trim()));
         }
     }
-}
-
-/// The most memory that this process ever had, where the system tells.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }

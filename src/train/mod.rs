@@ -19,6 +19,7 @@ mod notes;
 pub mod pace;
 pub mod prequantized;
 mod preview;
+pub mod probe;
 pub mod roles;
 mod rows;
 pub mod run;
