@@ -57,6 +57,20 @@ pub struct Status {
     pub remaining: Option<Duration>,
 }
 
+/// Runs `work` on threads that leave one processor to the window, where there are more than two: long work beside a window
+/// that is to stay quick. On the threads of all where that cannot be.
+pub fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let all = rayon::current_num_threads();
+    let threads = if all > 2 { all - 1 } else { all };
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|n| format!("beside {n}")).build() {
+        Ok(pool) => pool.install(work),
+        Err(error) => {
+            log::warn!("cannot start threads: {error}");
+            work()
+        }
+    }
+}
+
 /// One piece of work on a thread of its own. Dropping it cancels the work.
 pub struct Job<T: Send + 'static> {
     title: String,

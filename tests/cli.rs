@@ -539,6 +539,35 @@ fn nobody_reading_is_no_failure() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
+#[test]
+fn a_sweep_has_a_row_for_each_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    let row = |row: u32| json!({"input_ids": (0..16).map(|at| (row * 31 + at * 7) % 300 + 3).collect::<Vec<u32>>()});
+    std::fs::write(&data, (0..6).map(|at| format!("{}\n", row(at))).collect::<String>()).unwrap();
+    let (model, data, out) = (fixture("llama"), path(&data), path(&folder.path().join("sweep")));
+    let sweep = |ranks: &'static str| -> Vec<String> {
+        let words =
+            ["sweep", &model, "--data", &data, "--out", &out, "--targets", "q_proj", "--steps", "3", "--ranks", ranks];
+        words.map(str::to_owned).to_vec()
+    };
+    let arguments = sweep("2,1");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--json"]).collect();
+    let ran = rankscope(&arguments);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let rows = document["rows"].as_array().unwrap();
+    // q_proj of two blocks, 64 × 64: r (64 + 64) each.
+    assert_eq!((&rows[0]["r"], &rows[0]["trainable"]), (&json!(1), &json!(256)));
+    assert_eq!((&rows[1]["r"], &rows[1]["trainable"]), (&json!(2), &json!(512)));
+    for key in ["last_loss", "eval_loss", "energy_95", "truncated_eval_loss"] {
+        assert!(rows[0][key].is_number(), "{key}: {document}");
+    }
+    assert!(Path::new(rows[1]["adapter"].as_str().unwrap()).join("adapter_model.safetensors").is_file());
+    let none = sweep("two");
+    refused(&none.iter().map(String::as_str).collect::<Vec<_>>(), &["rank \"two\"", "expected whole numbers above 0"]);
+}
+
 /// formulas.md's bits per weight; relative errors as bitsandbytes 0.50 has them on tests/fixtures/quant.
 #[test]
 fn quantize_compares_formats() {

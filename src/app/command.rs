@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use eframe::egui;
 
+use crate::error::Error;
 use crate::spectrum::RuleId;
 use crate::workspace::{Dial, Request, Selection, Workspace};
 
@@ -56,6 +57,8 @@ pub enum Command {
     Export(Export),
     /// Say something in the corner.
     Say(String),
+    /// Say what did not work.
+    Complain(Error),
     /// Something of the Quantization tab.
     Quantization(quantization::Ask),
     /// Something about the choice of a rank.

@@ -18,6 +18,6 @@ pub fn ui(ui: &Ui) {
     let rect = ctx.content_rect();
     let painter = ctx.layer_painter(LayerId::new(Order::Foreground, Id::unique("drop")));
     painter.rect_filled(rect, 0.0, Color32::from_black_alpha(160));
-    let text = "Drop a model or an adapter to open it";
+    let text = "Drop a model or an adapter to open it, a data file to train on it";
     painter.text(rect.center(), Align2::CENTER_CENTER, text, FontId::proportional(22.0), Color32::WHITE);
 }

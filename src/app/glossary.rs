@@ -124,6 +124,58 @@ pub const TRAINABLE: Term = Term {
     source: "LoRA, arXiv 2106.09685, §4.2",
 };
 
+/// Loss.
+pub const LOSS: Term = Term {
+    name: "Loss",
+    definition: "How surprised the model is by the next token, on average over the tokens that carry loss; e to its power is \
+                 the perplexity. Held out: on rows that are not trained on.",
+    formula: "−mean ln p(next token | tokens before)",
+    source: "",
+};
+
+/// Learning rate.
+pub const LEARNING_RATE: Term = Term {
+    name: "Learning rate",
+    definition: "How far a step goes: the factor on Adam's direction. It rises during the warm-up, then follows the schedule.",
+    formula: "w ← w − lr · m̂ / (√v̂ + ε) − lr · decay · w",
+    source: "AdamW, arXiv 1711.05101",
+};
+
+/// Gradient norm.
+pub const GRADIENT: Term = Term {
+    name: "Gradient norm",
+    definition: "The length of the gradient over everything that is trained, before it is clipped. Peaks come from odd batches; \
+                 a steady rise announces divergence.",
+    formula: "√(Σ g²)",
+    source: "",
+};
+
+/// Speed.
+pub const SPEED: Term = Term {
+    name: "Tokens a second",
+    definition: "Tokens of a step, without padding, by the time of the step alone: evaluation, spectra and samples are not in it.",
+    formula: "",
+    source: "",
+};
+
+/// Memory of a run.
+pub const HELD: Term = Term {
+    name: "Memory of the run",
+    definition: "Measured: the weights as they are kept, everything trained with its gradient and two moments, and the buffers at \
+                 their most. The dashed line is what was predicted before the run.",
+    formula: "weights + 16 bytes · trained + buffers",
+    source: "",
+};
+
+/// Ranks over time.
+pub const RANKS: Term = Term {
+    name: "Effective and energy rank",
+    definition: "Effective rank: how many directions ΔW seems to have when each counts by its strength. Energy rank: how many of \
+                 the strongest hold that share of Σσ².",
+    formula: "exp(−Σ q ln q), q = σ / Σσ;   smallest k with E(k) ≥ 90 %",
+    source: "Roy & Vetterli 2007; Eckart & Young 1936",
+};
+
 /// Bits of a weight.
 pub const BITS: Term = Term {
     name: "Bits per weight",

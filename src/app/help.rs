@@ -5,12 +5,13 @@ use eframe::egui::{self, Grid, Id, Modal, RichText, ScrollArea, Ui};
 use super::glossary::{self, Term};
 use super::theme::Colors;
 
-const KEYS: [(&str, &str); 11] = [
+const KEYS: [(&str, &str); 12] = [
     ("Ctrl+O, Ctrl+Shift+O", "open a folder, a file"),
     ("Ctrl+L", "open by typing a path"),
     ("Ctrl+K", "all commands"),
     ("[  and  ]", "rank down, up"),
     ("Ctrl+1 … Ctrl+5", "Learn, Spectrum, Parameters, Quantization, Train"),
+    ("Space", "in Train: start, pause, resume"),
     ("Ctrl+B", "module list"),
     ("Ctrl+click, Shift+click, Ctrl+A", "choose several modules"),
     ("wheel, drag, double click", "zoom, move, show all of a heatmap or plot"),
@@ -19,7 +20,7 @@ const KEYS: [(&str, &str); 11] = [
     ("Ctrl+Q", "quit"),
 ];
 
-const TERMS: [Term; 10] = [
+const TERMS: [Term; 16] = [
     glossary::DELTA,
     glossary::RANK,
     glossary::SCALING,
@@ -30,6 +31,12 @@ const TERMS: [Term; 10] = [
     glossary::APPROXIMATION,
     glossary::RESIDUAL,
     glossary::TRAINABLE,
+    glossary::LOSS,
+    glossary::LEARNING_RATE,
+    glossary::GRADIENT,
+    glossary::SPEED,
+    glossary::HELD,
+    glossary::RANKS,
 ];
 
 /// Paints it while `open`.

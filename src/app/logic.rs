@@ -11,11 +11,11 @@ use crate::plan::{self, Targets};
 use crate::spectrum::{AUTO_EXACT, Method, Options};
 use crate::workspace::{Event, Opened, Request, Workspace};
 
-use super::command::{Command, Round, Work};
+use super::command::{Command, Round, Tab, Work};
 use super::dialogs::Asking;
 use super::jobs::{Found, News};
 use super::settings::Settings;
-use super::{App, Features, Message, drops, keys};
+use super::{App, Features, Message, drops, keys, training};
 
 /// All modules are computed unasked when that takes about this long at most, in seconds.
 const UNASKED: f64 = 30.0;
@@ -28,7 +28,12 @@ impl App {
     /// One round: news in, commands out.
     pub(super) fn think(&mut self, ctx: &egui::Context) {
         for path in drops::dropped(ctx) {
-            self.commands.open(path);
+            if training::is_data(&path) || training::is_run(&path) {
+                self.commands.push(Command::Training(training::Ask::Data(path)));
+                self.commands.push(Command::Show(Tab::Train));
+            } else {
+                self.commands.open(path);
+            }
         }
         keys::read(ctx, &self.workspace, &self.settings, &mut self.commands);
         self.receive();
@@ -175,6 +180,7 @@ impl App {
             Command::Training(ask) => self.feature(ctx, |f, round| f.training.carry_out(ask, round)),
             Command::Learning(ask) => self.feature(ctx, |f, round| f.learning.carry_out(ask, round)),
             Command::Say(text) => self.say(&text),
+            Command::Complain(error) => self.complain(&error),
             Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
         }
     }

@@ -126,11 +126,11 @@ pub struct Features {
 }
 
 impl Features {
-    fn new(wake: &Wake) -> Self {
+    fn new(wake: &Wake, data_dir: PathBuf) -> Self {
         Self {
             quantization: quantization::Quantization::new(Arc::clone(wake)),
             planning: planning::Planning::new(Arc::clone(wake)),
-            training: training::Training::new(Arc::clone(wake)),
+            training: training::Training::new(Arc::clone(wake), data_dir),
             learning: learning::Learning::new(Arc::clone(wake)),
         }
     }
@@ -204,6 +204,7 @@ impl App {
         let ctx = cc.egui_ctx.clone();
         let wake: Wake = Arc::new(move || ctx.request_repaint());
         let surroundings = Job::spawn("Looking at the machine", Arc::clone(&wake), |_| Ok(surroundings()));
+        let data_dir = start.data_dir.unwrap_or_else(start::data_dir);
         let mut commands = Commands::default();
         commands.push(match start.request {
             Some(request) => Command::Open(request),
@@ -215,7 +216,7 @@ impl App {
             settings,
             exporter: Exporter::new(Arc::clone(&wake)),
             shown: Shown::new(Arc::clone(&wake)),
-            features: Features::new(&wake),
+            features: Features::new(&wake, data_dir.clone()),
             jobs: Jobs::new(wake),
             cost: logic::Cost::default(),
             device: DeviceText::default(),
@@ -229,7 +230,7 @@ impl App {
             notices: Notices::default(),
             sweep_wanted: false,
             asked: false,
-            data_dir: start.data_dir.unwrap_or_else(start::data_dir),
+            data_dir,
         }
     }
 
@@ -312,6 +313,7 @@ impl eframe::App for App {
         CentralPanel::default().frame(centre).show(ui, |ui| self.panels.tabs.ui(ui, &mut view));
         self.palette.ui(ui, &mut view);
         help::ui(ui, &mut self.help);
+        panels::train::closing(ui, &mut view);
         drops::ui(ui);
         self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.

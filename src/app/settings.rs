@@ -24,6 +24,10 @@ pub struct Settings {
     pub map_rule: String,
     /// Module list shown.
     pub show_modules: bool,
+    /// The next run as it is set up, in its own words.
+    pub training: String,
+    /// Folders of runs beside the program's own.
+    pub run_folders: Vec<PathBuf>,
     /// The chapter of the Learn tab that is open.
     pub chapter: String,
     /// The chapters whose goals were reached.
@@ -49,6 +53,8 @@ impl Default for Settings {
             recent: Vec::new(),
             map_rule: String::new(),
             show_modules: true,
+            training: String::new(),
+            run_folders: Vec::new(),
             chapter: String::new(),
             learned: Vec::new(),
             rounds: 0,

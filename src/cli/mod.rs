@@ -14,6 +14,7 @@ mod params;
 mod quantize;
 mod screen;
 mod spectrum;
+mod sweep;
 mod text;
 mod train;
 
@@ -97,6 +98,8 @@ enum Command {
     Quantize(Box<quantize::Quantize>),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
     Train(Box<train::Train>),
+    /// Fine-tunes at several ranks, and truncates the largest one to the others
+    Sweep(Box<sweep::Sweep>),
     /// The loss of a model on a data file
     Eval(eval::Eval),
     /// Goes on with a text
@@ -172,6 +175,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Spectrum(spectrum) => spectrum.run(screen),
         Command::Quantize(quantize) => quantize.run(screen),
         Command::Train(train) => train.run(screen),
+        Command::Sweep(sweep) => sweep.run(screen),
         Command::Eval(eval) => eval.run(screen),
         Command::Generate(generate) => generate.run(screen),
         Command::Merge(merge) => merge.run(screen),

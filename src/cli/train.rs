@@ -149,6 +149,18 @@ pub struct Train {
     #[arg(long, value_name = "STEPS")]
     save_every: Option<usize>,
 
+    /// Steps between spectra of ΔW, in film.jsonl; 0 for none
+    #[arg(long, value_name = "STEPS")]
+    film_every: Option<usize>,
+
+    /// A text that the model goes on with before and after the run; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    prompt: Vec<String>,
+
+    /// And every so many steps between
+    #[arg(long, value_name = "STEPS")]
+    sample_every: Option<usize>,
+
     /// Levels of the frozen weights under qlora
     #[arg(long, value_parser = ["nf4", "fp4", "none"])]
     quant: Option<String>,
@@ -175,7 +187,7 @@ pub struct Train {
 
     /// Even where the prediction says that memory does not suffice
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
 }
 
 fn set<T>(to: &mut T, value: Option<T>) {
@@ -223,7 +235,7 @@ impl Train {
         ))
     }
 
-    fn settings(self) -> Result<Settings> {
+    pub(super) fn settings(self) -> Result<Settings> {
         let mut s = match (&self.config, self.resume, &self.out) {
             (Some(path), ..) => from_file(path)?,
             // What is not said again is as it was.
@@ -297,6 +309,11 @@ impl Train {
         s.shuffle &= !self.no_shuffle;
         set(&mut s.eval_every, self.eval_every);
         set(&mut s.save_every, self.save_every);
+        set(&mut s.film_every, self.film_every);
+        set(&mut s.sample_every, self.sample_every);
+        if !self.prompt.is_empty() {
+            s.prompts = self.prompt;
+        }
         set(&mut s.block, self.block);
         set(&mut s.double_quant, self.double_quant.map(|switch| switch == Switch::On));
         set(&mut s.checkpointing, self.checkpointing.map(|switch| switch == Switch::On));
@@ -314,7 +331,7 @@ fn from_file(path: &Path) -> Result<Settings> {
     toml::from_str(&text).map_err(|error| Error::file(path, error.message().to_owned()))
 }
 
-fn tell(screen: &Screen, event: &Event) {
+pub(super) fn tell(screen: &Screen, event: &Event) {
     match event {
         Event::Note(note) => screen.message(note),
         Event::Started { steps, done, trainable, memory } => {
@@ -338,6 +355,10 @@ fn tell(screen: &Screen, event: &Event) {
             ));
         }
         Event::Saved(path) => screen.message(&format!("saved {}", path.display())),
+        Event::Frame(_) => {}
+        Event::Sample(sample) => {
+            screen.message(&format!("after step {}: {} → {}", sample.step, sample.prompt, sample.text.trim()));
+        }
     }
 }
 

@@ -68,6 +68,23 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
     Ok(())
 }
 
+/// Finds a rank that is too large for a target, without loading the model.
+///
+/// # Errors
+/// Targets that match nothing; a rank above what a module's size allows.
+pub fn check_rank(checkpoint: &Checkpoint, settings: &Settings, r: usize) -> Result<()> {
+    let layout = Layout::of(checkpoint)?;
+    let targets: Targets = settings.targets.parse()?;
+    for &place in &Selection::new(&layout, &targets)?.places {
+        let weight = &layout.weights[place];
+        if r > weight.max_rank() {
+            let most = weight.max_rank();
+            return Err(Error::usage(format!("rank {r} for {}; expected {most} or less", weight.name)));
+        }
+    }
+    Ok(())
+}
+
 /// The first pair of a module by PiSSA or LoftQ, and what is frozen beside it.
 fn from_weight(
     checkpoint: &Checkpoint,

@@ -7,25 +7,34 @@
 
 pub mod adamw;
 pub mod data;
+pub mod film;
 mod generate;
 mod gpu;
+pub mod history;
 mod init;
 mod lora;
 pub mod memory;
 pub mod merge;
 mod notes;
+pub mod pace;
 pub mod prequantized;
+mod preview;
 pub mod roles;
 mod rows;
 pub mod run;
+mod samples;
 mod settings;
+pub mod status;
 pub mod store;
+pub mod sweep;
 mod text;
 mod trainer;
 
 pub use generate::{Sampling, generate};
 pub use gpu::evaluate as evaluate_on_gpu;
+pub use preview::{Piece, Preview};
 pub use rows::{Padded, Row, Rows};
+pub use samples::Sample;
 pub use settings::{Init, Method, Quant, Schedule, Settings};
 pub use text::{Message, Text};
 pub use trainer::{Step, Trainer, evaluate};

@@ -3,21 +3,26 @@
 //! ```text
 //! out/run.toml                      the settings
 //! out/metrics.jsonl                 a line a step
+//! out/film.jsonl, samples.jsonl     spectra of ΔW at logged steps; what the model writes after the prompts
+//! out/status.json                   how far it came, how it ended
 //! out/checkpoints/step-N/           state.safetensors: parameters and moments; state.json: where it was
 //! out/adapter_model.safetensors     the result (under `full`: a model folder)
 //! ```
 
 use super::data::{self, Data};
+use super::film::{Film, Frame};
 use super::memory::{self, Memory};
 use super::merge::{Change, write_model};
 use super::notes;
 use super::rows::Rows;
+use super::samples::{Prompts, Sample};
+use super::status::{self, State, Status};
 use super::store::{Tensor, write_tensors, write_whole};
 use super::trainer::{Step, Trainer};
 use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
-use crate::model::ModelConfig;
+use crate::model::{Decoder, Frozen, ModelConfig, Param};
 use crate::progress::Progress;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -45,6 +50,10 @@ pub enum Event {
     Step(Record),
     /// A checkpoint is on the disk.
     Saved(PathBuf),
+    /// Singular values of ΔW.
+    Frame(Frame),
+    /// What the model writes after a prompt.
+    Sample(Sample),
 }
 
 /// A line of `metrics.jsonl`.
@@ -56,6 +65,8 @@ pub struct Record {
     pub tokens_per_s: f64,
     /// Mean loss over the held-out rows, where it was taken after this step.
     pub eval_loss: Option<f64>,
+    /// Bytes that weights, everything trained and the buffers at their most take; 0 where it is not known.
+    pub held: u64,
 }
 
 /// What a run gave.
@@ -111,55 +122,106 @@ pub fn run(
         ));
     }
     let checkpoint = Checkpoint::open(&settings.model)?;
-    let Data { mut rows, notes, .. } = data::read(&settings.data, &checkpoint, settings.seq, progress)?;
+    let (Data { rows, notes, .. }, held_out) = read(&settings, &checkpoint, progress)?;
     for note in notes {
         told(Event::Note(format!("{}: {note}", settings.data.display())))?;
     }
-    let held_out = match &settings.eval_data {
-        Some(path) => Some(data::read(path, &checkpoint, settings.seq, progress)?.rows),
-        None if settings.eval_every > 0 && rows.rows.len() >= 2 => {
-            // Every tenth row, at least one.
-            let count = (rows.rows.len() / HELD_OUT).max(1);
-            let kept = rows.rows.len() - count;
-            Some(Rows { rows: rows.rows.split_off(kept) })
-        }
-        None => None,
-    };
-    let most = ModelConfig::of(&checkpoint)?.max_positions;
-    let all = held_out.iter().flat_map(|rows| &rows.rows).chain(&rows.rows);
-    if let Some(longest) = all.map(|row| row.ids.len()).max().filter(|longest| *longest > most) {
-        return Err(Error::usage(format!(
-            "a row of {longest} tokens; the model allows {most}: --seq {most} cuts the rows that are longer"
-        )));
-    }
-    if settings.packing {
-        let before = rows.rows.len();
-        rows = rows.packed(settings.seq);
-        let after = rows.rows.len();
-        told(Event::Note(format!("{before} rows are packed into {after} sequences of up to {} tokens", settings.seq)))?;
-    }
+    let prompts = Prompts::new(&settings.prompts, &checkpoint)?;
     let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     let memory = memory::predict(&checkpoint, &settings, longest)?;
     memory::check(&memory, start.force)?;
     let mut trainer = Trainer::new(&checkpoint, settings.clone(), rows, progress)?;
+    let film = (settings.film_every > 0).then(|| Film::new(&trainer.decoder, settings.mutates_base()));
     for note in notes::of(&trainer.decoder, &settings, checkpoint.config()) {
         told(Event::Note(note))?;
     }
     if let Some(from) = &from {
         restore(&mut trainer, from)?;
     }
+    let _lock = status::lock(&out)?;
     let text = toml::to_string(&settings).map_err(|error| Error::failure(format!("cannot write settings: {error}")))?;
     write_whole(&out.join("run.toml"), text.as_bytes())?;
-    let mut metrics = Metrics::open(&out.join("metrics.jsonl"), trainer.done)?;
     let (done, trainable) = (trainer.done, trainer.decoder.params.elements());
+    let predicted = memory.total();
+    let mut status = Status { state: State::Running, steps: trainer.steps, trainable, predicted, ..Status::default() };
+    status.write(&out)?;
     told(Event::Started { steps: trainer.steps, done, trainable, memory })?;
+    let watch = Watch { film, prompts, held_out, resumed: from.is_some() };
+    let result = go(&mut trainer, &checkpoint, &watch, &mut status, progress, told);
+    status.end(&out, &result);
+    result
+}
 
+/// The rows to train on, and those that are held out: of a file of their own, or every tenth where evaluation is asked for.
+///
+/// # Errors
+/// As [`data::read`].
+pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<(Data, Option<Rows>)> {
+    let mut data = data::read(&settings.data, checkpoint, settings.seq, progress)?;
+    let rows = &mut data.rows.rows;
+    let held_out = match &settings.eval_data {
+        Some(path) => Some(data::read(path, checkpoint, settings.seq, progress)?.rows),
+        None if settings.eval_every > 0 && rows.len() >= 2 => {
+            let kept = rows.len() - (rows.len() / HELD_OUT).max(1);
+            Some(Rows { rows: rows.split_off(kept) })
+        }
+        None => None,
+    };
+    let most = ModelConfig::of(checkpoint)?.max_positions;
+    let all = held_out.iter().flat_map(|held_out| &held_out.rows).chain(rows.iter());
+    if let Some(longest) = all.map(|row| row.ids.len()).max().filter(|longest| *longest > most) {
+        return Err(Error::usage(format!(
+            "a row of {longest} tokens; the model allows {most}: --seq {most} cuts the rows that are longer"
+        )));
+    }
+    if settings.packing {
+        let before = rows.len();
+        data.rows = data.rows.packed(settings.seq);
+        let after = data.rows.rows.len();
+        data.notes.push(format!("{before} rows are packed into {after} sequences of up to {} tokens", settings.seq));
+    }
+    Ok((data, held_out))
+}
+
+/// What is looked at while a run goes on.
+struct Watch {
+    film: Option<Film>,
+    prompts: Prompts,
+    held_out: Option<Rows>,
+    /// There is a checkpoint already.
+    resumed: bool,
+}
+
+/// The loop: step → log → evaluate → film, sample → save.
+fn go(
+    trainer: &mut Trainer,
+    checkpoint: &Checkpoint,
+    watch: &Watch,
+    status: &mut Status,
+    progress: &dyn Progress,
+    told: &mut dyn FnMut(Event) -> Result<()>,
+) -> Result<Summary> {
+    let settings = trainer.settings.clone();
+    let out = settings.out.clone();
+    let mut metrics = Lines::open(&out.join("metrics.jsonl"), trainer.done)?;
+    let mut frames = Lines::open(&out.join("film.jsonl"), trainer.done)?;
+    let mut texts = Lines::open(&out.join("samples.jsonl"), trainer.done)?;
+    let mut sample = |trainer: &Trainer, told: &mut dyn FnMut(Event) -> Result<()>| -> Result<()> {
+        for sample in watch.prompts.sample(&trainer.decoder, trainer.done)? {
+            texts.add(&json!(sample))?;
+            told(Event::Sample(sample))?;
+        }
+        Ok(())
+    };
+    if trainer.done == 0 {
+        sample(trainer, told)?;
+    }
     let (mut first_loss, mut last_loss, mut eval_loss) = (None, f64::NAN, None);
     let (mut tokens, mut seconds) = (0usize, 0f64);
-    let mut kept = from.is_some().then_some(trainer.done);
+    let mut kept = watch.resumed.then_some(trainer.done);
     while trainer.done < trainer.steps {
         if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
-            told(Event::Saved(save(&trainer, &out).map_err(|error| error.and(&room(kept)))?))?;
+            told(Event::Saved(save(trainer, &out).map_err(|error| error.and(&room(kept)))?))?;
             return Err(stopped);
         }
         let begin = Instant::now();
@@ -169,22 +231,37 @@ pub fn run(
         first_loss.get_or_insert(step.loss);
         last_loss = step.loss;
         let last = trainer.done == trainer.steps;
-        let due = |every: usize| every > 0 && trainer.done.is_multiple_of(every);
-        let now = held_out.as_ref().filter(|_| last || due(settings.eval_every));
+        let done = trainer.done;
+        let due = |every: usize| every > 0 && done.is_multiple_of(every);
+        let now = watch.held_out.as_ref().filter(|_| last || due(settings.eval_every));
         let evaluated = now.map(|rows| trainer.evaluate(rows, &())).transpose()?.map(|loss| loss.mean());
         eval_loss = evaluated.or(eval_loss);
-        let record = Record { step, tokens_per_s: step.tokens as f64 / took.max(1e-9), eval_loss: evaluated };
-        metrics.add(&record).map_err(|error| error.and(&room(kept)))?;
+        let speed = step.tokens as f64 / took.max(1e-9);
+        let record = Record { step, tokens_per_s: speed, eval_loss: evaluated, held: trainer.held_bytes() };
+        status.held = status.held.max(record.held);
+        metrics.add(&record.line()).map_err(|error| error.and(&room(kept)))?;
         told(Event::Step(record))?;
+        if last || step.step == 1 || due(settings.film_every) || due(settings.sample_every) {
+            // What is looked at now may stand on another device.
+            trainer.gather()?;
+        }
+        if let Some(film) = watch.film.as_ref().filter(|_| last || step.step == 1 || due(settings.film_every)) {
+            let frame = film.frame(&trainer.decoder, trainer.done)?;
+            frames.add(&json!(frame))?;
+            told(Event::Frame(frame))?;
+        }
+        if last || due(settings.sample_every) {
+            sample(trainer, told)?;
+        }
         if due(settings.save_every) && !last {
-            let saved = save(&trainer, &out).map_err(|error| error.and(&room(kept)))?;
+            let saved = save(trainer, &out).map_err(|error| error.and(&room(kept)))?;
             kept = Some(trainer.done);
             told(Event::Saved(saved))?;
         }
     }
     progress.step(1, 1)?;
     let written = if settings.method == Method::Full {
-        write_model(&checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())
+        write_model(checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())
     } else {
         trainer.write_adapter(&out)
     };
@@ -217,20 +294,50 @@ fn last_good(kept: Option<usize>) -> String {
     }
 }
 
-/// `metrics.jsonl`, to which lines are added.
-struct Metrics {
+impl Record {
+    /// A line of `metrics.jsonl`.
+    fn line(&self) -> Value {
+        let Self { step, tokens_per_s, eval_loss, held } = *self;
+        let Step { step, loss, lr, grad_norm, tokens } = step;
+        let mut line = json!({"step": step, "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens, "tokens_per_s": tokens_per_s});
+        if let Some(loss) = eval_loss {
+            line["eval_loss"] = json!(loss);
+        }
+        line["held_bytes"] = json!(held);
+        line
+    }
+
+    /// Reads a line; `None` where it is none, as when it was being written.
+    pub fn parse(line: &str) -> Option<Self> {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let number = |key: &str| line[key].as_f64();
+        let whole = |key: &str| line[key].as_u64().map(|x| x as usize);
+        let step = Step {
+            step: whole("step")?,
+            loss: number("loss")?,
+            lr: number("lr")?,
+            grad_norm: number("grad_norm").unwrap_or(f64::NAN),
+            tokens: whole("tokens")?,
+        };
+        let (tokens_per_s, eval_loss) = (number("tokens_per_s").unwrap_or(0.0), number("eval_loss"));
+        Some(Self { step, tokens_per_s, eval_loss, held: line["held_bytes"].as_u64().unwrap_or(0) })
+    }
+}
+
+/// A file of JSON lines that each name a step, to which lines are added.
+struct Lines {
     path: PathBuf,
     file: File,
 }
 
-impl Metrics {
+impl Lines {
     /// Keeps the lines of the first `done` steps; what came after the checkpoint will be done again.
     fn open(path: &Path, done: usize) -> Result<Self> {
         if path.exists() {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let kept = |line: &&str| {
                 let line: Value = serde_json::from_str(line).unwrap_or_default();
-                line["step"].as_u64().is_some_and(|step| step <= done as u64)
+                line["step"].as_u64().is_some_and(|step| step <= done as u64 && (step > 0 || done > 0))
             };
             let text: String = text.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
             write_whole(path, text.as_bytes())?;
@@ -240,13 +347,7 @@ impl Metrics {
         Ok(Self { path: path.to_owned(), file })
     }
 
-    fn add(&mut self, record: &Record) -> Result<()> {
-        let Record { step, tokens_per_s, eval_loss } = *record;
-        let Step { step, loss, lr, grad_norm, tokens } = step;
-        let mut line = json!({"step": step, "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens, "tokens_per_s": tokens_per_s});
-        if let Some(loss) = eval_loss {
-            line["eval_loss"] = json!(loss);
-        }
+    fn add(&mut self, line: &Value) -> Result<()> {
         self.file.write_all(format!("{line}\n").as_bytes()).map_err(|error| Error::write(&self.path, &error))
     }
 }
@@ -294,6 +395,35 @@ fn save_to(trainer: &Trainer, begun: &Path, to: &Path) -> Result<()> {
     std::fs::rename(begun, to).map_err(|error| Error::write(to, &error))
 }
 
+/// Writes what a full run was at a checkpoint as a model, into a folder within the checkpoint, once.
+///
+/// # Errors
+/// When there is no such checkpoint, it does not fit the model, or a file cannot be written; and cancellation.
+pub fn model_at(settings: &Settings, step: usize, progress: &dyn Progress) -> Result<PathBuf> {
+    let from = settings.out.join("checkpoints").join(format!("step-{step}"));
+    let to = from.join("model");
+    if to.join("config.json").is_file() {
+        return Ok(to);
+    }
+    let checkpoint = Checkpoint::open(&settings.model)?;
+    let mut decoder = Decoder::load(&checkpoint, Frozen::Nothing, progress)?;
+    let stored = Checkpoint::open(&from.join("state.safetensors"))?;
+    for (at, param) in decoder.params.list.iter_mut().enumerate() {
+        param.value = part(&stored, "p", at, param)?;
+    }
+    write_model(&checkpoint, &Change::Params(&decoder.params), None, &to, progress)?;
+    Ok(to)
+}
+
+/// A parameter, or one of its moments, from a checkpoint.
+fn part(stored: &Checkpoint, what: &str, at: usize, param: &Param) -> Result<Vec<f32>> {
+    let name = format!("{what}.{at}.{}.{:?}", param.name, param.kind);
+    let tensor = stored.tensor(&name).filter(|tensor| tensor.shape == param.shape);
+    let tensor =
+        tensor.ok_or_else(|| Error::tensor(stored.path(), &name, "found no such tensor of the run's shape"))?;
+    Ok(stored.tensor_matrix(tensor, &())?.into_data())
+}
+
 /// The newest checkpoint of a run with these settings; `None` when it was stopped before there was one, and begins again:
 /// the same steps then give the same losses.
 fn last_checkpoint(out: &Path, settings: &Settings) -> Result<Option<PathBuf>> {
@@ -305,7 +435,7 @@ fn last_checkpoint(out: &Path, settings: &Settings) -> Result<Option<PathBuf>> {
     let differs: Vec<String> = before
         .keys()
         .chain(now.keys().filter(|key| !before.contains_key(*key)))
-        .filter(|key| before.get(*key) != now.get(*key))
+        .filter(|key| before.get(*key) != now.get(*key) && !Settings::WATCHING.contains(&key.as_str()))
         .map(|key| {
             let shown = |table: &toml::Table| table.get(key).map_or_else(|| "nothing".to_owned(), ToString::to_string);
             format!("{key} was {}, now {}", shown(&before), shown(&now))
@@ -343,13 +473,9 @@ pub fn restore(trainer: &mut Trainer, from: &Path) -> Result<()> {
     let stored = Checkpoint::open(&from.join("state.safetensors"))?;
     let Trainer { decoder, optimizer, .. } = trainer;
     for (at, param) in decoder.params.list.iter_mut().enumerate() {
-        for (what, to) in [("p", &mut param.value), ("m", &mut optimizer.m[at]), ("v", &mut optimizer.v[at])] {
-            let name = format!("{what}.{at}.{}.{:?}", param.name, param.kind);
-            let tensor = stored.tensor(&name).filter(|tensor| tensor.shape == param.shape);
-            let tensor =
-                tensor.ok_or_else(|| Error::tensor(stored.path(), &name, "found no such tensor of the run's shape"))?;
-            *to = stored.tensor_matrix(tensor, &())?.into_data();
-        }
+        optimizer.m[at] = part(&stored, "m", at, param)?;
+        optimizer.v[at] = part(&stored, "v", at, param)?;
+        param.value = part(&stored, "p", at, param)?;
     }
     (trainer.done, optimizer.t) = (step, t);
     Ok(())

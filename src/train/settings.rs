@@ -133,6 +133,13 @@ pub struct Settings {
     pub eval_every: usize,
     /// Steps between checkpoints; 0 for none.
     pub save_every: usize,
+    /// Steps between spectra of ΔW; 0 for none.
+    pub film_every: usize,
+    /// Texts that the model goes on with before and after the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<String>,
+    /// And every so many steps between; 0 for never.
+    pub sample_every: usize,
     /// Levels of the frozen weights.
     pub quant: Quant,
     /// Weights that share a scale.
@@ -183,6 +190,9 @@ impl Default for Settings {
             shuffle: true,
             eval_every: 0,
             save_every: 100,
+            film_every: 10,
+            prompts: Vec::new(),
+            sample_every: 0,
             quant: Quant::default(),
             block: 64,
             double_quant: true,
@@ -192,6 +202,9 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Settings that only say what is looked at: a run that goes on may have others.
+    pub const WATCHING: [&str; 4] = ["film-every", "prompts", "sample-every", "save-every"];
+
     /// Finds values that cannot be.
     ///
     /// # Errors

@@ -90,6 +90,14 @@ impl Text {
         self.tokenizer.decode(ids, true).map_err(|error| self.refused(&error))
     }
 
+    /// The text of one id, special tokens as they are written.
+    ///
+    /// # Errors
+    /// When the id is not the tokenizer's.
+    pub fn token(&self, id: u32) -> Result<String> {
+        self.tokenizer.decode(&[id], false).map_err(|error| self.refused(&error))
+    }
+
     fn refused(&self, error: &tokenizers::Error) -> Error {
         Error::file(&self.folder.join("tokenizer.json"), error.to_string())
     }

@@ -169,6 +169,11 @@ impl Trainer {
         }
     }
 
+    /// Bytes of the weights, of everything trained with its gradient and moments, and of the buffers at their most.
+    pub fn held_bytes(&self) -> u64 {
+        (self.decoder.frozen_bytes() + 16 * self.decoder.params.elements() + self.peak_activations()) as u64
+    }
+
     /// Bytes of the most buffers that were in use at once, without weights, gradients and moments.
     pub fn peak_activations(&self) -> usize {
         self.pool.peak_bytes()

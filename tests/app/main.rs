@@ -18,3 +18,4 @@ mod rank;
 mod selecting;
 mod settings;
 mod support;
+mod training;

@@ -24,6 +24,7 @@ pub fn spectrum(log_x: bool) -> Figure {
         ],
         quiet: false,
         marks: vec![Mark { name: "rounding".into(), at: 0.011, vertical: false }],
+        timeline: None,
     }
 }
 

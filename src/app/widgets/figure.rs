@@ -1,10 +1,11 @@
 //! [`Figure`]: a plot as data, to be drawn on screen, written as SVG or as CSV.
 
-use eframe::egui::{Color32, Rect, Stroke, Ui, WidgetInfo, accesskit::Role};
+use eframe::egui::{Color32, Id, Rect, Stroke, Ui, WidgetInfo, accesskit::Role};
 use egui_plot::{
     HLine, HoverPosition, Line, LineStyle, MarkerShape, PlotPoint, PlotPoints, PlotResponse, PlotUi, Points, VLine,
 };
 
+use super::colormap::ColorMap;
 use super::number;
 use super::palette;
 use super::plot::{self, Axis};
@@ -24,6 +25,17 @@ pub struct Figure {
     pub marks: Vec<Mark>,
     /// No legend on screen: there is no room for it, or another plot has it. Saved drawings always have one.
     pub quiet: bool,
+    /// It shares its axis across with other plots.
+    pub timeline: Option<Timeline>,
+}
+
+/// An axis across that several plots share: they move together, and a drag belongs to whoever shows them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timeline {
+    /// Plots of the same group move together.
+    pub group: &'static str,
+    /// What all of them show at first.
+    pub span: [f64; 2],
 }
 
 /// How a series is drawn.
@@ -53,6 +65,8 @@ pub struct Series {
     pub style: Style,
     /// Number of the colour in the palette; by default the place in the figure.
     pub color: Option<usize>,
+    /// A shade in place of a colour: 0 for the first of a family of curves, 1 for the last.
+    pub shade: Option<f32>,
 }
 
 impl Series {
@@ -64,6 +78,12 @@ impl Series {
     /// Another style.
     pub fn style(mut self, style: Style) -> Self {
         self.style = style;
+        self
+    }
+
+    /// A shade of a family of curves, from 0 to 1.
+    pub fn shade(mut self, shade: f32) -> Self {
+        self.shade = Some(shade);
         self
     }
 
@@ -102,7 +122,13 @@ impl Figure {
 
     /// The colour of a series.
     pub(super) fn color(&self, index: usize, dark: bool) -> Color32 {
-        palette::series(self.series.get(index).and_then(|s| s.color).unwrap_or(index), dark)
+        let series = self.series.get(index);
+        match series.and_then(|s| s.shade) {
+            // The end that would fade into the ground is left out.
+            Some(shade) if dark => ColorMap::Viridis.table(true).at(0.95 - 0.6 * shade),
+            Some(shade) => ColorMap::Viridis.table(false).at(0.05 + 0.65 * shade),
+            None => palette::series(series.and_then(|s| s.color).unwrap_or(index), dark),
+        }
     }
 
     /// Draws the figure in the room there is; `more` may add items of its own. Returns egui_plot's response, and the rectangle with the axes:
@@ -116,6 +142,11 @@ impl Figure {
         let mut plot = plot::plot(ui, id, &self.x, &self.y).label_formatter(move |at| readout(&x, &y, at));
         if several {
             plot = plot.legend(plot::legend());
+        }
+        if let Some(Timeline { group, span }) = self.timeline {
+            let id = Id::unique(group);
+            plot = plot.link_axis(id, [true, false]).link_cursor(id, [true, false]).allow_drag(false);
+            plot = span.iter().filter_map(|&x| self.x.place(x)).fold(plot, |plot, x| plot.include_x(x));
         }
         let response = plot.show(ui, |plot| {
             for (i, series) in self.series.iter().enumerate() {

@@ -256,6 +256,7 @@ mod tests {
             ],
             quiet: false,
             marks: vec![Mark { name: "edge".into(), at: 0.5, vertical: false }],
+            timeline: None,
         }
     }
 

@@ -1,0 +1,319 @@
+//! [`Ask`]: what the tab asks for, and how it is carried out.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use crate::app::command::{Command, Round, Tab};
+use crate::error::Error;
+use crate::train::history;
+use crate::train::run::Start;
+use crate::train::sweep::{self, Group};
+use crate::train::{Method, Settings};
+use crate::workspace::Request;
+
+use super::take_away::Purpose;
+use super::{Closing, Draft, Task, Training};
+
+/// What the tab asks for.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// The next run is set up like this.
+    Set(Box<Draft>),
+    /// Train on this file.
+    Data(PathBuf),
+    /// Ask for a path with the system's dialog.
+    Choose(Purpose),
+    /// Read the data file again.
+    ReadAgain,
+    /// Begin the run that is set up.
+    Start,
+    /// Begin LoRA, QLoRA and full, one after the other, on the same data and seed.
+    StartMethods,
+    /// Begin a run for each rank.
+    StartSweep,
+    /// Hold the run between two steps, or let it go on.
+    Hold(bool),
+    /// End the run with a checkpoint.
+    Stop,
+    /// Go on with a run after its last checkpoint.
+    GoOn(PathBuf),
+    /// Begin a new run at a checkpoint of another.
+    Branch(PathBuf, usize),
+    /// Look at a run.
+    Show(PathBuf),
+    /// Set up the next run as this one was.
+    Again(PathBuf),
+    /// Lay a run over others, or take it away.
+    Compare(PathBuf, bool),
+    /// Look at a sweep.
+    ShowSweep(PathBuf),
+    /// Keep what a person has noted about a run.
+    Note(PathBuf, String),
+    /// Delete a run.
+    Delete(PathBuf),
+    /// Look for runs in this folder no more.
+    ForgetFolder(PathBuf),
+    /// Do not offer any more to go on with this run.
+    PutAside(PathBuf),
+    /// Look at ΔW of a run, or of one of its checkpoints.
+    Spectrum(PathBuf, Option<usize>),
+    /// Close the window, with a checkpoint; or do not.
+    Close(bool),
+}
+
+impl Training {
+    /// Carries out what was asked for.
+    pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
+        match ask {
+            Ask::Set(draft) => self.set(*draft, round),
+            Ask::Data(path) if super::is_run(&path) => self.add_run(&path, round),
+            Ask::Data(path) => {
+                let mut draft = self.draft.clone().unwrap_or_default();
+                draft.settings.data = path;
+                self.outlook.read_again();
+                self.set(draft, round);
+            }
+            Ask::Choose(purpose) => self.take_away.choose(purpose),
+            Ask::ReadAgain => self.outlook.read_again(),
+            Ask::Start => self.start(round),
+            Ask::StartMethods => self.start_methods(round),
+            Ask::StartSweep => self.start_sweep(round),
+            Ask::Hold(held) => {
+                if let Some(live) = &self.live {
+                    live.hold(held);
+                }
+            }
+            Ask::Stop => {
+                if let Some(live) = &mut self.live {
+                    live.stop();
+                }
+            }
+            Ask::GoOn(folder) => self.go_on(&folder, round),
+            Ask::Branch(folder, step) => self.branch(&folder, step, round),
+            Ask::Show(folder) => self.show(&folder),
+            Ask::Again(folder) => match history::settings(&folder) {
+                Ok(settings) => self.again(settings, round),
+                Err(error) => round.commands.push(Command::Complain(error)),
+            },
+            Ask::Compare(folder, on) => self.compare(&folder, on),
+            Ask::ShowSweep(folder) => {
+                let rows = Group::read(&folder).map(|group| group.rows).unwrap_or_default();
+                self.sweep = Some((folder, rows));
+            }
+            Ask::Note(folder, note) => self.written(history::write_note(&folder, &note), round),
+            Ask::Delete(folder) => {
+                let result = history::delete(&folder);
+                if result.is_ok() {
+                    self.forget(&folder);
+                    round.commands.push(Command::Say(format!("{} is deleted.", history::name(&folder))));
+                }
+                self.written(result, round);
+            }
+            Ask::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
+            Ask::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
+            Ask::Spectrum(folder, step) => self.spectrum(&folder, step, round),
+            Ask::Close(true) => {
+                self.closing = Closing::Soon;
+                if let Some(live) = &mut self.live {
+                    live.stop();
+                }
+            }
+            Ask::Close(false) => self.closing = Closing::No,
+        }
+    }
+
+    fn set(&mut self, draft: Draft, round: &mut Round<'_>) {
+        round.settings.training = draft.kept();
+        self.draft = Some(draft);
+    }
+
+    fn written(&mut self, result: Result<(), Error>, round: &mut Round<'_>) {
+        if let Err(error) = result {
+            round.commands.push(Command::Complain(error));
+        }
+        self.shelf.look_again();
+    }
+
+    fn forget(&mut self, folder: &Path) {
+        self.shelf.leave(folder);
+        self.tracks.retain(|track| !track.is_of(folder));
+        self.compared.retain(|compared| compared != folder);
+        if self.shown.as_deref() == Some(folder) {
+            self.shown = None;
+        }
+    }
+
+    /// What the dialog gave.
+    pub(super) fn chosen(&mut self, purpose: Purpose, path: PathBuf, round: &mut Round<'_>) {
+        match purpose {
+            Purpose::Data => self.carry_out(Ask::Data(path), round),
+            Purpose::EvalData => {
+                let mut draft = self.draft.clone().unwrap_or_default();
+                draft.settings.eval_data = Some(path);
+                self.set(draft, round);
+            }
+            Purpose::Runs => self.add_folder(path, round),
+            Purpose::Merged(_) => {}
+        }
+    }
+
+    fn add_folder(&mut self, path: PathBuf, round: &mut Round<'_>) {
+        let known = &mut round.settings.run_folders;
+        if path != self.home.join("runs") && !known.contains(&path) {
+            known.push(path);
+        }
+    }
+
+    /// A run that was dropped on the window, or chosen.
+    fn add_run(&mut self, path: &Path, round: &mut Round<'_>) {
+        let around = path.parent().map_or_else(|| path.to_path_buf(), Path::to_path_buf);
+        self.add_folder(around, round);
+        self.show(path);
+    }
+
+    /// False, with a sentence, while something is trained already.
+    fn is_free(&self, round: &mut Round<'_>) -> bool {
+        if self.live.is_some() {
+            let busy = Error::usage("a run goes on in this window already; stop it first, or wait for its end");
+            round.commands.push(Command::Complain(busy));
+        }
+        self.live.is_none()
+    }
+
+    /// The settings of the draft, ready to run in this folder.
+    fn ready(&mut self, round: &mut Round<'_>) -> Option<Draft> {
+        let draft = self.draft.clone()?;
+        if !self.is_free(round) {
+            return None;
+        }
+        if let Some(problem) = self.outlook.problem(&draft, round.workspace) {
+            round.commands.push(Command::Complain(Error::usage(problem)));
+            return None;
+        }
+        self.failure = None;
+        Some(draft)
+    }
+
+    fn start(&mut self, round: &mut Round<'_>) {
+        let Some(mut draft) = self.ready(round) else { return };
+        draft.settings.out = self.new_folder(&draft.name, &Self::made_up(&draft.settings));
+        self.begin(Task::Run(Box::new(draft.settings), Start::default()), VecDeque::new());
+    }
+
+    fn start_methods(&mut self, round: &mut Round<'_>) {
+        let Some(draft) = self.ready(round) else { return };
+        let model = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
+        let out = self.new_folder(&draft.name, &model.replace("-full", "-methods"));
+        let marked = Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out);
+        if let Err(error) = marked {
+            round.commands.push(Command::Complain(error));
+            return;
+        }
+        let one = |method: Method| {
+            let (name, lr) = match method {
+                Method::Lora => ("lora", draft.settings.lr),
+                Method::Qlora => ("qlora", draft.settings.lr),
+                Method::Full => ("full", draft.full_lr),
+            };
+            let settings = Settings { method, lr, out: out.join(name), ..draft.settings.clone() };
+            Task::Run(Box::new(settings), Start::default())
+        };
+        let mut tasks: VecDeque<Task> = [Method::Lora, Method::Qlora, Method::Full].map(one).into();
+        self.compared = tasks.iter().map(|task| task.folder().clone()).collect();
+        if let Some(first) = tasks.pop_front() {
+            self.begin(first, tasks);
+        }
+    }
+
+    fn start_sweep(&mut self, round: &mut Round<'_>) {
+        let Some(mut draft) = self.ready(round) else { return };
+        match sweep::ranks(&draft.ranks) {
+            Ok(ranks) => {
+                let name = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
+                draft.settings.out = self.new_folder(&draft.name, &name.replace("-full", "-sweep"));
+                self.begin(Task::Sweep(Box::new(draft.settings), ranks), VecDeque::new());
+            }
+            Err(error) => round.commands.push(Command::Complain(error)),
+        }
+    }
+
+    fn go_on(&mut self, folder: &Path, round: &mut Round<'_>) {
+        if !self.is_free(round) {
+            return;
+        }
+        match history::settings(folder) {
+            Ok(settings) => {
+                self.open(folder);
+                self.shelf.leave(folder);
+                self.interrupted.retain(|known| known != folder);
+                self.shown = Some(folder.to_path_buf());
+                self.begin(Task::Run(Box::new(settings), Start { resume: true, force: false }), VecDeque::new());
+            }
+            Err(error) => round.commands.push(Command::Complain(error)),
+        }
+    }
+
+    fn branch(&mut self, folder: &Path, step: usize, round: &mut Round<'_>) {
+        if !self.is_free(round) {
+            return;
+        }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let to = self.new_folder("", &format!("{name}-from-{step}"));
+        match history::branch(folder, step, &to) {
+            Ok(_) => self.go_on(&to, round),
+            Err(error) => round.commands.push(Command::Complain(error)),
+        }
+    }
+
+    fn show(&mut self, folder: &Path) {
+        if !self.tracks.iter().any(|track| track.is_of(folder)) {
+            self.open(folder);
+        }
+        self.shown = Some(folder.to_path_buf());
+    }
+
+    fn again(&mut self, settings: Settings, round: &mut Round<'_>) {
+        let mut dial = round.workspace.dial().clone();
+        dial.r = settings.rank;
+        dial.alpha = settings.alpha();
+        dial.scaling =
+            if settings.rslora { crate::workspace::Scaling::SquareRoot } else { crate::workspace::Scaling::Rank };
+        if let Ok(targets) = settings.targets.parse() {
+            dial.targets = targets;
+        }
+        if round.workspace.base().is_none_or(|base| base.path() != settings.model) {
+            round.commands.open(settings.model.clone());
+        }
+        round.commands.push(Command::Turn(dial));
+        let draft = Draft { settings, name: String::new(), ..self.draft.clone().unwrap_or_default() };
+        self.set(draft, round);
+    }
+
+    fn compare(&mut self, folder: &Path, on: bool) {
+        self.compared.retain(|compared| compared != folder);
+        if on {
+            if !self.tracks.iter().any(|track| track.is_of(folder)) {
+                self.open(folder);
+            }
+            self.compared.push(folder.to_path_buf());
+        }
+    }
+
+    fn spectrum(&mut self, folder: &Path, step: Option<usize>, round: &mut Round<'_>) {
+        let open = |path: PathBuf, model: &Path, round: &mut Round<'_>| {
+            round.commands.push(Command::Open(Request::Pair(model.to_path_buf(), path)));
+            round.commands.push(Command::Show(Tab::Spectrum));
+        };
+        match history::Past::read(folder) {
+            Ok(past) => match (past.weights(step), step) {
+                (Some(weights), _) => open(weights, &past.settings.model, round),
+                (None, Some(step)) => self.take_away.checkpoint(past.settings.clone(), step),
+                (None, None) => {
+                    let error = Error::file(folder, "the run has no result yet; choose one of its checkpoints");
+                    round.commands.push(Command::Complain(error));
+                }
+            },
+            Err(error) => round.commands.push(Command::Complain(error)),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! [`Draft`]: the next run as a person sets it up, with what is known about it before it begins: the data as the model will
+//! see it, memory, time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::job::{Job, Wake};
+use crate::train::memory::{self, Memory};
+use crate::train::{Method, Preview, Settings, pace};
+use crate::workspace::{Dial, Scaling, Slot, Workspace};
+
+/// What a person sets up. Model, r, α and targets come from the window's base and rank bar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Draft {
+    /// Name of the run's folder; made up where it is empty.
+    pub name: String,
+    /// Learning rate of a full fine-tune in a comparison: every weight moves, so each by less.
+    pub full_lr: f64,
+    /// Ranks of a sweep.
+    pub ranks: String,
+    /// Everything else. Last, as TOML wants its tables.
+    pub settings: Settings,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let settings = Settings {
+            // To be seen within a minute on a small model.
+            steps: Some(200),
+            warmup: 10,
+            lr: 2e-3,
+            seq: 128,
+            eval_every: 20,
+            save_every: 50,
+            film_every: 5,
+            ..Settings::default()
+        };
+        Self { name: String::new(), full_lr: 3e-4, ranks: "1, 2, 4, 8, 16".to_owned(), settings }
+    }
+}
+
+impl Draft {
+    /// As it is kept between two starts.
+    pub fn kept(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// From what was kept; the defaults where that cannot be read.
+    pub fn from_kept(text: &str) -> Self {
+        toml::from_str(text).unwrap_or_default()
+    }
+
+    /// Takes over what the rank bar says.
+    fn follow(&mut self, dial: &Dial) {
+        let settings = &mut self.settings;
+        settings.rank = dial.r;
+        settings.alpha = Some(dial.alpha);
+        settings.rslora = dial.scaling == Scaling::SquareRoot;
+        settings.targets = dial.targets.to_string();
+    }
+}
+
+/// What is known about the next run.
+#[derive(Default)]
+pub struct Outlook {
+    /// The data as the model will see it.
+    pub preview: Slot<Arc<Preview>>,
+    /// Predicted memory.
+    pub memory: Option<Result<Memory>>,
+    /// Free bytes of the device.
+    pub free: Option<u64>,
+    /// Operations for a token.
+    operations: Option<f64>,
+    /// Measured operations a second.
+    speed: Option<f64>,
+    reading: Option<Job<Preview>>,
+    measuring: Option<Job<f64>>,
+    read: Option<(u64, DataKey)>,
+    counted: Option<(u64, Settings, usize)>,
+}
+
+/// What the preview depends on.
+type DataKey = (PathBuf, Option<PathBuf>, usize, bool);
+
+impl Outlook {
+    /// Takes in what has come, and computes what has changed.
+    pub fn think(&mut self, draft: &mut Draft, workspace: &Workspace, wake: &Wake) {
+        draft.follow(workspace.dial());
+        if let Some(result) = self.measuring.as_mut().and_then(Job::take) {
+            self.measuring = None;
+            // A measurement that failed is not tried again in every frame.
+            self.speed = Some(result.unwrap_or(0.0));
+        }
+        if let Some(result) = self.reading.as_mut().and_then(Job::take) {
+            self.reading = None;
+            self.preview.finish(result.map(Arc::new));
+        }
+        let Some(base) = workspace.base() else { return };
+        draft.settings.model = base.path().to_path_buf();
+        self.read(draft, workspace.generation(), base, wake);
+        let longest = self.preview.latest().map_or(draft.settings.seq, |preview| preview.longest);
+        let key = (workspace.generation(), draft.settings.clone(), longest);
+        if self.counted.as_ref() != Some(&key) {
+            let settings = &draft.settings;
+            self.memory = Some(settings.check().and_then(|()| memory::predict(base, settings, longest)));
+            self.operations = pace::operations(base, settings).ok();
+            self.free = Device::cpu().memory.map(|memory| memory.free);
+            self.counted = Some(key);
+        }
+    }
+
+    fn read(&mut self, draft: &Draft, generation: u64, base: &Arc<Checkpoint>, wake: &Wake) {
+        let s = &draft.settings;
+        let key = (generation, (s.data.clone(), s.eval_data.clone(), s.seq, s.eval_every > 0));
+        if self.read.as_ref() == Some(&key) {
+            return;
+        }
+        if self.read.as_ref().is_none_or(|(before, (data, ..))| *before != generation || *data != s.data) {
+            self.preview = Slot::default();
+        }
+        self.read = Some(key);
+        self.reading = None;
+        if s.data.as_os_str().is_empty() {
+            return;
+        }
+        self.preview.begin();
+        let (settings, base) = (s.clone(), Arc::clone(base));
+        let title = format!("Reading {}", s.data.file_name().unwrap_or_default().to_string_lossy());
+        self.reading =
+            Some(Job::spawn(title, Arc::clone(wake), move |progress| Preview::read(&settings, &base, progress)));
+        if self.speed.is_none() && self.measuring.is_none() {
+            self.measuring = Some(Job::spawn("Measuring", Arc::clone(wake), |_| Ok(pace::speed())));
+        }
+    }
+
+    /// The data is read anew: the file may be another by now.
+    pub fn read_again(&mut self) {
+        self.read = None;
+    }
+
+    /// The job that reads data.
+    pub fn reading(&self) -> Option<&Job<Preview>> {
+        self.reading.as_ref()
+    }
+
+    /// Tokens a second as predicted before a run was seen.
+    pub fn tokens_per_s(&self) -> Option<f64> {
+        let (operations, speed) = (self.operations?, self.speed.filter(|&speed| speed > 0.0)?);
+        Some(pace::tokens_per_s(operations, speed))
+    }
+
+    /// Why a run cannot begin.
+    pub fn problem(&self, draft: &Draft, workspace: &Workspace) -> Option<String> {
+        if workspace.base().is_none() {
+            return Some("Open a model first.".to_owned());
+        }
+        if draft.settings.data.as_os_str().is_empty() {
+            return Some("Choose a data file: type its path, browse, or drop it on the window.".to_owned());
+        }
+        let memory = self.memory.as_ref().and_then(|memory| memory.as_ref().err());
+        let refused = memory.or_else(|| self.preview.error()).map(Error::to_string);
+        refused.or_else(|| self.preview.latest().is_none().then(|| "The data is being read.".to_owned()))
+    }
+
+    /// Whether the run fits the device.
+    pub fn fit(&self) -> Option<Fit> {
+        let (memory, free) = (self.memory.as_ref()?.as_ref().ok()?, self.free?);
+        let share = memory.total() as f64 / free.max(1) as f64;
+        Some(if share > 1.0 {
+            Fit::Not
+        } else if share > TIGHT {
+            Fit::Tight
+        } else {
+            Fit::Fits
+        })
+    }
+}
+
+/// Above this share of the free memory a run may fail where something else needs memory too.
+const TIGHT: f64 = 0.85;
+
+/// Whether something fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// With room to spare.
+    Fits,
+    /// Barely.
+    Tight,
+    /// Not at all.
+    Not,
+}
+
+/// In a word.
+pub fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Full => "full",
+        Method::Lora => "LoRA",
+        Method::Qlora => "QLoRA",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_is_kept() {
+        let mut draft = Draft { name: "first".into(), ..Draft::default() };
+        draft.settings.rank_pattern.insert("q_proj".into(), 3);
+        draft.settings.prompts = vec!["Once".into()];
+        assert_eq!(Draft::from_kept(&draft.kept()), draft);
+        assert_eq!(Draft::from_kept("name = 3"), Draft::default());
+    }
+}

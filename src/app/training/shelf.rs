@@ -1,0 +1,167 @@
+//! [`Shelf`]: the runs on the disk, looked through every now and then; and the runs that are read from there.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::job::{Stream, Wake};
+use crate::train::history::{self, Follow, Past, Written};
+use crate::train::status;
+use crate::train::sweep::Group;
+
+use super::track::Track;
+
+/// Time between two looks at the folders.
+const LOOK: Duration = Duration::from_millis(1500);
+/// Time between two looks at a run that goes on elsewhere.
+const FOLLOW: Duration = Duration::from_millis(300);
+
+/// Work that looks again and again; it ends when its owner is gone, and wakes the window only with news.
+struct Watcher<I: Send + 'static> {
+    stream: Stream<I>,
+    gone: Arc<AtomicBool>,
+}
+
+impl<I: Send + 'static> Watcher<I> {
+    /// `look` is called again after each pause until it says that nothing more will come.
+    fn new(wake: Wake, pause: Duration, mut look: impl FnMut(&mut dyn FnMut(I)) -> bool + Send + 'static) -> Self {
+        let gone = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&gone);
+        let stream = Stream::spawn("Looking at runs", wake, move |_, send| {
+            while look(send) {
+                let mut left = pause;
+                while !left.is_zero() {
+                    if over.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
+                    let nap = left.min(Duration::from_millis(50));
+                    std::thread::sleep(nap);
+                    left -= nap;
+                }
+            }
+            Ok(())
+        });
+        Self { stream, gone }
+    }
+}
+
+impl<I: Send + 'static> Drop for Watcher<I> {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a look at the folders has found.
+struct Found {
+    runs: Vec<Past>,
+    sweeps: Vec<PathBuf>,
+}
+
+impl Found {
+    fn of(folders: &[PathBuf]) -> Self {
+        let runs = history::list(folders);
+        let mut sweeps: Vec<PathBuf> = Vec::new();
+        for around in runs.iter().filter_map(|past| past.folder.parent()) {
+            let new = !sweeps.iter().any(|known| known == around);
+            if new && Group::read(around).is_some_and(|group| group.kind == "sweep") {
+                sweeps.push(around.to_path_buf());
+            }
+        }
+        Self { runs, sweeps }
+    }
+}
+
+/// Runs on the disk.
+pub struct Shelf {
+    wake: Wake,
+    folders: Vec<PathBuf>,
+    watcher: Option<Watcher<Found>>,
+    /// Folders of sweeps.
+    pub sweeps: Vec<PathBuf>,
+    /// All runs, the newest first; `None` before the first look.
+    pub runs: Option<Vec<Past>>,
+    readers: HashMap<PathBuf, Watcher<Vec<Written>>>,
+}
+
+impl Shelf {
+    /// Nothing looked at yet.
+    pub fn new(wake: Wake) -> Self {
+        Self { wake, folders: Vec::new(), watcher: None, sweeps: Vec::new(), runs: None, readers: HashMap::new() }
+    }
+
+    /// Looks at these folders from now on.
+    pub fn watch(&mut self, folders: &[PathBuf]) {
+        if self.watcher.is_some() && self.folders == folders {
+            return;
+        }
+        self.folders = folders.to_vec();
+        self.look_again();
+    }
+
+    /// Looks now, and then as before.
+    pub fn look_again(&mut self) {
+        let (folders, mut before) = (self.folders.clone(), None);
+        self.watcher = Some(Watcher::new(Arc::clone(&self.wake), LOOK, move |send| {
+            let found = Found::of(&folders);
+            let seen: Vec<_> =
+                found.runs.iter().map(|past| (past.folder.clone(), past.phase.clone(), past.modified)).collect();
+            if before.as_ref() != Some(&seen) {
+                before = Some(seen);
+                send(found);
+            }
+            true
+        }));
+    }
+
+    /// Takes in what was found; true when it changed.
+    pub fn think(&mut self, tracks: &mut [Track]) -> bool {
+        let newest = self.watcher.as_ref().and_then(|watcher| watcher.stream.items().last());
+        let changed = newest.is_some();
+        if let Some(Found { runs, sweeps }) = newest {
+            (self.runs, self.sweeps) = (Some(runs), sweeps);
+        }
+        self.readers.retain(|folder, reader| {
+            // The end before the items: none is missed.
+            let ended = reader.stream.take().is_some();
+            if let Some(track) = tracks.iter_mut().find(|track| track.is_of(folder)) {
+                reader.stream.items().flatten().for_each(|written| track.read(written));
+            }
+            !ended
+        });
+        changed
+    }
+
+    /// Reads a run's files, and goes on as long as a program writes them.
+    pub fn read(&mut self, folder: &Path) {
+        let path = folder.to_path_buf();
+        let mut follow = Follow::new(folder);
+        let reader = Watcher::new(Arc::clone(&self.wake), FOLLOW, move |send| {
+            // Asked before the files are read: what is written until the end is read too.
+            let goes_on = status::is_running(&path);
+            let mut news = Vec::new();
+            follow.look(&mut |written| news.push(written));
+            if !news.is_empty() {
+                send(news);
+            }
+            goes_on
+        });
+        self.readers.insert(folder.to_path_buf(), reader);
+    }
+
+    /// Nobody looks at this run any more.
+    pub fn leave(&mut self, folder: &Path) {
+        self.readers.remove(folder);
+    }
+
+    /// True while a run's files are read.
+    pub fn is_reading(&self, folder: &Path) -> bool {
+        self.readers.contains_key(folder)
+    }
+
+    /// A run by its folder.
+    pub fn find(&self, folder: &Path) -> Option<&Past> {
+        self.runs.as_ref()?.iter().find(|past| past.folder == folder)
+    }
+}

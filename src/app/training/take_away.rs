@@ -1,0 +1,135 @@
+//! [`TakeAway`]: dialogs for paths, and models written for others.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::job::{Job, Wake};
+use crate::train::merge::{Change, write_model};
+use crate::train::{Settings, run};
+
+/// What a path is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Data to train on.
+    Data,
+    /// Held-out data.
+    EvalData,
+    /// A folder with runs.
+    Runs,
+    /// A folder for the model with the adapter of this run merged in.
+    Merged(PathBuf),
+}
+
+/// What has come of it.
+pub enum Found {
+    /// A sentence.
+    Said(String),
+    /// A path was chosen.
+    Path(Purpose, PathBuf),
+    /// A model and a tuned version of it.
+    Pair(PathBuf, PathBuf),
+}
+
+/// Dialogs and writing, one of each at a time.
+pub struct TakeAway {
+    wake: Wake,
+    dialog: Option<(Purpose, Job<Option<PathBuf>>)>,
+    work: Option<Job<Found>>,
+}
+
+impl TakeAway {
+    /// Nothing to do yet; `wake` makes the window look again.
+    pub fn new(wake: Wake) -> Self {
+        Self { wake, dialog: None, work: None }
+    }
+
+    /// Opens the system's dialog.
+    pub fn choose(&mut self, purpose: Purpose) {
+        let dialog = rfd::AsyncFileDialog::new();
+        let data = |title: &str| {
+            let dialog = rfd::AsyncFileDialog::new().set_title(title);
+            dialog.add_filter("JSON lines or text", &["jsonl", "json", "txt", "md"]).add_filter("All files", &["*"])
+        };
+        let answer: std::pin::Pin<Box<dyn Future<Output = Option<rfd::FileHandle>> + Send>> = match &purpose {
+            Purpose::Data => Box::pin(data("Data to train on").pick_file()),
+            Purpose::EvalData => Box::pin(data("Held-out data").pick_file()),
+            Purpose::Runs => Box::pin(dialog.set_title("A folder with runs").pick_folder()),
+            Purpose::Merged(_) => Box::pin(dialog.set_title("A folder for the merged model").pick_folder()),
+        };
+        let job = Job::spawn("Waiting for a choice", Arc::clone(&self.wake), move |_| {
+            Ok(pollster::block_on(answer).map(|file| file.path().to_path_buf()))
+        });
+        self.dialog = Some((purpose, job));
+    }
+
+    /// Writes the model of a run with its adapter merged in.
+    fn merge(&mut self, run: PathBuf, into: PathBuf) {
+        let name = crate::train::history::name(&run);
+        let out = into.join(format!("{}-merged", name.replace('/', "-")));
+        self.work = Some(Job::spawn(format!("Merging {name}"), Arc::clone(&self.wake), move |progress| {
+            let settings = crate::train::history::settings(&run)?;
+            let base = Checkpoint::open(&settings.model)?;
+            write_model(&base, &Change::Adapter(&Adapter::open(&run)?), None, &out, progress)?;
+            Ok(Found::Said(format!("The merged model is in {}.", out.display())))
+        }));
+    }
+
+    /// Writes what a full run was at a checkpoint as a model, to be looked at.
+    pub fn checkpoint(&mut self, settings: Settings, step: usize) {
+        self.work = Some(Job::spawn(format!("Writing step {step}"), Arc::clone(&self.wake), move |progress| {
+            let model = run::model_at(&settings, step, progress)?;
+            Ok(Found::Pair(settings.model, model))
+        }));
+    }
+
+    /// What has come of it.
+    pub fn think(&mut self) -> Option<Result<Found>> {
+        if let Some(result) = self.dialog.as_mut().and_then(|(_, job)| job.take()) {
+            let (purpose, _) = self.dialog.take()?;
+            match (result, purpose) {
+                (Ok(Some(path)), Purpose::Merged(run)) => self.merge(run, path),
+                (Ok(Some(path)), purpose) => return Some(Ok(Found::Path(purpose, path))),
+                (Ok(None), _) => {}
+                (Err(error), _) => return Some(Err(error)),
+            }
+        }
+        let result = self.work.as_mut().and_then(Job::take)?;
+        self.work = None;
+        Some(result)
+    }
+
+    /// What is being written.
+    pub fn running(&self) -> Option<&Job<Found>> {
+        self.work.as_ref()
+    }
+}
+
+/// The metrics of a run as a table.
+pub fn metrics(track: &super::Track) -> Vec<Vec<String>> {
+    let heads = ["step", "seconds", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "eval_loss", "held_bytes"];
+    let row = |(record, seconds): (&run::Record, &f64)| {
+        let step = &record.step;
+        let eval = record.eval_loss.map(|loss| loss.to_string()).unwrap_or_default();
+        vec![
+            step.step.to_string(),
+            format!("{seconds:.3}"),
+            step.loss.to_string(),
+            step.lr.to_string(),
+            step.grad_norm.to_string(),
+            step.tokens.to_string(),
+            format!("{:.1}", record.tokens_per_s),
+            eval,
+            record.held.to_string(),
+        ]
+    };
+    let rows = track.records.iter().zip(&track.seconds).map(row);
+    std::iter::once(heads.map(str::to_owned).to_vec()).chain(rows).collect()
+}
+
+/// A folder's name, for a button.
+pub fn short(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

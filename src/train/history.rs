@@ -1,0 +1,451 @@
+//! Runs on the disk: what a folder of runs holds, and what a run has written so far, also while another program writes it.
+
+use super::film::Frame;
+use super::run::{Event, Record};
+use super::samples::Sample;
+use super::status::{self, State, Status};
+use super::store::write_whole;
+use super::{Method, Settings};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// How a run on the disk stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A program is at work on it.
+    Running,
+    /// It came to its end.
+    Finished,
+    /// A person has stopped it.
+    Stopped,
+    /// The program that was at work on it is gone.
+    Interrupted,
+    /// It could not go on: why.
+    Failed(String),
+}
+
+impl Phase {
+    /// In a word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Interrupted => "interrupted",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    fn of(folder: &Path, status: Option<&Status>) -> Self {
+        if status::is_running(folder) {
+            return Self::Running;
+        }
+        match status {
+            Some(Status { state: State::Finished, .. }) => Self::Finished,
+            Some(Status { state: State::Stopped, .. }) => Self::Stopped,
+            Some(Status { state: State::Failed, error, .. }) => Self::Failed(error.clone().unwrap_or_default()),
+            Some(Status { state: State::Running, .. }) => Self::Interrupted,
+            None if RESULTS.iter().any(|name| folder.join(name).is_file()) => Self::Finished,
+            None => Self::Interrupted,
+        }
+    }
+}
+
+/// Any of these is there once a run has come to its end.
+const RESULTS: [&str; 3] = ["adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
+
+/// A run on the disk, in short.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its settings.
+    pub settings: Settings,
+    /// How it stands.
+    pub phase: Phase,
+    /// Steps in all; 0 where that is not known.
+    pub steps: usize,
+    /// Steps done.
+    pub done: usize,
+    /// Elements that are trained.
+    pub trainable: usize,
+    /// Predicted bytes in all; 0 where that is not known.
+    pub predicted: u64,
+    /// The last line of its metrics.
+    pub last: Option<Record>,
+    /// The last loss over held-out rows.
+    pub eval_loss: Option<f64>,
+    /// Steps at which there is a checkpoint, in order.
+    pub checkpoints: Vec<usize>,
+    /// What a person has noted about it.
+    pub note: String,
+    /// When it last wrote something.
+    pub modified: SystemTime,
+}
+
+impl Past {
+    /// Reads the summary of a run.
+    ///
+    /// # Errors
+    /// When there is no `run.toml`, or it cannot be read.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let settings = settings(folder)?;
+        let status = Status::read(folder);
+        let metrics = folder.join("metrics.jsonl");
+        let ends = ending(&metrics);
+        let last = ends.iter().rev().find_map(|line| Record::parse(line));
+        let eval_loss = ends.iter().rev().find_map(|line| Record::parse(line)?.eval_loss);
+        let modified = [&metrics, &folder.join("run.toml")]
+            .iter()
+            .filter_map(|path| std::fs::metadata(path).ok()?.modified().ok())
+            .max()
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            phase: Phase::of(folder, status.as_ref()),
+            steps: status.as_ref().map_or(0, |status| status.steps),
+            done: last.map_or(0, |record| record.step.step),
+            trainable: status.as_ref().map_or(0, |status| status.trainable),
+            predicted: status.as_ref().map_or(0, |status| status.predicted),
+            settings,
+            last,
+            eval_loss,
+            checkpoints: checkpoints(folder),
+            note: std::fs::read_to_string(folder.join(NOTE)).unwrap_or_default(),
+            modified,
+        })
+    }
+
+    /// The folder's name, with that of the folder around it where it is part of a sweep or a comparison.
+    pub fn name(&self) -> String {
+        name(&self.folder)
+    }
+
+    /// True for a run that can go on.
+    pub fn can_go_on(&self) -> bool {
+        !matches!(self.phase, Phase::Running | Phase::Finished)
+    }
+
+    /// What ΔW can be read from: the result, or a checkpoint of a run with pairs.
+    pub fn weights(&self, step: Option<usize>) -> Option<PathBuf> {
+        match step {
+            Some(step) if self.settings.method != Method::Full => {
+                Some(self.folder.join("checkpoints").join(format!("step-{step}")))
+            }
+            Some(_) => None,
+            None => RESULTS.iter().any(|name| self.folder.join(name).is_file()).then(|| self.folder.clone()),
+        }
+    }
+}
+
+/// Marks the folder of a sweep or a comparison.
+pub(super) const GROUP: &str = "group.json";
+
+/// A run's name as a person reads it.
+pub fn name(folder: &Path) -> String {
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match folder.parent().filter(|parent| parent.join(GROUP).is_file()) {
+        Some(parent) => format!("{}/{}", last(parent), last(folder)),
+        None => last(folder),
+    }
+}
+
+/// Settings of a run.
+///
+/// # Errors
+/// When there is no `run.toml`, or it cannot be read.
+pub fn settings(folder: &Path) -> Result<Settings> {
+    let path = folder.join("run.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, "open", &error))?;
+    let mut settings: Settings =
+        toml::from_str(&text).map_err(|error| Error::file(&path, error.message().to_owned()))?;
+    // A folder that was moved is where it is now.
+    settings.out = folder.to_path_buf();
+    Ok(settings)
+}
+
+/// Steps at which a run has a whole checkpoint, in order.
+pub fn checkpoints(folder: &Path) -> Vec<usize> {
+    let Ok(entries) = std::fs::read_dir(folder.join("checkpoints")) else { return Vec::new() };
+    let step = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
+        path.join("state.json").is_file().then_some(step)
+    };
+    let mut steps: Vec<usize> = entries.filter_map(step).collect();
+    steps.sort_unstable();
+    steps
+}
+
+/// How deep runs may lie in a folder of runs: a sweep has its runs within.
+const DEPTH: usize = 2;
+
+/// Every run in these folders, the newest first. What is no run is passed over.
+pub fn list(folders: &[PathBuf]) -> Vec<Past> {
+    let mut found: Vec<Past> = Vec::new();
+    for folder in folders {
+        collect(folder, DEPTH, &mut found);
+    }
+    found.sort_by(|a, b| b.modified.cmp(&a.modified).then_with(|| a.folder.cmp(&b.folder)));
+    found.dedup_by(|a, b| a.folder == b.folder);
+    found
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<Past>) {
+    if folder.join("run.toml").is_file() {
+        match Past::read(folder) {
+            Ok(past) => found.push(past),
+            Err(error) => log::warn!("{error}"),
+        }
+        return;
+    }
+    if depth == 0 {
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.is_dir() {
+            collect(&path, depth - 1, found);
+        }
+    }
+}
+
+/// Bytes at the end of a file that are looked at for its last lines.
+const ENDING: u64 = 1 << 16;
+
+/// The last lines of a file.
+fn ending(path: &Path) -> Vec<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(ENDING)))?;
+        let mut bytes = Vec::new();
+        file.take(ENDING).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+}
+
+/// Name of the file with a person's notes.
+const NOTE: &str = "note.txt";
+
+/// Keeps what a person has noted about a run.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_note(folder: &Path, note: &str) -> Result<()> {
+    write_whole(&folder.join(NOTE), note.as_bytes())
+}
+
+/// Deletes a run with all its files.
+///
+/// # Errors
+/// When it is no run, goes on, or cannot be deleted.
+pub fn delete(folder: &Path) -> Result<()> {
+    if !folder.join("run.toml").is_file() {
+        return Err(Error::file(folder, "found no run.toml, expected a run's folder: nothing was deleted"));
+    }
+    if status::is_running(folder) {
+        return Err(Error::file(folder, "the run goes on; stop it before it is deleted"));
+    }
+    std::fs::remove_dir_all(folder).map_err(|error| Error::write(folder, &error))
+}
+
+/// Makes a new run that begins at a checkpoint of another one; the other one stays as it is. It is then to be resumed.
+///
+/// # Errors
+/// When there is no such checkpoint, the new folder is there already, or something cannot be written.
+pub fn branch(from: &Path, step: usize, to: &Path) -> Result<Settings> {
+    let checkpoint = from.join("checkpoints").join(format!("step-{step}"));
+    if !checkpoint.join("state.json").is_file() {
+        return Err(Error::file(from, format!("found no checkpoint of step {step}")));
+    }
+    if to.join("run.toml").exists() {
+        return Err(Error::file(to, "there is a run in this folder; choose another folder"));
+    }
+    let settings = Settings { out: to.to_path_buf(), ..settings(from)? };
+    let target = to.join("checkpoints").join(format!("step-{step}"));
+    let copy = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&target)?;
+        for entry in std::fs::read_dir(&checkpoint)? {
+            let path = entry?.path();
+            if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+                std::fs::copy(&path, target.join(name))?;
+            }
+        }
+        Ok(())
+    };
+    copy().map_err(|error| Error::write(&target, &error))?;
+    for name in FILES {
+        let text = std::fs::read_to_string(from.join(name)).unwrap_or_default();
+        let kept = |line: &&str| {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            line["step"].as_u64().is_some_and(|at| at <= step as u64)
+        };
+        let text: String = text.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
+        write_whole(&to.join(name), text.as_bytes())?;
+    }
+    let text = toml::to_string(&settings).map_err(|error| Error::failure(error.to_string()))?;
+    write_whole(&to.join("run.toml"), text.as_bytes())?;
+    Ok(settings)
+}
+
+/// Files of lines that each name a step.
+const FILES: [&str; 3] = ["metrics.jsonl", "film.jsonl", "samples.jsonl"];
+
+/// What a run has written since one last looked.
+#[derive(Debug)]
+pub struct Follow {
+    files: [Tail; 3],
+}
+
+/// Something that a run has written.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// What was read before counts no more: the run went on from a checkpoint.
+    Again,
+    /// A step, spectra, a sample.
+    Event(Event),
+}
+
+impl Follow {
+    /// From the beginning.
+    pub fn new(folder: &Path) -> Self {
+        Self { files: FILES.map(|name| Tail { path: folder.join(name), at: 0, file: None, rest: Vec::new() }) }
+    }
+
+    /// Hands over what is new.
+    pub fn look(&mut self, send: &mut dyn FnMut(Written)) {
+        let mut lines: [(bool, Vec<String>); 3] = Default::default();
+        for (tail, lines) in self.files.iter_mut().zip(&mut lines) {
+            *lines = tail.read();
+        }
+        if lines.iter().any(|(again, _)| *again) {
+            send(Written::Again);
+            for tail in &mut self.files {
+                (tail.at, tail.file) = (0, None);
+            }
+            for (tail, lines) in self.files.iter_mut().zip(&mut lines) {
+                *lines = tail.read();
+            }
+        }
+        let [metrics, film, samples] = lines.map(|(_, lines)| lines);
+        let frame = |line: &String| serde_json::from_str::<Frame>(line).ok().map(Event::Frame);
+        let sample = |line: &String| serde_json::from_str::<Sample>(line).ok().map(Event::Sample);
+        metrics.iter().filter_map(|line| Record::parse(line).map(Event::Step)).for_each(|e| send(Written::Event(e)));
+        film.iter().filter_map(frame).for_each(|event| send(Written::Event(event)));
+        samples.iter().filter_map(sample).for_each(|event| send(Written::Event(event)));
+    }
+}
+
+/// A file that grows.
+#[derive(Debug)]
+struct Tail {
+    path: PathBuf,
+    at: u64,
+    /// Which file it was.
+    file: Option<u64>,
+    /// The beginning of a line that is being written.
+    rest: Vec<u8>,
+}
+
+impl Tail {
+    /// New whole lines; true when it is another file than before, or a shorter one.
+    fn read(&mut self) -> (bool, Vec<String>) {
+        let Ok(mut file) = std::fs::File::open(&self.path) else { return (self.at > 0, Vec::new()) };
+        let Ok(data) = file.metadata() else { return (false, Vec::new()) };
+        let number = number(&data);
+        let other = self.file.is_some() && self.file != number;
+        self.file = number;
+        if data.len() < self.at || (other && self.at > 0) {
+            self.rest.clear();
+            return (true, Vec::new());
+        }
+        if self.at == 0 {
+            self.rest.clear();
+        }
+        let mut bytes = std::mem::take(&mut self.rest);
+        if file.seek(SeekFrom::Start(self.at)).is_err() {
+            return (false, Vec::new());
+        }
+        let Ok(read) = file.read_to_end(&mut bytes) else { return (false, Vec::new()) };
+        self.at += read as u64;
+        let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        self.rest = bytes.split_off(end);
+        (false, String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
+    }
+}
+
+/// Tells one file from another of the same name.
+#[cfg(unix)]
+fn number(data: &std::fs::Metadata) -> Option<u64> {
+    Some(std::os::unix::fs::MetadataExt::ino(data))
+}
+
+#[cfg(not(unix))]
+fn number(_: &std::fs::Metadata) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn line(step: usize, loss: f64) -> String {
+        format!("{{\"step\":{step},\"loss\":{loss},\"lr\":0.1,\"grad_norm\":1.0,\"tokens\":8,\"tokens_per_s\":9.0}}\n")
+    }
+
+    fn losses(follow: &mut Follow) -> (usize, Vec<f64>) {
+        let (mut again, mut losses) = (0, Vec::new());
+        follow.look(&mut |written| match written {
+            Written::Again => again += 1,
+            Written::Event(Event::Step(record)) => losses.push(record.step.loss),
+            Written::Event(_) => {}
+        });
+        (again, losses)
+    }
+
+    #[test]
+    fn what_is_being_written_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut follow = Follow::new(folder.path());
+        assert_eq!(losses(&mut follow), (0, vec![]));
+        let mut file = std::fs::File::create(&path).unwrap();
+        let second = line(2, 3.0);
+        file.write_all((line(1, 4.0) + &second[..20]).as_bytes()).unwrap();
+        assert_eq!(losses(&mut follow), (0, vec![4.0]));
+        file.write_all(&second.as_bytes()[20..]).unwrap();
+        file.write_all(b"nonsense\n").unwrap();
+        assert_eq!(losses(&mut follow), (0, vec![3.0]));
+        assert_eq!(losses(&mut follow), (0, vec![]));
+        // A run that goes on from a checkpoint writes the file anew.
+        write_whole(&path, (line(1, 4.0) + &line(2, 2.5)).as_bytes()).unwrap();
+        assert_eq!(losses(&mut follow), (1, vec![4.0, 2.5]));
+    }
+
+    #[test]
+    fn what_is_no_run_is_not_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("thesis.txt"), "years of work").unwrap();
+        assert!(delete(folder.path()).unwrap_err().to_string().contains("nothing was deleted"));
+        assert!(folder.path().join("thesis.txt").exists());
+        let run = folder.path().join("run");
+        std::fs::create_dir(&run).unwrap();
+        std::fs::write(run.join("run.toml"), toml::to_string(&Settings::default()).unwrap()).unwrap();
+        assert_eq!(list(&[folder.path().to_path_buf()]).len(), 1);
+        let held = status::lock(&run).unwrap();
+        assert_eq!(Past::read(&run).unwrap().phase, Phase::Running);
+        assert!(delete(&run).unwrap_err().to_string().contains("stop it"));
+        drop(held);
+        assert_eq!(Past::read(&run).unwrap().phase, Phase::Interrupted);
+        delete(&run).unwrap();
+        assert!(list(&[folder.path().to_path_buf()]).is_empty());
+    }
+}
