@@ -10,7 +10,7 @@
 //! the mean over the steps, says more.
 
 use rankscope::checkpoint::Checkpoint;
-use rankscope::train::{Method, Row, Rows, Settings, Trainer};
+use rankscope::train::{Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -53,6 +53,7 @@ fn main() {
                 steps: Some(number(steps)),
                 lr: 1e-4,
                 shuffle: false,
+                schedule: Schedule::Constant,
                 ..Settings::default()
             };
             rayon::ThreadPoolBuilder::new().num_threads(number(threads)).build_global().unwrap();
@@ -88,6 +89,9 @@ fn table() {
             let ours = ours(folder.path(), &SMALL, threads, targets, "8", "off", "8");
             let theirs = if installed { theirs(&python, folder.path(), &SMALL, threads, targets) } else { Value::Null };
             println!("| {threads} | {targets} | {} | {} |", cell(&ours), cell(&theirs));
+            if let Some(apart) = losses_apart(&ours, &theirs) {
+                println!("  losses of the two sides differ by {apart:.1e} at most");
+            }
             std::io::stdout().flush().unwrap();
         }
     }
@@ -100,6 +104,13 @@ fn cell(row: &Value) -> String {
     let number = |key: &str| row[key].as_f64().unwrap_or_default();
     let (used, peak) = (number("cpu_seconds"), number("peak_bytes") / 1e9);
     format!("{seconds:.3} s ({used:.3} s of processor), {tokens:.0} tokens/s, {peak:.2} GB")
+}
+
+/// Both sides train on the same rows in the same order.
+fn losses_apart(ours: &Value, theirs: &Value) -> Option<f64> {
+    let (ours, theirs) = (ours["losses"].as_array()?, theirs["losses"].as_array()?);
+    let apart = ours.iter().zip(theirs).filter_map(|(a, b)| Some((a.as_f64()? - b.as_f64()?).abs()));
+    Some(apart.fold(0.0, f64::max))
 }
 
 fn ours(

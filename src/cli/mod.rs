@@ -4,13 +4,19 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod compare;
 mod demo;
+mod doctor;
 mod eval;
+mod extract;
 mod generate;
 mod inspect;
 mod interrupt;
+mod memory;
 mod merge;
 mod params;
+mod plan;
+mod probe;
 mod quantize;
 mod screen;
 mod spectrum;
@@ -92,8 +98,22 @@ enum Command {
     Inspect(inspect::Inspect),
     /// What a rank costs: trainable parameters and the adapter's size
     Params(params::Params),
+    /// Memory of a run, part by part, and which GPUs it fits
+    Memory(memory::Memory),
     /// Singular values of the change between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
+    /// An adapter from what changed between two models
+    Extract(extract::Extract),
+    /// A smaller adapter from an adapter
+    Resize(extract::Resize),
+    /// The best ranks for a budget, beside one rank for all; PEFT's config, Python, a report
+    Plan(plan::Plan),
+    /// What the directions of two updates share; what one does to its base
+    Compare(compare::Compare),
+    /// Gradients of the frozen model on your data: the ranks that they suggest, before any training
+    Probe(probe::Probe),
+    /// What is amiss with an adapter's scale
+    Doctor(doctor::Doctor),
     /// What a few bits do to a model's weights, format by format; with --save, the model in 4 bits
     Quantize(Box<quantize::Quantize>),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
@@ -172,7 +192,14 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     match command {
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),
+        Command::Memory(memory) => memory.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
+        Command::Extract(extract) => extract.run(screen),
+        Command::Resize(resize) => resize.run(screen),
+        Command::Plan(plan) => plan.run(screen),
+        Command::Compare(compare) => compare.run(screen),
+        Command::Probe(probe) => probe.run(screen),
+        Command::Doctor(doctor) => doctor.run(screen),
         Command::Quantize(quantize) => quantize.run(screen),
         Command::Train(train) => train.run(screen),
         Command::Sweep(sweep) => sweep.run(screen),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(super) enum Switch {
     On,
     Off,
 }
@@ -209,7 +209,7 @@ impl Train {
         });
         screen.finish();
         let summary = summary?;
-        let peak = peak_bytes();
+        let peak = summary.memory.measured;
         if screen.json {
             // In one line: what comes before it on a terminal may be anything.
             let document = json!({
@@ -219,12 +219,15 @@ impl Train {
                 "eval_loss": summary.eval_loss,
                 "tokens_per_s": summary.tokens_per_s,
                 "peak_bytes": peak,
+                "predicted_bytes": summary.memory.predicted.total(),
                 "adapter": summary.adapter,
             });
             return screen.print(&format!("{document}\n"));
         }
         let held_out = summary.eval_loss.map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
-        let peak = peak.map_or_else(String::new, |peak| format!(", peak memory {}", bytes(peak)));
+        let predicted = bytes(summary.memory.predicted.total());
+        let peak =
+            peak.map_or_else(String::new, |peak| format!(", peak memory {} ({predicted} predicted)", bytes(peak)));
         screen.print(&format!(
             "{} steps, loss {:.4} to {:.4}{held_out}, {:.0} tokens/s{peak}\n{}\n",
             summary.steps,
@@ -339,8 +342,8 @@ pub(super) fn tell(screen: &Screen, event: &Event) {
             screen.message(&format!(
                 "{trainable} parameters are trained in {steps} steps{after}; about {} of memory (weights {}, trained {}, activations {}, logits {}, workspace {})",
                 bytes(memory.total()),
-                bytes(memory.weights),
-                bytes(memory.trained),
+                bytes(memory.weights + memory.constants),
+                bytes(memory.trained()),
                 bytes(memory.activations),
                 bytes(memory.logits),
                 bytes(memory.workspace)
@@ -360,11 +363,4 @@ pub(super) fn tell(screen: &Screen, event: &Event) {
             screen.message(&format!("after step {}: {} → {}", sample.step, sample.prompt, sample.text.trim()));
         }
     }
-}
-
-/// The most memory that this process ever had, where the system tells.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }

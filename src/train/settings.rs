@@ -1,23 +1,11 @@
 //! [`Settings`]: everything that decides a run, by the names of the command line and of `run.toml`.
 
 use crate::error::{Error, Result};
+pub use crate::plan::Method;
 use crate::quant::{QuantType, Scheme};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// What is trained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Every parameter.
-    Full,
-    /// A and B beside weights as stored.
-    Lora,
-    /// A and B beside weights in 4 bits.
-    #[default]
-    Qlora,
-}
 
 /// How the learning rate goes on after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
