@@ -78,7 +78,7 @@ impl Sample {
             let (name, about, prompts) = match set {
                 Set::Pirate => (
                     "Pirate talk",
-                    "A domain: tales of the world in a pirate's voice. A low rank learns it.",
+                    "A domain: tales of the world in a pirate's voice.",
                     vec![
                         "Ahoy, matey! Once upon a time".to_owned(),
                         "There was a baker in Velmar named Ada.".to_owned(),
@@ -103,7 +103,7 @@ impl Sample {
 
     /// A QLoRA run of a minute on one of the data sets.
     pub fn run(&self, set: &DataSet, out: &Path) -> Settings {
-        // Rates near the best of their rank and set; rows of facts are short.
+        // A rate at which the loss falls on all three, tuned for none; rows of facts are short.
         let batch = if set.set == Set::Facts { 16 } else { 8 };
         let tune = Tune { method: Method::Qlora, rank: 8, lr: 5e-3, steps: 200, batch, seed: 0 };
         Settings {
