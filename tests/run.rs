@@ -2,6 +2,7 @@
 
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
+use rankscope::device::Choice;
 use rankscope::error::{Error, Result};
 use rankscope::model::{Batch, Decoder, Frozen, Pool};
 use rankscope::progress::Progress;
@@ -37,6 +38,7 @@ fn settings(folder: &Path) -> Settings {
         save_every: 5,
         eval_every: 4,
         dropout: 0.1,
+        device: Choice::Cpu,
         ..Settings::default()
     }
 }
