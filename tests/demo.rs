@@ -126,7 +126,7 @@ fn the_base_knows_its_world_as_well_as_was_measured() {
     let dir = tempfile::tempdir().unwrap();
     let sample = demo::sample(dir.path(), &()).unwrap();
     let report: serde_json::Value =
-        serde_json::from_slice(&bundle::FILES.iter().find(|(name, _)| *name == "demo.json").unwrap().1).unwrap();
+        serde_json::from_slice(bundle::FILES.iter().find(|(name, _)| *name == "demo.json").unwrap().1).unwrap();
     let measured = report["base"]["loss"].as_f64().unwrap();
     let base = Checkpoint::open(&sample.base).unwrap();
     let decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
