@@ -7,7 +7,7 @@
 //! ```
 //!
 //! torch is what `$PYTHON`, else `python3`, imports; without it its columns are left empty. Threads: `RAYON_NUM_THREADS`, else
-//! every processor. Errors are against `f64`: torch's `svdvals` in `f64` where torch is there, else our own exact route.
+//! every processor. Beside the seconds of a clock stand those of the processor, which a busy machine changes less. Errors are against `f64`: torch's `svdvals` in `f64` where torch is there, else our own exact route.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,6 +20,10 @@ use rand_distr::StandardNormal;
 use rankscope::delta::{DeltaWeight, Dense, LowRank};
 use rankscope::matrix::Matrix;
 use rankscope::spectrum::{Method, Options, spectrum};
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const TORCH: &str = include_str!("spectrum.py");
 
@@ -41,7 +45,10 @@ fn main() {
         threads: rayon::current_num_threads(),
     };
     println!("{}, {} cores, {} threads", processor(), cores(), setting.threads);
-    println!("{:<44} {:>11} {:>11} {:>8}   error, ours | torch", "", "ours", "torch", "ratio");
+    println!(
+        "{:<44} {:>22} {:>22} {:>16}   error, ours | torch",
+        "", "ours (processor)", "torch (processor)", "ratio (processor)"
+    );
     let result = tempfile::tempdir().and_then(|folder| {
         whole(&setting, folder.path())?;
         top(&setting, folder.path())?;
@@ -59,10 +66,10 @@ fn whole(setting: &Setting, folder: &Path) -> std::io::Result<()> {
     let w = spiked(n, 1);
     save(&folder.join("w"), &[&w])?;
     let delta = dense(w);
-    let (seconds, sigma) = ours(setting, &delta, Options { method: Method::Exact, ..Options::default() });
+    let (cost, sigma) = ours(setting, &delta, Options { method: Method::Exact, ..Options::default() });
     let torch = torch(setting, folder, "whole", n, 0);
     let largest = |found: &[f64], exact: &[f64]| worst(found, exact, |exact, _| exact[0]);
-    row(&format!("{n}², all σ | svdvals f32 | of σ₁"), seconds, &sigma, torch, None, largest);
+    row(&format!("{n}², all σ | svdvals f32 | of σ₁"), cost, &sigma, torch, None, largest);
     Ok(())
 }
 
@@ -72,16 +79,16 @@ fn top(setting: &Setting, folder: &Path) -> std::io::Result<()> {
     let w = spiked(n, 2);
     save(&folder.join("w"), &[&w])?;
     let delta = dense(w);
-    let (seconds, sigma) = ours(setting, &delta, Options { method: Method::Randomized, top: Some(k), vectors: 0 });
+    let (cost, sigma) = ours(setting, &delta, Options { method: Method::Randomized, top: Some(k), vectors: 0 });
     let (slow, exact) =
         ours(&Setting { runs: 1, ..*setting }, &delta, Options { method: Method::Exact, ..Options::default() });
     let exact = &exact[..k];
     let relative = |found: &[f64], exact: &[f64]| worst(found, exact, |exact, i| exact[i]);
     let whole = torch(setting, folder, "whole-once", n, k);
-    row(&format!("{n}², top {k} | svdvals f32 | of σᵢ"), seconds, &sigma, whole, Some(exact), relative);
+    row(&format!("{n}², top {k} | svdvals f32 | of σᵢ"), cost, &sigma, whole, Some(exact), relative);
     let lowrank = torch(setting, folder, "lowrank", n, k);
-    row(&format!("{n}², top {k} | svd_lowrank q {k} niter 2"), seconds, &sigma, lowrank, Some(exact), relative);
-    println!("{:<44} {:>11}", format!("{n}², all σ (once)"), time(slow));
+    row(&format!("{n}², top {k} | svd_lowrank q {k} niter 2"), cost, &sigma, lowrank, Some(exact), relative);
+    println!("{:<44} {:>22}", format!("{n}², all σ (once)"), slow.words());
     Ok(())
 }
 
@@ -93,10 +100,10 @@ fn adapter(setting: &Setting, folder: &Path) -> std::io::Result<()> {
     let (b, a) = (random(n, r), random(r, n));
     save(&folder.join("w"), &[&b, &a])?;
     let delta = DeltaWeight::LowRank(LowRank { b, a, scaling: 2.0, epsilon: f64::from(f32::EPSILON) });
-    let (seconds, sigma) = ours(&Setting { runs: 21, ..*setting }, &delta, Options::default());
+    let (cost, sigma) = ours(&Setting { runs: 21, ..*setting }, &delta, Options::default());
     let torch = torch(setting, folder, "adapter", n, r);
     let largest = |found: &[f64], exact: &[f64]| worst(found, exact, |exact, _| exact[0]);
-    row(&format!("adapter {n}², r {r} | QR, QR, core svdvals | of σ₁"), seconds, &sigma, torch, None, largest);
+    row(&format!("adapter {n}², r {r} | QR, QR, core svdvals | of σ₁"), cost, &sigma, torch, None, largest);
     Ok(())
 }
 
@@ -121,20 +128,42 @@ fn dense(matrix: Matrix) -> DeltaWeight {
     DeltaWeight::Dense(Dense { matrix: matrix.into(), epsilon: f64::from(f32::EPSILON), rounding_std: None })
 }
 
-fn ours(setting: &Setting, delta: &DeltaWeight, options: Options) -> (f64, Vec<f64>) {
+/// Seconds of a clock, the median, and of the processor, the mean.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: f64,
+    used: f64,
+}
+
+impl Cost {
+    fn words(self) -> String {
+        format!("{} ({})", time(self.wall), time(self.used))
+    }
+}
+
+fn ours(setting: &Setting, delta: &DeltaWeight, options: Options) -> (Cost, Vec<f64>) {
     let mut seconds = Vec::new();
     let mut sigma = Vec::new();
+    let before = processor_seconds();
     for _ in 0..setting.runs {
         let start = Instant::now();
         sigma = spectrum(delta, &options, &()).expect("the spectrum of a finite matrix").sigma;
         seconds.push(start.elapsed().as_secs_f64());
     }
-    (median(seconds), sigma)
+    let used = (processor_seconds() - before) / setting.runs as f64;
+    (Cost { wall: median(seconds), used }, sigma)
+}
+
+/// Of this process, in hundredths, where Linux tells.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// What torch took and found, and what it finds in `f64`.
 struct Torch {
-    seconds: f64,
+    cost: Cost,
     sigma: Vec<f64>,
     exact: Vec<f64>,
 }
@@ -160,13 +189,15 @@ fn torch(setting: &Setting, folder: &Path, what: &str, n: usize, k: usize) -> Op
         .ok()?
         .lines()
         .map(|line| -> Vec<f64> { line.split(' ').filter_map(|word| word.parse().ok()).collect() });
-    let seconds = median(lines.next()?);
-    Some(Torch { seconds, sigma: lines.next()?, exact: lines.next()? })
+    let wall = median(lines.next()?);
+    let used = lines.next()?;
+    let cost = Cost { wall, used: used.iter().sum::<f64>() / used.len().max(1) as f64 };
+    Some(Torch { cost, sigma: lines.next()?, exact: lines.next()? })
 }
 
 fn row(
     what: &str,
-    seconds: f64,
+    cost: Cost,
     sigma: &[f64],
     torch: Option<Torch>,
     exact: Option<&[f64]>,
@@ -176,17 +207,17 @@ fn row(
         Some(torch) => {
             let exact = exact.unwrap_or(&torch.exact);
             println!(
-                "{what:<44} {:>11} {:>11} {:>7.1}×   {:.1e} | {:.1e}",
-                time(seconds),
-                time(torch.seconds),
-                torch.seconds / seconds,
+                "{what:<44} {:>22} {:>22} {:>16}   {:.1e} | {:.1e}",
+                cost.words(),
+                torch.cost.words(),
+                format!("{:.1}× ({:.1}×)", torch.cost.wall / cost.wall, torch.cost.used / cost.used),
                 error(sigma, exact),
                 error(&torch.sigma, exact)
             );
         }
         None => {
             let error = exact.map_or(String::new(), |exact| format!("{:.1e}", error(sigma, exact)));
-            println!("{what:<44} {:>11} {:>11} {:>8}   {error}", time(seconds), "no torch", "");
+            println!("{what:<44} {:>22} {:>22} {:>16}   {error}", cost.words(), "no torch", "");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
+use rankscope::device::Choice;
 use rankscope::error::{Error, Result};
 use rankscope::model::{Batch, Decoder, Frozen, Pool};
 use rankscope::progress::Progress;
@@ -37,6 +38,7 @@ fn settings(folder: &Path) -> Settings {
         save_every: 5,
         eval_every: 4,
         dropout: 0.1,
+        device: Choice::Cpu,
         ..Settings::default()
     }
 }
@@ -239,6 +241,16 @@ fn bad_data_is_named() {
         "no row can be used; line 1 is left out: nothing is to be predicted"
     );
     assert!(refused("{\"text\": 4}", &model).contains("text is not a text"));
+    let small = folder.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    for entry in std::fs::read_dir(fixtures().join("llama")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, small.join(path.file_name().unwrap())).unwrap();
+    }
+    let config = std::fs::read_to_string(small.join("config.json")).unwrap();
+    std::fs::write(small.join("config.json"), config.replace("\"vocab_size\": 320", "\"vocab_size\": 100")).unwrap();
+    let error = refused("{\"text\": \"a\"}", &Checkpoint::open(&small).unwrap());
+    assert!(error.contains("the tokenizer has 300 tokens, the model's embedding 100"), "{error}");
     let bare = Checkpoint::open(&fixtures().join("gpt2")).unwrap();
     assert!(refused("{\"text\": \"a\"}", &bare).contains("found no tokenizer.json"));
 }
@@ -276,6 +288,7 @@ fn the_command_line_trains_and_evaluates() {
     let last: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     assert_eq!((last["steps"].as_u64(), last["adapter"].as_str()), (Some(3), Some(out)));
     assert!(last["tokens_per_s"].as_f64().unwrap() > 0.0 && last["first_loss"].as_f64().unwrap() > 0.0);
+    assert!(!cfg!(target_os = "linux") || last["peak_bytes"].as_u64().unwrap() > 1 << 20);
     let loss = |arguments: &[&str]| {
         let (status, stdout, stderr) = call(&[&["eval", model, "--data", data, "--json"], arguments].concat());
         assert_eq!(status, 0, "{stderr}");

@@ -130,8 +130,8 @@ impl Features {
         Self {
             quantization: quantization::Quantization::new(Arc::clone(wake)),
             planning: planning::Planning::new(Arc::clone(wake)),
-            training: training::Training::new(Arc::clone(wake), data_dir),
-            learning: learning::Learning::new(Arc::clone(wake)),
+            training: training::Training::new(Arc::clone(wake), data_dir.clone()),
+            learning: learning::Learning::new(Arc::clone(wake), data_dir),
         }
     }
 

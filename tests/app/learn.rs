@@ -49,7 +49,7 @@ fn chapters_follow_each_other_and_lead_to_the_real_thing() {
                 && node.toggled() == Some(eframe::egui::accesskit::Toggled::True)
         });
         assert!(open, "chapter {number} is open");
-        assert!(says(&window, "Formula and source"), "chapter {number} has one");
+        assert!(says(&window, "Try it"), "chapter {number} has a goal");
     }
     assert!(window.query_by_role_and_label(Role::Button, "Next chapter").is_none(), "there are nine");
     click(&mut window, Role::Button, "Previous chapter");
@@ -201,4 +201,39 @@ fn chapter_7_two_ways_to_the_papers_number() {
     assert!(says(&window, "Found: 2 matrices at r = 1; 1 matrix at r = 2.") && is_done(&window, 7));
     click(&mut window, Role::Button, "Adapt v");
     assert!(says(&window, "choose at least one matrix."));
+}
+
+#[test]
+fn chapter_2_the_largest_model_that_one_gpu_tunes() {
+    let mut window = chapter(2);
+    click(&mut window, Role::Button, "175B");
+    assert!(says(&window, "takes") && says(&window, "GPUs of 80 GB") && !is_done(&window, 2));
+    click(&mut window, Role::Button, "7B");
+    assert!(says(&window, "12 bytes for each") && is_done(&window, 2), "{:?}", texts(&window));
+    assert!(says(&window, "QLoRA: ") && says(&window, "fits one GPU of 80 GB"));
+}
+
+#[test]
+fn chapter_8_even_spacing_suits_int4() {
+    let mut window = chapter(8);
+    assert!(!is_done(&window, 8) && says(&window, "NF4: 16 levels") && says(&window, "FP4: 15 levels"));
+    for i in 0..8 {
+        let value = (2.0 * f64::from(i) - 7.0) / 7.0;
+        get(&window, Role::Slider, &format!("Weight {}", i + 1)).set_value_accesskit(value);
+        window.step();
+        window.step();
+    }
+    assert!(is_done(&window, 8), "{:?}", texts(&window));
+    // By keyboard: one weight goes its way.
+    get(&window, Role::Slider, "Weight 3").focus();
+    window.step();
+    let before = number(&window, Role::Slider, "Weight 3");
+    press(&mut window, Modifiers::NONE, Key::ArrowRight);
+    assert!((number(&window, Role::Slider, "Weight 3") - before - 0.02).abs() < 1e-6);
+    // The other story and its cost.
+    click(&mut window, Role::Button, "What QLoRA quantizes");
+    until(&mut window, "a quantized layer", |w| says(w, "W₀ in 16 bit, A and B in INT4") || says(w, "as often told: "));
+    let line = |start: &str| texts(&window).into_iter().find(|text| text.starts_with(start)).unwrap();
+    assert!(line("QLoRA: ").ends_with("ΔW off by 0 %"), "{}", line("QLoRA: "));
+    assert!(line("as often told: ").contains("W₀ off by 0 %"));
 }

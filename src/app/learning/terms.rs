@@ -123,7 +123,7 @@ pub const BITS_PER_WEIGHT: Term = Term {
 pub const QLORA: Term = Term {
     name: "What QLoRA quantizes",
     definition: "The frozen base weight is stored in 4 bits and dequantized for each product. A and B are kept and trained in 16 \
-                 bits.",
+                 bits. That saves memory, not time: every product widens the weight first.",
     formula: "y = dequant(W₀⁴ᵇⁱᵗ) x + s B A x",
     source: "QLoRA, arXiv 2305.14314, §3, equations 5 and 6",
 };

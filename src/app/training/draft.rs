@@ -186,7 +186,7 @@ impl Outlook {
     /// Whether the run fits the device.
     pub fn fit(&self) -> Option<Fit> {
         let (memory, free) = (self.memory.as_ref()?.as_ref().ok()?, self.free?);
-        let share = memory.total() as f64 / free.max(1) as f64;
+        let share = memory.held() as f64 / free.max(1) as f64;
         Some(if share > 1.0 {
             Fit::Not
         } else if share > TIGHT {

@@ -4,7 +4,6 @@ use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::kernels::{self, Lane, Rows, WIDTH};
-use crate::matrix::Matrix;
 
 /// A tall matrix of [`WIDTH`] columns.
 pub type Block = Vec<Lane>;
@@ -27,9 +26,10 @@ pub struct Basis {
 }
 
 impl Basis {
-    /// Of no columns.
-    pub fn new(rows: usize) -> Self {
-        Self { rows, cols: 0, stride: 1, data: vec![0.0; rows] }
+    /// Of no columns, with room for `room`.
+    pub fn new(rows: usize, room: usize) -> Self {
+        let stride = room.max(WIDTH);
+        Self { rows, cols: 0, stride, data: vec![0.0; rows * stride] }
     }
 
     pub fn rows(&self) -> usize {
@@ -49,15 +49,6 @@ impl Basis {
         Rows { data: &self.data[self.cols - cols..], stride: self.stride, cols }
     }
 
-    /// A copy without the room.
-    pub fn to_matrix(&self) -> Matrix {
-        let mut out = Matrix::zeros(self.rows, self.cols);
-        for (to, from) in out.data_mut().chunks_mut(self.cols.max(1)).zip(self.data.chunks(self.stride)) {
-            to.copy_from_slice(&from[..self.cols]);
-        }
-        out
-    }
-
     /// `Q x`.
     pub fn times(&self, x: &[Lane]) -> Block {
         kernels::times(self.view(), x)
@@ -66,12 +57,10 @@ impl Basis {
     /// Appends a block.
     pub fn push(&mut self, block: &[Lane]) {
         if self.cols + WIDTH > self.stride {
-            let stride = (2 * self.stride).max(16 * WIDTH);
+            let stride = 2 * self.stride;
             let mut data = vec![0.0; self.rows * stride];
-            if self.cols > 0 {
-                for (to, from) in data.chunks_mut(stride).zip(self.data.chunks(self.stride)) {
-                    to[..self.cols].copy_from_slice(&from[..self.cols]);
-                }
+            for (to, from) in data.chunks_mut(stride).zip(self.data.chunks(self.stride)) {
+                to[..self.cols].copy_from_slice(&from[..self.cols]);
             }
             (self.stride, self.data) = (stride, data);
         }
@@ -167,7 +156,7 @@ mod tests {
     #[test]
     fn blocks_become_orthonormal_whatever_they_were() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut basis = Basis::new(300);
+        let mut basis = Basis::new(300, 40);
         let mut random = |basis: &Basis, kind: usize| -> Block {
             let mut x: Block = (0..300).map(|_| std::array::from_fn(|_| rng.random_range(-1.0..1.0))).collect();
             match kind {

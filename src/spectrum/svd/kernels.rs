@@ -303,24 +303,12 @@ fn add_rows<S: Simd, const PARTS: usize, const R: usize>(
 /// `Xᵀ Y` of two blocks, in `f64`.
 pub fn block_product(x: &[Lane], y: &[Lane]) -> [[f64; WIDTH]; WIDTH] {
     let arch = Arch::new();
-    let parts: Vec<_> = x
-        .par_chunks(1024)
-        .zip(y.par_chunks(1024))
-        .map(|(x, y)| {
-            let mut sums = [[0.0f64; WIDTH]; WIDTH];
-            arch.dispatch(|| {
-                for (x, y) in x.iter().zip(y) {
-                    let (x, y) = (x.map(f64::from), y.map(f64::from));
-                    for (sums, &a) in sums.iter_mut().zip(&x) {
-                        for (sum, &b) in sums.iter_mut().zip(&y) {
-                            *sum = a.mul_add(b, *sum);
-                        }
-                    }
-                }
-            });
-            sums
-        })
-        .collect();
+    let task = |(x, y): (&[Lane], &[Lane])| {
+        let mut sums = [[0.0f64; WIDTH]; WIDTH];
+        arch.dispatch(AddProduct { x, y, sums: &mut sums });
+        sums
+    };
+    let parts: Vec<_> = x.par_chunks(1024).zip(y.par_chunks(1024)).map(task).collect();
     let mut total = [[0.0; WIDTH]; WIDTH];
     for part in parts {
         for (total, part) in total.iter_mut().zip(&part) {
@@ -330,23 +318,77 @@ pub fn block_product(x: &[Lane], y: &[Lane]) -> [[f64; WIDTH]; WIDTH] {
     total
 }
 
+struct AddProduct<'a> {
+    x: &'a [Lane],
+    y: &'a [Lane],
+    sums: &'a mut [[f64; WIDTH]; WIDTH],
+}
+
+impl WithSimd for AddProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        // So many rows of sums stay in registers.
+        const ROWS: usize = 8;
+        for (first, to) in self.sums.chunks_mut(ROWS).enumerate() {
+            let mut sums = [[0.0f64; WIDTH]; ROWS];
+            for (x, y) in self.x.iter().zip(self.y) {
+                let (x, y) = (&x[first * ROWS..][..ROWS], wide(y));
+                for (sums, &x) in sums.iter_mut().zip(x) {
+                    add_times(sums, x, &y);
+                }
+            }
+            to.copy_from_slice(&sums);
+        }
+    }
+}
+
 /// `X ← X T` for a small square `T`, summed in `f64`.
 pub fn block_times(x: &mut [Lane], t: &[[f64; WIDTH]; WIDTH]) {
     let arch = Arch::new();
-    x.par_chunks_mut(1024).for_each(|x| {
-        arch.dispatch(|| {
-            for row in x {
-                let mut sums = [0.0f64; WIDTH];
-                for (&x, t) in row.iter().zip(t) {
-                    let x = f64::from(x);
-                    for (sum, &t) in sums.iter_mut().zip(t) {
-                        *sum = x.mul_add(t, *sum);
-                    }
-                }
-                *row = sums.map(|sum| sum as f32);
+    x.par_chunks_mut(1024).for_each(|x| arch.dispatch(TimesSquare { x, t }));
+}
+
+struct TimesSquare<'a> {
+    x: &'a mut [Lane],
+    t: &'a [[f64; WIDTH]; WIDTH],
+}
+
+impl WithSimd for TimesSquare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for row in self.x {
+            let mut sums = [0.0f64; WIDTH];
+            for (&x, t) in row.iter().zip(self.t) {
+                add_times(&mut sums, x, t);
             }
-        });
-    });
+            for (x, sum) in row.iter_mut().zip(sums) {
+                *x = sum as f32;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn wide(row: &Lane) -> [f64; WIDTH] {
+    let mut out = [0.0; WIDTH];
+    for (out, &x) in out.iter_mut().zip(row) {
+        *out = f64::from(x);
+    }
+    out
+}
+
+/// `sums += x y`. A product of two `f32` is exact in `f64`: nothing is gained by fusing it, which a processor without such an
+/// instruction does very slowly.
+#[inline(always)]
+fn add_times(sums: &mut [f64; WIDTH], x: f32, y: &[f64; WIDTH]) {
+    let x = f64::from(x);
+    for (sum, &y) in sums.iter_mut().zip(y) {
+        *sum += x * y;
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ const VECTOR_TOLERANCE: f64 = 1e-6;
 /// Changes below this share of σ₁ are rounding of `f32`.
 const FLOOR: f64 = 1e-6;
 
+/// Changes of so many times what is wanted are far from the end.
+const FAR: f64 = 16.0;
+
 /// Values under this share of σ₁ are taken from all of `UᵀU`.
 const WHOLE: f64 = 0.05;
 
@@ -76,7 +79,9 @@ fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Prog
     let limit = (short / 4 * 3).min((24 * k).max(1024)) / WIDTH * WIDTH;
     let rows = Rows::of(w);
     let mut rng = StdRng::seed_from_u64(SEED);
-    let (mut left, mut right) = (Basis::new(m), Basis::new(n));
+    // Steps are seldom more than that.
+    let room = (10 * k).next_multiple_of(WIDTH).clamp(8 * WIDTH, limit.max(8 * WIDTH));
+    let (mut left, mut right) = (Vec::new(), Basis::new(n, room));
     let mut squared = Squared::default();
     let mut settled = Settled::new(k, tolerance);
 
@@ -86,15 +91,15 @@ fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Prog
         progress.step(right.cols() as u64, (10 * k).max(right.cols() + 4 * WIDTH) as u64)?;
         right.push(&v);
         let (u, mut z) = kernels::both_times(rows, &v);
-        left.push(&u);
-        squared.push(u);
+        squared.push(&u, left.last());
+        left.push(u);
         let size = right.cols();
         let last = size + WIDTH > limit;
         if last || settled.due(size) {
             progress.step(size as u64, (10 * k).max(size + 4 * WIDTH) as u64)?;
             let mut sigma = squared.roots()?;
             if sigma[k.saturating_sub(1)] < WHOLE * sigma[0] {
-                sigma = gram::roots(gram::gram(&left.to_matrix(), &())?, &())?;
+                sigma = gram::roots(gram::gram(&side_by_side(&left), &())?, &())?;
             }
             if settled.look(size, sigma) || last {
                 break;
@@ -113,14 +118,27 @@ fn run(w: &Matrix, k: usize, vectors: usize, tolerance: f64, progress: &dyn Prog
 }
 
 /// From `W V = U`: `S` and `Q` from `UᵀU = Q S² Qᵀ`, then `V Q` and `U Q / S`.
-fn ritz(left: &Basis, right: &Basis, k: usize) -> Result<(Vec<f64>, Vectors)> {
-    let (sigma, basis) = gram::eigenvectors(&gram::gram(&left.to_matrix(), &())?)?;
+fn ritz(left: &[Block], right: &Basis, k: usize) -> Result<(Vec<f64>, Vectors)> {
+    let (sigma, basis) = gram::eigenvectors(&gram::gram(&side_by_side(left), &())?)?;
     let q = basis.as_ref().subcols(basis.ncols() - k, k).reverse_cols();
     // Values that are rounding have no left vector to speak of.
     let floor = FLOOR * sigma[0];
     let p = Mat::from_fn(q.nrows(), k, |i, j| if sigma[j] > floor { q[(i, j)] / sigma[j] } else { 0.0 });
-    let vectors = Vectors { u: combine(left, p.as_ref(), k), v: combine(right, q, k) };
+    let mut columns = Basis::new(left.first().map_or(0, Vec::len), left.len() * WIDTH);
+    left.iter().for_each(|block| columns.push(block));
+    let vectors = Vectors { u: combine(&columns, p.as_ref(), k), v: combine(right, q, k) };
     Ok((sigma, vectors))
+}
+
+/// Blocks as one matrix.
+fn side_by_side(blocks: &[Block]) -> Matrix {
+    let mut out = Matrix::zeros(blocks.first().map_or(0, Vec::len), blocks.len() * WIDTH);
+    for (row, to) in out.data_mut().chunks_mut(blocks.len() * WIDTH).enumerate() {
+        for (to, block) in to.chunks_mut(WIDTH).zip(blocks) {
+            to.copy_from_slice(&block[row]);
+        }
+    }
+    out
 }
 
 /// The first `k` columns of `basis · weights`.
@@ -139,10 +157,10 @@ fn combine(basis: &Basis, weights: MatRef<'_, f64>, k: usize) -> Matrix {
     out
 }
 
-/// `UᵀU`: its diagonal blocks and those beside them.
+/// `UᵀU`: its diagonal blocks and those beside them, which are triangles: `U_jᵀ U_j-1 = V_jᵀ Z_j-1`, and Z was made orthonormal
+/// by a triangle.
 #[derive(Default)]
 struct Squared {
-    latest: Block,
     own: Vec<[Lane64; WIDTH]>,
     /// `U_j-1ᵀ U_j`.
     beside: Vec<[Lane64; WIDTH]>,
@@ -151,17 +169,14 @@ struct Squared {
 type Lane64 = [f64; WIDTH];
 
 impl Squared {
-    fn push(&mut self, u: Block) {
-        if !self.own.is_empty() {
-            self.beside.push(kernels::block_product(&self.latest, &u));
-        }
-        self.own.push(kernels::block_product(&u, &u));
-        self.latest = u;
+    fn push(&mut self, u: &[kernels::Lane], before: Option<&Block>) {
+        self.beside.extend(before.map(|before| kernels::block_product(before, u)));
+        self.own.push(kernels::block_product(u, u));
     }
 
     /// The singular values of `U`.
     fn roots(&self) -> Result<Vec<f64>> {
-        let mut band = Band::new(self.own.len() * WIDTH, 2 * WIDTH - 1);
+        let mut band = Band::new(self.own.len() * WIDTH, WIDTH);
         for (j, own) in self.own.iter().enumerate() {
             let at = j * WIDTH;
             for (a, row) in own.iter().enumerate() {
@@ -170,7 +185,7 @@ impl Squared {
                 }
             }
             for (a, row) in self.beside.get(j).into_iter().flatten().enumerate() {
-                for (b, &value) in row.iter().enumerate() {
+                for (b, &value) in row[..=a].iter().enumerate() {
                     band.set(at + WIDTH + b, at + a, value);
                 }
             }
@@ -187,13 +202,15 @@ struct Settled {
     change: f64,
     error: f64,
     next: usize,
+    /// Columns between looks.
+    step: usize,
 }
 
 impl Settled {
     fn new(k: usize, tolerance: f64) -> Self {
         // The first look is when there can be something to see.
         let next = (2 * k + 4 * WIDTH).next_multiple_of(WIDTH);
-        Self { k, tolerance, values: Vec::new(), change: f64::INFINITY, error: f64::INFINITY, next }
+        Self { k, tolerance, values: Vec::new(), change: f64::INFINITY, error: f64::INFINITY, next, step: 2 * WIDTH }
     }
 
     fn due(&self, size: usize) -> bool {
@@ -204,7 +221,6 @@ impl Settled {
     /// `Δ ρ / (1 - ρ)`, with the latest change `Δ` and its ratio `ρ` to the one before.
     fn look(&mut self, size: usize, mut sigma: Vec<f64>) -> bool {
         sigma.truncate(self.k);
-        self.next = size + (size / 16).next_multiple_of(WIDTH);
         let floor = FLOOR * sigma.first().copied().unwrap_or(0.0);
         if self.values.len() == sigma.len() {
             let change = self
@@ -225,8 +241,12 @@ impl Settled {
             if self.change.is_infinite() && change > 0.0 {
                 self.error = change;
             }
-            self.change = change;
+            // Far from the end looks are rarer; changes over different distances are not compared.
+            let step = if change > FAR * self.tolerance { 4 * WIDTH } else { 2 * WIDTH };
+            self.change = if step == self.step { change } else { f64::INFINITY };
+            self.step = step;
         }
+        self.next = size + self.step;
         self.values = sigma;
         self.error <= self.tolerance
     }

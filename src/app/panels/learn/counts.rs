@@ -1,6 +1,6 @@
 //! Chapter 7: GPT-3's matrices and a rank, counted; what the paper's methods reach with how many parameters.
 
-use eframe::egui::{Button, Rect, RichText, Ui, UiBuilder, pos2, vec2};
+use eframe::egui::{Button, Grid, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2, vec2};
 
 use crate::app::View;
 use crate::app::command::Command;
@@ -21,6 +21,7 @@ enum Shown {
     #[default]
     Parameters,
     Rank,
+    Table,
 }
 
 /// Which plot is looked at.
@@ -39,6 +40,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let drawn = match looks.shown {
         Shown::Parameters => quality(counts),
         Shown::Rank => by_rank(counts.r),
+        Shown::Table => Figure::default(),
     };
     stage(ui, |ui| {
         let room = ui.available_rect_before_wrap();
@@ -60,14 +62,23 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
         ui.scope_builder(UiBuilder::new().max_rect(left), |ui| edit = dial(ui, counts));
         ui.scope_builder(UiBuilder::new().max_rect(plot), |ui| {
             ui.horizontal(|ui| {
-                let of = [(Shown::Parameters, "GPT-3 by method"), (Shown::Rank, "by rank, two tasks")];
+                let of = [
+                    (Shown::Parameters, "GPT-3 by method"),
+                    (Shown::Rank, "by rank, two tasks"),
+                    (Shown::Table, "the paper's table"),
+                ];
                 if let Some(shown) = choice(ui, looks.shown, &of) {
                     looks.shown = shown;
                 }
-                right(ui, |ui| {
-                    view.export(ui, &drawn.title, &Take::PLOT, plot, || Source::Figure(Box::new(drawn.clone())))
+                right(ui, |ui| match looks.shown {
+                    Shown::Table => view.export(ui, "the paper's table", &Take::TABLE, plot, || Source::Table(rows())),
+                    _ => view.export(ui, &drawn.title, &Take::PLOT, plot, || Source::Figure(Box::new(drawn.clone()))),
                 });
             });
+            if looks.shown == Shown::Table {
+                table(ui, counts);
+                return;
+            }
             legend(ui, &drawn);
             drawn.ui(ui, "learn counts", |_| {});
         });
@@ -87,6 +98,36 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     if let Some(edit) = edit {
         view.commands.push(Command::Learning(Ask::Counts(edit)));
     }
+}
+
+/// Every row of the paper's table beside what its own formula gives.
+fn table(ui: &mut Ui, counts: &Counts) {
+    let colors = Colors::of(ui);
+    let now = counts.count().as_ref().map_or(0, |count| count.trainable);
+    ScrollArea::vertical().id_salt("paper").auto_shrink(false).show(ui, |ui| {
+        ui.spacing_mut().item_spacing.y = 2.0;
+        Grid::new("paper rows").num_columns(4).spacing(vec2(14.0, 2.0)).striped(true).min_row_height(17.0).show(
+            ui,
+            |ui| {
+                for title in ["method", "setting", "formula gives", "printed"] {
+                    ui.label(RichText::new(title).small().color(colors.weak));
+                }
+                ui.end_row();
+                for row in paper::table() {
+                    let color = if row.formula == now { colors.rank } else { ui.visuals().text_color() };
+                    let text = |text: &str| RichText::new(text).size(12.0).color(color);
+                    ui.label(text(row.method));
+                    ui.label(text(&row.setting));
+                    ui.label(text(&units::exact(row.formula)));
+                    let printed = ui.label(text(row.printed));
+                    if let Some(note) = row.note {
+                        printed.on_hover_text(note);
+                    }
+                    ui.end_row();
+                }
+            },
+        );
+    });
 }
 
 /// The choice and what it costs.
@@ -133,6 +174,16 @@ fn dial(ui: &mut Ui, counts: &Counts) -> Option<CountsEdit> {
         }
     }
     edit
+}
+
+/// The table's cells, headings first: what is copied.
+fn rows() -> Vec<Vec<String>> {
+    let titles = ["method", "setting", "formula gives", "printed", "WikiSQL", "MNLI-m"].map(str::to_owned).to_vec();
+    let row = |row: &paper::PaperRow| {
+        let numbers = [row.formula.to_string(), row.printed.to_owned(), row.wikisql.to_string(), row.mnli.to_string()];
+        [row.method.to_owned(), row.setting.clone()].into_iter().chain(numbers).collect()
+    };
+    std::iter::once(titles).chain(paper::table().iter().map(row)).collect()
 }
 
 /// Accuracy against trainable parameters, for every method of the paper.

@@ -1,6 +1,8 @@
 //! The Learn tab: nine chapters, one screen each, one file each.
 
+mod bits;
 mod change;
+mod cost;
 mod counts;
 mod dial;
 mod factors;
@@ -8,9 +10,11 @@ mod flow;
 mod grid;
 mod image;
 mod list;
+mod number_line;
 mod parts;
 mod pieces;
 mod rank;
+mod tune;
 mod ways;
 
 use eframe::egui::{Align, Button, FontFamily, FontId, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2, vec2};
@@ -37,12 +41,15 @@ pub struct LearnTab {
     rank: rank::Looks,
     dial: dial::Looks,
     counts: counts::Looks,
+    bits: bits::Looks,
+    tune: tune::Looks,
 }
 
 impl LearnTab {
     /// Prepares what changes with the workspace; nothing is painted.
     pub fn think(&mut self, workspace: &Workspace, features: &Features) {
         self.dial.think(workspace, features);
+        self.tune.think(&features.learning.tune);
     }
 
     /// Paints the tab.
@@ -81,12 +88,14 @@ impl LearnTab {
             ui.add_space(2.0);
             match chapter {
                 Chapter::Ways => ways::ui(ui, view),
+                Chapter::Cost => cost::ui(ui, view),
                 Chapter::Change => change::ui(ui, view),
                 Chapter::Factors => factors::ui(ui, view),
                 Chapter::Rank => rank::ui(ui, view, &mut self.rank),
                 Chapter::Dial => dial::ui(ui, view, &mut self.dial),
                 Chapter::Counts => counts::ui(ui, view, &mut self.counts),
-                _ => {}
+                Chapter::Bits => bits::ui(ui, view, &mut self.bits),
+                Chapter::Tune => tune::ui(ui, view, &mut self.tune),
             }
             pieces::fold(ui, words.id, words.terms);
             if !wide {
