@@ -103,7 +103,7 @@ fn a_run_is_watched_held_stopped_and_gone_on_with() {
     until(&mut window, "the first part and more", |w| step(w) > stopped + 2);
     assert_eq!(lines_from(&run), (1..=lines_from(&run).len()).collect::<Vec<_>>(), "no step is missing or double");
     click(&mut window, Role::Button, "Stop");
-    until(&mut window, "the end", |w| is_quiet(w));
+    until(&mut window, "the end", is_quiet);
 }
 
 fn lines_from(run: &Path) -> Vec<usize> {
@@ -131,7 +131,7 @@ fn closing_asks_and_saves() {
     until(&mut window, "further steps", |w| step(w) > at);
     close(&mut window);
     click(&mut window, Role::Button, "Save a checkpoint and close");
-    until(&mut window, "the end", |w| is_quiet(w));
+    until(&mut window, "the end", is_quiet);
     let run = runs(folder.path()).remove(0);
     let saved = std::fs::read_dir(run.join("checkpoints")).unwrap().count();
     assert!(saved > 0, "no checkpoint");
