@@ -99,3 +99,12 @@ fn the_heatmaps_change_with_the_rank_and_stay_otherwise() {
     let near = |a: &[u8; 4], b: &[u8; 4]| a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= 2);
     assert!(full.iter().zip(&delta).all(|(a, b)| near(a, b)), "nothing is left out at full rank");
 }
+
+#[test]
+fn the_quantization_tab() {
+    let Some(mut window) = drawn(Theme::Dark) else { return };
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    settle(&mut window);
+    window.run_steps(4);
+    compare(&mut window, "quantization-dark");
+}
