@@ -241,6 +241,29 @@ fn meminfo(text: &str) -> Option<Memory> {
     Some(Memory { total: value("MemTotal:")?, free: value("MemAvailable:")? })
 }
 
+/// Bytes of memory that this process has now, where the system tells.
+pub fn resident() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// The most that this process had since it began, or since [`forget_peak`], where the system tells.
+pub fn peak() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Lets [`peak`] begin anew from what the process has now, where the system can.
+pub fn forget_peak() {
+    if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
+        log::debug!("the peak of the memory begins with the process: {error}");
+    }
+}
+
+fn status(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// One value of macOS's `sysctl`.
 fn system_value(key: &str) -> Option<String> {
     let output = std::process::Command::new("sysctl").args(["-n", key]).output().ok()?;

@@ -24,7 +24,7 @@
 //! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; weights in a few bits, as bitsandbytes and llama.cpp make them, and the errors of that |
 //! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
 //! | 4 | [`spectrum`] | singular values, measures, rules; a 3×3 by hand; planted ranks; `svd` alone names the linear-algebra crates |
-//! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table; the decoder, forward and backward |
+//! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table, memory, budgets, extraction; the decoder, forward and backward |
 //! | 6 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop, run folders, film, sweep |
 //! | 7 | [`demo`], [`workspace`] | the bundled sample; everything loaded and computed, without interface or threads |
 //! | 8 | [`job`] | the only place that starts threads |

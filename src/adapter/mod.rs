@@ -7,9 +7,11 @@
 mod config;
 mod factors;
 mod pattern;
+mod write;
 
 pub use config::{LoraConfig, TargetModules};
 pub use pattern::Patterns;
+pub use write::{NewAdapter, NewLayer};
 
 use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role};
 use crate::error::{Error, Result};

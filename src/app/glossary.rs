@@ -124,6 +124,70 @@ pub const TRAINABLE: Term = Term {
     source: "LoRA, arXiv 2106.09685, §4.2",
 };
 
+/// What a run needs.
+pub const MEMORY: Term = Term {
+    name: "Memory of a run",
+    definition: "Frozen weights as they are kept, what is trained with its gradient and the optimizer's moments, what the \
+                 blocks keep for the way back, a piece of logits, the largest weight widened to f32. Predicted by going \
+                 through the buffers of one step; after a run the measured peak stands beside it.",
+    formula: "weights + constants + trained · (1 + 1 + 2) · 4 bytes + activations + logits + workspace",
+    source: "QLoRA, arXiv 2305.14314; this program's own engine",
+};
+
+/// Ranks under a budget.
+pub const BUDGET: Term = Term {
+    name: "Budget",
+    definition: "So many trainable parameters for the whole model. The best set of ranks takes singular directions in the \
+                 order of what they are worth for what they cost, until the budget is spent.",
+    formula: "worth of direction i: σᵢ² / (d_in + d_out)",
+    source: "greedy knapsack; exact where every module costs the same",
+};
+
+/// Gradients before training.
+pub const PROBE: Term = Term {
+    name: "Probe",
+    definition: "The gradient of the frozen model on a few batches, module by module: its singular directions are those \
+                 along which the first steps of LoRA move. It needs the memory of a QLoRA step and one block's gradient.",
+    formula: "G = Σ dyᵀ x",
+    source: "LoRA-GA, arXiv 2407.05000",
+};
+
+/// Data against capacity.
+pub const CAPACITY: Term = Term {
+    name: "Data against capacity",
+    definition: "Trainable parameters beside the tokens that are predicted. Far more parameters than tokens can learn the \
+                 data by heart; far fewer may not hold it.",
+    formula: "trainable / predicted tokens",
+    source: "",
+};
+
+/// φ.
+pub const SIMILARITY: Term = Term {
+    name: "Subspace similarity φ(i, j)",
+    definition: "How much of the first i directions of one update lies in the first j of another: 1 where the smaller \
+                 space is inside the larger one; two random ones have max(i, j) / dimensions.",
+    formula: "φ(i, j) = ‖U_A[:, :i]ᵀ U_B[:, :j]‖_F² / min(i, j)",
+    source: "LoRA, arXiv 2106.09685, §7.2",
+};
+
+/// What ΔW amplifies.
+pub const AMPLIFICATION: Term = Term {
+    name: "Amplification factor",
+    definition: "ΔW's size against what the weight has in ΔW's own directions: a large factor means that fine-tuning \
+                 strengthens what the base had learned and hardly used.",
+    formula: "‖ΔW‖_F / ‖Uᵀ W V‖_F, U and V the top r singular vectors of ΔW",
+    source: "LoRA, arXiv 2106.09685, §7.3",
+};
+
+/// Directions that were not there.
+pub const INTRUDER: Term = Term {
+    name: "Intruder dimension",
+    definition: "A top singular vector of the tuned weight that is near to no singular vector of the base: LoRA makes them, \
+                 full fine-tuning seldom does, and forgetting goes with them.",
+    formula: "max over the base's vectors of |cosine| < ε = 0.5",
+    source: "Shuttleworth et al. 2024, arXiv 2410.21228",
+};
+
 /// Loss.
 pub const LOSS: Term = Term {
     name: "Loss",

@@ -19,6 +19,7 @@ pub(crate) mod read;
 mod role;
 mod shard;
 mod tensor;
+pub mod write;
 
 pub use config::Config;
 pub use dtype::Dtype;
@@ -223,6 +224,12 @@ impl Checkpoint {
     /// A tensor by its full name.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.by_name.get(name).map(|&at| &self.tensors[at])
+    }
+
+    /// Gives back the memory of what was read: whoever has a copy of the weights needs the file's no more. They can be
+    /// read again all the same.
+    pub fn rest(&self) {
+        self.shards.iter().for_each(Shard::rest);
     }
 
     /// The file that holds a tensor.

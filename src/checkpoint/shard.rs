@@ -57,6 +57,11 @@ impl Shard {
             .ok_or_else(|| Error::file(&self.path, format!("found {found} bytes, expected at least {end}")))
     }
 
+    /// Tells the system that nothing of the file will be read again soon.
+    pub(super) fn rest(&self) {
+        self.done_with(0..self.map.len());
+    }
+
     /// Tells the system that a large range will not be read again soon.
     #[cfg(not(unix))]
     pub(super) fn done_with(&self, _range: Range<usize>) {}

@@ -4,13 +4,19 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod compare;
 mod demo;
+mod doctor;
 mod eval;
+mod extract;
 mod generate;
 mod inspect;
 mod interrupt;
+mod memory;
 mod merge;
 mod params;
+mod plan;
+mod probe;
 mod quantize;
 mod screen;
 mod spectrum;
@@ -20,6 +26,7 @@ mod train;
 
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::model::gpu::Kind;
 use clap::{Args, Parser, Subcommand};
 use screen::Screen;
 use std::ffi::OsString;
@@ -92,8 +99,22 @@ enum Command {
     Inspect(inspect::Inspect),
     /// What a rank costs: trainable parameters and the adapter's size
     Params(params::Params),
+    /// Memory of a run, part by part, and which GPUs it fits
+    Memory(memory::Memory),
     /// Singular values of the change between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
+    /// An adapter from what changed between two models
+    Extract(extract::Extract),
+    /// A smaller adapter from an adapter
+    Resize(extract::Resize),
+    /// The best ranks for a budget, beside one rank for all; PEFT's config, Python, a report
+    Plan(plan::Plan),
+    /// What the directions of two updates share; what one does to its base
+    Compare(compare::Compare),
+    /// Gradients of the frozen model on your data: the ranks that they suggest, before any training
+    Probe(probe::Probe),
+    /// What is amiss with an adapter's scale
+    Doctor(doctor::Doctor),
     /// What a few bits do to a model's weights, format by format; with --save, the model in 4 bits
     Quantize(Box<quantize::Quantize>),
     /// Fine-tunes a model: QLoRA, LoRA or every parameter
@@ -162,25 +183,40 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     if !paths.is_empty() || named.iter().any(|path| path.is_some()) {
         return Err(Error::usage("what stands before a command is for the window; put it behind the command"));
     }
-    // Every command computes on the processor: a GPU that is asked for by name is refused, never replaced in silence. Why it
-    // cannot be used at all is said first.
-    if !matches!(common.device, Choice::Auto | Choice::Cpu) {
-        common.device.resolve()?;
-        let message = format!("nothing computes on {} in this version; expected auto or cpu", common.device);
+    // A GPU that is asked for by name is refused where it is not used, never replaced in silence. Why it cannot be used at
+    // all is said first.
+    let device = common.device;
+    let computes = matches!(command, Command::Train(_) | Command::Sweep(_) | Command::Eval(_) | Command::Generate(_));
+    if !(computes || matches!(device, Choice::Auto | Choice::Cpu)) {
+        device.resolve()?;
+        let message = format!("this command computes on the processor, not on {device}; expected auto or cpu");
         return Err(Error::usage(message));
     }
     match command {
         Command::Inspect(inspect) => inspect.run(screen),
         Command::Params(params) => params.run(screen),
+        Command::Memory(memory) => memory.run(screen),
         Command::Spectrum(spectrum) => spectrum.run(screen),
+        Command::Extract(extract) => extract.run(screen),
+        Command::Resize(resize) => resize.run(screen),
+        Command::Plan(plan) => plan.run(screen),
+        Command::Compare(compare) => compare.run(screen),
+        Command::Probe(probe) => probe.run(screen),
+        Command::Doctor(doctor) => doctor.run(screen),
         Command::Quantize(quantize) => quantize.run(screen),
-        Command::Train(train) => train.run(screen),
-        Command::Sweep(sweep) => sweep.run(screen),
-        Command::Eval(eval) => eval.run(screen),
-        Command::Generate(generate) => generate.run(screen),
+        Command::Train(train) => train.run(screen, device),
+        Command::Sweep(sweep) => sweep.run(screen, device),
+        Command::Eval(eval) => eval.run(screen, device),
+        Command::Generate(generate) => generate.run(screen, device),
         Command::Merge(merge) => merge.run(screen),
         Command::Demo(demo) => demo.run(screen),
     }
+}
+
+/// `f32` or `bf16`.
+fn kind(text: &str) -> std::result::Result<Kind, String> {
+    let found = [Kind::F32, Kind::Bf16].into_iter().find(|kind| kind.name() == text);
+    found.ok_or_else(|| "expected f32 or bf16".to_owned())
 }
 
 /// A path that is not there may be a command that was mistyped.

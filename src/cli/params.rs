@@ -114,7 +114,7 @@ impl Params {
 }
 
 /// A checkpoint, or the sizes in a `config.json`.
-fn open(path: &Path) -> Result<Layout> {
+pub(super) fn open(path: &Path) -> Result<Layout> {
     if path.file_name().is_some_and(|name| name == "config.json") {
         let weights = path.parent().map(Checkpoint::open);
         return match weights {
@@ -134,7 +134,7 @@ fn open(path: &Path) -> Result<Layout> {
     Layout::of(&Checkpoint::open(path)?)
 }
 
-fn footnotes(notes: &[String]) -> String {
+pub(super) fn footnotes(notes: &[String]) -> String {
     let lines = notes.iter().map(|note| format!("note: {note}\n"));
     if notes.is_empty() { String::new() } else { "\n".to_owned() + &lines.collect::<String>() }
 }

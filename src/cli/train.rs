@@ -1,7 +1,9 @@
 //! `rankscope train`: a fine-tune.
 
 use super::screen::Screen;
+use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::model::gpu::Kind;
 use crate::train::run::{Event, Start, run};
 use crate::train::{Init, Method, Quant, Schedule, Settings};
 use crate::units::bytes;
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub(super) enum Switch {
     On,
     Off,
 }
@@ -177,9 +179,9 @@ pub struct Train {
     #[arg(long, value_name = "on|off")]
     checkpointing: Option<Switch>,
 
-    /// Of the computation; the processor computes in f32
-    #[arg(long, value_parser = ["f32", "bf16"])]
-    dtype: Option<String>,
+    /// What a GPU keeps weights and activations as: bf16 or f32; the processor computes in f32
+    #[arg(long, value_parser = super::kind, value_name = "f32|bf16")]
+    dtype: Option<Kind>,
 
     /// Go on after the last checkpoint of the run in --out
     #[arg(long)]
@@ -197,19 +199,16 @@ fn set<T>(to: &mut T, value: Option<T>) {
 }
 
 impl Train {
-    pub fn run(self, screen: &Screen) -> Result<()> {
-        if self.dtype.as_deref() == Some("bf16") {
-            return Err(Error::usage("the processor computes in f32; bf16 is for a GPU"));
-        }
+    pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
         let start = Start { resume: self.resume, force: self.force };
-        let settings = self.settings()?;
+        let settings = Settings { device, ..self.settings()? };
         let summary = run(settings, start, screen, &mut |event| {
             tell(screen, &event);
             Ok(())
         });
         screen.finish();
         let summary = summary?;
-        let peak = peak_bytes();
+        let peak = summary.memory.measured;
         if screen.json {
             // In one line: what comes before it on a terminal may be anything.
             let document = json!({
@@ -219,14 +218,19 @@ impl Train {
                 "eval_loss": summary.eval_loss,
                 "tokens_per_s": summary.tokens_per_s,
                 "peak_bytes": peak,
+                "gpu_peak_bytes": summary.gpu_peak,
+                "predicted_bytes": summary.memory.predicted.total(),
                 "adapter": summary.adapter,
             });
             return screen.print(&format!("{document}\n"));
         }
         let held_out = summary.eval_loss.map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
-        let peak = peak.map_or_else(String::new, |peak| format!(", peak memory {}", bytes(peak)));
+        let predicted = bytes(summary.memory.predicted.total());
+        let gpu = summary.gpu_peak.map_or_else(String::new, |peak| format!(", of the GPU {}", bytes(peak)));
+        let peak =
+            peak.map_or_else(String::new, |peak| format!(", peak memory {} ({predicted} predicted)", bytes(peak)));
         screen.print(&format!(
-            "{} steps, loss {:.4} to {:.4}{held_out}, {:.0} tokens/s{peak}\n{}\n",
+            "{} steps, loss {:.4} to {:.4}{held_out}, {:.0} tokens/s{peak}{gpu}\n{}\n",
             summary.steps,
             summary.first_loss,
             summary.last_loss,
@@ -247,6 +251,7 @@ impl Train {
         set(&mut s.out, self.out);
         s.eval_data = self.eval_data.or(s.eval_data);
         s.init_adapter = self.init_adapter.or(s.init_adapter);
+        s.dtype = self.dtype.or(s.dtype);
         set(
             &mut s.method,
             self.method.as_deref().map(|name| match name {
@@ -339,8 +344,8 @@ pub(super) fn tell(screen: &Screen, event: &Event) {
             screen.message(&format!(
                 "{trainable} parameters are trained in {steps} steps{after}; about {} of memory (weights {}, trained {}, activations {}, logits {}, workspace {})",
                 bytes(memory.total()),
-                bytes(memory.weights),
-                bytes(memory.trained),
+                bytes(memory.weights + memory.constants),
+                bytes(memory.trained()),
                 bytes(memory.activations),
                 bytes(memory.logits),
                 bytes(memory.workspace)
@@ -360,11 +365,4 @@ pub(super) fn tell(screen: &Screen, event: &Event) {
             screen.message(&format!("after step {}: {} → {}", sample.step, sample.prompt, sample.text.trim()));
         }
     }
-}
-
-/// The most memory that this process ever had, where the system tells.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }

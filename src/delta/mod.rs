@@ -11,6 +11,7 @@ pub use weight::{DeltaWeight, Dense, LowRank};
 use crate::adapter::Adapter;
 use crate::checkpoint::{Checkpoint, Kind, Module, Role};
 use crate::error::{Error, Result};
+use crate::matrix::Matrix;
 use crate::progress::Progress;
 use std::collections::HashMap;
 use std::path::Path;
@@ -152,6 +153,42 @@ impl DeltaSet {
                 let (b, a) = adapter.factors(layer)?;
                 let epsilon = layer.dtype.epsilon().unwrap_or(f64::from(f32::EPSILON));
                 Ok(DeltaWeight::LowRank(LowRank { b, a, scaling: layer.scaling, epsilon }))
+            }
+        }
+    }
+
+    /// True when nothing of a module has changed. Reads as far as the first difference, of a changed module that is little.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn is_unchanged(&self, entry: &Entry, progress: &dyn Progress) -> Result<bool> {
+        /// Values that are compared at a time.
+        const STEP: usize = 1 << 20;
+        let other = entry.other.as_deref().unwrap_or(&entry.name);
+        match &self.source {
+            Source::Weight => Ok(false),
+            Source::Adapter(adapter) => {
+                let layer = adapter.layer(other).ok_or_else(|| Error::tensor(adapter.path(), other, NOT_THERE))?;
+                let (b, a) = adapter.factors(layer)?;
+                let zero = |matrix: &Matrix| matrix.data().iter().all(|&x| x == 0.0);
+                Ok(zero(&b) || zero(&a))
+            }
+            Source::Tuned(tuned) => {
+                let (before, after) = (find(&self.base, &entry.name)?, find(tuned, other)?);
+                let (base, tuned) = (self.base.reader(before)?, tuned.reader(after)?);
+                let [rows, cols] = tuned.shape();
+                let step = (STEP / cols.max(1)).max(1);
+                for first in (0..rows).step_by(step) {
+                    progress.step(first as u64, rows as u64)?;
+                    let range = first..(first + step).min(rows);
+                    let mut both = [vec![0f32; range.len() * cols], vec![0f32; range.len() * cols]];
+                    base.rows(range.clone(), &mut both[0])?;
+                    tuned.rows(range, &mut both[1])?;
+                    if both[0] != both[1] {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
             }
         }
     }

@@ -121,7 +121,7 @@ impl Builder<'_> {
         let shape = [out, inner];
         let weight = self.loader.linear(&module, shape)?;
         let bias = if bias { Some(self.loader.bias(&module, out)?) } else { None };
-        Ok(Linear { module, shape, weight, bias, lora: None })
+        Ok(Linear { module, shape, weight, bias, lora: None, watched: None })
     }
 
     fn norm(&mut self, name: &str, width: usize) -> Result<NormWeights> {
@@ -235,9 +235,17 @@ impl Decoder {
             None
         } else {
             let weight = builder.loader.table(head, [vocab, hidden])?;
-            Some(Linear { module: head.to_owned(), shape: [vocab, hidden], weight, bias: None, lora: None })
+            Some(Linear {
+                module: head.to_owned(),
+                shape: [vocab, hidden],
+                weight,
+                bias: None,
+                lora: None,
+                watched: None,
+            })
         };
         progress.step(1, 1)?;
+        checkpoint.rest();
         let Builder { loader, config, .. } = builder;
         Ok(Self { config, params: loader.params, embedding, positions, blocks, norm, head, embedding_name })
     }

@@ -44,6 +44,8 @@ pub struct Linear {
     pub bias: Option<Vector>,
     /// The trained branch.
     pub lora: Option<Lora>,
+    /// Number among the gradients of its block, where the frozen weight's own is wanted.
+    pub watched: Option<usize>,
 }
 
 /// What a pass over the model needs everywhere.
@@ -155,6 +157,9 @@ impl Linear {
         let d = View::new(dy, rows, out, stride);
         let merged = self.merges(run, rows);
         if let Weight::Trained(number) = self.weight {
+            parallel(Out::dense(&mut grads.0[number], out, inner), true, 1.0, d.t(), View::dense(x, rows, inner));
+        }
+        if let Some(number) = self.watched {
             parallel(Out::dense(&mut grads.0[number], out, inner), true, 1.0, d.t(), View::dense(x, rows, inner));
         }
         if let Some(number) = self.bias.as_ref().and_then(Vector::trained) {

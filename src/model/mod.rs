@@ -32,6 +32,7 @@ pub mod ops;
 mod params;
 mod parse;
 mod pass;
+mod probe;
 mod rope;
 mod watch;
 mod weight;

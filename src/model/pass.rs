@@ -109,11 +109,11 @@ impl ModelConfig {
 
 impl Decoder {
     /// Cosines and sines for `positions`, of sequences up to `longest`.
-    fn tables(&self, positions: usize, longest: usize) -> Vec<Table> {
+    pub(super) fn tables(&self, positions: usize, longest: usize) -> Vec<Table> {
         self.config.ropes.iter().map(|rope| rope.table(positions, longest)).collect()
     }
 
-    fn embed(&self, run: &Run, batch: &Batch, first: usize) -> Buf {
+    pub(super) fn embed(&self, run: &Run, batch: &Batch, first: usize) -> Buf {
         let hidden = self.config.hidden;
         let mut x = run.pool.take(batch.ids.len() * hidden);
         let mut position = vec![0.0; hidden];
@@ -245,7 +245,7 @@ impl Decoder {
     }
 
     /// Loss of some rows of `h`, in pieces: logits are held once, become their gradient, and are gone.
-    fn head_loss(
+    pub(super) fn head_loss(
         &self,
         run: &Run,
         h: &[f32],

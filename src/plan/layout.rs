@@ -2,7 +2,7 @@
 
 use super::presets;
 use super::shape::Shape;
-use crate::checkpoint::{Checkpoint, Kind, Role};
+use crate::checkpoint::{Checkpoint, Dtype, Kind, Role};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -21,8 +21,10 @@ pub struct Weight {
     pub d_in: usize,
     /// Whether this is the weight of a linear layer inside the model: no embedding, head, norm or stack of matrices.
     pub linear: bool,
-    /// Elements of the weight and, in a preset, of its bias.
+    /// Elements of the weight and, in a preset, of its bias; 0 for a stored copy of another weight.
     pub parameters: u64,
+    /// How it is stored; in a preset BF16, as most models are published.
+    pub dtype: Dtype,
 }
 
 impl Weight {
@@ -35,6 +37,11 @@ impl Weight {
     /// The largest rank that `B·A` of this shape can have, `min(d_out, d_in)`.
     pub fn max_rank(&self) -> usize {
         self.d_out.min(self.d_in)
+    }
+
+    /// `d_in + d_out`: what one unit of rank costs.
+    pub fn cost(&self) -> u64 {
+        self.d_in as u64 + self.d_out as u64
     }
 
     /// The last part of the name, which is what `target_modules` usually names: `q_proj`.
@@ -54,6 +61,8 @@ pub struct Layout {
     pub weights: Vec<Weight>,
     /// A sentence about where the numbers come from or what they leave out.
     pub note: Option<String>,
+    /// The sizes of the decoder, where a `config.json` or a preset gives them.
+    pub shape: Option<Shape>,
 }
 
 impl Layout {
@@ -78,6 +87,7 @@ impl Layout {
                     d_in,
                     linear: module.linear,
                     parameters: module.parameters,
+                    dtype: module.dtype,
                 }
             })
             .collect();
@@ -87,7 +97,8 @@ impl Layout {
                 "{stacks} weights are stacks of matrices, such as the experts of a mixture; LoRA leaves them alone here"
             )
         });
-        Ok(Self { name: checkpoint.name(), parameters: checkpoint.parameters(), weights, note })
+        let shape = checkpoint.config().and_then(|config| Shape::of_config(config).ok());
+        Ok(Self { name: checkpoint.name(), parameters: checkpoint.parameters(), weights, note, shape })
     }
 
     /// The published architecture with this identifier or name: `gpt3-175b`, `Llama-3.1-8B`, `meta-llama/Llama-3.1-8B`.
@@ -115,7 +126,7 @@ impl Layout {
     pub fn from_shape(name: impl Into<String>, shape: &Shape) -> Self {
         let weights = shape.weights();
         let parameters = weights.iter().map(|weight| weight.parameters).sum();
-        Self { name: name.into(), parameters, weights, note: None }
+        Self { name: name.into(), parameters, weights, note: None, shape: Some(*shape) }
     }
 
     /// `Σ d_out · d_in` over the linear layers of the blocks: what QLoRA quantizes. The head stays out.

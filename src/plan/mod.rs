@@ -9,15 +9,23 @@
 //! ```
 
 pub mod anchors;
+pub mod budget;
+pub mod compare;
+pub mod config;
 mod count;
+pub mod doctor;
+pub mod extract;
 mod layout;
+pub mod memory;
 pub mod paper;
 mod presets;
+pub mod report;
 mod shape;
 mod targets;
 
 pub use count::{Count, Selection, count};
 pub use layout::{Layout, Weight};
+pub use memory::{Load, Memory, Method, Pairs};
 pub use presets::{Preset, find, presets};
 pub use shape::{Block, Shape};
 pub use targets::Targets;

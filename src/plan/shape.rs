@@ -13,7 +13,7 @@
 //! | neox    | query_key_value `[3d, d]`, dense `[d, d]`, dense_h_to_4h, dense_4h_to_h, two layer norms, all with biases |
 
 use super::layout::Weight;
-use crate::checkpoint::Role;
+use crate::checkpoint::{Dtype, Role};
 use serde_json::Value;
 
 /// A size over this is taken for nonsense; products of four sizes stay far inside `u64`.
@@ -325,7 +325,8 @@ impl List {
     fn push(&mut self, name: &str, role: Role, [d_out, d_in]: [usize; 2], linear: bool, bias: usize) {
         let parameters = d_out as u64 * d_in as u64 + bias as u64;
         let name = format!("{}{name}", self.prefix);
-        self.weights.push(Weight { name, role, layer: self.layer, d_out, d_in, linear, parameters });
+        let (layer, dtype) = (self.layer, Dtype::BF16);
+        self.weights.push(Weight { name, role, layer, d_out, d_in, linear, parameters, dtype });
     }
 
     fn linear(&mut self, name: &str, role: Role, shape: [usize; 2], bias: bool) {

@@ -14,6 +14,7 @@ pub mod noise;
 pub mod planted;
 pub mod rounding;
 pub mod rules;
+pub mod subspaces;
 mod svd;
 mod sweep;
 
@@ -238,6 +239,20 @@ pub fn leading(delta: &DeltaWeight, k: usize, progress: &dyn Progress) -> Result
         .unwrap_or_else(|| Vectors { u: Matrix::zeros(delta.shape()[0], 0), v: Matrix::zeros(delta.shape()[1], 0) });
     sigma.truncate(vectors.count());
     Ok((sigma, vectors))
+}
+
+/// `‖ΔW − U S Vᵀ‖_F`: what these triplets leave of ΔW. Of `B·A` that is what its other singular values hold.
+///
+/// # Errors
+/// Cancellation; a decomposition that fails.
+pub fn residual(delta: &DeltaWeight, sigma: &[f64], vectors: &Vectors, progress: &dyn Progress) -> Result<f64> {
+    match delta {
+        DeltaWeight::Dense(dense) => svd::residual::norm(&dense.matrix, sigma, vectors, progress),
+        DeltaWeight::LowRank(_) => {
+            let all = spectrum(delta, &Options::default(), progress)?;
+            Ok(all.tail_energy(vectors.count()).sqrt())
+        }
+    }
 }
 
 /// Products in `f32` neither overflow nor vanish.

@@ -2,11 +2,12 @@
 
 use super::init::{self, Pair};
 use super::{Init, Settings};
+use crate::adapter::Adapter;
 use crate::checkpoint::{Checkpoint, Dtype, Module};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::model::{Decoder, Weight};
-use crate::plan::{Layout, Selection, Targets};
+use crate::plan::{Layout, Pairs, Selection, Targets};
 use crate::progress::Progress;
 use crate::quant::{Quantized, Reading};
 use rand::rngs::StdRng;
@@ -66,6 +67,23 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
         decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling);
     }
     Ok(())
+}
+
+/// The pairs that [`add`] would make, or those of the adapter that the run begins with.
+///
+/// # Errors
+/// Targets that match nothing; a pattern that cannot be read; an adapter that cannot be opened.
+pub fn pairs(layout: &Layout, settings: &Settings) -> Result<Pairs> {
+    if let Some(path) = &settings.init_adapter {
+        let adapter = Adapter::open(path)?;
+        let place = |module: &str| layout.weights.iter().position(|weight| weight.name == module);
+        let layers = adapter.layers.iter().filter_map(|layer| Some((place(&layer.module)?, layer.r)));
+        return Ok(Pairs(layers.collect()));
+    }
+    let targets: Targets = settings.targets.parse()?;
+    let ranks = Ranks::new(settings)?;
+    let places = Selection::new(layout, &targets)?.places;
+    Ok(Pairs(places.into_iter().map(|place| (place, ranks.of(&layout.weights[place].name))).collect()))
 }
 
 /// Finds a rank that is too large for a target, without loading the model.

@@ -1,83 +1,88 @@
-//! What a run will need, predicted from the buffers that it really keeps.
+//! What a run will need, what it did need, and the two side by side in the run's folder.
 
-use super::{Method, Settings};
+use super::store::write_whole;
+use super::{Method, Settings, lora};
 use crate::checkpoint::Checkpoint;
-use crate::device::Device;
+use crate::device::{self, Device};
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
-use crate::plan::{Layout, Selection, Targets};
+use crate::model::gpu::{Kind, LOGITS, SCORES};
+pub use crate::plan::memory::Memory;
+use crate::plan::memory::{Load, Optimizer, Precision};
+use crate::plan::{Layout, Pairs, memory};
+use serde_json::{Value, json};
+use std::path::Path;
 
-/// Predicted bytes, by what they are for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Frozen weights as they are kept.
-    pub weights: u64,
-    /// Everything trained, its gradient and two moments, in `f32`.
-    pub trained: u64,
-    /// What the blocks keep for the way back, and what one of them needs meanwhile.
-    pub activations: u64,
-    /// A piece of logits.
-    pub logits: u64,
-    /// The largest weight as `f32`, and the head's where it is not kept so.
-    pub workspace: u64,
-}
+/// Where the record stands in a run's folder.
+pub const RECORD: &str = "memory.json";
 
-impl Memory {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.weights + self.trained + self.activations + self.logits + self.workspace
+/// What `settings` load the memory with, for sequences of up to `longest` tokens.
+pub fn load(settings: &Settings, longest: usize) -> Load {
+    Load {
+        method: settings.method,
+        batch: settings.batch,
+        seq: longest.min(settings.seq).max(1),
+        checkpointing: settings.checkpointing,
+        optimizer: Optimizer::AdamW,
+        scheme: settings.scheme().unwrap_or_default(),
+        precision: Precision::F32,
+        dropout: settings.dropout > 0.0,
+        threads: rayon::current_num_threads(),
+        process: device::resident().unwrap_or(memory::PROCESS),
+        host: true,
     }
 }
 
-/// For sequences of up to `longest` tokens.
+/// The run of `settings` for sequences of up to `longest` tokens; the program is counted as large as it is now.
 ///
 /// # Errors
 /// A model or targets that cannot be used.
 pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> Result<Memory> {
-    let config = ModelConfig::of(checkpoint)?;
+    predict_for(checkpoint, settings, longest, None)
+}
+
+/// What a GPU's own system takes, with cuBLAS: about so much.
+pub const CONTEXT: u64 = 600_000_000;
+
+/// As [`predict`]; with a kind, of the memory of a GPU that keeps weights and activations so.
+///
+/// # Errors
+/// A model or targets that cannot be used.
+pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize, real: Option<Kind>) -> Result<Memory> {
     let layout = Layout::of(checkpoint)?;
-    let elements = |linear: bool| -> u64 {
-        layout.weights.iter().filter(|weight| weight.linear == linear).map(|weight| weight.parameters).sum()
+    let mut load = load(settings, longest);
+    if let Some(real) = real {
+        let precision = if real == Kind::F32 { Precision::F32 } else { Precision::Bf16 };
+        load = Load { precision, host: false, process: CONTEXT, threads: 1, ..load };
+    }
+    // Without levels the weights stay as they are stored.
+    if settings.method == Method::Qlora && settings.scheme().is_none() {
+        load.method = Method::Lora;
+    }
+    let pairs = match settings.method {
+        Method::Full => Pairs::default(),
+        _ => lora::pairs(&layout, settings)?,
     };
-    let stored = |dtype: &str| if matches!(dtype, "F16" | "BF16") { 2 } else { 4 };
-    let width = checkpoint.modules().iter().map(|module| stored(module.dtype.name())).min().unwrap_or(4);
-    let (linear, other) = (elements(true), elements(false));
-    let (weights, trainable) = match (settings.method, settings.scheme()) {
-        (Method::Full, _) => (0, linear + other),
-        (_, scheme) => {
-            let targets: Targets = settings.targets.parse()?;
-            let per_rank = Selection::new(&layout, &targets)?.per_rank;
-            let linear_bytes = match scheme {
-                None => linear * width,
-                Some(scheme) => {
-                    let constants = if scheme.double_quant { 1.0 + 4.0 / 256.0 } else { 4.0 };
-                    linear / 2 + (linear as f64 * constants / scheme.blocksize as f64) as u64
-                }
-            };
-            (linear_bytes + other * width, per_rank * settings.rank as u64)
-        }
-    };
-    let tokens = (settings.batch * longest.min(settings.seq)) as u64;
-    let (hidden, up) = (config.hidden as u64, config.up_width() as u64);
-    let attention = (config.qkv_width() * if config.qk_norm { 2 } else { 1 } + config.attention_width()) as u64;
-    let norms = if config.family.is_gemma() { 2 * hidden } else { 0 };
-    // One block's tape: its input, the stream after attention, q, k, v, what was attended, gate and up.
-    let tape = 2 * hidden + attention + up + norms;
-    // Meanwhile, backward: gradients of the same, the MLP's inner values twice, and the heads' gradients apart.
-    let meanwhile = 4 * hidden + up / 2 * 3 + 4 * config.attention_width() as u64;
-    let blocks = config.blocks.len() as u64;
-    let kept = if settings.checkpointing { blocks * hidden + tape } else { blocks * tape };
-    let vocab = config.vocab as u64;
-    let largest =
-        layout.weights.iter().filter(|weight| weight.linear).map(|weight| weight.parameters).max().unwrap_or(0);
-    let head = if settings.method != Method::Full && width == 2 { vocab * hidden } else { 0 };
-    Ok(Memory {
-        weights,
-        trained: 16 * trainable,
-        activations: 4 * tokens * (kept + meanwhile),
-        logits: 4 * (tokens * vocab).min((1 << 22).max(vocab)),
-        workspace: 4 * (largest + head),
-    })
+    let mut memory = memory::predict(&layout, &pairs, &load)?;
+    if settings.mutates_base() {
+        // The first values are kept beside the trained ones.
+        memory.adapters *= 2;
+    }
+    if let Some(real) = real {
+        // Trained values and gradients are f32, with a copy as they are multiplied; scores and logits go in larger pieces.
+        let config = ModelConfig::of(checkpoint)?;
+        let (size, trained) = (real.bytes() as u64, memory.gradients / real.bytes() as u64);
+        let tokens = (load.batch * load.seq) as u64;
+        let scores = (tokens * load.seq as u64 * config.heads as u64).min(SCORES as u64);
+        let vocab = config.vocab as u64;
+        memory.adapters = trained * if real == Kind::F32 { 4 } else { 4 + size };
+        memory.gradients = 4 * trained;
+        // Heads are laid out beside the rows of q, k and v, and their gradients are f32.
+        memory.activations += scores * (8 + 2 * size) + tokens * config.qkv_width() as u64 * (4 + size);
+        memory.logits = (tokens * vocab).min((LOGITS as u64).max(vocab)) * (4 + size);
+        memory.workspace = memory.workspace / 4 * size;
+    }
+    Ok(memory)
 }
 
 /// Refuses a run that cannot fit, unless forced.
@@ -85,23 +90,98 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
 /// # Errors
 /// Bad input with the numbers and what would make it fit.
 pub fn check(memory: &Memory, force: bool) -> Result<()> {
-    let Some(free) = Device::cpu().memory.map(|memory| memory.free) else { return Ok(()) };
-    if force || memory.total() <= free {
+    // The program is there already.
+    check_in(memory, Device::cpu().memory, device::resident().unwrap_or(0), force)
+}
+
+/// The same for the memory of whatever computes, of which `already` bytes are had.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_in(memory: &Memory, there: Option<device::Memory>, already: u64, force: bool) -> Result<()> {
+    let Some(free) = there.map(|memory| memory.free) else { return Ok(()) };
+    let need = memory.total().saturating_sub(already);
+    if force || need <= free {
         return Ok(());
     }
     let gb = |bytes: u64| bytes as f64 / 1e9;
+    let weights = memory.weights + memory.constants;
     let largest = [
-        (memory.weights, "--method qlora keeps the weights in 4 bits"),
-        (memory.trained, "a smaller --rank or fewer --targets train less"),
+        (weights, "--method qlora keeps the weights in 4 bits"),
+        (memory.trained(), "a smaller --rank or fewer --targets train less"),
         (memory.activations, "--checkpointing on, a smaller --batch or --seq keep less"),
     ];
     let advice = largest.iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice);
     Err(Error::usage(format!(
         "the run needs about {:.1} GB (weights {:.1}, trained {:.1}, activations {:.1}), {:.1} GB are free; {advice}, --force tries all the same",
-        gb(memory.total()),
-        gb(memory.weights),
-        gb(memory.trained),
+        gb(need),
+        gb(weights),
+        gb(memory.trained()),
         gb(memory.activations),
         gb(free)
     )))
+}
+
+/// What was predicted for a run and what it needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Before the first step.
+    pub predicted: Memory,
+    /// The most that the process had from then on, where the system tells.
+    pub measured: Option<u64>,
+    /// Buffers of the passes that were kept in the end: what activations, logits and workspace stand for.
+    pub buffers: u64,
+}
+
+impl Record {
+    /// `predicted / measured − 1`.
+    pub fn error(&self) -> Option<f64> {
+        let measured = self.measured.filter(|&measured| measured > 0)?;
+        Some(self.predicted.total() as f64 / measured as f64 - 1.0)
+    }
+
+    /// Writes it into a run's folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let parts: serde_json::Map<String, Value> =
+            self.predicted.parts().iter().map(|part| (part.name.to_owned(), json!(part.bytes))).collect();
+        let document = json!({
+            "predicted": {"total": self.predicted.total(), "parts": parts},
+            "measured": self.measured,
+            "buffers": self.buffers,
+            "error": self.error(),
+        });
+        write_whole(&folder.join(RECORD), format!("{document:#}\n").as_bytes())
+    }
+
+    /// The record of a finished run; `None` where there is none, as in older runs.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(RECORD);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::read(&path, "read", &error)),
+        };
+        let json: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::file(&path, format!("is not valid JSON: {error}")))?;
+        let part = |name: &str| json["predicted"]["parts"][name].as_u64().unwrap_or(0);
+        let predicted = Memory {
+            weights: part("weights"),
+            constants: part("constants"),
+            adapters: part("adapters"),
+            gradients: part("gradients"),
+            optimizer: part("optimizer"),
+            activations: part("activations"),
+            logits: part("logits"),
+            workspace: part("workspace"),
+            process: part("process"),
+        };
+        let (measured, buffers) = (json["measured"].as_u64(), json["buffers"].as_u64().unwrap_or(0));
+        Ok(Some(Self { predicted, measured, buffers }))
+    }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! out/run.toml                      the settings
 //! out/metrics.jsonl                 a line a step
+//! out/memory.json                   bytes, predicted and measured
 //! out/film.jsonl, samples.jsonl     spectra of ΔW at logged steps; what the model writes after the prompts
 //! out/status.json                   how far it came, how it ended
 //! out/checkpoints/step-N/           state.safetensors: parameters and moments; state.json: where it was
@@ -17,12 +18,13 @@ use super::notes;
 use super::rows::Rows;
 use super::samples::{Prompts, Sample};
 use super::status::{self, State, Status};
-use super::store::{Tensor, write_tensors, write_whole};
+use super::store::{Tensor, write_lazily, write_whole};
 use super::trainer::{Step, Trainer};
 use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
+use crate::device;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Frozen, ModelConfig, Param};
+use crate::model::{Decoder, Frozen, ModelConfig, Param, gpu};
 use crate::progress::Progress;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -82,8 +84,12 @@ pub struct Summary {
     pub eval_loss: Option<f64>,
     /// Tokens a second over all steps.
     pub tokens_per_s: f64,
+    /// The most memory that was held on a GPU, if one computed.
+    pub gpu_peak: Option<u64>,
     /// Where the result is.
     pub adapter: PathBuf,
+    /// Memory as predicted and as measured.
+    pub memory: memory::Record,
 }
 
 /// Share of the rows that is held out when no eval data is given and evaluation is asked for.
@@ -121,6 +127,10 @@ pub fn run(
             "there is a run in this folder; --resume goes on with it, or choose another folder",
         ));
     }
+    let place = gpu::open(settings.device, settings.dtype)?;
+    if let Some(note) = &place.note {
+        told(Event::Note(note.clone()))?;
+    }
     let checkpoint = Checkpoint::open(&settings.model)?;
     let (Data { rows, notes, .. }, held_out) = read(&settings, &checkpoint, progress)?;
     for note in notes {
@@ -128,8 +138,14 @@ pub fn run(
     }
     let prompts = Prompts::new(&settings.prompts, &checkpoint)?;
     let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-    let memory = memory::predict(&checkpoint, &settings, longest)?;
-    memory::check(&memory, start.force)?;
+    let real = place.machine.as_ref().map(|(_, real)| *real);
+    let memory = memory::predict_for(&checkpoint, &settings, longest, real)?;
+    match &place.machine {
+        Some((machine, _)) => memory::check_in(&memory, machine.memory(), 0, start.force)?,
+        None => memory::check(&memory, start.force)?,
+    }
+    // What was had before the run does not count.
+    device::forget_peak();
     let mut trainer = Trainer::new(&checkpoint, settings.clone(), rows, progress)?;
     let film = (settings.film_every > 0).then(|| Film::new(&trainer.decoder, settings.mutates_base()));
     for note in notes::of(&trainer.decoder, &settings, checkpoint.config()) {
@@ -139,14 +155,17 @@ pub fn run(
         restore(&mut trainer, from)?;
     }
     let _lock = status::lock(&out)?;
+    if let Some((machine, real)) = place.machine {
+        trainer.onto(machine, real)?;
+    }
     let text = toml::to_string(&settings).map_err(|error| Error::failure(format!("cannot write settings: {error}")))?;
     write_whole(&out.join("run.toml"), text.as_bytes())?;
     let (done, trainable) = (trainer.done, trainer.decoder.params.elements());
-    let predicted = memory.total();
+    let predicted = memory.held();
     let mut status = Status { state: State::Running, steps: trainer.steps, trainable, predicted, ..Status::default() };
     status.write(&out)?;
     told(Event::Started { steps: trainer.steps, done, trainable, memory })?;
-    let watch = Watch { film, prompts, held_out, resumed: from.is_some() };
+    let watch = Watch { film, prompts, held_out, resumed: from.is_some(), memory };
     let result = go(&mut trainer, &checkpoint, &watch, &mut status, progress, told);
     status.end(&out, &result);
     result
@@ -190,6 +209,8 @@ struct Watch {
     held_out: Option<Rows>,
     /// There is a checkpoint already.
     resumed: bool,
+    /// What was predicted.
+    memory: Memory,
 }
 
 /// The loop: step → log → evaluate → film, sample → save.
@@ -221,7 +242,7 @@ fn go(
     let mut kept = watch.resumed.then_some(trainer.done);
     while trainer.done < trainer.steps {
         if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
-            told(Event::Saved(save(trainer, &out).map_err(|error| error.and(&room(kept)))?))?;
+            told(Event::Saved(save(trainer.gather()?, &out).map_err(|error| error.and(&room(kept)))?))?;
             return Err(stopped);
         }
         let begin = Instant::now();
@@ -254,25 +275,34 @@ fn go(
             sample(trainer, told)?;
         }
         if due(settings.save_every) && !last {
-            let saved = save(trainer, &out).map_err(|error| error.and(&room(kept)))?;
+            let saved = save(trainer.gather()?, &out).map_err(|error| error.and(&room(kept)))?;
             kept = Some(trainer.done);
             told(Event::Saved(saved))?;
         }
     }
     progress.step(1, 1)?;
+    trainer.gather()?;
     let written = if settings.method == Method::Full {
         write_model(checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())
     } else {
         trainer.write_adapter(&out)
     };
     written.map_err(|error| error.and(&room(kept)))?;
+    let buffers = trainer.peak_activations() as u64;
+    // What was predicted is what was measured: the GPU's memory, where one computed.
+    let gpu_peak = trainer.gpu().map(|gpu| gpu.peak_bytes() as u64);
+    let measured = gpu_peak.map(|peak| peak + memory::CONTEXT).or_else(device::peak);
+    let record = memory::Record { predicted: watch.memory, measured, buffers };
+    record.write(&out)?;
     Ok(Summary {
         steps: trainer.steps,
         first_loss: first_loss.unwrap_or(f64::NAN),
         last_loss,
         eval_loss,
         tokens_per_s: tokens as f64 / seconds.max(1e-9),
+        gpu_peak,
         adapter: out,
+        memory: record,
     })
 }
 
@@ -353,6 +383,7 @@ impl Lines {
 }
 
 /// Writes `checkpoints/step-N`: into a folder of another name first, which is then renamed.
+/// What a GPU has trained is to be [`gather`](Trainer::gather)ed before.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -372,18 +403,23 @@ fn save_to(trainer: &Trainer, begun: &Path, to: &Path) -> Result<()> {
         std::fs::remove_dir_all(begun).map_err(|error| Error::write(begun, &error))?;
     }
     let optimizer = &trainer.optimizer;
-    let mut tensors = Vec::new();
-    for (at, param) in trainer.decoder.params.list.iter().enumerate() {
-        for (what, values) in [("p", &param.value), ("m", &optimizer.m[at]), ("v", &optimizer.v[at])] {
-            tensors.push(Tensor::new(
-                format!("{what}.{at}.{}.{:?}", param.name, param.kind),
-                param.shape.to_vec(),
-                values,
-                Dtype::F32,
-            ));
-        }
-    }
-    write_tensors(&begun.join("state.safetensors"), &tensors)?;
+    let params = &trainer.decoder.params.list;
+    // One tensor at a time: all of them at once would be as much again as everything that is trained.
+    let values = |at: usize| {
+        let (what, at) = (at % 3, at / 3);
+        [("p", &params[at].value), ("m", &optimizer.m[at]), ("v", &optimizer.v[at])][what]
+    };
+    let planned: Vec<_> = (0..3 * params.len())
+        .map(|at| {
+            let param = &params[at / 3];
+            let name = format!("{}.{}.{}.{:?}", values(at).0, at / 3, param.name, param.kind);
+            (name, param.shape.to_vec(), Dtype::F32)
+        })
+        .collect();
+    write_lazily(&begun.join("state.safetensors"), &planned, &|at| {
+        let (name, shape, dtype) = planned[at].clone();
+        Ok(Tensor::new(name, shape, values(at).1, dtype))
+    })?;
     if trainer.settings.method != Method::Full {
         trainer.write_adapter(begun)?;
     }

@@ -13,6 +13,7 @@ mod names;
 mod opening;
 mod parameters;
 mod pixels;
+mod planning;
 mod quantization;
 mod rank;
 mod selecting;

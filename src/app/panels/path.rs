@@ -66,7 +66,7 @@ impl PathField {
 }
 
 /// A path as people paste it: with quotes, a `file://` before it, or `~`.
-fn clean(text: &str) -> PathBuf {
+pub(super) fn clean(text: &str) -> PathBuf {
     let text = text.trim();
     let text = text.strip_prefix(['"', '\'']).and_then(|t| t.strip_suffix(['"', '\''])).unwrap_or(text);
     let text = text.strip_prefix("file://").unwrap_or(text);

@@ -73,7 +73,7 @@ impl Track {
             Event::Note(note) => self.notes.push(note),
             Event::Started { steps, done, trainable, memory } => {
                 (self.steps, self.trainable) = (steps, trainable);
-                (self.memory, self.predicted) = (Some(memory), memory.total());
+                (self.memory, self.predicted) = (Some(memory), memory.held());
                 // What came after the checkpoint is done again.
                 self.records.retain(|record| record.step.step <= done);
                 self.seconds.truncate(self.records.len());

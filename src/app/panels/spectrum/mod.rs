@@ -1,5 +1,6 @@
 //! The Spectrum tab: singular values, rules, the map of all modules, ΔW | approximation | residual.
 
+mod directions;
 mod facts;
 pub(in crate::app::panels) mod modules_map;
 mod pictures;
@@ -16,6 +17,7 @@ use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::spectrum::RuleId;
 use crate::workspace::Workspace;
 
+use directions::Directions;
 use modules_map::Map;
 use pictures::Pictures;
 use prepared::Prepared;
@@ -28,13 +30,23 @@ pub struct SpectrumTab {
     pictures: Pictures,
     prepared: Prepared,
     map: Map,
+    directions: Directions,
+    /// The directions of the module in place of the map.
+    directed: bool,
     log_x: bool,
 }
 
 impl Default for SpectrumTab {
     /// The first singular values are what matters: they get the room that a log axis gives them.
     fn default() -> Self {
-        Self { pictures: Pictures::default(), prepared: Prepared::default(), map: Map::default(), log_x: true }
+        Self {
+            pictures: Pictures::default(),
+            prepared: Prepared::default(),
+            map: Map::default(),
+            directions: Directions::default(),
+            directed: false,
+            log_x: true,
+        }
     }
 }
 
@@ -81,7 +93,18 @@ impl SpectrumTab {
         let share = pictures / lower.width();
         let parts = split(lower, &[share, 1.0 - share]);
         within(ui, parts[0], |ui| self.pictures.ui(ui, view));
-        within(ui, parts[1], |ui| self.map.ui(ui, view, &self.prepared));
+        within(ui, parts[1], |ui| {
+            ui.horizontal(|ui| {
+                ui.selectable_value(&mut self.directed, false, "All modules");
+                let tip = "What this update shares with another one, what it does to its base";
+                ui.selectable_value(&mut self.directed, true, "Directions").on_hover_text(tip);
+            });
+            if self.directed {
+                self.directions.ui(ui, view);
+            } else {
+                self.map.ui(ui, view, &self.prepared);
+            }
+        });
         ui.advance_cursor_after_rect(room);
     }
 }

@@ -41,7 +41,7 @@ impl Map {
         let Some(delta) = view.workspace.delta().cloned() else { return };
         let area = ui.max_rect();
         ui.horizontal(|ui| {
-            ui.label(RichText::new("All modules").strong());
+            ui.label(RichText::new("coloured by").color(Colors::of(ui).weak));
             rule(ui, view);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 view.export(

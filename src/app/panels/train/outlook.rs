@@ -15,8 +15,12 @@ use crate::units;
 /// The parts of the memory, as a person reads them.
 pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 5] {
     [
-        ("weights", memory.weights, "The frozen weights as they are kept: 4 bits under QLoRA, as stored under LoRA"),
-        ("trained", memory.trained, "Everything that is trained, its gradient and Adam's two moments, in 32 bits"),
+        (
+            "weights",
+            memory.weights + memory.constants,
+            "The frozen weights as they are kept: 4 bits under QLoRA, as stored under LoRA",
+        ),
+        ("trained", memory.trained(), "Everything that is trained, its gradient and Adam's two moments, in 32 bits"),
         ("activations", memory.activations, "What the blocks keep for the way back"),
         ("logits", memory.logits, "Scores of the vocabulary, a piece at a time"),
         ("workspace", memory.workspace, "The largest weight in 32 bits, while it is multiplied"),
@@ -59,12 +63,12 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
 
 /// What would make it fit.
 fn advice(memory: &Memory, draft: &Draft) -> &'static str {
-    let most = memory.weights.max(memory.trained).max(memory.activations);
+    let most = memory.weights.max(memory.trained()).max(memory.activations);
     if most == memory.activations {
         "Turn checkpointing on, or make the batch or the sequence smaller."
-    } else if most == memory.trained && draft.settings.method == Method::Full {
+    } else if most == memory.trained() && draft.settings.method == Method::Full {
         "A full fine-tune keeps four numbers for every weight: LoRA or QLoRA keep them for the pairs alone."
-    } else if most == memory.trained {
+    } else if most == memory.trained() {
         "A smaller rank or fewer targets train less."
     } else {
         "QLoRA keeps the weights in 4 bits."

@@ -1,0 +1,110 @@
+//! The predicted memory of a run, by method, against real GPUs and this machine.
+
+use std::sync::Arc;
+
+use crate::device::{self, Device};
+use crate::error::Result;
+use crate::job::{Job, Wake};
+use crate::plan::memory::{CONTEXT, GPUS, Largest, PROCESS, Verdict, largest, predict};
+use crate::plan::{Layout, Load, Memory as Parts, Method, Pairs, Preset, Selection, Targets};
+use crate::workspace::Workspace;
+
+/// What one method needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Need {
+    /// Which.
+    pub method: Method,
+    /// Part by part.
+    pub parts: Parts,
+}
+
+/// A memory to hold it against.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Room {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Of full, LoRA and QLoRA.
+    pub verdicts: [Verdict; 3],
+    /// What fits of the method that is chosen.
+    pub largest: Largest,
+}
+
+/// Everything that is shown of a prediction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Needs {
+    /// Full, LoRA, QLoRA.
+    pub needs: [Need; 3],
+    /// The machine's own memory first.
+    pub rooms: Vec<Room>,
+    /// The run that it is about.
+    pub load: Load,
+    /// Rank and modules, as the dial has them.
+    pub r: usize,
+    /// Modules.
+    pub targets: Targets,
+    /// The model's name.
+    pub model: String,
+}
+
+/// What a prediction depends on: the model, what is trained, the run.
+type Key = (u64, Option<&'static str>, usize, Targets, Load);
+
+#[derive(Default)]
+pub struct Memory {
+    pub load: Load,
+    pub needs: Option<Result<Needs>>,
+    key: Option<Key>,
+    job: Option<Job<Needs>>,
+}
+
+impl Memory {
+    pub fn think(&mut self, preset: Option<&'static Preset>, workspace: &Workspace, wake: &Wake) {
+        if let Some(result) = self.job.as_mut().and_then(Job::take) {
+            self.job = None;
+            self.needs = Some(result);
+        }
+        let dial = workspace.dial();
+        let key = (workspace.generation(), preset.map(|preset| preset.id), dial.r, dial.targets.clone(), self.load);
+        if self.job.is_some() || self.key.as_ref() == Some(&key) {
+            return;
+        }
+        let layout = match preset {
+            Some(preset) => Arc::new(preset.layout()),
+            None => match workspace.layout() {
+                Some(layout) => Arc::clone(layout),
+                None => return,
+            },
+        };
+        let (r, targets, load) = (dial.r, dial.targets.clone(), self.load);
+        self.key = Some(key);
+        self.job = Some(Job::spawn("Predicting memory", Arc::clone(wake), move |_| needs(&layout, r, targets, load)));
+    }
+}
+
+fn needs(layout: &Layout, r: usize, targets: Targets, load: Load) -> Result<Needs> {
+    let selection = Selection::new(layout, &targets)?;
+    // A published model may be smaller than the dial allows.
+    let r = r.min(selection.max_rank());
+    let pairs = Pairs::uniform(&selection, r);
+    let process = device::resident().unwrap_or(PROCESS);
+    let mut needs = [Need { method: Method::Full, parts: Parts::default() }; 3];
+    // With the program, which is there already, and on a GPU.
+    let (mut here, mut on_gpu) = ([0; 3], [0; 3]);
+    let gpu = Load { process: CONTEXT, host: false, ..load };
+    for (at, method) in Method::ALL.into_iter().enumerate() {
+        needs[at] = Need { method, parts: predict(layout, &pairs, &Load { method, process, ..load })? };
+        here[at] = needs[at].parts.total() - process;
+        on_gpu[at] = predict(layout, &pairs, &Load { method, ..gpu })?.total();
+    }
+    let own = Load { process: 0, ..load };
+    let free = Device::cpu().memory.map(|memory| ("This machine, free now".to_owned(), memory.free, here, own));
+    let gpus = GPUS.iter().map(|known| (known.name.to_owned(), known.bytes(), on_gpu, gpu));
+    let mut rooms = Vec::new();
+    for (name, bytes, need, load) in free.into_iter().chain(gpus) {
+        let verdicts = need.map(|need| Verdict::of(need, bytes));
+        rooms.push(Room { verdicts, largest: largest(layout, &selection, r, &load, bytes)?, name, bytes });
+    }
+    Ok(Needs { needs, rooms, load, r, targets, model: layout.name.clone() })
+}

@@ -1,0 +1,135 @@
+//! Ranks for the open model from the spectra that are known: the best under a budget beside one rank for all, and what
+//! each rule would say.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::job::{Job, Wake};
+use crate::plan::budget::{self, Offer, Ranks as Best};
+use crate::plan::{Selection, Targets};
+use crate::spectrum::{RuleId, Spectrum, rule_rank};
+use crate::workspace::Workspace;
+
+/// The rules whose answers stand side by side.
+pub const RULES: [RuleId; 9] = [
+    RuleId::Energy90,
+    RuleId::Energy99,
+    RuleId::Stable,
+    RuleId::Effective,
+    RuleId::GavishDonoho,
+    RuleId::RoundingEdge,
+    RuleId::KohyaFro,
+    RuleId::Peft,
+    RuleId::Mergekit,
+];
+
+/// One module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Its rank under the budget.
+    pub best: usize,
+    /// Energy that it keeps, of the module's own.
+    pub energy: f64,
+    /// Energy at one rank for all.
+    pub uniform: f64,
+    /// What [`RULES`] say.
+    pub rules: [Option<usize>; 9],
+}
+
+impl Row {
+    /// The least and the most that a rule asks for: the uncertainty.
+    pub fn spread(&self) -> Option<(usize, usize)> {
+        let known = || self.rules.iter().flatten();
+        known().min().copied().zip(known().max().copied())
+    }
+}
+
+/// Ranks for every module whose spectrum is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The modules.
+    pub offers: Arc<Vec<Offer>>,
+    /// The best ranks.
+    pub best: Best,
+    /// One rank for all, within the same budget.
+    pub uniform: Option<(usize, Best)>,
+    /// Module by module.
+    pub rows: Vec<Row>,
+    /// Trainable parameters that could be spent.
+    pub budget: u64,
+    /// Modules of the targets whose spectrum is not known.
+    pub missing: usize,
+}
+
+type Key = (u64, usize, usize, Targets, Option<u64>);
+
+#[derive(Default)]
+pub struct Ranks {
+    pub budget: Option<u64>,
+    pub choice: Option<Result<Choice>>,
+    key: Option<Key>,
+    job: Option<Job<Choice>>,
+}
+
+impl Ranks {
+    pub fn think(&mut self, workspace: &Workspace, wake: &Wake) {
+        if let Some(result) = self.job.as_mut().and_then(Job::take) {
+            self.job = None;
+            self.choice = Some(result);
+        }
+        let dial = workspace.dial();
+        let key = (workspace.generation(), workspace.known(), dial.r, dial.targets.clone(), self.budget);
+        if self.job.is_some() || self.key.as_ref() == Some(&key) {
+            return;
+        }
+        let same = self.key.as_ref().is_some_and(|known| known.0 == key.0);
+        if !same {
+            self.choice = None;
+        }
+        let Some(layout) = workspace.layout().cloned() else { return };
+        let mut spectra: Vec<(String, Arc<Spectrum>)> = Vec::new();
+        for weight in &layout.weights {
+            if let Some(spectrum) = workspace.latest(&weight.name) {
+                spectra.push((weight.name.clone(), Arc::clone(spectrum)));
+            }
+        }
+        self.key = Some(key);
+        if spectra.is_empty() {
+            return;
+        }
+        let (r, targets, budget) = (dial.r, dial.targets.clone(), self.budget);
+        self.job = Some(Job::spawn("Choosing ranks", Arc::clone(wake), move |_| {
+            let selection = Selection::new(&layout, &targets)?;
+            let names: Vec<&str> = selection.weights(&layout).map(|weight| weight.name.as_str()).collect();
+            let chosen: Vec<&(String, Arc<Spectrum>)> =
+                spectra.iter().filter(|(name, _)| names.contains(&name.as_str())).collect();
+            choose(&chosen, names.len() - chosen.len(), r, budget)
+        }));
+    }
+}
+
+fn choose(spectra: &[&(String, Arc<Spectrum>)], missing: usize, r: usize, budget: Option<u64>) -> Result<Choice> {
+    let offers: Vec<Offer> = spectra
+        .iter()
+        .map(|(name, spectrum)| Offer {
+            name: name.clone(),
+            shape: spectrum.shape,
+            sigma: spectrum.known().collect(),
+            energy: spectrum.energy_total(),
+        })
+        .collect();
+    let at_dial = || offers.iter().map(|offer| offer.cost() * r.min(offer.max_rank()) as u64).sum();
+    let budget = budget.unwrap_or_else(at_dial);
+    let best = budget::allocate(&offers, budget)?;
+    let uniform = budget::uniform(&offers, budget);
+    let share =
+        |offer: &Offer, r: usize| if offer.energy > 0.0 { (offer.kept(r) / offer.energy).min(1.0) } else { 1.0 };
+    let rows = offers.iter().zip(spectra).enumerate().map(|(at, (offer, (_, spectrum)))| Row {
+        best: best.r[at],
+        energy: share(offer, best.r[at]),
+        uniform: share(offer, uniform.as_ref().map_or(0, |(_, all)| all.r[at])),
+        rules: RULES.map(|rule| rule_rank(spectrum, rule)),
+    });
+    let rows = rows.collect();
+    Ok(Choice { offers: Arc::new(offers), best, uniform, rows, budget, missing })
+}

@@ -1,0 +1,307 @@
+//! What is amiss with an adapter's scale: the sentences that its loss curve does not say.
+
+use super::layout::Layout;
+use crate::adapter::{Adapter, TargetModules};
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::units::real;
+use regex::Regex;
+use std::path::Path;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Worth knowing.
+    Note,
+    /// Probably not what was meant.
+    Warning,
+}
+
+/// One sentence about an adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters.
+    pub weight: Weight,
+    /// What is so, and what that does.
+    pub text: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// The scale of one module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scale {
+    /// The module.
+    pub module: String,
+    /// Rank.
+    pub r: usize,
+    /// α.
+    pub lora_alpha: f64,
+    /// What multiplies B·A: `α/r` or `α/√r`.
+    pub scaling: f64,
+    /// `scaling · ‖B‖_F ‖A‖_F`: no norm of ΔW is larger.
+    pub bound: f64,
+}
+
+/// Everything about an adapter's scales.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diagnosis {
+    /// Module by module.
+    pub scales: Vec<Scale>,
+    /// What to know, the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// Names in a sentence before it breaks off.
+const NAMED: usize = 3;
+
+/// Looks at an adapter: its config, the scale of each module, whether B is zero; beside its base, whether names match.
+/// Reads every factor.
+///
+/// # Errors
+/// Factors that cannot be read; cancellation.
+pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress) -> Result<Diagnosis> {
+    let config = &adapter.config;
+    let mut scales = Vec::new();
+    let (mut zero, mut dora) = (Vec::new(), 0);
+    for (at, layer) in adapter.layers.iter().enumerate() {
+        progress.step(at as u64, adapter.layers.len() as u64)?;
+        let bound = if adapter.problem(layer).is_some() {
+            dora += 1;
+            f64::NAN
+        } else {
+            let (b, a) = adapter.factors(layer)?;
+            let norm = b.frobenius();
+            if norm == 0.0 {
+                zero.push(layer.module.as_str());
+            }
+            layer.scaling.abs() * norm * a.frobenius()
+        };
+        scales.push(Scale {
+            module: layer.module.clone(),
+            r: layer.r,
+            lora_alpha: layer.lora_alpha,
+            scaling: layer.scaling,
+            bound,
+        });
+    }
+    progress.step(1, 1)?;
+    let mut findings = Vec::new();
+    let mut say =
+        |weight, text: String, advice: &str| findings.push(Finding { weight, text, advice: advice.to_owned() });
+    let json = adapter.checkpoint().adapter_config();
+    let said = |key: &str| json.and_then(|json| json.get(key)).is_some_and(|value| !value.is_null());
+    if !zero.is_empty() {
+        let all = zero.len() == adapter.layers.len();
+        say(
+            Weight::Warning,
+            if all {
+                "B is zero in every module: this adapter changes nothing, it was never trained".to_owned()
+            } else {
+                format!("B is zero in {} of {} modules: {}", zero.len(), adapter.layers.len(), some(&zero))
+            },
+            "train it, or leave these modules out of target_modules",
+        );
+    }
+    if dora > 0 {
+        say(
+            Weight::Note,
+            "magnitude vectors rescale whole weights (DoRA): the scale of B·A alone says little".to_owned(),
+            "compare losses instead",
+        );
+    }
+    for key in ["lora_alpha", "r"] {
+        if !said(key) {
+            say(
+                Weight::Warning,
+                format!("{key} is not in adapter_config.json: PEFT then takes 8, other programs may not"),
+                "write it into the config",
+            );
+        }
+    }
+    if said("lora_alpha") && config.lora_alpha == 8.0 && config.r >= 32 && !config.use_rslora {
+        say(
+            Weight::Warning,
+            format!(
+                "lora_alpha is 8, PEFT's default, beside r = {}: the scale is {}",
+                config.r,
+                real(8.0 / config.r as f64, 3)
+            ),
+            "choose α with the rank: 2 r and r are common, 16 with r = 64 is QLoRA's",
+        );
+    }
+    if config.use_rslora {
+        let r = config.r as f64;
+        say(
+            Weight::Warning,
+            format!(
+                "use_rslora: the scale is α/√r = {}; a program that does not know it takes α/r = {}, {} times less",
+                real(config.lora_alpha / r.sqrt(), 3),
+                real(config.lora_alpha / r, 3),
+                real(r.sqrt(), 3)
+            ),
+            "for such programs write lora_alpha · √r as lora_alpha and use_rslora false: the same scale",
+        );
+    }
+    let plain: Vec<f64> = scales.iter().map(|scale| scale.scaling).collect();
+    let (low, high) = plain.iter().fold((f64::INFINITY, 0f64), |(low, high), &s| (low.min(s), high.max(s)));
+    if high > 1.5 * low && low.is_finite() {
+        let least = scales.iter().find(|scale| scale.scaling == low).map_or("", |scale| scale.module.as_str());
+        let most = scales.iter().find(|scale| scale.scaling == high).map_or("", |scale| scale.module.as_str());
+        let advice = if config.alpha_pattern.is_empty() && !config.rank_pattern.is_empty() {
+            "rank_pattern changes r and not α: give alpha_pattern the same keys to keep one scale, or use rsLoRA"
+        } else {
+            "intended? the same learning rate moves these modules by different amounts"
+        };
+        say(
+            Weight::Warning,
+            format!("scales differ from {} ({least}) to {} ({most})", real(low, 3), real(high, 3)),
+            advice,
+        );
+    }
+    if high > 8.0 {
+        say(
+            Weight::Warning,
+            format!("a scale of {}: a small step of B is a large step of the weight", real(high, 3)),
+            "a smaller α, or a smaller learning rate",
+        );
+    }
+    let modules: Vec<&str> = match base {
+        Some(layout) => layout.weights.iter().map(|weight| weight.name.as_str()).collect(),
+        None => adapter.layers.iter().map(|layer| layer.module.as_str()).collect(),
+    };
+    let where_ = if base.is_some() { "of the base" } else { "of this adapter" };
+    for (what, keys) in [
+        ("rank_pattern", config.rank_pattern.iter().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()),
+        ("alpha_pattern", config.alpha_pattern.iter().map(|(key, _)| key.to_owned()).collect()),
+    ] {
+        let unused: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !used(key, &modules)).collect();
+        if !unused.is_empty() {
+            say(
+                Weight::Warning,
+                format!("{what}: {} matches no module {where_}", some(&unused)),
+                "keys are the ends of names or regular expressions for them, as q_proj or layers.0.self_attn.q_proj",
+            );
+        }
+    }
+    if let TargetModules::Names(names) = &config.target_modules {
+        let adapted: Vec<&str> = adapter.layers.iter().map(|layer| layer.module.as_str()).collect();
+        let unused: Vec<&str> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| {
+                !adapted
+                    .iter()
+                    .any(|module| module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+            })
+            .collect();
+        if !unused.is_empty() {
+            say(
+                Weight::Warning,
+                format!("target_modules: {} has no layer here", some(&unused)),
+                "a spelling of another architecture?",
+            );
+        }
+    }
+    if let Some(layout) = base {
+        let missing: Vec<&str> = adapter
+            .layers
+            .iter()
+            .map(|layer| layer.module.as_str())
+            .filter(|module| !layout.weights.iter().any(|weight| weight.name == *module))
+            .collect();
+        if !missing.is_empty() {
+            say(
+                Weight::Warning,
+                format!("{} is not in {}", some(&missing), layout.name),
+                "the adapter belongs to another base",
+            );
+        }
+    }
+    for note in adapter.notes() {
+        say(Weight::Note, note, "");
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.weight));
+    Ok(Diagnosis { scales, findings })
+}
+
+/// PEFT's rule for the keys of patterns.
+fn used(key: &str, modules: &[&str]) -> bool {
+    Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).is_ok_and(|regex| modules.iter().any(|module| regex.is_match(module)))
+}
+
+fn some(names: &[&str]) -> String {
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(NAMED)].join(", "))
+}
+
+/// [`examine`] for a folder.
+///
+/// # Errors
+/// As [`Adapter::open`] and [`examine`].
+pub fn examine_folder(path: &Path, base: Option<&Layout>, progress: &dyn Progress) -> Result<Diagnosis> {
+    examine(&Adapter::open(path)?, base, progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::{NewAdapter, NewLayer};
+    use crate::checkpoint::Dtype;
+    use crate::matrix::Matrix;
+    use serde_json::{Value, json};
+
+    /// An adapter of two modules whose config is changed by `change`.
+    fn examined(fill: f32, change: impl Fn(&mut Value)) -> Diagnosis {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = |module: &str, r| NewLayer {
+            module: module.into(),
+            shape: [6, 6],
+            r,
+            lora_alpha: r as f64,
+            embedding: false,
+        };
+        let layers = vec![layer("model.layers.0.self_attn.q_proj", 4), layer("model.layers.0.self_attn.v_proj", 4)];
+        let adapter = NewAdapter { layers, ..NewAdapter::default() };
+        let factors = |_: usize| Ok((Matrix::from_fn(6, 4, |_, _| fill), Matrix::from_fn(4, 6, |_, _| 1.0)));
+        adapter.write(folder.path(), Dtype::F32, &factors).unwrap();
+        let mut config = adapter.config();
+        change(&mut config);
+        std::fs::write(folder.path().join("adapter_config.json"), config.to_string()).unwrap();
+        examine_folder(folder.path(), None, &()).unwrap()
+    }
+
+    fn texts(diagnosis: &Diagnosis) -> String {
+        diagnosis.findings.iter().map(|finding| format!("{}\n", finding.text)).collect()
+    }
+
+    #[test]
+    fn a_sound_adapter_has_nothing_to_say() {
+        let sound = examined(0.5, |_| ());
+        assert_eq!(sound.findings, []);
+        assert_eq!(sound.scales.len(), 2);
+        assert_eq!(sound.scales[0].scaling, 1.0);
+        // ‖B‖ = √(24 · 0.25), ‖A‖ = √24.
+        assert!((sound.scales[0].bound - (6f64 * 24.0).sqrt()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn every_fault_is_named() {
+        assert!(texts(&examined(0.0, |_| ())).contains("B is zero in every module"));
+        let text = texts(&examined(0.5, |config| config["lora_alpha"] = Value::Null));
+        assert!(text.contains("lora_alpha is not in adapter_config.json: PEFT then takes 8"), "{text}");
+        let text = texts(&examined(0.5, |config| {
+            config["use_rslora"] = json!(true);
+            config["lora_alpha"] = json!(8);
+        }));
+        assert!(text.contains("α/√r = 4.00") && text.contains("α/r = 2.00, 2.00 times less"), "{text}");
+        let text = texts(&examined(0.5, |config| config["rank_pattern"] = json!({"c_attn": 3})));
+        assert!(text.contains("rank_pattern: c_attn matches no module of this adapter"), "{text}");
+        let text = texts(&examined(0.5, |config| config["target_modules"] = json!(["q_proj", "v_proj", "c_attn"])));
+        assert!(text.contains("target_modules: c_attn has no layer here"), "{text}");
+        let found = examined(0.5, |config| config["alpha_pattern"] = json!({"v_proj": 40}));
+        let text = texts(&found);
+        assert!(text.contains("scales differ from 1.00 (model.layers.0.self_attn.q_proj) to 10.0"), "{text}");
+        assert!(text.contains("a scale of 10.0"), "{text}");
+    }
+}

@@ -1,0 +1,418 @@
+//! An adapter from what changed: the best of some rank of every module's ΔW, written as PEFT reads it.
+//!
+//! ```text
+//! ΔW = U S Vᵀ    B = U_k √S_k    A = √S_k V_kᵀ    α = r, so that s = α/r = 1
+//! ```
+//!
+//! From a tuned model that is extraction, from an adapter resizing. One ΔW is in memory at a time, and one pair.
+
+use super::budget::{self, Offer, Ranks};
+use crate::adapter::{Adapter, NewAdapter, NewLayer};
+use crate::checkpoint::{Checkpoint, Dtype, Role};
+use crate::delta::{DeltaSet, DeltaWeight, Entry, LowRank, Source};
+use crate::error::{Error, Result};
+use crate::matrix::Matrix;
+use crate::progress::{Part, Progress};
+use crate::spectrum::{self, Method, Options};
+use crate::units::percent;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// How many directions of every module are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cut {
+    /// As many, or all that a smaller module has.
+    Rank(usize),
+    /// The fewest that hold this share of a module's energy.
+    Energy(f64),
+    /// The best for so many parameters in all: see [`budget`].
+    Budget(u64),
+}
+
+impl Cut {
+    /// # Errors
+    /// Bad input for a rank of 0 or a share that is none.
+    pub fn check(self) -> Result<()> {
+        match self {
+            Self::Rank(0) => Err(Error::usage("rank 0 keeps nothing; expected 1 or more")),
+            Self::Energy(share) if !(share > 0.0 && share <= 1.0) => {
+                Err(Error::usage(format!("energy {share}; expected a share above 0 and up to 1, such as 0.9")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where ΔW comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Changed<'a> {
+    /// Two models, or an adapter on its base.
+    Models(&'a DeltaSet),
+    /// An adapter, without its base.
+    Adapter(&'a Adapter),
+}
+
+/// A module that can be taken.
+#[derive(Clone, Debug, PartialEq)]
+struct Item {
+    name: String,
+    shape: [usize; 2],
+    embedding: bool,
+}
+
+/// What was kept of a module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// `[out, in]`.
+    pub shape: [usize; 2],
+    /// Rank.
+    pub r: usize,
+    /// Share of its energy, from the residual: `1 − ‖ΔW − BA‖² / ‖ΔW‖²`.
+    pub energy: f64,
+    /// `‖ΔW − BA‖_F`.
+    pub residual: f64,
+    /// `‖ΔW‖_F²`.
+    pub total: f64,
+}
+
+/// An adapter that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extracted {
+    /// Its modules.
+    pub modules: Vec<Kept>,
+    /// `Σ r (d_in + d_out)`.
+    pub trainable: u64,
+    /// What a person should know: what is not in it.
+    pub notes: Vec<String>,
+}
+
+impl<'a> Changed<'a> {
+    /// The modules that are taken: the linear layers of the blocks, or those that are named.
+    fn items(&self, names: Option<&[String]>) -> Result<Vec<Item>> {
+        let wanted = |name: &str| names.is_none_or(|names| names.iter().any(|known| known == name));
+        let items: Vec<Item> = match self {
+            Self::Models(set) => {
+                set.check_adapter()?;
+                let taken = |entry: &&Entry| if names.is_some() { wanted(&entry.name) } else { entry.linear };
+                let mut items = Vec::new();
+                for entry in set.entries().iter().filter(taken) {
+                    if let Some(problem) = &entry.problem {
+                        return Err(Error::tensor(set.base().path(), &entry.name, problem));
+                    }
+                    let embedding = entry.role == Role::Embedding;
+                    items.push(Item { name: entry.name.clone(), shape: entry.shape, embedding });
+                }
+                items
+            }
+            Self::Adapter(adapter) => {
+                let layers = adapter.layers.iter().filter(|layer| wanted(&layer.module));
+                layers
+                    .map(|layer| Item { name: layer.module.clone(), shape: layer.shape, embedding: layer.embedding })
+                    .collect()
+            }
+        };
+        if items.is_empty() {
+            return Err(Error::usage("no module of these has a ΔW: there is nothing to make an adapter of"));
+        }
+        Ok(items)
+    }
+
+    /// The modules with a ΔW that can be computed.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::Models(set) => {
+                let entries = set.entries().iter().filter(|entry| entry.problem.is_none());
+                entries.map(|entry| entry.name.clone()).collect()
+            }
+            Self::Adapter(adapter) => adapter.layers.iter().map(|layer| layer.module.clone()).collect(),
+        }
+    }
+
+    /// The ΔW of a module.
+    ///
+    /// # Errors
+    /// When there is no such module, or its weights cannot be read; cancellation.
+    pub fn load(&self, name: &str, progress: &dyn Progress) -> Result<DeltaWeight> {
+        let missing = || Error::usage(format!("{name}: there is no such module"));
+        match self {
+            Self::Models(set) => set.load(set.entry(name).ok_or_else(missing)?, progress),
+            Self::Adapter(adapter) => {
+                let layer = adapter.layer(name).ok_or_else(missing)?;
+                let (b, a) = adapter.factors(layer)?;
+                let epsilon = layer.dtype.epsilon().unwrap_or(f64::from(f32::EPSILON));
+                Ok(DeltaWeight::LowRank(LowRank { b, a, scaling: layer.scaling, epsilon }))
+            }
+        }
+    }
+
+    fn is_unchanged(&self, name: &str) -> Result<bool> {
+        match self {
+            Self::Models(set) => match set.entry(name) {
+                Some(entry) => set.is_unchanged(entry, &()),
+                None => Err(Error::usage(format!("{name}: there is no such module"))),
+            },
+            Self::Adapter(_) => match self.load(name, &())? {
+                DeltaWeight::LowRank(low) => {
+                    Ok([&low.b, &low.a].iter().any(|factor| factor.data().iter().all(|&x| x == 0.0)))
+                }
+                DeltaWeight::Dense(_) => Ok(false),
+            },
+        }
+    }
+
+    /// The spectra of some modules, one after the other.
+    fn offers(&self, items: &[Item], method: Method, progress: &dyn Progress) -> Result<Vec<Offer>> {
+        let options = Options { method, ..Options::default() };
+        let mut offers = Vec::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            let part = Part::new(progress, at as u64, items.len() as u64);
+            let delta = self.load(&item.name, &())?;
+            let found = spectrum::spectrum(&delta, &options, &part)?;
+            offers.push(Offer {
+                name: item.name.clone(),
+                shape: item.shape,
+                energy: found.energy_total(),
+                sigma: found.sigma,
+            });
+        }
+        Ok(offers)
+    }
+
+    /// The ranks that `cut` asks for. A spectrum that turns out too short is computed whole.
+    fn ranks(&self, items: &[Item], cut: Cut, progress: &dyn Progress) -> Result<Vec<usize>> {
+        if let Cut::Rank(r) = cut {
+            let mut ranks = Vec::with_capacity(items.len());
+            for (at, item) in items.iter().enumerate() {
+                progress.step(at as u64, items.len() as u64)?;
+                // A module that did not change gets no pair.
+                let is_zero = self.is_unchanged(&item.name)?;
+                let most = match self {
+                    Self::Adapter(adapter) => adapter.layer(&item.name).map_or(0, |layer| layer.r),
+                    Self::Models(_) => usize::MAX,
+                };
+                ranks.push(if is_zero { 0 } else { r.min(most).min(item.shape[0]).min(item.shape[1]) });
+            }
+            return Ok(ranks);
+        }
+        let mut offers = self.offers(items, Method::Auto, &Part::new(progress, 0, 2))?;
+        loop {
+            let ranks = match cut {
+                Cut::Budget(budget) => budget::allocate(&offers, budget)?.r,
+                Cut::Energy(share) => offers.iter().map(|offer| smallest(offer, share)).collect(),
+                Cut::Rank(_) => return Err(Error::failure("a rank needs no spectrum")),
+            };
+            let short: Vec<usize> = (0..items.len()).filter(|&at| is_short(&offers[at], ranks[at])).collect();
+            if short.is_empty() {
+                return Ok(ranks);
+            }
+            for (done, &at) in short.iter().enumerate() {
+                let part = Part::new(progress, (short.len() + done) as u64, 2 * short.len() as u64);
+                offers[at] = self.offers(&items[at..=at], Method::Exact, &part)?.swap_remove(0);
+            }
+        }
+    }
+
+    /// Name of the base, for the config.
+    fn base(&self) -> Option<String> {
+        match self {
+            Self::Models(set) => {
+                let path = set.base().path();
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+                Some(path.to_string_lossy().into_owned())
+            }
+            Self::Adapter(adapter) => adapter.config.base_model_name_or_path.clone(),
+        }
+    }
+
+    fn new_adapter(&self, layers: Vec<NewLayer>) -> NewAdapter {
+        let (modules, fan_in_fan_out, task_type) = match self {
+            Self::Models(set) => {
+                let modules = set.base().modules();
+                let names = modules.iter().map(|module| module.name.clone()).collect();
+                (names, modules.iter().any(|module| module.is_transposed()), None)
+            }
+            // All that is known of the base are the adapter's own layers.
+            Self::Adapter(adapter) => (
+                adapter.layers.iter().map(|layer| layer.module.clone()).collect(),
+                adapter.config.fan_in_fan_out,
+                adapter.config.task_type.clone(),
+            ),
+        };
+        let base_model_name_or_path = self.base();
+        NewAdapter {
+            layers,
+            modules,
+            fan_in_fan_out,
+            task_type,
+            base_model_name_or_path,
+            inference_mode: true,
+            ..NewAdapter::default()
+        }
+    }
+}
+
+/// The least rank that holds this share; all that are known where they do not.
+fn smallest(offer: &Offer, share: f64) -> usize {
+    let target = share * offer.energy;
+    let mut sum = 0.0;
+    for (at, s) in offer.sigma.iter().enumerate() {
+        if offer.energy == 0.0 || sum >= target {
+            return at;
+        }
+        sum += s * s;
+    }
+    // A share of 1 that rounding keeps out of reach is all there is: values that are zero hold nothing.
+    offer.sigma.iter().take_while(|&&s| s > 0.0).count()
+}
+
+/// True where the list of singular values ends before it was enough.
+fn is_short(offer: &Offer, r: usize) -> bool {
+    r == offer.sigma.len() && r < offer.max_rank() && offer.kept(r) < offer.energy * (1.0 - 1e-12) && offer.energy > 0.0
+}
+
+/// Ranks for a plan, without writing anything: the modules, their spectra as far as needed, and the best ranks.
+///
+/// # Errors
+/// As [`extract`].
+pub fn plan(
+    changed: Changed,
+    names: Option<&[String]>,
+    cut: Cut,
+    progress: &dyn Progress,
+) -> Result<(Vec<Offer>, Ranks)> {
+    cut.check()?;
+    let items = changed.items(names)?;
+    let r = changed.ranks(&items, cut, &Part::new(progress, 0, 2))?;
+    let offers = changed.offers(&items, Method::Auto, &Part::new(progress, 1, 2))?;
+    let ranks = Ranks::of(&offers, r);
+    Ok((offers, ranks))
+}
+
+/// Writes the adapter that `cut` leaves of `changed` into `out`: `names` are the modules, all linear layers of the blocks
+/// by default (of an adapter all its layers).
+///
+/// # Errors
+/// Modules that do not fit together, NaN and Inf, a budget too small, nothing that changed, a file that cannot be
+/// written; and cancellation. Nothing is left behind then.
+pub fn extract(
+    changed: Changed,
+    names: Option<&[String]>,
+    cut: Cut,
+    dtype: Dtype,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Extracted> {
+    cut.check()?;
+    let items = changed.items(names)?;
+    let ranks = changed.ranks(&items, cut, &Part::new(progress, 0, 2))?;
+    let taken: Vec<(&Item, usize)> = items.iter().zip(ranks).filter(|(_, r)| *r > 0).collect();
+    if taken.is_empty() {
+        return Err(Error::usage("nothing has changed: every ΔW is zero, there is nothing to make an adapter of"));
+    }
+    let layer = |&(item, r): &(&Item, usize)| NewLayer {
+        module: item.name.clone(),
+        shape: item.shape,
+        r,
+        lora_alpha: r as f64,
+        embedding: item.embedding,
+    };
+    let adapter = changed.new_adapter(taken.iter().map(layer).collect());
+    let kept: Mutex<Vec<Option<Kept>>> = Mutex::new(vec![None; taken.len()]);
+    let half = Part::new(progress, 1, 2);
+    adapter.write(out, dtype, &|at| {
+        let (item, r) = taken[at];
+        let done = kept.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().count();
+        let part = Part::new(&half, done.min(taken.len() - 1) as u64, taken.len() as u64);
+        let delta = changed.load(&item.name, &())?;
+        let (pair, found) = pair(&delta, item, r, &part)?;
+        kept.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(found);
+        Ok(pair)
+    })?;
+    progress.step(1, 1)?;
+    let modules: Vec<Kept> = kept.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
+    let mut notes = match changed {
+        // Whoever names modules knows what is left out.
+        Changed::Models(set) if names.is_none() => left_out(set, &modules)?,
+        Changed::Models(_) => Vec::new(),
+        Changed::Adapter(adapter) => adapter.notes(),
+    };
+    let unchanged = items.len() - modules.len();
+    if unchanged > 0 {
+        notes.push(match cut {
+            Cut::Budget(_) => format!("{unchanged} modules get no rank: others are worth more"),
+            _ => format!("{unchanged} modules have not changed and get no pair"),
+        });
+    }
+    Ok(Extracted { trainable: adapter.trainable(), modules, notes })
+}
+
+/// B and A of one module, and what they keep.
+fn pair(delta: &DeltaWeight, item: &Item, r: usize, progress: &dyn Progress) -> Result<((Matrix, Matrix), Kept)> {
+    let (sigma, vectors) = spectrum::leading(delta, r, &Part::new(progress, 0, 2))?;
+    let residual = spectrum::residual(delta, &sigma, &vectors, &Part::new(progress, 1, 2))?;
+    let energy = match delta {
+        DeltaWeight::Dense(dense) => dense.matrix.frobenius().powi(2),
+        DeltaWeight::LowRank(_) => sigma.iter().map(|s| s * s).sum::<f64>() + residual * residual,
+    };
+    let [out, inner] = item.shape;
+    let known = vectors.count();
+    let root = |k: usize| sigma.get(k).map_or(0.0, |s| s.max(0.0).sqrt());
+    // What has no direction is zero: a ΔW of lower rank than was asked for.
+    let b =
+        Matrix::from_fn(out, r, |i, k| if k < known { (f64::from(vectors.u.get(i, k)) * root(k)) as f32 } else { 0.0 });
+    let a = Matrix::from_fn(
+        r,
+        inner,
+        |k, j| if k < known { (f64::from(vectors.v.get(j, k)) * root(k)) as f32 } else { 0.0 },
+    );
+    let share = if energy > 0.0 { (1.0 - residual * residual / energy).max(0.0) } else { 1.0 };
+    Ok(((b, a), Kept { name: item.name.clone(), shape: item.shape, r, energy: share, residual, total: energy }))
+}
+
+/// Sentences about what changed and is not in the adapter: embeddings, the head, norms, biases.
+fn left_out(set: &DeltaSet, taken: &[Kept]) -> Result<Vec<String>> {
+    let Source::Tuned(tuned) = set.source() else { return Ok(Vec::new()) };
+    let mut notes = Vec::new();
+    let mut changed = Vec::new();
+    let inside: f64 = taken.iter().map(|kept| kept.total).sum();
+    let mut outside = 0.0;
+    let rest = set.entries().iter().filter(|entry| entry.problem.is_none() && !entry.linear);
+    for entry in rest.filter(|entry| !taken.iter().any(|kept| kept.name == entry.name)) {
+        if !set.is_unchanged(entry, &())? {
+            let DeltaWeight::Dense(dense) = set.load(entry, &())? else { continue };
+            outside += dense.matrix.frobenius().powi(2);
+            changed.push(entry.name.as_str());
+        }
+    }
+    if !changed.is_empty() {
+        notes.push(format!(
+            "{} changed too and {} not in the adapter, with {} of the energy of all changes",
+            changed.join(", "),
+            if changed.len() == 1 { "is" } else { "are" },
+            percent(outside / (inside + outside))
+        ));
+    }
+    let vectors = vectors_that_differ(set.base(), tuned)?;
+    if vectors > 0 {
+        notes.push(format!("{vectors} norms or biases changed too: no adapter of this kind can hold them"));
+    }
+    Ok(notes)
+}
+
+/// How many tensors of one size differ.
+fn vectors_that_differ(base: &Checkpoint, tuned: &Checkpoint) -> Result<usize> {
+    let mut count = 0;
+    for tensor in base.tensors().iter().filter(|tensor| tensor.shape.len() == 1 && tensor.dtype.is_float()) {
+        let Some(other) =
+            tuned.tensor(&tensor.name).filter(|other| other.shape == tensor.shape && other.dtype.is_float())
+        else {
+            continue;
+        };
+        if base.tensor_matrix(tensor, &())?.data() != tuned.tensor_matrix(other, &())?.data() {
+            count += 1;
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,123 @@
+//! The choice of a rank: memory, the paper, ranks under a budget and what is made of them, a probe, directions, scales.
+
+use eframe::egui::accesskit::Role;
+use eframe::egui::{Key, Modifiers};
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
+use rankscope::adapter::Adapter;
+
+use crate::safetensors::fixture;
+use crate::support::*;
+
+fn part(window: &mut Window, name: &str) {
+    click(window, Role::Button, name);
+    settle(window);
+}
+
+fn parameters(window: &mut Window) {
+    press(window, Modifiers::COMMAND, Key::Num3);
+}
+
+#[test]
+fn memory_stands_against_real_gpus() {
+    let mut window = llama();
+    parameters(&mut window);
+    part(&mut window, "Memory");
+    until(&mut window, "a prediction", |w| says(w, "QLoRA needs ") && says(w, "Full needs "));
+    assert!(says(&window, "QLoRA fits A100, H100"), "127 thousand parameters fit anywhere");
+    // 175B in 16 bytes for each parameter fit nowhere.
+    click(&mut window, Role::ComboBox, "Model to count");
+    let title = window
+        .get_all_by_role(Role::Button)
+        .filter_map(|n| n.accesskit_node().label())
+        .find(|l| l.starts_with("GPT-3"));
+    click(&mut window, Role::Button, &title.unwrap());
+    until(&mut window, "the other model", |w| says(w, "Memory of GPT-3 175B"));
+    assert!(says(&window, "Full does not fit MI325X") && says(&window, "QLoRA does not fit L4, A10G"));
+}
+
+#[test]
+fn the_paper_is_beside_its_formulas() {
+    let mut window = llama();
+    parameters(&mut window);
+    part(&mut window, "The paper");
+    for text in [
+        "PrefixLayer l_p=8, l_i=8",
+        "LoRA r_q=r_v=1",
+        "18,874,368",
+        "20.2M",
+        "−1,325,632",
+        "does not follow the paper's own formula",
+    ] {
+        assert!(says(&window, text), "{text}");
+    }
+    assert!(says(&window, "WikiSQL accuracy against trainable parameters"));
+    click(&mut window, Role::Button, "MNLI-m");
+    assert!(says(&window, "MNLI-m accuracy against trainable parameters"));
+}
+
+#[test]
+fn a_budget_becomes_an_adapter_and_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = llama();
+    parameters(&mut window);
+    part(&mut window, "Ranks");
+    until(&mut window, "ranks", |w| says(w, "of the energy with the best ranks"));
+    write(&mut window, "Budget", "10");
+    until(&mut window, "a refusal", |w| says(w, "too small for rank 1 anywhere"));
+    write(&mut window, "Budget", "4000");
+    until(&mut window, "ranks", |w| says(w, "of the energy with the best ranks"));
+    let report = folder.path().join("plan.html");
+    write(&mut window, "Write to", report.to_str().unwrap());
+    click(&mut window, Role::Button, "Report as HTML");
+    until(&mut window, "the report", |_| report.is_file());
+    let html = std::fs::read_to_string(&report).unwrap();
+    assert!(html.contains("<svg") && html.contains("LoraConfig(") && html.contains("Memory of llama"));
+    settle(&mut window);
+    let adapter = folder.path().join("adapter");
+    write(&mut window, "Write to", adapter.to_str().unwrap());
+    click(&mut window, Role::Button, "Adapter");
+    until(&mut window, "the adapter", |w| says(w, "modules written"));
+    assert!(Adapter::open(&adapter).unwrap().trainable() <= 4000);
+}
+
+#[test]
+fn gradients_before_any_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    let row = |row: u32| {
+        format!("{{\"input_ids\": {:?}}}\n", (0..20).map(|at| (row * 31 + at * 7) % 300 + 3).collect::<Vec<_>>())
+    };
+    std::fs::write(&data, (0..8).map(row).collect::<String>()).unwrap();
+    let mut window = llama();
+    parameters(&mut window);
+    part(&mut window, "Probe & data");
+    write(&mut window, "Data", data.to_str().unwrap());
+    click(&mut window, Role::Button, "Count tokens");
+    until(&mut window, "the tokens", |w| says(w, "8 rows, 160 tokens") && says(w, "for 152 predicted tokens"));
+    click(&mut window, Role::Button, "Probe gradients");
+    until(&mut window, "a gradient", |w| says(w, "the suggested ranks train"));
+    assert!(says(&window, "self_attn.q_proj: rank "));
+}
+
+#[test]
+fn directions_of_an_update() {
+    let mut window = llama();
+    click(&mut window, Role::Button, "Directions");
+    until(&mut window, "the amplification", |w| says(w, "what W has in ΔW's top"));
+    click(&mut window, Role::Button, "Look for intruders");
+    until(&mut window, "intruders", |w| says(w, "top directions of the tuned weight are new"));
+    write(&mut window, "Another update", fixture("llama-tuned").to_str().unwrap());
+    click(&mut window, Role::Button, "Compare");
+    until(&mut window, "φ", |w| says(w, "Shared directions of model.layers.0.self_attn.q_proj: φ("));
+    click(&mut window, Role::Button, "Forget");
+    until(&mut window, "the field again", |w| says(w, "Two ranks, two seeds or two checkpoints"));
+}
+
+#[test]
+fn scales_of_an_adapter() {
+    let mut window = open(pair("llama", "llama-adapter"));
+    settle(&mut window);
+    parameters(&mut window);
+    part(&mut window, "Scales");
+    until(&mut window, "the scales", |w| says(w, "Effective scales") && says(w, "q_proj: scale "));
+}
