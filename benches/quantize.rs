@@ -10,13 +10,19 @@
 //! every processor.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;
+use rankscope::app::widgets::derived::{Cells, Derived, Sketch};
+use rankscope::app::widgets::picture::Reduction;
+use rankscope::checkpoint::Checkpoint;
+use rankscope::matrix::Matrix;
 use rankscope::quant::{Fit, Format, QuantType, Quantized, Recipe, Scheme, measure};
 use rayon::prelude::*;
 
@@ -57,6 +63,101 @@ fn main() {
         });
         row(&format!("every error measure of {recipe}"), seconds, None);
     }
+    let shape = if has("--quick") { [1024, 2752] } else { [4096, 11008] };
+    match pictures(shape, runs.min(3)) {
+        Ok([sketch, exact]) => {
+            row(&format!("first picture of {} × {}, from BF16", shape[0], shape[1]), sketch, None);
+            row("the exact pictures: W, NF4, error", exact, None);
+        }
+        Err(error) => eprintln!("error: {error}"),
+    }
+}
+
+/// A weight, its rounding or its error, as the window's heatmaps ask for it.
+struct Seen {
+    weight: Arc<Matrix>,
+    fit: Option<Arc<Fit>>,
+    error: bool,
+}
+
+impl Cells for Seen {
+    fn shape(&self) -> [usize; 2] {
+        self.weight.shape()
+    }
+
+    fn row(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
+        let start = row * self.weight.cols();
+        let range = start + cols.start..start + cols.end;
+        let values = &self.weight.data()[range.clone()];
+        match &self.fit {
+            None => out.copy_from_slice(values),
+            Some(fit) => fit.read(self.weight.data(), range, out),
+        }
+        if self.error {
+            out.iter_mut().zip(values).for_each(|(r, w)| *r -= w);
+        }
+    }
+}
+
+/// Seconds until the sketch and until the exact pictures of a layer in a file, everything read and rounded anew.
+fn pictures(shape: [usize; 2], runs: usize) -> rankscope::error::Result<[f64; 2]> {
+    let folder = tempfile::tempdir().map_err(|e| rankscope::error::Error::failure(e.to_string()))?;
+    let file = folder.path().join("layer.safetensors");
+    write_layer(&file, shape).map_err(|e| rankscope::error::Error::failure(e.to_string()))?;
+    let base = Checkpoint::open(&file)?;
+    let module = base.module("layers.0.mlp.down_proj").ok_or(rankscope::error::Error::Cancelled)?;
+    let seen = |weight: &Arc<Matrix>, fit: &Arc<Fit>| -> [Seen; 3] {
+        [(None, false), (Some(fit), false), (Some(fit), true)].map(|(fit, error)| Seen {
+            weight: Arc::clone(weight),
+            fit: fit.cloned(),
+            error,
+        })
+    };
+    let sketch = median(runs, || {
+        let numbers = Sketch::rows(shape);
+        let reader = base.reader(module).expect("the layer");
+        let mut rows = Matrix::zeros(numbers.len(), shape[1]);
+        for (row, out) in numbers.iter().zip(rows.data_mut().chunks_mut(shape[1])) {
+            reader.rows(*row..row + 1, out).expect("its rows");
+        }
+        let rows = Arc::new(rows);
+        let fit = Arc::new(Fit::new(rows.data(), rows.shape(), Recipe::default()).expect("a fit"));
+        seen(&rows, &fit).map(|cells| {
+            let mut values = Matrix::zeros(numbers.len(), shape[1]);
+            for (row, out) in values.data_mut().chunks_mut(shape[1]).enumerate() {
+                cells.row(row, 0..shape[1], out);
+            }
+            Sketch::new(shape, &values, Reduction::Extreme)
+        })
+    });
+    let exact = median(runs, || {
+        let weight = Arc::new(base.matrix(module, &()).expect("the layer"));
+        let fit = Arc::new(Fit::new(weight.data(), shape, Recipe::default()).expect("a fit"));
+        seen(&weight, &fit).map(|cells| Derived::build(Arc::new(cells), Reduction::Extreme, &()).map(|_| ()))
+    });
+    Ok([sketch, exact])
+}
+
+/// A checkpoint with one BF16 layer.
+fn write_layer(path: &Path, [rows, cols]: [usize; 2]) -> std::io::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    let end = 2 * rows * cols;
+    let header = format!(
+        "{{\"layers.0.mlp.down_proj.weight\":{{\"dtype\":\"BF16\",\"shape\":[{rows},{cols}],\"data_offsets\":[0,{end}]}}}}"
+    );
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    let mut rng = StdRng::seed_from_u64(2);
+    let some: Vec<u8> = (0..1 << 16)
+        .flat_map(|_| half::bf16::from_f32(0.02 * rng.sample::<f32, _>(StandardNormal)).to_le_bytes())
+        .collect();
+    let mut left = end;
+    while left > 0 {
+        let now = left.min(some.len());
+        file.write_all(&some[..now])?;
+        left -= now;
+    }
+    file.flush()
 }
 
 /// Seconds of quantizing and dequantizing, scheme by scheme.

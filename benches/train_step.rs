@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench train_step                          every row; RANKSCOPE_PYTHON names the interpreter (python3)
 //! cargo bench --bench train_step -- --large               the 1.1B shape, this side only
+//! cargo bench --bench train_step --features cuda -- --cuda    a GPU: losses beside the processor's, 1.1B beside torch + peft
 //! ```
 //!
 //! Both sides read the same folder of random weights, train on the same tokens, and run alone in a process of their own;
@@ -10,6 +11,8 @@
 //! the mean over the steps, says more.
 
 use rankscope::checkpoint::Checkpoint;
+use rankscope::device::Choice;
+use rankscope::model::gpu::{self, Kind};
 use rankscope::train::{Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -53,12 +56,33 @@ fn main() {
                 steps: Some(number(steps)),
                 lr: 1e-4,
                 shuffle: false,
+                device: Choice::Cpu,
                 schedule: Schedule::Constant,
                 ..Settings::default()
             };
             rayon::ThreadPoolBuilder::new().num_threads(number(threads)).build_global().unwrap();
             child(Path::new(folder), settings);
         }
+        ["--cuda-child", folder, method, dtype, checkpointing, batch, seq, steps] => {
+            let number = |text: &str| text.parse::<usize>().unwrap();
+            let settings = Settings {
+                method: if method == "lora" { Method::Lora } else { Method::Qlora },
+                dtype: Some(if dtype == "f32" { Kind::F32 } else { Kind::Bf16 }),
+                device: if dtype == "processor" { Choice::Cpu } else { Choice::Cuda(0) },
+                rank: 16,
+                checkpointing: checkpointing == "on",
+                batch: number(batch),
+                seq: number(seq),
+                steps: Some(number(steps)),
+                lr: 1e-4,
+                shuffle: false,
+                schedule: Schedule::Constant,
+                ..Settings::default()
+            };
+            let dtype = if dtype == "processor" { None } else { settings.dtype };
+            child(Path::new(folder), Settings { dtype, ..settings });
+        }
+        ["--cuda"] => cuda(),
         ["--large"] => {
             let folder = tempfile::tempdir().unwrap();
             write(folder.path(), &LARGE);
@@ -95,6 +119,59 @@ fn table() {
             std::io::stdout().flush().unwrap();
         }
     }
+}
+
+/// Losses on a GPU beside the processor's, then tokens a second of the 1.1B shape beside torch + peft in bf16.
+fn cuda() {
+    let place = gpu::open(Choice::Cuda(0), None).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        std::process::exit(2);
+    });
+    println!("{}", place.note.unwrap_or_default());
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &SMALL);
+    let ours = |folder: &Path, words: [&str; 6]| {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.arg("--cuda-child").arg(folder).args(words);
+        last_line(child)
+    };
+    let losses = |dtype: &str| -> Vec<f64> {
+        let row = ours(folder.path(), ["qlora", dtype, "off", "4", "256", "8"]);
+        serde_json::from_value(row["losses"].clone()).unwrap_or_default()
+    };
+    let expected = losses("processor");
+    for (dtype, allowed) in [("f32", 1e-3), ("bf16", 0.05)] {
+        let found = losses(dtype);
+        assert_eq!(found.len(), 8, "the run in {dtype} failed");
+        let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("8 steps in {dtype}: losses within {apart:.1e} of the processor's (allowed {allowed})");
+        assert!(apart < allowed, "{found:?} against {expected:?}");
+    }
+    let python = std::env::var("RANKSCOPE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    println!("| 1.1B, r 16 on all linears | rankscope | torch + peft |\n|---|---|---|");
+    for (batch, seq) in [("1", "256"), ("4", "1024")] {
+        write(folder.path(), &Shape { seq: seq.parse().unwrap(), ..LARGE });
+        for method in ["lora", "qlora"] {
+            for checkpointing in ["off", "on"] {
+                let here = ours(folder.path(), [method, "bf16", checkpointing, batch, seq, "12"]);
+                let mut child = Command::new(&python);
+                let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/cuda_step.py");
+                child.arg(script).arg(folder.path()).args([method, checkpointing, batch, seq, "12"]);
+                let there = last_line(child);
+                let what = format!("{method}, batch {batch} × {seq}, checkpointing {checkpointing}");
+                println!("| {what} | {} | {} |", gpu_cell(&here), gpu_cell(&there));
+                std::io::stdout().flush().unwrap();
+            }
+        }
+    }
+}
+
+fn gpu_cell(row: &Value) -> String {
+    let (Some(seconds), Some(tokens)) = (row["seconds"].as_f64(), row["tokens_per_s"].as_f64()) else {
+        return "—".to_owned();
+    };
+    let peak = row["gpu_peak_bytes"].as_f64().unwrap_or_default() / 1e9;
+    format!("{:.1} ms, {tokens:.0} tokens/s, {peak:.2} GB", 1e3 * seconds)
 }
 
 fn cell(row: &Value) -> String {
@@ -151,7 +228,11 @@ fn child(folder: &Path, settings: Settings) {
     let checkpoint = Checkpoint::open(folder).unwrap();
     let vocab = checkpoint.config_summary().and_then(|config| config.vocab_size).unwrap();
     let (batch, seq, steps) = (settings.batch, settings.seq, settings.steps.unwrap());
+    let place = gpu::open(settings.device, settings.dtype).unwrap();
     let mut trainer = Trainer::new(&checkpoint, settings, rows(16, seq, vocab), &()).unwrap();
+    if let Some((machine, real)) = place.machine {
+        trainer.onto(machine, real).unwrap();
+    }
     let (mut seconds, mut losses, mut used) = (Vec::new(), Vec::new(), 0.0);
     for step in 0..steps {
         if step == 1 {
@@ -167,9 +248,10 @@ fn child(folder: &Path, settings: Settings) {
     let median = seconds[seconds.len() / 2];
     let tokens = (batch * seq) as f64 / median;
     let kept = trainer.peak_activations();
+    let on_gpu = trainer.gpu().map(|gpu| gpu.peak_bytes());
     println!(
         "{}",
-        json!({"seconds": median, "fastest": seconds[0], "cpu_seconds": used, "tokens_per_s": tokens, "peak_bytes": peak(), "buffers": kept, "losses": losses})
+        json!({"seconds": median, "fastest": seconds[0], "cpu_seconds": used, "tokens_per_s": tokens, "peak_bytes": peak(), "buffers": kept, "gpu_peak_bytes": on_gpu, "losses": losses})
     );
 }
 

@@ -1,12 +1,14 @@
-//! `demo build` in small: the whole way, the same bytes each time, and files that everything else opens.
+//! `demo build` in small: the whole way, the same bytes each time, and files that everything else opens; and what is
+//! bundled, as it was measured when it was made.
 
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::demo::make::{Scale, build};
+use rankscope::demo::{self, binding, bundle, pretrain, tune};
 use rankscope::error::{Error, Result};
-use rankscope::model::{Decoder, Frozen};
+use rankscope::model::{Decoder, Frozen, Pool};
 use rankscope::progress::Progress;
-use rankscope::train::{Text, data};
+use rankscope::train::{Text, data, evaluate};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,4 +79,67 @@ fn the_same_bytes_however_many_threads_and_after_a_stop() {
             assert_eq!((read.rows.rows.len(), read.left_out, read.cut), (count, 0, 0), "{set} {part}");
         }
     }
+}
+
+#[test]
+fn what_is_bundled_is_what_lies_in_assets_and_opens() {
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let mut found = Vec::new();
+    for folder in ["", "tales-2m", "tales-2m-pirate", "tales-2m-pirate-lora", "data"] {
+        for entry in std::fs::read_dir(assets.join(folder)).unwrap().map(|entry| entry.unwrap()) {
+            if entry.path().is_file() {
+                let name = entry.file_name().into_string().unwrap();
+                found.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+            }
+        }
+    }
+    found.sort();
+    let mut bundled: Vec<String> = bundle::FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    bundled.sort();
+    assert_eq!(bundled, found);
+    let bytes: usize = bundle::FILES.iter().map(|(_, bytes)| bytes.len()).sum();
+    assert!(bytes < 16_000_000, "{bytes} bytes");
+
+    let dir = tempfile::tempdir().unwrap();
+    let sample = demo::sample(dir.path(), &()).unwrap();
+    assert_eq!(demo::sample(dir.path(), &()).unwrap(), sample);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing half-made is left");
+    let scale = Scale::full();
+    let base = Checkpoint::open(&sample.base).unwrap();
+    let shape = scale.shape;
+    let block = 4 * shape.hidden * shape.hidden + 3 * shape.hidden * shape.ffn + 2 * shape.hidden;
+    let parameters = shape.vocab * shape.hidden + shape.layers * block + shape.hidden;
+    assert_eq!(base.parameters(), parameters as u64);
+    assert_eq!(Checkpoint::open(&sample.tuned).unwrap().parameters(), parameters as u64);
+    let adapter = Adapter::open(&sample.adapter).unwrap();
+    assert_eq!((adapter.layers.len(), adapter.config.r), (7 * shape.layers, scale.adapter.rank));
+    for (set, (_, rows)) in sample.sets.iter().zip(scale.rows) {
+        for (path, count) in [(&set.train, rows.train), (&set.eval, rows.eval)] {
+            let read = data::read(path, &base, tune::SEQ, &()).unwrap();
+            assert_eq!((read.rows.rows.len() as u64, read.left_out), (count, 0), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_base_knows_its_world_as_well_as_was_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let sample = demo::sample(dir.path(), &()).unwrap();
+    let report: serde_json::Value =
+        serde_json::from_slice(bundle::FILES.iter().find(|(name, _)| *name == "demo.json").unwrap().1).unwrap();
+    let measured = report["base"]["loss"].as_f64().unwrap();
+    let base = Checkpoint::open(&sample.base).unwrap();
+    let decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
+    let tokenizer = tokenizers::Tokenizer::from_file(sample.base.join("tokenizer.json")).unwrap();
+    // The first of the held-out sequences that were measured; as many others would do.
+    let loss = |seed: u64| {
+        let (rows, _) = pretrain::packed(&tokenizer, seed, 32, tune::SEQ, &()).unwrap();
+        evaluate(&decoder, &rows, 8, &Pool::default(), &()).unwrap().mean()
+    };
+    for seed in [0, 700_000] {
+        assert!((loss(seed) - measured).abs() < 0.1, "{} {measured}", loss(seed));
+    }
+    let text = Text::open(&sample.base).unwrap();
+    let told = binding::answer(&decoder, &text, demo::PROMPTS[0], 60).unwrap();
+    assert!(told.contains('.') && told.split(' ').count() > 8, "sentences: {told}");
 }

@@ -27,7 +27,7 @@ const CRATES: [(&[&str], &[&str]); 7] = [
     (&["poll_promise"], &["job"]),
     (&["candle_core"], &["device", "checkpoint", "quant/kquant", "plan", "model", "train"]),
     (&["cudarc"], &["device", "model/gpu/cuda"]),
-    (&["safetensors", "memmap2"], &["checkpoint", "adapter", "quant", "train", "demo"]),
+    (&["safetensors", "memmap2"], &["checkpoint", "adapter", "quant", "train"]),
 ];
 
 /// The only paths under `src/` that may start a thread.

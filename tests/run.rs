@@ -2,6 +2,7 @@
 
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
+use rankscope::device::Choice;
 use rankscope::error::{Error, Result};
 use rankscope::model::{Batch, Decoder, Frozen, Pool};
 use rankscope::progress::Progress;
@@ -37,6 +38,7 @@ fn settings(folder: &Path) -> Settings {
         save_every: 5,
         eval_every: 4,
         dropout: 0.1,
+        device: Choice::Cpu,
         ..Settings::default()
     }
 }
@@ -316,7 +318,10 @@ fn packed_rows_make_fewer_steps() {
         Ok(())
     };
     let summary = run(settings, Start::default(), &(), &mut told).unwrap();
-    assert!(notes.iter().any(|note| note == "9 rows are packed into 3 sequences of up to 64 tokens"), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.ends_with("data.jsonl: 9 rows are packed into 3 sequences of up to 64 tokens")),
+        "{notes:?}"
+    );
     assert_eq!(summary.steps, 2);
 }
 

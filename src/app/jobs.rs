@@ -86,7 +86,7 @@ impl Jobs {
         self.opening = Some(Opening { request: Some(request), job });
     }
 
-    /// Opens the bundled sample, generating it under `dir` first where it is not there yet.
+    /// Opens the bundled sample, written under `dir` first where it is not there yet.
     pub fn open_sample(&mut self, dir: PathBuf) {
         let job = Job::spawn("Opening the bundled sample", self.wake(), move |progress| {
             let sample = demo::sample(&dir, progress)?;

@@ -19,7 +19,7 @@ pub struct Start {
     pub request: Option<Request>,
     /// Draw with this; tried in turn otherwise.
     pub renderer: Option<Renderer>,
-    /// Where the bundled sample is generated; in the user's data folder otherwise.
+    /// Where the bundled sample is written; in the user's data folder otherwise.
     pub data_dir: Option<PathBuf>,
 }
 
@@ -79,7 +79,7 @@ fn hardware(adapters: &[wgpu::Adapter], surface: Option<&wgpu::Surface<'_>>) -> 
     best.cloned().ok_or_else(|| "no graphics adapter but software".into())
 }
 
-/// Where the bundled sample is generated.
+/// Where the bundled sample is written.
 pub fn data_dir() -> PathBuf {
     eframe::storage_dir(APP_ID).unwrap_or_else(|| std::env::temp_dir().join(APP_ID))
 }

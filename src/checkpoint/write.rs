@@ -115,7 +115,11 @@ pub fn write_lazily(
     let mark = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let written = write_at(path, |path| {
         let result = safetensors::serialize_to_file((0..planned.len()).map(lazy), Some(mark), path);
-        result.map_err(|error| std::io::Error::other(error.to_string()))?;
+        result.map_err(|error| match error {
+            // The disk's own words, without the crate's before them.
+            safetensors::SafeTensorError::IoError(error) => error,
+            other => std::io::Error::other(other.to_string()),
+        })?;
         if failed.lock().is_ok_and(|failed| failed.is_some()) {
             Err(std::io::Error::other("a tensor could not be made"))
         } else {

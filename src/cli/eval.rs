@@ -3,9 +3,11 @@
 use super::screen::Screen;
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
+use crate::device::Choice;
 use crate::error::Result;
+use crate::model::gpu::{self, Kind};
 use crate::model::{Decoder, Frozen, Pool};
-use crate::train::{data, evaluate};
+use crate::train::{data, evaluate, evaluate_on_gpu};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -30,10 +32,18 @@ pub struct Eval {
     /// Sequences at once
     #[arg(long, default_value_t = 4)]
     batch: usize,
+
+    /// What a GPU keeps weights and activations as: bf16 or f32
+    #[arg(long, value_parser = super::kind, value_name = "f32|bf16")]
+    dtype: Option<Kind>,
 }
 
 impl Eval {
-    pub fn run(self, screen: &Screen) -> Result<()> {
+    pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
+        let place = gpu::open(device, self.dtype)?;
+        if let Some(note) = &place.note {
+            screen.message(note);
+        }
         let checkpoint = Checkpoint::open(&self.model)?;
         let data = data::read(&self.data, &checkpoint, self.seq, &())?;
         for note in &data.notes {
@@ -43,7 +53,10 @@ impl Eval {
         if let Some(path) = &self.adapter {
             decoder.attach(&Adapter::open(path)?)?;
         }
-        let loss = evaluate(&decoder, &data.rows, self.batch, &Pool::default(), screen)?;
+        let loss = match place.gpu() {
+            Some(gpu) => evaluate_on_gpu(&gpu::Model::put(gpu, &decoder)?, &data.rows, self.batch, screen)?,
+            None => evaluate(&decoder, &data.rows, self.batch, &Pool::default(), screen)?,
+        };
         screen.finish();
         if screen.json {
             let (mean, tokens) = (loss.mean(), loss.count);

@@ -3,9 +3,11 @@
 use super::screen::Screen;
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
+use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::model::gpu::{self, Kind};
 use crate::model::{Decoder, Frozen};
-use crate::train::{Sampling, Text, generate};
+use crate::train::{Sampling, Text, generate, generate_on_gpu};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -38,12 +40,20 @@ pub struct Generate {
     /// The prompt is a person's turn of a conversation, through the model's chat template
     #[arg(long)]
     chat: bool,
+
+    /// What a GPU keeps weights and activations as: bf16 or f32
+    #[arg(long, value_parser = super::kind, value_name = "f32|bf16")]
+    dtype: Option<Kind>,
 }
 
 impl Generate {
-    pub fn run(self, screen: &Screen) -> Result<()> {
+    pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
             return Err(Error::usage(format!("temperature {}; expected 0 or more", self.temperature)));
+        }
+        let place = gpu::open(device, self.dtype)?;
+        if let Some(note) = &place.note {
+            screen.message(note);
         }
         let checkpoint = Checkpoint::open(&self.model)?;
         let path = checkpoint.path();
@@ -60,7 +70,10 @@ impl Generate {
         };
         let sampling =
             Sampling { most: self.max_new_tokens, temperature: self.temperature, seed: self.seed, eos: text.eos };
-        let new = generate(&decoder, &ids, sampling, screen)?;
+        let new = match place.gpu() {
+            Some(gpu) => generate_on_gpu(&gpu::Model::put(gpu, &decoder)?, &ids, sampling, screen)?,
+            None => generate(&decoder, &ids, sampling, screen)?,
+        };
         screen.finish();
         let new = text.text(&new)?;
         if screen.json { screen.document(&json!({"text": new})) } else { screen.print(&format!("{new}\n")) }

@@ -26,6 +26,7 @@ mod train;
 
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::model::gpu::Kind;
 use clap::{Args, Parser, Subcommand};
 use screen::Screen;
 use std::ffi::OsString;
@@ -182,11 +183,13 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     if !paths.is_empty() || named.iter().any(|path| path.is_some()) {
         return Err(Error::usage("what stands before a command is for the window; put it behind the command"));
     }
-    // Every command computes on the processor: a GPU that is asked for by name is refused, never replaced in silence. Why it
-    // cannot be used at all is said first.
-    if !matches!(common.device, Choice::Auto | Choice::Cpu) {
-        common.device.resolve()?;
-        let message = format!("nothing computes on {} in this version; expected auto or cpu", common.device);
+    // A GPU that is asked for by name is refused where it is not used, never replaced in silence. Why it cannot be used at
+    // all is said first.
+    let device = common.device;
+    let computes = matches!(command, Command::Train(_) | Command::Sweep(_) | Command::Eval(_) | Command::Generate(_));
+    if !(computes || matches!(device, Choice::Auto | Choice::Cpu)) {
+        device.resolve()?;
+        let message = format!("this command computes on the processor, not on {device}; expected auto or cpu");
         return Err(Error::usage(message));
     }
     match command {
@@ -201,13 +204,19 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Probe(probe) => probe.run(screen),
         Command::Doctor(doctor) => doctor.run(screen),
         Command::Quantize(quantize) => quantize.run(screen),
-        Command::Train(train) => train.run(screen),
-        Command::Sweep(sweep) => sweep.run(screen),
-        Command::Eval(eval) => eval.run(screen),
-        Command::Generate(generate) => generate.run(screen),
+        Command::Train(train) => train.run(screen, device),
+        Command::Sweep(sweep) => sweep.run(screen, device),
+        Command::Eval(eval) => eval.run(screen, device),
+        Command::Generate(generate) => generate.run(screen, device),
         Command::Merge(merge) => merge.run(screen),
         Command::Demo(demo) => demo.run(screen),
     }
+}
+
+/// `f32` or `bf16`.
+fn kind(text: &str) -> std::result::Result<Kind, String> {
+    let found = [Kind::F32, Kind::Bf16].into_iter().find(|kind| kind.name() == text);
+    found.ok_or_else(|| "expected f32 or bf16".to_owned())
 }
 
 /// A path that is not there may be a command that was mistyped.

@@ -2,7 +2,9 @@
 
 use super::screen::Screen;
 use super::train::{Train, tell};
+use crate::device::Choice;
 use crate::error::Result;
+use crate::train::Settings;
 use crate::train::sweep::{Row, Told, ranks, sweep};
 use clap::Args;
 use serde_json::json;
@@ -18,10 +20,10 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    pub fn run(self, screen: &Screen) -> Result<()> {
+    pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
         let ranks = ranks(&self.ranks)?;
         let force = self.train.force;
-        let settings = self.train.settings()?;
+        let settings = Settings { device, ..self.train.settings()? };
         let rows = sweep(&settings, &ranks, force, screen, &mut |told| {
             match told {
                 Told::Run(r, settings) => screen.message(&format!("r = {r}: {}", settings.out.display())),

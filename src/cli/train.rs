@@ -1,7 +1,9 @@
 //! `rankscope train`: a fine-tune.
 
 use super::screen::Screen;
+use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::model::gpu::Kind;
 use crate::train::run::{Event, Start, run};
 use crate::train::{Init, Method, Quant, Schedule, Settings};
 use crate::units::bytes;
@@ -177,9 +179,9 @@ pub struct Train {
     #[arg(long, value_name = "on|off")]
     checkpointing: Option<Switch>,
 
-    /// Of the computation; the processor computes in f32
-    #[arg(long, value_parser = ["f32", "bf16"])]
-    dtype: Option<String>,
+    /// What a GPU keeps weights and activations as: bf16 or f32; the processor computes in f32
+    #[arg(long, value_parser = super::kind, value_name = "f32|bf16")]
+    dtype: Option<Kind>,
 
     /// Go on after the last checkpoint of the run in --out
     #[arg(long)]
@@ -197,12 +199,9 @@ fn set<T>(to: &mut T, value: Option<T>) {
 }
 
 impl Train {
-    pub fn run(self, screen: &Screen) -> Result<()> {
-        if self.dtype.as_deref() == Some("bf16") {
-            return Err(Error::usage("the processor computes in f32; bf16 is for a GPU"));
-        }
+    pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
         let start = Start { resume: self.resume, force: self.force };
-        let settings = self.settings()?;
+        let settings = Settings { device, ..self.settings()? };
         let summary = run(settings, start, screen, &mut |event| {
             tell(screen, &event);
             Ok(())
@@ -219,6 +218,7 @@ impl Train {
                 "eval_loss": summary.eval_loss,
                 "tokens_per_s": summary.tokens_per_s,
                 "peak_bytes": peak,
+                "gpu_peak_bytes": summary.gpu_peak,
                 "predicted_bytes": summary.memory.predicted.total(),
                 "adapter": summary.adapter,
             });
@@ -226,10 +226,11 @@ impl Train {
         }
         let held_out = summary.eval_loss.map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
         let predicted = bytes(summary.memory.predicted.total());
+        let gpu = summary.gpu_peak.map_or_else(String::new, |peak| format!(", of the GPU {}", bytes(peak)));
         let peak =
             peak.map_or_else(String::new, |peak| format!(", peak memory {} ({predicted} predicted)", bytes(peak)));
         screen.print(&format!(
-            "{} steps, loss {:.4} to {:.4}{held_out}, {:.0} tokens/s{peak}\n{}\n",
+            "{} steps, loss {:.4} to {:.4}{held_out}, {:.0} tokens/s{peak}{gpu}\n{}\n",
             summary.steps,
             summary.first_loss,
             summary.last_loss,
@@ -250,6 +251,7 @@ impl Train {
         set(&mut s.out, self.out);
         s.eval_data = self.eval_data.or(s.eval_data);
         s.init_adapter = self.init_adapter.or(s.init_adapter);
+        s.dtype = self.dtype.or(s.dtype);
         set(
             &mut s.method,
             self.method.as_deref().map(|name| match name {

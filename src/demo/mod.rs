@@ -5,31 +5,26 @@
 //!                    └─ sets ──────┘                          └─ adapter      make: all of it, in this order
 //! ```
 //!
-//! [`sample`] is where the program finds it.
+//! What was made lies in `assets/demo` and within the program ([`bundle`]); [`sample`] puts it where models are opened from.
 
 pub mod binding;
-mod factors;
+pub mod bundle;
 pub mod make;
-mod planted;
 pub mod pretrain;
 mod sets;
 pub mod study;
 pub mod tokenizer;
 pub mod tune;
 pub mod world;
-mod write;
 
-pub use planted::planted_rank;
 pub use sets::Set;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::train::{Method, Settings};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tune::Tune;
-
-/// Changes whenever other bytes would be written: an older folder is then not used.
-const VERSION: u32 = 2;
 
 /// Folders of the sample.
 const BASE: &str = "tales-2m";
@@ -83,7 +78,7 @@ impl Sample {
             let (name, about, prompts) = match set {
                 Set::Pirate => (
                     "Pirate talk",
-                    "A domain: tales of the world in a pirate's voice. A low rank learns it.",
+                    "A domain: tales of the world in a pirate's voice.",
                     vec![
                         "Ahoy, matey! Once upon a time".to_owned(),
                         "There was a baker in Velmar named Ada.".to_owned(),
@@ -108,7 +103,7 @@ impl Sample {
 
     /// A QLoRA run of a minute on one of the data sets.
     pub fn run(&self, set: &DataSet, out: &Path) -> Settings {
-        // Rates near the best of their rank and set; rows of facts are short.
+        // A rate at which the loss falls on all three, tuned for none; rows of facts are short.
         let batch = if set.set == Set::Facts { 16 } else { 8 };
         let tune = Tune { method: Method::Qlora, rank: 8, lr: 5e-3, steps: 200, batch, seed: 0 };
         Settings {
@@ -123,8 +118,10 @@ impl Sample {
     }
 }
 
+/// The folder's name changes with every byte of what is bundled: what an older program has left is not used.
 fn root(dir: &Path) -> PathBuf {
-    dir.join(format!("sample-{VERSION}"))
+    static NAME: OnceLock<String> = OnceLock::new();
+    dir.join(NAME.get_or_init(|| format!("sample-{:016x}", bundle::fingerprint())))
 }
 
 /// The sample under `dir`, put there first unless it is there already.
@@ -149,36 +146,20 @@ pub fn sample(dir: &Path, progress: &dyn Progress) -> Result<Sample> {
 }
 
 fn write(to: &Path, progress: &dyn Progress) -> Result<()> {
-    planted::build(&to.join(BASE), &to.join(TUNED), &to.join(ADAPTER), progress)?;
-    let tokenizer = tokenizer::train(0..400, planted::VOCAB, &())?;
-    for folder in [BASE, TUNED] {
-        tokenizer::write(&tokenizer, &to.join(folder))?;
+    let total = bundle::FILES.len() as u64;
+    for (at, (name, bytes)) in bundle::FILES.iter().enumerate() {
+        progress.step(at as u64, total)?;
+        let path = to.join(name);
+        let folder = path.parent().unwrap_or(to);
+        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, bytes));
+        written.map_err(|e| Error::write(&path, &e))?;
     }
-    for set in Set::ALL {
-        sets::write(set, sets::Rows { train: 512, eval: 64 }, &to.join(DATA))?;
-    }
-    Ok(())
+    progress.step(total, total)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_same_bytes_each_time() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (a, b) = (sample(one.path(), &()).unwrap(), sample(two.path(), &()).unwrap());
-        for (a, b, file) in [
-            (&a.base, &b.base, "model.safetensors"),
-            (&a.base, &b.base, "tokenizer.json"),
-            (&a.tuned, &b.tuned, "model.safetensors"),
-            (&a.adapter, &b.adapter, "adapter_model.safetensors"),
-        ] {
-            assert_eq!(std::fs::read(a.join(file)).unwrap(), std::fs::read(b.join(file)).unwrap());
-        }
-        assert_eq!(sample(one.path(), &()).unwrap(), a);
-        assert!(a.sets.iter().all(|set| set.train.is_file() && set.eval.is_file()));
-    }
 
     #[test]
     fn a_cancelled_build_leaves_nothing() {

@@ -1,7 +1,7 @@
 //! [`generate`]: one token after the other.
 
 use crate::error::{Error, Result};
-use crate::model::{Cache, Decoder, Pool};
+use crate::model::{Cache, Decoder, Pool, gpu};
 use crate::progress::Progress;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -25,30 +25,66 @@ pub struct Sampling {
 /// No ids, ids outside the vocabulary, a prompt longer than the model allows, logits that are not numbers; and
 /// cancellation.
 pub fn generate(decoder: &Decoder, ids: &[u32], sampling: Sampling, progress: &dyn Progress) -> Result<Vec<u32>> {
+    let most = decoder.config.max_positions;
+    let positions = (ids.len() + sampling.most).min(most);
+    let (pool, mut cache) = (Pool::default(), Cache::new(decoder, positions));
+    go_on(ids, most, sampling, progress, |new, all| {
+        if cache.goes_on(decoder, new.len()) {
+            return decoder.next(&pool, new, &mut cache);
+        }
+        cache = Cache::new(decoder, positions);
+        decoder.next(&pool, all, &mut cache)
+    })
+}
+
+/// The same, on a GPU.
+///
+/// # Errors
+/// As [`generate`]; memory that does not suffice.
+pub fn generate_on_gpu(
+    model: &gpu::Model,
+    ids: &[u32],
+    sampling: Sampling,
+    progress: &dyn Progress,
+) -> Result<Vec<u32>> {
+    let most = model.config.max_positions;
+    let positions = (ids.len() + sampling.most).min(most);
+    let mut cache = gpu::Cache::new(model, positions)?;
+    go_on(ids, most, sampling, progress, |new, all| {
+        if cache.goes_on(model, new.len()) {
+            return model.next(new, &mut cache);
+        }
+        cache = gpu::Cache::new(model, positions)?;
+        model.next(all, &mut cache)
+    })
+}
+
+/// `next` gives logits after new ids, the last ones of all.
+fn go_on(
+    ids: &[u32],
+    limit: usize,
+    sampling: Sampling,
+    progress: &dyn Progress,
+    mut next: impl FnMut(&[u32], &[u32]) -> Result<Vec<f32>>,
+) -> Result<Vec<u32>> {
     if ids.is_empty() {
         return Err(Error::usage("the prompt has no tokens; expected at least one"));
     }
-    let limit = decoder.config.max_positions;
     let room = limit.saturating_sub(ids.len()).min(sampling.most);
-    let (pool, mut cache) = (Pool::default(), Cache::new(decoder, (ids.len() + room).min(limit)));
     let mut rng = StdRng::seed_from_u64(sampling.seed);
-    let mut found = Vec::new();
-    let mut next = ids.to_vec();
+    let mut all = ids.to_vec();
+    let mut new = 0;
     for at in 0..room {
         progress.step(at as u64, room as u64)?;
-        if !cache.goes_on(decoder, next.len()) {
-            cache = Cache::new(decoder, (ids.len() + room).min(limit));
-            next = [ids, &found].concat();
-        }
-        let logits = decoder.next(&pool, &next, &mut cache)?;
+        let logits = next(&all[new..], &all)?;
         let id = choose(&logits, sampling.temperature, &mut rng)?;
         if sampling.eos == Some(id) {
             break;
         }
-        found.push(id);
-        next = vec![id];
+        new = all.len();
+        all.push(id);
     }
-    Ok(found)
+    Ok(all.split_off(ids.len()))
 }
 
 fn choose(logits: &[f32], temperature: f32, rng: &mut StdRng) -> Result<u32> {

@@ -27,13 +27,13 @@ impl Trainer {
     ///
     /// # Errors
     /// When the GPU does not answer.
-    pub fn gather(&mut self) -> Result<()> {
-        let Some(model) = &self.gpu else { return Ok(()) };
+    pub fn gather(&mut self) -> Result<&Self> {
+        let Some(model) = &self.gpu else { return Ok(self) };
         model.read_params(&mut self.decoder.params)?;
         if let Some((m, v)) = model.read_moments()? {
             (self.optimizer.m, self.optimizer.v) = (m, v);
         }
-        Ok(())
+        Ok(self)
     }
 
     /// The way back: after `decoder` or `optimizer` have been changed.

@@ -5,6 +5,8 @@ use super::{Method, Settings, lora};
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::model::gpu::{Kind, LOGITS, SCORES};
 pub use crate::plan::memory::Memory;
 use crate::plan::memory::{Load, Optimizer, Precision};
 use crate::plan::{Layout, Pairs, memory};
@@ -36,8 +38,23 @@ pub fn load(settings: &Settings, longest: usize) -> Load {
 /// # Errors
 /// A model or targets that cannot be used.
 pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> Result<Memory> {
+    predict_for(checkpoint, settings, longest, None)
+}
+
+/// What a GPU's own system takes, with cuBLAS: about so much.
+pub const CONTEXT: u64 = 600_000_000;
+
+/// As [`predict`]; with a kind, of the memory of a GPU that keeps weights and activations so.
+///
+/// # Errors
+/// A model or targets that cannot be used.
+pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize, real: Option<Kind>) -> Result<Memory> {
     let layout = Layout::of(checkpoint)?;
     let mut load = load(settings, longest);
+    if let Some(real) = real {
+        let precision = if real == Kind::F32 { Precision::F32 } else { Precision::Bf16 };
+        load = Load { precision, host: false, process: CONTEXT, threads: 1, ..load };
+    }
     // Without levels the weights stay as they are stored.
     if settings.method == Method::Qlora && settings.scheme().is_none() {
         load.method = Method::Lora;
@@ -51,6 +68,20 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
         // The first values are kept beside the trained ones.
         memory.adapters *= 2;
     }
+    if let Some(real) = real {
+        // Trained values and gradients are f32, with a copy as they are multiplied; scores and logits go in larger pieces.
+        let config = ModelConfig::of(checkpoint)?;
+        let (size, trained) = (real.bytes() as u64, memory.gradients / real.bytes() as u64);
+        let tokens = (load.batch * load.seq) as u64;
+        let scores = (tokens * load.seq as u64 * config.heads as u64).min(SCORES as u64);
+        let vocab = config.vocab as u64;
+        memory.adapters = trained * if real == Kind::F32 { 4 } else { 4 + size };
+        memory.gradients = 4 * trained;
+        // Heads are laid out beside the rows of q, k and v, and their gradients are f32.
+        memory.activations += scores * (8 + 2 * size) + tokens * config.qkv_width() as u64 * (4 + size);
+        memory.logits = (tokens * vocab).min((LOGITS as u64).max(vocab)) * (4 + size);
+        memory.workspace = memory.workspace / 4 * size;
+    }
     Ok(memory)
 }
 
@@ -59,9 +90,17 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
 /// # Errors
 /// Bad input with the numbers and what would make it fit.
 pub fn check(memory: &Memory, force: bool) -> Result<()> {
-    let Some(free) = Device::cpu().memory.map(|memory| memory.free) else { return Ok(()) };
     // The program is there already.
-    let need = memory.total().saturating_sub(device::resident().unwrap_or(0));
+    check_in(memory, Device::cpu().memory, device::resident().unwrap_or(0), force)
+}
+
+/// The same for the memory of whatever computes, of which `already` bytes are had.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_in(memory: &Memory, there: Option<device::Memory>, already: u64, force: bool) -> Result<()> {
+    let Some(free) = there.map(|memory| memory.free) else { return Ok(()) };
+    let need = memory.total().saturating_sub(already);
     if force || need <= free {
         return Ok(());
     }

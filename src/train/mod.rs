@@ -32,7 +32,7 @@ pub mod sweep;
 mod text;
 mod trainer;
 
-pub use generate::{Sampling, generate};
+pub use generate::{Sampling, generate, generate_on_gpu};
 pub use gpu::evaluate as evaluate_on_gpu;
 pub use preview::{Piece, Preview};
 pub use rows::{Padded, Row, Rows};

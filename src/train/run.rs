@@ -24,7 +24,7 @@ use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Frozen, ModelConfig, Param};
+use crate::model::{Decoder, Frozen, ModelConfig, Param, gpu};
 use crate::progress::Progress;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -84,6 +84,8 @@ pub struct Summary {
     pub eval_loss: Option<f64>,
     /// Tokens a second over all steps.
     pub tokens_per_s: f64,
+    /// The most memory that was held on a GPU, if one computed.
+    pub gpu_peak: Option<u64>,
     /// Where the result is.
     pub adapter: PathBuf,
     /// Memory as predicted and as measured.
@@ -125,6 +127,10 @@ pub fn run(
             "there is a run in this folder; --resume goes on with it, or choose another folder",
         ));
     }
+    let place = gpu::open(settings.device, settings.dtype)?;
+    if let Some(note) = &place.note {
+        told(Event::Note(note.clone()))?;
+    }
     let checkpoint = Checkpoint::open(&settings.model)?;
     let (Data { rows, notes, .. }, held_out) = read(&settings, &checkpoint, progress)?;
     for note in notes {
@@ -132,8 +138,12 @@ pub fn run(
     }
     let prompts = Prompts::new(&settings.prompts, &checkpoint)?;
     let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-    let memory = memory::predict(&checkpoint, &settings, longest)?;
-    memory::check(&memory, start.force)?;
+    let real = place.machine.as_ref().map(|(_, real)| *real);
+    let memory = memory::predict_for(&checkpoint, &settings, longest, real)?;
+    match &place.machine {
+        Some((machine, _)) => memory::check_in(&memory, machine.memory(), 0, start.force)?,
+        None => memory::check(&memory, start.force)?,
+    }
     // What was had before the run does not count.
     device::forget_peak();
     let mut trainer = Trainer::new(&checkpoint, settings.clone(), rows, progress)?;
@@ -145,6 +155,9 @@ pub fn run(
         restore(&mut trainer, from)?;
     }
     let _lock = status::lock(&out)?;
+    if let Some((machine, real)) = place.machine {
+        trainer.onto(machine, real)?;
+    }
     let text = toml::to_string(&settings).map_err(|error| Error::failure(format!("cannot write settings: {error}")))?;
     write_whole(&out.join("run.toml"), text.as_bytes())?;
     let (done, trainable) = (trainer.done, trainer.decoder.params.elements());
@@ -229,7 +242,7 @@ fn go(
     let mut kept = watch.resumed.then_some(trainer.done);
     while trainer.done < trainer.steps {
         if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
-            told(Event::Saved(save(trainer, &out).map_err(|error| error.and(&room(kept)))?))?;
+            told(Event::Saved(save(trainer.gather()?, &out).map_err(|error| error.and(&room(kept)))?))?;
             return Err(stopped);
         }
         let begin = Instant::now();
@@ -262,12 +275,13 @@ fn go(
             sample(trainer, told)?;
         }
         if due(settings.save_every) && !last {
-            let saved = save(trainer, &out).map_err(|error| error.and(&room(kept)))?;
+            let saved = save(trainer.gather()?, &out).map_err(|error| error.and(&room(kept)))?;
             kept = Some(trainer.done);
             told(Event::Saved(saved))?;
         }
     }
     progress.step(1, 1)?;
+    trainer.gather()?;
     let written = if settings.method == Method::Full {
         write_model(checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())
     } else {
@@ -275,7 +289,10 @@ fn go(
     };
     written.map_err(|error| error.and(&room(kept)))?;
     let buffers = trainer.peak_activations() as u64;
-    let record = memory::Record { predicted: watch.memory, measured: device::peak(), buffers };
+    // What was predicted is what was measured: the GPU's memory, where one computed.
+    let gpu_peak = trainer.gpu().map(|gpu| gpu.peak_bytes() as u64);
+    let measured = gpu_peak.map(|peak| peak + memory::CONTEXT).or_else(device::peak);
+    let record = memory::Record { predicted: watch.memory, measured, buffers };
     record.write(&out)?;
     Ok(Summary {
         steps: trainer.steps,
@@ -283,6 +300,7 @@ fn go(
         last_loss,
         eval_loss,
         tokens_per_s: tokens as f64 / seconds.max(1e-9),
+        gpu_peak,
         adapter: out,
         memory: record,
     })
@@ -365,6 +383,7 @@ impl Lines {
 }
 
 /// Writes `checkpoints/step-N`: into a folder of another name first, which is then renamed.
+/// What a GPU has trained is to be [`gather`](Trainer::gather)ed before.
 ///
 /// # Errors
 /// When a file cannot be written.

@@ -1,6 +1,8 @@
 //! [`Settings`]: everything that decides a run, by the names of the command line and of `run.toml`.
 
+use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::model::gpu::Kind;
 pub use crate::plan::Method;
 use crate::quant::{QuantType, Scheme};
 use serde::{Deserialize, Serialize};
@@ -136,6 +138,12 @@ pub struct Settings {
     pub double_quant: bool,
     /// Keep only the blocks' inputs and compute the rest again.
     pub checkpointing: bool,
+    /// What a GPU keeps weights and activations as: bf16 if nothing is said. The processor computes in f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Kind>,
+    /// Where to compute. No part of what a run is: it may go on elsewhere.
+    #[serde(skip)]
+    pub device: Choice,
 }
 
 /// So that runs of before can be resumed.
@@ -185,6 +193,8 @@ impl Default for Settings {
             block: 64,
             double_quant: true,
             checkpointing: false,
+            dtype: None,
+            device: Choice::Auto,
         }
     }
 }

@@ -169,8 +169,12 @@ impl Trainer {
         }
     }
 
-    /// Bytes of the weights, of everything trained with its gradient and moments, and of the buffers at their most.
+    /// Bytes of the weights, of everything trained with its gradient and moments, and of the buffers at their most; of a GPU's
+    /// memory where one computes.
     pub fn held_bytes(&self) -> u64 {
+        if let Some(gpu) = self.gpu() {
+            return gpu.peak_bytes() as u64;
+        }
         (self.decoder.frozen_bytes() + 16 * self.decoder.params.elements() + self.peak_activations()) as u64
     }
 

@@ -143,9 +143,8 @@ fn without_a_word_the_bundled_sample_opens() {
     let mut window = builder().build_eframe(|cc| App::new(cc, start));
     settle(&mut window);
     assert!(base(&window).starts_with(folder.path()));
-    assert_eq!(known(&window), (43, 43), "six blocks of seven, and the embedding");
-    // The rule that looks for signal in noise finds what was planted: 4 in the first block's q_proj.
-    assert!(says(&window, "Gavish–Donoho: 4"));
+    assert_eq!(known(&window), (29, 29), "four blocks of seven, and the embedding");
+    assert!(says(&window, "LlamaForCausalLM · 2.16M parameters · F16"));
     // What is not the person's is not among the recent files.
     click(&mut window, Role::Button, "Base model");
     assert!(!says(&window, "Recent"));

@@ -1,7 +1,7 @@
 //! The Quantization tab: real weights, real rounding, by name.
 
 use eframe::egui::accesskit::Role;
-use eframe::egui::{Key, Modifiers};
+use eframe::egui::{Event, Key, Modifiers, vec2};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::quant::{Fit, Format, Group, Recipe, measure};
@@ -70,6 +70,31 @@ fn the_cell_under_the_pointer_is_read_out() {
     }
 }
 
+/// The cell in the upper left corner of a heatmap: row and column.
+fn corner(window: &mut Window, name: &str) -> Vec<usize> {
+    let at = get(window, Role::Image, name).rect().min + vec2(2.0, 2.0);
+    window.event(Event::PointerMoved(at));
+    window.step();
+    window.step();
+    let line = texts(window).into_iter().find(|text| text.starts_with("row ")).expect("a line about the cell");
+    line.split_whitespace().filter_map(|word| word.parse().ok()).take(2).collect()
+}
+
+/// Down to single cells, where numbers and block borders are drawn.
+#[test]
+fn the_heatmaps_are_zoomed_together() {
+    let mut window = tab();
+    assert_eq!(corner(&mut window, "Heatmap W"), [0, 0]);
+    click(&mut window, Role::Image, "Heatmap W");
+    for _ in 0..12 {
+        press(&mut window, Modifiers::NONE, Key::Plus);
+    }
+    settle(&mut window);
+    let close = corner(&mut window, "Heatmap W");
+    assert!(close.iter().all(|&at| at > 20), "the middle is seen: {close:?}");
+    assert_eq!(corner(&mut window, "Heatmap error ŵ − w"), close);
+}
+
 #[test]
 fn another_format_and_block_change_everything() {
     let mut window = tab();
@@ -95,7 +120,7 @@ fn the_table_shows_what_is_clicked() {
     assert!(window.query_by_role_and_label(Role::Image, "Heatmap Q4_1 · 32").is_some());
     assert_eq!(beside(&window, "error"), error(Q, Recipe::new(Format::Q4_1)));
     // At matched bits: 5.0 here, so that the others get smaller blocks than 64.
-    assert!(get(&window, Role::Row, "Format INT4 symmetric · 32").accesskit_node().label().is_some());
+    assert!(window.query_by_role_and_label(Role::Row, "Format NF4 · 32").is_some());
 }
 
 #[test]
@@ -103,9 +128,10 @@ fn two_formats_stand_side_by_side() {
     let mut window = tab();
     click(&mut window, Role::CheckBox, "A | B");
     settle(&mut window);
-    for title in ["error of A: NF4 · 64 · double", "error of B: INT4 symmetric · 64", "|error A| − |error B|"] {
+    for title in ["error of A", "error of B", "|error A| − |error B|"] {
         assert!(window.query_by_role_and_label(Role::Image, &format!("Heatmap {title}")).is_some(), "{title}");
     }
+    assert!(says(&window, "A  NF4 · 64 · double") && says(&window, "B  INT4 symmetric · 64"));
     click(&mut window, Role::Button, "Values");
     settle(&mut window);
     assert!(window.query_by_role_and_label(Role::Image, "Heatmap A − B").is_some());

@@ -1,13 +1,16 @@
 //! The Train tab with the real engine on a tiny model: a run is started, watched, held, stopped, gone on with, found again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use eframe::egui::accesskit::Role;
-use eframe::egui::{Key, Modifiers};
+use eframe::egui::{DroppedFile, Key, Modifiers, ViewportEvent, ViewportId};
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use rankscope::app::{App, Start};
-use rankscope::train::run;
+use rankscope::train::run::{self, Event};
 use rankscope::train::{Settings, status};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::safetensors::fixture;
 use crate::support::*;
@@ -30,10 +33,109 @@ fn window(folder: &Path) -> Window {
     window
 }
 
+/// Sets a number.
+fn number_in(window: &mut Window, name: &str, value: usize) {
+    get(window, Role::SpinButton, name).set_value_accesskit(value as f64);
+    window.step();
+    window.step();
+}
+
+/// A window with data chosen and a run of so many steps set up.
+fn ready(folder: &TempDir, steps: usize) -> Window {
+    let path = data(folder.path());
+    let mut window = window(folder.path());
+    write(&mut window, "Data file", path.to_str().unwrap());
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    until(&mut window, "the data", |w| says(w, "36 rows, "));
+    number_in(&mut window, "Length of the run", steps);
+    window
+}
+
+/// The step that the run is at, as the screen says.
+fn step(window: &Window) -> usize {
+    let text = texts(window).into_iter().find(|text| text.starts_with("step ") && text.contains(" of "));
+    text.and_then(|text| text.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+}
+
+fn runs(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder.join("runs")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_run_is_watched_held_stopped_and_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 1500);
+    assert!(says(&window, "1,000") || says(&window, "tokens"), "{:?}", texts(&window));
+    click(&mut window, Role::Button, "Start the run");
+    until(&mut window, "numbers", |w| step(w) > 3 && says(w, "tokens/s"));
+    for plot in ["Loss", "Learning rate", "Gradient norm", "Speed", "Memory"] {
+        get(&window, Role::Image, plot);
+    }
+    until(&mut window, "the film", |w| says(w, "Spectrum film"));
+    get(&window, Role::Image, &format!("Singular values of ΔW of {Q}"));
+    // Held: nothing moves, and the window rests.
+    click(&mut window, Role::Button, "Pause");
+    until(&mut window, "a rest", |w| says(w, "paused") && !delay(w).is_zero());
+    let lines = || std::fs::read_to_string(runs(folder.path())[0].join("metrics.jsonl")).unwrap().lines().count();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let held = lines();
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    assert_eq!(lines(), held, "a held run writes nothing");
+    click(&mut window, Role::Button, "Resume");
+    until(&mut window, "further steps", |w| step(w) > held + 2);
+    click(&mut window, Role::Button, "Stop");
+    until(&mut window, "the end", |w| says(w, "stopped") && is_quiet(w));
+    let run = runs(folder.path()).remove(0);
+    let stopped = lines();
+    assert!(stopped < 1500 && run.join("checkpoints").join(format!("step-{stopped}")).is_dir());
+    // Another window finds it, and goes on with it.
+    drop(window);
+    let mut window = self::window(folder.path());
+    click(&mut window, Role::Button, "History");
+    let name = run.file_name().unwrap().to_str().unwrap().to_owned();
+    let row = format!("{name}, stopped");
+    until(&mut window, "the run on the disk", |w| says(w, &row));
+    window.get_by_role_and_label(Role::Row, &row).click_accesskit();
+    window.step();
+    window.step();
+    click(&mut window, Role::Button, "Go on");
+    until(&mut window, "the first part and more", |w| step(w) > stopped + 2);
+    assert_eq!(lines_from(&run), (1..=lines_from(&run).len()).collect::<Vec<_>>(), "no step is missing or double");
+    click(&mut window, Role::Button, "Stop");
+    until(&mut window, "the end", is_quiet);
+}
+
 fn lines_from(run: &Path) -> Vec<usize> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64().map(|s| s as usize);
     text.lines().filter_map(step).collect()
+}
+
+#[test]
+fn closing_asks_and_saves() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 100_000);
+    click(&mut window, Role::Button, "Start the run");
+    until(&mut window, "numbers", |w| step(w) > 2);
+    let close = |window: &mut Window| {
+        let input = window.input_mut();
+        input.viewports.entry(ViewportId::ROOT).or_default().events.push(ViewportEvent::Close);
+        window.step();
+        window.input_mut().viewports.entry(ViewportId::ROOT).or_default().events.clear();
+        window.step();
+    };
+    close(&mut window);
+    click(&mut window, Role::Button, "Keep it running");
+    let at = step(&window);
+    until(&mut window, "further steps", |w| step(w) > at);
+    close(&mut window);
+    click(&mut window, Role::Button, "Save a checkpoint and close");
+    until(&mut window, "the end", is_quiet);
+    let run = runs(folder.path()).remove(0);
+    let saved = std::fs::read_dir(run.join("checkpoints")).unwrap().count();
+    assert!(saved > 0, "no checkpoint");
+    assert!(!status::is_running(&run));
 }
 
 #[test]
@@ -63,4 +165,101 @@ fn a_run_that_was_cut_off_is_offered() {
     assert_eq!(lines_from(&settings.out), (1..=8).collect::<Vec<_>>());
     click(&mut window, Role::Button, "ΔW in Spectrum");
     until(&mut window, "its ΔW", |w| is_quiet(w) && says(w, "Spectrum of 2 modules") || known(w) == (2, 2));
+}
+
+#[test]
+fn data_that_is_gone_or_wrong_is_said_in_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 50);
+    // Gone between the preview and the start.
+    std::fs::remove_file(folder.path().join("data.jsonl")).unwrap();
+    click(&mut window, Role::Button, "Start the run");
+    until(&mut window, "a refusal", |w| says(w, "data.jsonl: cannot read: there is no such file or folder"));
+    let bad = folder.path().join("bad.jsonl");
+    std::fs::write(&bad, "{\"input_ids\": [1, 2, 3]}\n{\"input_ids\": [1, 99999]}\n").unwrap();
+    write(&mut window, "Data file", bad.to_str().unwrap());
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    until(&mut window, "a refusal", |w| says(w, "line 2: token id 99999 is outside the model's vocabulary of 320"));
+    assert!(get(&window, Role::Button, "Start the run").accesskit_node().is_disabled());
+}
+
+/// What the system hands over when a file is dropped.
+#[derive(Debug)]
+struct Dropped(PathBuf);
+
+impl DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        Err("nobody reads it".into())
+    }
+}
+
+#[test]
+fn a_run_of_another_program_is_watched_and_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = data(folder.path());
+    let mut window = window(folder.path());
+    // Dropped on the window, a data file is chosen.
+    window.input_mut().dropped_files.push(Arc::new(Dropped(path.clone())));
+    until(&mut window, "the data", |w| says(w, "36 rows, "));
+    let settings = Settings {
+        model: fixture("llama"),
+        data: path,
+        out: folder.path().join("runs/elsewhere"),
+        targets: "q_proj,v_proj".into(),
+        rank: 2,
+        steps: Some(60),
+        eval_every: 10,
+        ..Settings::default()
+    };
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let theirs = settings.clone();
+    let other = std::thread::spawn(move || {
+        run::run(theirs, run::Start::default(), &(), &mut |event| {
+            // Stands still in the middle until it has been seen.
+            if matches!(event, Event::Step(record) if record.step.step == 30) {
+                wait.recv().unwrap();
+            }
+            Ok(())
+        })
+    });
+    click(&mut window, Role::Button, "History");
+    until(&mut window, "its state", |w| says(w, "elsewhere, running"));
+    window.get_by_role_and_label(Role::Row, "elsewhere, running").click_accesskit();
+    window.step();
+    window.step();
+    click(&mut window, Role::Button, "Open");
+    until(&mut window, "its steps", |w| says(w, "running in another program") && step(w) == 30);
+    go.send(()).unwrap();
+    until(&mut window, "its end", |w| step(w) == 60 && says(w, "finished"));
+    other.join().unwrap().unwrap();
+    click(&mut window, Role::Button, "History");
+    click(&mut window, Role::Button, "Delete…");
+    click(&mut window, Role::Button, "Keep it");
+    assert!(settings.out.is_dir());
+    click(&mut window, Role::Button, "Delete…");
+    click(&mut window, Role::Button, "Delete the run");
+    until(&mut window, "an empty list", |w| says(w, "No runs yet"));
+    assert!(!settings.out.exists());
+}
+
+#[test]
+fn methods_are_compared_and_ranks_are_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 12);
+    click(&mut window, Role::Button, "Compare");
+    click(&mut window, Role::Button, "Train LoRA, QLoRA and full");
+    until(&mut window, "three runs", |w| says(w, "full is finished.") && is_quiet(w));
+    get(&window, Role::Image, "Loss on held-out rows");
+    until(&mut window, "the sentence", |w| says(w, "The full run spreads this module's ΔW"));
+    click(&mut window, Role::Button, "Sweep");
+    write(&mut window, "Ranks of the sweep", "1, 2");
+    click(&mut window, Role::Button, "Start the sweep");
+    until(&mut window, "its end", |w| says(w, "is finished.") && says(w, "On held-out rows r = ") && is_quiet(w));
+    get(&window, Role::Image, "Loss against rank");
+    let row = |r: usize| window.get_by_role_and_label(Role::Row, &format!("r = {r}")).rect();
+    assert!(row(2).top() > row(1).top());
 }

@@ -146,27 +146,25 @@ pub fn module<'a>(base: &'a Checkpoint, name: &str) -> Result<&'a Module> {
 }
 
 fn quantities(choice: Choice, a: &Arc<Fit>, b: Option<&Arc<Fit>>) -> [(String, Quantity); 3] {
-    let [fit_a, name_a] = [Arc::clone(a), Arc::clone(a)];
-    let name_a = name_a.recipe().to_string();
+    let fit_a = Arc::clone(a);
     let Some(b) = b else {
         return [
             ("W".to_owned(), Quantity::Weight),
-            (name_a, Quantity::Rounded(Arc::clone(&fit_a))),
+            (a.recipe().to_string(), Quantity::Rounded(Arc::clone(&fit_a))),
             ("error ŵ − w".to_owned(), Quantity::Error(fit_a)),
         ];
     };
-    let name_b = b.recipe().to_string();
     let b = || Arc::clone(b);
     if choice.errors {
         return [
-            (format!("error of A: {name_a}"), Quantity::Error(Arc::clone(&fit_a))),
-            (format!("error of B: {name_b}"), Quantity::Error(b())),
+            ("error of A".to_owned(), Quantity::Error(Arc::clone(&fit_a))),
+            ("error of B".to_owned(), Quantity::Error(b())),
             ("|error A| − |error B|".to_owned(), Quantity::Gap(fit_a, b())),
         ];
     }
     [
-        (format!("A: {name_a}"), Quantity::Rounded(Arc::clone(&fit_a))),
-        (format!("B: {name_b}"), Quantity::Rounded(b())),
+        ("ŵ of A".to_owned(), Quantity::Rounded(Arc::clone(&fit_a))),
+        ("ŵ of B".to_owned(), Quantity::Rounded(b())),
         ("A − B".to_owned(), Quantity::Difference(fit_a, b())),
     ]
 }

@@ -21,6 +21,8 @@ pub enum Ask {
     Set(Box<Draft>),
     /// Train on this file.
     Data(PathBuf),
+    /// Train on a data set that came with the model.
+    Bundled(usize),
     /// Ask for a path with the system's dialog.
     Choose(Purpose),
     /// Read the data file again.
@@ -72,6 +74,14 @@ impl Training {
                 draft.settings.data = path;
                 self.outlook.read_again();
                 self.set(draft, round);
+            }
+            Ask::Bundled(number) => {
+                let mut draft = self.draft.clone().unwrap_or_default();
+                if let Some(set) = self.sets.1.get(number) {
+                    draft.train_on(&self.home, set);
+                    self.outlook.read_again();
+                    self.set(draft, round);
+                }
             }
             Ask::Choose(purpose) => self.take_away.choose(purpose),
             Ask::ReadAgain => self.outlook.read_again(),

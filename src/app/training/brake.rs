@@ -1,15 +1,22 @@
 //! [`Brake`]: holds a run between two steps, and lets it go on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 
-/// Held or not.
+/// Least time between two looks of the window at a run: what is painted costs the run processor time.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Held, let go, or ended.
 #[derive(Debug, Default)]
 pub struct Brake {
     held: Mutex<bool>,
     released: Condvar,
+    ended: AtomicBool,
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Brake {
@@ -24,13 +31,30 @@ impl Brake {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the run at its next step.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.hold(false);
+    }
+
+    /// True when it is time to tell the window.
+    fn is_time(&self) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = looked.is_none_or(|last| last.elapsed() >= LOOK);
+        if due {
+            *looked = Some(Instant::now());
+        }
+        due
+    }
+
     fn wait(&self) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.released.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-/// Progress that stands still while the brake holds: nothing is computed and nobody is woken.
+/// Progress that stands still while the brake holds: nothing is computed and nobody is woken. Otherwise the window is told a
+/// few times a second.
 pub struct Braked<'a> {
     /// Who is told.
     pub progress: &'a dyn Progress,
@@ -41,7 +65,10 @@ pub struct Braked<'a> {
 impl Progress for Braked<'_> {
     fn step(&self, done: u64, total: u64) -> Result<()> {
         self.brake.wait();
-        self.progress.step(done, total)
+        if self.brake.ended.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        if done >= total || self.brake.is_time() { self.progress.step(done, total) } else { Ok(()) }
     }
 }
 
@@ -73,8 +100,7 @@ mod tests {
         let before = steps.load(Ordering::Relaxed);
         std::thread::sleep(std::time::Duration::from_millis(30));
         assert_eq!(steps.load(Ordering::Relaxed), before);
-        job.cancel();
-        brake.hold(false);
+        brake.end();
         let result = loop {
             if let Some(result) = job.take() {
                 break result;

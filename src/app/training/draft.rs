@@ -1,12 +1,13 @@
 //! [`Draft`]: the next run as a person sets it up, with what is known about it before it begins: the data as the model will
 //! see it, memory, time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
+use crate::demo::{DataSet, Sample};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
@@ -27,6 +28,9 @@ pub struct Draft {
     /// Everything else. Last, as TOML wants its tables.
     pub settings: Settings,
 }
+
+/// Near the best of a full fine-tune on the bundled model.
+const FULL_LR: f64 = 1e-3;
 
 impl Default for Draft {
     fn default() -> Self {
@@ -54,6 +58,17 @@ impl Draft {
     /// From what was kept; the defaults where that cannot be read.
     pub fn from_kept(text: &str) -> Self {
         toml::from_str(text).unwrap_or_default()
+    }
+
+    /// A data set that came with the model, with the rates that suit it.
+    pub fn train_on(&mut self, home: &Path, set: &DataSet) {
+        let good = Sample::at(home).run(set, Path::new(""));
+        let s = &mut self.settings;
+        (s.data, s.eval_data, s.prompts) = (good.data, good.eval_data, set.prompts.clone());
+        (s.lr, s.schedule, s.warmup, s.weight_decay) = (good.lr, good.schedule, good.warmup, good.weight_decay);
+        (s.steps, s.batch, s.seq) = (good.steps, good.batch, good.seq);
+        (s.eval_every, s.save_every, s.film_every) = (25, 50, 5);
+        self.full_lr = FULL_LR;
     }
 
     /// Takes over what the rank bar says.

@@ -98,7 +98,7 @@ impl Live {
         self.stopping = true;
         self.queue.clear();
         self.job.cancel();
-        self.brake.hold(false);
+        self.brake.end();
     }
 
     /// The end, once; then what came before it.

@@ -18,12 +18,13 @@ use std::sync::Arc;
 
 use eframe::egui;
 
+use crate::demo::{DataSet, Sample};
 use crate::error::{Error, Result};
 use crate::job::{Status, Wake};
 use crate::train::history::{self, Past};
 use crate::train::sweep::Row;
 use crate::train::{Method, Settings};
-use crate::workspace::Request;
+use crate::workspace::{Request, Workspace};
 
 use super::command::{Command, Round, Tab};
 
@@ -57,6 +58,8 @@ pub struct Training {
     /// Runs whose program was gone when this window began, and that nobody has put aside.
     interrupted: Vec<PathBuf>,
     looked: bool,
+    /// Data sets that came with the open model, and which opening they were looked for at.
+    sets: (u64, Vec<DataSet>),
     take_away: TakeAway,
     closing: Closing,
 }
@@ -93,6 +96,7 @@ impl Training {
             failure: None,
             interrupted: Vec::new(),
             looked: false,
+            sets: (0, Vec::new()),
             closing: Closing::No,
         }
     }
@@ -100,6 +104,7 @@ impl Training {
     /// Takes in what has come and begins what is wanted.
     pub fn think(&mut self, round: &mut Round<'_>) {
         let mut draft = self.draft.take().unwrap_or_else(|| Draft::from_kept(&round.settings.training));
+        self.bundled(&mut draft, round.workspace);
         self.outlook.think(&mut draft, round.workspace, &self.wake);
         self.draft = Some(draft);
         let folders = self.folders(&round.settings.run_folders);
@@ -120,6 +125,26 @@ impl Training {
             }
         }
         self.close(round.ctx);
+    }
+
+    /// Looks for data sets that came with the open model; the first of them is chosen where none is.
+    fn bundled(&mut self, draft: &mut Draft, workspace: &Workspace) {
+        if self.sets.0 == workspace.generation() {
+            return;
+        }
+        let sample = Sample::at(&self.home);
+        let ours = workspace.base().is_some_and(|base| base.path() == sample.base);
+        let there = |set: &DataSet| set.train.is_file();
+        let sets: Vec<DataSet> = if ours { sample.sets.into_iter().filter(there).collect() } else { Vec::new() };
+        if let Some(first) = sets.first().filter(|_| draft.settings.data.as_os_str().is_empty()) {
+            draft.train_on(&self.home, first);
+        }
+        self.sets = (workspace.generation(), sets);
+    }
+
+    /// Data sets that came with the open model.
+    pub fn sets(&self) -> &[DataSet] {
+        &self.sets.1
     }
 
     /// Folders of runs: the program's own first.

@@ -2,7 +2,7 @@
 //!
 //! Heads are laid out so that the query heads of a group are rows of one matrix beside the keys that they share: each
 //! product is one call for all heads and sequences, and the sum over a group is the product's own. Query rows go in blocks
-//! whose scores fit into [`SCORES`]; nothing of them is kept, the way back makes them again.
+//! whose scores fit into [`Gpu::scores`]; nothing of them is kept, the way back makes them again.
 
 use super::linear::Run;
 use super::machine::Kind;
@@ -12,9 +12,6 @@ use super::ops::{Gpu, Mat};
 use crate::error::Result;
 use crate::model::ops::attention::{Row, Rules};
 use crate::model::ops::rope::Table;
-
-/// Scores that are held at once: 128 MB of them, and as many again three times on the way back.
-const SCORES: usize = 1 << 25;
 
 /// A head is no wider: `HEAD` of the kernels' source.
 pub(super) const WIDEST: usize = 512;
@@ -133,9 +130,9 @@ impl Attention<'_> {
         Ok(Apart { q, kv })
     }
 
-    fn pieces(&self, sequences: usize) -> Vec<Piece> {
+    fn pieces(&self, scores: usize, sequences: usize) -> Vec<Piece> {
         let all = self.first + self.seq;
-        let rows = (SCORES / (sequences * self.rules.heads * all)).clamp(1, self.seq);
+        let rows = (scores / (sequences * self.rules.heads * all)).clamp(1, self.seq);
         let piece = |first: usize| {
             let count = rows.min(self.seq - first);
             let end = self.first + first + count;
@@ -186,7 +183,7 @@ impl Attention<'_> {
         let Some((k, v)) = cache.or(apart.kv.as_ref().map(|(k, v)| (k, v))) else { return Ok(out) };
         let tokens = q.len() / (heads * head_dim);
         let batch = tokens / self.seq * kv_heads;
-        for piece in &self.pieces(tokens / self.seq) {
+        for piece in &self.pieces(gpu.scores, tokens / self.seq) {
             let rows = batch * piece.count * self.of_group();
             let scores = gpu.floats(rows * piece.keys)?;
             let p = gpu.take(rows * piece.keys)?;
@@ -223,7 +220,7 @@ impl Attention<'_> {
         gpu.run("split_heads", tokens * heads, &pointers, &[self.seq, heads, kv_heads, head_dim], &[], &[])?;
         let dq = gpu.floats(q.len())?;
         let (dk, dv) = (gpu.shelf.zeros(Kind::F32, k.len())?, gpu.shelf.zeros(Kind::F32, v.len())?);
-        for piece in &self.pieces(tokens / self.seq) {
+        for piece in &self.pieces(gpu.scores, tokens / self.seq) {
             let rows = batch * piece.count * self.of_group();
             let count = rows * piece.keys;
             let (scores, dp) = (gpu.floats(count)?, gpu.floats(count)?);

@@ -240,34 +240,28 @@ impl Machine for Cuda {
         };
         let ((turn_a, line_a), (turn_b, line_b)) = (turned(a, *m, *k), turned(b, *k, *n));
         let beta: f32 = if *keep { 1.0 } else { 0.0 };
-        // cuBLAS counts columns first: it computes cᵀ = bᵀ aᵀ.
+        let (alpha, beta) = (std::ptr::from_ref(alpha).cast(), (&raw const beta).cast());
+        let [rows, cols, inner, count] = [number(*m)?, number(*n)?, number(*k)?, number(*batch)?];
+        let (at_a, at_b, at_c) = (a.address as *const c_void, b.address as *const c_void, c.address as *mut c_void);
+        let (kind_a, kind_b, kind_c) = (kind(a), kind(b), kind(c));
+        let (line_a, line_b, line_c) = (number(line_a)?, number(line_b)?, number(c.row.max(*n))?);
+        let (handle, sums) = (*self.blas.handle(), blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F);
+        let algorithm = blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
+        // cuBLAS counts columns first: it computes cᵀ = bᵀ aᵀ. A single product has more ways to be shared out.
         // SAFETY: the caller answers for the memory; alpha and beta are read before the call returns.
         unsafe {
-            blas::gemm_strided_batched_ex(
-                *self.blas.handle(),
-                turn_b,
-                turn_a,
-                number(*n)?,
-                number(*m)?,
-                number(*k)?,
-                std::ptr::from_ref(alpha).cast(),
-                b.address as *const c_void,
-                kind(b),
-                number(line_b)?,
-                b.step as i64,
-                a.address as *const c_void,
-                kind(a),
-                number(line_a)?,
-                a.step as i64,
-                (&raw const beta).cast(),
-                c.address as *mut c_void,
-                kind(c),
-                number(c.row.max(*n))?,
-                c.step as i64,
-                number(*batch)?,
-                blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
-            )
+            if *batch == 1 {
+                blas::gemm_ex(
+                    handle, turn_b, turn_a, cols, rows, inner, alpha, at_b, kind_b, line_b, at_a, kind_a, line_a, beta,
+                    at_c, kind_c, line_c, sums, algorithm,
+                )
+            } else {
+                let (step_a, step_b, step_c) = (a.step as i64, b.step as i64, c.step as i64);
+                blas::gemm_strided_batched_ex(
+                    handle, turn_b, turn_a, cols, rows, inner, alpha, at_b, kind_b, line_b, step_b, at_a, kind_a,
+                    line_a, step_a, beta, at_c, kind_c, line_c, step_c, count, sums, algorithm,
+                )
+            }
         }
         .map_err(multiplied)
     }

@@ -5,13 +5,15 @@
 
 use crate::device::Memory;
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
 /// The kernels, as CUDA C; `BF16` is defined or not.
 pub const KERNELS: &str = include_str!("kernels.cu");
 
 /// How a number is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// 32 bits.
     F32,
@@ -20,6 +22,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
     /// Bytes of a number.
     pub fn bytes(self) -> usize {
         match self {

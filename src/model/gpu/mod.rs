@@ -21,6 +21,7 @@ mod linear;
 mod machine;
 mod memory;
 mod norm;
+mod open;
 mod ops;
 mod optimizer;
 mod pass;
@@ -28,6 +29,7 @@ mod weights;
 
 pub use machine::{Args, KERNELS, Kind, Machine, Operand, Product};
 pub use memory::{Shelf, Span, Tensor};
-pub use ops::{Gpu, Mat};
+pub use open::{Opened, open};
+pub use ops::{Gpu, LOGITS, Mat, SCORES};
 pub use optimizer::Update;
 pub use pass::{Cache, Model};

@@ -15,7 +15,16 @@ use std::sync::Arc;
 pub struct Gpu {
     pub(super) shelf: Arc<Shelf>,
     pub(super) real: Kind,
+    /// Attention scores that are held at once.
+    pub scores: usize,
+    /// Logits that are held at once.
+    pub logits: usize,
 }
+
+/// Attention scores that are held at once: 128 MB of them, and as many again three times on the way back.
+pub const SCORES: usize = 1 << 25;
+/// Logits that are held at once: 128 MB, and their gradient.
+pub const LOGITS: usize = 1 << 25;
 
 /// Matrices in a span: element (r, c) of number n is at `r · row + c · col + n · step`.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +78,7 @@ fn address(span: Option<Span>) -> u64 {
 impl Gpu {
     /// With weights and activations kept as `real`.
     pub fn new(machine: Arc<dyn Machine>, real: Kind) -> Self {
-        Self { shelf: Shelf::new(machine), real }
+        Self { shelf: Shelf::new(machine), real, scores: SCORES, logits: LOGITS }
     }
 
     /// The machine.

@@ -20,7 +20,8 @@ pub struct Model {
     /// Where it is.
     pub gpu: Gpu,
     pub(super) arena: Arena,
-    config: ModelConfig,
+    /// What it computes.
+    pub config: ModelConfig,
     embedding: Matrix,
     positions: Option<Matrix>,
     blocks: Vec<Block>,
@@ -42,9 +43,6 @@ struct Tables {
     longest: usize,
     angles: Arc<Vec<Angles>>,
 }
-
-/// Logits that are held at once: 128 MB.
-const LOGITS: usize = 1 << 25;
 
 impl Model {
     /// Copies a decoder, tensor by tensor.
@@ -242,7 +240,7 @@ impl Model {
             return Ok(());
         }
         let head = Mat::dense(self.table(self.head())?, vocab, hidden);
-        let rows = (LOGITS / vocab).clamp(1, targets.len());
+        let rows = (gpu.logits / vocab).clamp(1, targets.len());
         let index = gpu.shelf.put_numbers(targets.iter().map(|&(row, _)| row as i32))?;
         let ids = gpu.shelf.put_numbers(targets.iter().map(|&(_, id)| id as i32))?;
         let losses = gpu.floats(targets.len())?;

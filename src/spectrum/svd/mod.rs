@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `gram` | every singular value, from `W Wᵀ` in `f64` | `m² n + 4/3 m³` |
 //! | `band`, `chase`, `tridiagonal` | its eigenvalues: to a band, to three diagonals, to one | of those, `4/3 m³` |
-//! | `krylov`, `block` | the largest `k`, from a Krylov space of dimension `K` | `4 m n K + 8 (m + n) K²` |
+//! | `krylov`, `block` | the largest `k`, from a Krylov space of dimension `K` | `4 m n K + 2 n K²` |
 //! | `factored` | those of `B·A`, through its factors | `2 (m + n) r²` |
 //! | `residual` | what a truncated decomposition leaves | `2 m n k` |
 //! | `kernels`, `lanes` | loops that the crates have no fast form of | |

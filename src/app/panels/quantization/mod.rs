@@ -15,7 +15,7 @@ mod pictures;
 mod roles;
 mod spread;
 
-use eframe::egui::{Align, Context, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2};
+use eframe::egui::{Align, Align2, Context, FontId, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2};
 
 use crate::app::command::Command;
 use crate::app::export::Source;
@@ -233,7 +233,9 @@ fn ready(ui: &mut Ui, view: &mut View<'_>, need: &Need) -> bool {
         return stopped;
     }
     if !quantization.is_current(need, view.workspace) {
-        ui.label(RichText::new("Computing …").color(weak));
+        // In the corner: what is below does not move.
+        let at = pos2(ui.max_rect().right(), ui.max_rect().top() + 12.0);
+        ui.painter().text(at, Align2::RIGHT_CENTER, "computing …", FontId::proportional(11.0), weak);
     }
     true
 }

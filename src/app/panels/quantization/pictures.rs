@@ -3,8 +3,10 @@
 use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui};
 
 use crate::app::View;
+use crate::app::command::Command;
 use crate::app::export::Source;
-use crate::app::quantization::{CellFacts, Choice, Need};
+use crate::app::glossary::{self, Term};
+use crate::app::quantization::{Ask, CellFacts, Choice, Need};
 use crate::app::theme::Colors;
 use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
@@ -12,7 +14,8 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::number;
 use crate::app::widgets::range::RangeControl;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
-use crate::quant::Recipe;
+use crate::error::Error;
+use crate::quant::Measures;
 use crate::units;
 
 /// What the pictures remember between frames: place, range.
@@ -51,6 +54,13 @@ impl Pictures {
         ui.horizontal(|ui| {
             choice.reduction.ui(ui);
             ui.toggle_value(&mut choice.absolute, "|x|").on_hover_text("Magnitudes, without signs.");
+            let need = Need::Look(*choice);
+            let quantization = &view.features.quantization;
+            let stopped =
+                quantization.looking().is_none() && quantization.error(&need).is_some_and(Error::is_cancelled);
+            if stopped && ui.button("Compute pictures again").clicked() {
+                view.commands.push(Command::Quantization(Ask::Again(need)));
+            }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 if let Some((_, _, shots)) = view.features.quantization.shots() {
                     let area = ui.ctx().content_rect().intersect(self.area);
@@ -155,41 +165,46 @@ fn one(name: &str, cell: &CellFacts) -> String {
     text
 }
 
-/// The line about the whole weight in the format.
+/// What is to be said about the whole weight in the format; a line for each of two.
 pub fn facts(ui: &mut Ui, view: &View<'_>) {
-    let colors = Colors::of(ui);
     let Some(name) = view.workspace.selection().current() else { return };
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 14.0;
-        ui.label(RichText::new(name).strong());
-        let quantization = &view.features.quantization;
-        if !quantization.is_shown(view.workspace) {
-            return;
-        }
-        let all = quantization.facts();
-        for (index, facts) in all.iter().enumerate() {
-            let label = if all.len() > 1 { ["A", "B"][index.min(1)] } else { "" };
-            if !label.is_empty() {
-                ui.label(RichText::new(label).strong());
+    let quantization = &view.features.quantization;
+    let all = if quantization.is_shown(view.workspace) { quantization.facts() } else { &[] };
+    // As many lines as there will be: nothing below moves when the numbers come.
+    let lines = quantization.fits().map_or(1, |(_, b)| 1 + usize::from(b.is_some()));
+    for index in 0..lines {
+        ui.horizontal(|ui| {
+            ui.spacing_mut().item_spacing.x = 14.0;
+            let facts = all.get(index);
+            let head = match lines {
+                1 => name.to_owned(),
+                _ => format!(
+                    "{}  {}",
+                    ["A", "B"][index.min(1)],
+                    facts.map_or_else(String::new, |f| f.recipe.to_string())
+                ),
+            };
+            ui.label(RichText::new(head).strong());
+            for (term, text) in facts.map(|f| measures(f.bits, &f.measures)).into_iter().flatten() {
+                fact(ui, term, text);
             }
-            for (term, text) in measures(&facts.recipe, facts.bits, &facts.measures) {
-                let weak = RichText::new(term.0).color(colors.weak);
-                ui.horizontal(|ui| {
-                    ui.spacing_mut().item_spacing.x = 5.0;
-                    ui.label(weak);
-                    ui.label(RichText::new(text).monospace());
-                })
-                .response
-                .on_hover_ui(|ui| term.1.ui(ui));
-            }
-        }
-    });
+        });
+    }
 }
 
-type Fact = ((&'static str, crate::app::glossary::Term), String);
+fn fact(ui: &mut Ui, (name, term): (&str, Term), text: String) {
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 5.0;
+        ui.label(RichText::new(name).color(Colors::of(ui).weak));
+        ui.label(RichText::new(text).monospace());
+    })
+    .response
+    .on_hover_ui(|ui| term.ui(ui));
+}
 
-fn measures(_: &Recipe, bits: f64, m: &crate::quant::Measures) -> Vec<Fact> {
-    use crate::app::glossary;
+type Fact = ((&'static str, Term), String);
+
+fn measures(bits: f64, m: &Measures) -> Vec<Fact> {
     let at = format!("{} at {}, {}", number::short(m.max_abs, 3), m.max_at[0], m.max_at[1]);
     vec![
         (("bits/weight", glossary::BITS), format!("{bits:.3}")),

@@ -228,7 +228,7 @@ impl Compare {
         let kept: f64 = full.iter().take(r).map(|&s| f64::from(s).powi(2)).sum();
         ui.label(format!(
             "The full run spreads this module's ΔW over an effective rank of {}; its first {r} directions hold {} of the \
-             energy. A pair of rank {r} cannot do more than {r} directions: its losses say how little that can cost.",
+             energy. A pair of rank {r} cannot have more than {r} directions; the curves above say what that costs here.",
             units::real(effective(&full), 3),
             units::percent(kept / total.max(f64::MIN_POSITIVE))
         ));

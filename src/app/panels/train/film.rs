@@ -59,7 +59,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
     ui.scope_builder(UiBuilder::new().max_rect(row.with_max_x(cut - 7.0)).id_salt("paths"), |ui| {
         let full: fn(&Prepared, &Track) -> _ = |prepared, track| prepared.full_film(track, usize::MAX);
         let count = prepared.film.series.len();
-        let text = format!("{count} of them, light to dark from σ₁ on");
+        let all = track.frames.last().and_then(|frame| frame.modules.get(&prepared.module)).map_or(0, Vec::len);
+        let text = format!("{count} of {all}, a shade for each from σ₁ on");
         let name = if count > 1 { text.as_str() } else { "" };
         block(
             ui,

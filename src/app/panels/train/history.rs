@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use eframe::egui::{self, Align, Button, Id, Layout, Modal, RichText, TextEdit, Ui, WidgetInfo};
+use eframe::egui::{self, Align, Button, Id, Layout, Modal, RichText, ScrollArea, TextEdit, Ui, WidgetInfo};
 
 use crate::app::View;
 use crate::app::command::Command;
@@ -73,7 +73,8 @@ impl History {
         let table =
             Table { id: "runs", heads: &HEADS, rows: runs.len(), entry: &entry, name: &name, selected: &selected };
         let mut order = self.order;
-        let clicked = table.ui(ui, &mut order);
+        // Its columns need more room than a narrow window has.
+        let clicked = ScrollArea::horizontal().show(ui, |ui| table.ui(ui, &mut order)).inner;
         self.order = order;
         if let Some(row) = clicked {
             self.chosen = Some(runs[row].folder.clone());

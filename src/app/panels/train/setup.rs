@@ -92,6 +92,17 @@ impl Setup {
                 view.commands.push(Command::Training(Ask::Choose(Purpose::Data)));
             }
         });
+        let sets = view.features.training.sets();
+        if !sets.is_empty() {
+            ui.horizontal_wrapped(|ui| {
+                for (number, set) in sets.iter().enumerate() {
+                    let chosen = set.train == s.data;
+                    if ui.selectable_label(chosen, set.name).on_hover_text(set.about).clicked() {
+                        view.commands.push(Command::Training(Ask::Bundled(number)));
+                    }
+                }
+            });
+        }
         let outlook = view.features.training.outlook();
         let colors = Colors::of(ui);
         if let Some(error) = outlook.preview.error() {

@@ -1,0 +1,84 @@
+//! [`open`]: the machine that is meant by `--device`.
+
+use super::machine::{Kind, Machine};
+use super::ops::Gpu;
+use crate::device::Choice;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+/// What computes a decoder.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// A machine of its own, with weights and activations kept as this; or the processor.
+    pub machine: Option<(Arc<dyn Machine>, Kind)>,
+    /// Which it is and why, where a person would ask.
+    pub note: Option<String>,
+}
+
+impl Opened {
+    /// A place for a decoder, if that is not the processor.
+    pub fn gpu(&self) -> Option<Gpu> {
+        self.machine.as_ref().map(|(machine, real)| Gpu::new(Arc::clone(machine), *real))
+    }
+}
+
+/// The processor, or a GPU that computes in `real` (bf16 where nothing is said). `auto` takes an NVIDIA GPU where there is one
+/// that can be used, and says why not where the program was built for it; a GPU that is asked for by name is never replaced.
+///
+/// # Errors
+/// Bad input with the reason, when a device that is asked for cannot be used, and for bf16 on the processor.
+pub fn open(choice: Choice, real: Option<Kind>) -> Result<Opened> {
+    let (machine, note) = match choice {
+        Choice::Cpu => (None, None),
+        Choice::Cuda(number) => (Some(cuda(number)?), None),
+        Choice::Metal => {
+            choice.resolve()?;
+            return Err(Error::usage("nothing computes on metal in this version; expected auto, cpu or cuda"));
+        }
+        Choice::Auto => match cuda(0) {
+            Ok(machine) => (Some(machine), None),
+            Err(why) => (None, cfg!(feature = "cuda").then(|| format!("computing on the processor: {why}"))),
+        },
+    };
+    let Some(machine) = machine else {
+        if real == Some(Kind::Bf16) {
+            return Err(Error::usage("the processor computes in f32; bf16 is for a GPU"));
+        }
+        return Ok(Opened { machine: None, note });
+    };
+    let real = real.unwrap_or(Kind::Bf16);
+    let note = format!("computing on {} in {}", machine.name(), real.name());
+    Ok(Opened { machine: Some((machine, real)), note: Some(note) })
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Arc<dyn Machine>> {
+    Ok(super::cuda::Cuda::open(number)?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(number: usize) -> Result<Arc<dyn Machine>> {
+    // Says that this build has no CUDA.
+    Choice::Cuda(number).resolve()?;
+    Err(Error::failure("this build has no CUDA support"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_computes_in_f32() {
+        assert!(open(Choice::Cpu, None).unwrap().gpu().is_none());
+        assert!(open(Choice::Cpu, Some(Kind::F32)).unwrap().note.is_none());
+        let error = open(Choice::Cpu, Some(Kind::Bf16)).unwrap_err();
+        assert_eq!(error.to_string(), "the processor computes in f32; bf16 is for a GPU");
+        // Whether there is a GPU or not, the answer is a place or a sentence.
+        match open(Choice::Cuda(999), None) {
+            Ok(opened) => panic!("{opened:?}"),
+            Err(error) => assert!(error.to_string().starts_with("device cuda:999 cannot be used: "), "{error}"),
+        }
+        let auto = open(Choice::Auto, None).unwrap();
+        assert!(auto.machine.is_some() || auto.note.is_some() == cfg!(feature = "cuda"), "{auto:?}");
+    }
+}

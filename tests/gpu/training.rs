@@ -1,0 +1,119 @@
+//! Whole steps: against `qlora/run.json` (torch 2.15, peft 0.21, bitsandbytes 0.50) and against the processor.
+
+use super::{fixtures, json, machines};
+use rankscope::checkpoint::Checkpoint;
+use rankscope::model::gpu::{Kind, Machine};
+use rankscope::train::{Method, Row, Rows, Settings, Trainer};
+use serde_json::Value;
+use std::sync::Arc;
+
+struct Reference {
+    run: Value,
+    settings: Settings,
+    rows: Rows,
+}
+
+fn reference() -> Reference {
+    let run = json(&fixtures().join("qlora/run.json"));
+    let data: Vec<Vec<u32>> = serde_json::from_value(run["data"].clone()).unwrap();
+    let settings = Settings {
+        method: Method::Qlora,
+        init_adapter: Some(fixtures().join("qlora/initial")),
+        lr: 2e-3,
+        warmup: 5,
+        batch: 4,
+        steps: Some(30),
+        shuffle: false,
+        ..Settings::default()
+    };
+    Reference { run, settings, rows: Rows { rows: data.into_iter().map(Row::all).collect() } }
+}
+
+fn on_processor(settings: Settings) -> Trainer {
+    let checkpoint = Checkpoint::open(&fixtures().join("llama")).unwrap();
+    Trainer::new(&checkpoint, settings, reference().rows, &()).unwrap()
+}
+
+fn trainer(machine: &Arc<dyn Machine>, settings: Settings, real: Kind) -> Trainer {
+    let mut trainer = on_processor(settings);
+    trainer.onto(Arc::clone(machine), real).unwrap();
+    trainer
+}
+
+#[test]
+fn thirty_steps_are_those_of_peft_and_bitsandbytes() {
+    for machine in machines() {
+        for (real, off, norm_off) in [(Kind::F32, 5e-3, 0.01), (Kind::Bf16, 0.04, 0.03)] {
+            let Reference { run, settings, .. } = reference();
+            let mut trainer = trainer(&machine, Settings { checkpointing: true, ..settings }, real);
+            let expected = |key: &str, at: usize| run[key][at].as_f64().unwrap();
+            let (mut worst, mut worst_norm) = (0f64, 0f64);
+            for at in 0..30 {
+                let step = trainer.step().unwrap();
+                let (loss, norm) = (expected("loss", at), expected("grad_norm", at));
+                worst = worst.max((step.loss - loss).abs());
+                worst_norm = worst_norm.max((step.grad_norm / norm - 1.0).abs());
+                assert!(worst < off, "{real:?} step {at}: loss {} against {loss}", step.loss);
+                assert!(worst_norm < norm_off, "{real:?} step {at}: norm {} against {norm}", step.grad_norm);
+            }
+            let (name, real, percent) = (machine.name(), real.name(), 100.0 * worst_norm);
+            println!("{name} in {real}: losses within {worst:.1e}, norms within {percent:.2} %");
+        }
+    }
+}
+
+#[test]
+fn every_method_learns_as_on_the_processor() {
+    for machine in machines() {
+        for method in [Method::Full, Method::Lora, Method::Qlora] {
+            let settings =
+                Settings { method, init_adapter: None, lr: 5e-3, accumulate: 2, batch: 2, ..reference().settings };
+            let mut expected = on_processor(settings.clone());
+            let expected: Vec<f64> = (0..6).map(|_| expected.step().unwrap().loss).collect();
+            for (real, off) in [(Kind::F32, 1e-3), (Kind::Bf16, 0.05)] {
+                let mut trainer = trainer(&machine, settings.clone(), real);
+                for (at, expected) in expected.iter().enumerate() {
+                    let loss = trainer.step().unwrap().loss;
+                    assert!((loss - expected).abs() < off, "{method:?} {real:?} step {at}: {loss} against {expected}");
+                }
+                let held_out = trainer.evaluate(&reference().rows, &()).unwrap();
+                assert!(held_out.mean() < expected[0], "{method:?} {real:?}: {}", held_out.mean());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_never_stopped() {
+    let settings = Settings { dropout: 0.1, shuffle: true, accumulate: 2, batch: 2, ..reference().settings };
+    for machine in machines() {
+        let mut whole = trainer(&machine, settings.clone(), Kind::Bf16);
+        let losses: Vec<f64> = (0..6).map(|_| whole.step().unwrap().loss).collect();
+        let mut first = trainer(&machine, settings.clone(), Kind::Bf16);
+        (0..3).for_each(|_| assert!(first.step().is_ok()));
+        first.gather().unwrap();
+        let mut second = on_processor(settings.clone());
+        second.decoder.params = first.decoder.params.clone();
+        (second.optimizer, second.done) = (first.optimizer.clone(), first.done);
+        second.onto(Arc::clone(&machine), Kind::Bf16).unwrap();
+        let rest: Vec<f64> = (0..3).map(|_| second.step().unwrap().loss).collect();
+        // To the bit: nothing depends on which thread or group is first.
+        assert_eq!(rest, losses[3..]);
+    }
+}
+
+#[test]
+fn a_run_that_diverges_says_where_and_changes_nothing() {
+    for machine in machines() {
+        let settings = Settings { init_adapter: None, lr: 1e30, warmup: 0, max_grad_norm: 0.0, ..reference().settings };
+        let mut trainer = trainer(&machine, settings, Kind::F32);
+        let error = (0..9).find_map(|_| trainer.step().err()).unwrap().to_string();
+        assert!(error.contains("diverged at step") && error.contains("first in"), "{error}");
+        let before: Vec<Vec<f32>> = trainer.decoder.params.list.iter().map(|param| param.value.clone()).collect();
+        trainer.gather().unwrap();
+        let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        for (before, param) in before.iter().zip(&trainer.decoder.params.list) {
+            assert_eq!(bits(before), bits(&param.value));
+        }
+    }
+}
