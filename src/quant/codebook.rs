@@ -104,10 +104,9 @@ impl Ladder {
         self.codes[usize::from(below & 15)]
     }
 
-    /// The lowest code, and what each midpoint below a value adds to it: a code as a sum, without a look-up.
-    pub(super) fn sum(&self) -> (i32, [i32; 15]) {
-        let code = |at: usize| i32::from(self.codes[at]);
-        (code(0), std::array::from_fn(|at| code(at + 1) - code(at)))
+    /// Codes of the levels in rising order.
+    pub(super) fn codes(&self) -> [u8; 16] {
+        self.codes
     }
 }
 

@@ -74,56 +74,47 @@ fn level(midpoints: &[f32; 15], levels: &[f32; 16], y: f32) -> f32 {
 
 /// Codes and maxima of a piece that begins at a block's beginning; two codes a byte, the first in the high nibble.
 pub(super) fn quantize(ladder: &Ladder, values: &[f32], block: usize, codes: &mut [u8], absmax: &mut [f32]) {
-    let (lowest, steps) = ladder.sum();
-    pack(&ladder.midpoints, lowest, &steps, values, block, codes, absmax);
+    pack(&ladder.midpoints, &ladder.codes().map(f32::from), values, block, codes, absmax);
 }
 
 /// Values that are packed at a time.
-const PACK: usize = 32;
+const PACK: usize = 64;
+
+/// The code of a value, in the lowest bits. Adding 2²³ to a small whole number leaves it there.
+#[inline(always)]
+fn code(midpoints: &[f32; 15], codes: &[f32; 16], y: f32) -> u32 {
+    (level(midpoints, codes, clamp(y)) + 8_388_608.0).to_bits()
+}
 
 wide! {
     fn pack(
         midpoints: &[f32; 15],
-        lowest: i32,
-        steps: &[i32; 15],
+        table: &[f32; 16],
         values: &[f32],
         block: usize,
         codes: &mut [u8],
         absmax: &mut [f32],
     ) {
-        let count = |y: f32| {
-            let y = clamp(y);
-            let mut code = lowest;
-            for (&midpoint, &step) in midpoints.iter().zip(steps) {
-                code += if midpoint < y { step } else { 0 };
-            }
-            code
-        };
         for ((values, codes), absmax) in values.chunks(block).zip(codes.chunks_mut(block / 2)).zip(absmax) {
             *absmax = largest(values);
             let divisor = if *absmax > 1e-38 { *absmax } else { 1e-38 };
-            if values.len() == block {
-                let inverse = 1.0 / divisor;
-                let (whole, rest) = values.as_chunks::<PACK>();
-                let (bytes, rest_of_bytes) = codes.split_at_mut(whole.len() * PACK / 2);
-                for (values, bytes) in whole.iter().zip(bytes.as_chunks_mut::<{ PACK / 2 }>().0) {
-                    let mut found = [0i32; PACK];
-                    for (code, &x) in found.iter_mut().zip(values) {
-                        *code = count(x * inverse);
+            let inverse = 1.0 / divisor;
+            // bitsandbytes multiplies in whole blocks and divides in the last, partial one.
+            let whole = values.len() == block;
+            for (values, bytes) in values.chunks(PACK).zip(codes.chunks_mut(PACK / 2)) {
+                let mut found = [0u32; PACK];
+                if whole {
+                    for (found, &x) in found.iter_mut().zip(values) {
+                        *found = code(midpoints, table, x * inverse);
                     }
-                    for (byte, pair) in bytes.iter_mut().zip(found.as_chunks::<2>().0) {
-                        *byte = (pair[0] << 4 | pair[1]) as u8;
+                } else {
+                    for (found, &x) in found.iter_mut().zip(values) {
+                        *found = code(midpoints, table, x / divisor);
                     }
                 }
-                for (byte, pair) in rest_of_bytes.iter_mut().zip(rest.chunks(2)) {
-                    let second = pair.get(1).map_or(0, |&x| count(x * inverse));
-                    *byte = (count(pair[0] * inverse) << 4 | second) as u8;
-                }
-            } else {
-                // bitsandbytes multiplies in whole blocks and divides in the last, partial one.
-                for (byte, pair) in codes.iter_mut().zip(values.chunks(2)) {
-                    let second = pair.get(1).map_or(0, |&x| count(x / divisor));
-                    *byte = (count(pair[0] / divisor) << 4 | second) as u8;
+                // An odd last value leaves zero in the low nibble.
+                for (byte, pair) in bytes.iter_mut().zip(found.as_chunks::<2>().0) {
+                    *byte = (pair[0] << 4 | pair[1] & 15) as u8;
                 }
             }
         }
