@@ -268,9 +268,12 @@ fn predicted_buffers_are_those_that_were_kept() {
             );
             let frozen = trainer.decoder.frozen_bytes() as f64;
             if method != Method::Full {
-                let weights = (predicted.weights + predicted.constants) as f64;
-                // Norms and biases are not counted there.
-                assert!((weights / frozen - 1.0).abs() < 0.05, "{model} {method:?}: {weights} against {frozen}");
+                // Norms and biases, in `f32`, are not counted there.
+                let layout = Layout::of(&checkpoint).unwrap();
+                let matrices = layout.weights.iter().filter(|weight| weight.d_in > 1).map(|weight| weight.parameters);
+                let vectors = 4 * (layout.parameters - matrices.sum::<u64>());
+                let weights = (predicted.weights + predicted.constants - vectors) as f64;
+                assert!((weights / frozen - 1.0).abs() < 1e-3, "{model} {method:?}: {weights} against {frozen}");
             }
             let trained = 4 * trainer.decoder.params.elements() as u64;
             assert_eq!((predicted.adapters, predicted.optimizer), (trained, 2 * trained), "{model} {method:?}");

@@ -18,7 +18,7 @@ fn command(window: &mut Window, words: &str) {
 }
 
 fn in_parameters(window: &Window) -> bool {
-    says(window, "Trainable parameters of")
+    says(window, "parameters in all")
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The choice of a rank: memory, the paper, ranks under a budget and what is made of them, a probe, directions, scales.
 
 use eframe::egui::accesskit::Role;
-use eframe::egui::{Key, Modifiers};
+use eframe::egui::{Key, Modifiers, vec2};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use rankscope::adapter::Adapter;
 
@@ -39,6 +39,8 @@ fn memory_stands_against_real_gpus() {
 fn the_paper_is_beside_its_formulas() {
     let mut window = llama();
     parameters(&mut window);
+    // Rows that are not in sight are not there.
+    window.set_size(vec2(1920.0, 1200.0));
     part(&mut window, "The paper");
     for text in [
         "PrefixLayer l_p=8, l_i=8",

@@ -162,7 +162,7 @@ const RANK: Words = Words {
 const DIAL: Words = Words {
     id: "dial",
     title: "Turn the dial",
-    text: "A trained ΔW has full rank, always: noise gives every direction some strength. The question becomes how many \
+    text: "The ΔW of a full tuning has full rank in practice: noise gives every direction some strength. The question becomes how many \
            directions are worth keeping. Here some were planted under noise. Turn the dial until the rest looks like noise, \
            guess how many there are, and see what each rule would have said.",
     goal: "Guess the planted rank exactly, three times.",

@@ -16,7 +16,7 @@ use crate::units;
 
 use super::pieces::{beside, choice, legend, right, said, stage, weak};
 
-const HEIGHT: f32 = 236.0;
+const HEIGHT: f32 = 214.0;
 
 /// The plots, made anew when there is news.
 #[derive(Default)]

@@ -115,7 +115,7 @@ fn figure(task: Task) -> Figure {
 impl Paper {
     /// Paints the section.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let wide = ui.available_width() > 1000.0;
+        let wide = ui.available_width() > 1360.0;
         if wide {
             let room = ui.available_size();
             ui.horizontal_top(|ui| {

@@ -75,7 +75,7 @@ impl RanksTab {
         self.products(ui, view);
         ui.add_space(8.0);
         let room = ui.available_size();
-        if room.x > 900.0 {
+        if room.x > 1300.0 {
             ui.horizontal_top(|ui| {
                 ui.allocate_ui(vec2(room.x * 0.58, room.y), |ui| ui.vertical(|ui| self.table(ui, view, &choice)));
                 ui.add_space(16.0);

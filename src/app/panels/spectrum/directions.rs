@@ -84,7 +84,7 @@ impl Directions {
                     .hint_text("another adapter or tuned model")
                     .desired_width(room);
                 let field = ui.add(field);
-                field.widget_info(|| WidgetInfo::text_edit(true, "", &self.path, "Another update"));
+                field.accessible_name("Another update");
                 let ready = !self.path.trim().is_empty() && !view.features.planning.updates().is_comparing();
                 if ui.add_enabled(ready, Button::new("Compare")).clicked() {
                     view.commands.push(Command::Planning(Ask::Compare(clean(&self.path))));
