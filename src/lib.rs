@@ -26,7 +26,7 @@
 //! | 4 | [`spectrum`] | singular values, measures, rules; a 3×3 by hand; planted ranks; `svd` alone names the linear-algebra crates |
 //! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table, memory, budgets, extraction; the decoder, forward and backward |
 //! | 6 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop, run folders, film, sweep |
-//! | 7 | [`demo`], [`workspace`] | the bundled sample; everything loaded and computed, without interface or threads |
+//! | 7 | [`demo`], [`workspace`] | the bundled model and data, and how they are made; everything loaded and computed, without interface or threads |
 //! | 8 | [`job`] | the only place that starts threads |
 //! | 9 | [`cli`], [`app`] | the command line; the window. Neither sees the other |
 //!
