@@ -35,6 +35,8 @@ fn no_frame_follows_the_last_one() {
     settle(&mut window);
     nothing_moves(&mut window, "in the Parameters tab");
     press(&mut window, Modifiers::NONE, Key::CloseBracket);
+    // What another rank costs is computed beside the window; its end is news.
+    until(&mut window, "an end of the counting", |w| !w.state().is_busy());
     nothing_moves(&mut window, "with the heatmaps out of sight");
     press(&mut window, Modifiers::COMMAND, Key::Num2);
     settle(&mut window);
