@@ -15,7 +15,7 @@ pub struct Buffers {
     pub activations: u64,
     pub logits: u64,
     pub workspace: u64,
-    /// How many there are.
+    /// How many large ones there are.
     pub count: u64,
 }
 
@@ -45,7 +45,7 @@ impl Shelf {
             Some(at) => self.waiting.swap_remove(at),
             None => {
                 self.made += count;
-                self.count += 1;
+                self.count += u64::from(4 * count >= super::LARGE);
                 count
             }
         })

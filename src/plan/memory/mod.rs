@@ -188,11 +188,11 @@ pub const PROCESS: u64 = 20_000_000;
 
 /// Scratch of matrix products, of the program's code that training touches, and for each thread: measured with one and
 /// two threads on a model so small that nothing else counts.
-const SCRATCH: u64 = 6_000_000;
-const SCRATCH_OF_THREAD: u64 = 6_000_000;
+const SCRATCH: u64 = 1_000_000;
+const SCRATCH_OF_THREAD: u64 = 13_500_000;
 /// What the allocator rounds a large block up by, in the mean, and the share of all memory that it holds back; measured
 /// with mimalloc on Linux with huge pages, on models of 2 to 34 million parameters, full, LoRA and QLoRA.
-const ROUNDED: u64 = 150_000;
+const ROUNDED: u64 = 320_000;
 const HELD_BACK: f64 = 0.03;
 /// A block from this size on is one of its own.
 const LARGE: u64 = 1 << 16;
