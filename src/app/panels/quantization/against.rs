@@ -107,12 +107,8 @@ fn error_spectrum(facts: &Facts) -> Figure {
 
 fn repair(facts: &Facts, items: &[AgainstItem]) -> Figure {
     let title = "What a repair of rank r leaves".to_owned();
-    let mut figure = Figure {
-        title,
-        x: Axis::log("rank r"),
-        y: Axis::linear("share of the error that is left"),
-        ..Figure::default()
-    };
+    let mut figure =
+        Figure { title, x: Axis::log("rank r"), y: Axis::linear("share that is left"), ..Figure::default() };
     let total: f64 = facts.error * facts.error;
     let mut kept = 0f64;
     let tail = facts.spectrum.sigma.iter().enumerate().map(|(i, s)| {

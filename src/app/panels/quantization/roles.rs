@@ -75,6 +75,13 @@ impl RolesView {
                     "0 %".into(),
                 ],
             );
+            if let Some(Ok(found)) = losses {
+                let beside = |loss: f64| format!("{loss:.4} ({:+.4})", loss - found.plain);
+                row(
+                    "loss on held-out data",
+                    [beside(found.base_quantized), beside(found.adapter_quantized), format!("{:.4}", found.plain)],
+                );
+            }
             row(
                 "repaired by training",
                 ["yes: A and B learn around it".into(), "no: it comes after".into(), "–".into()],
