@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::device::{self, Device};
+use crate::device::Device;
 use crate::error::Result;
 use crate::job::{Job, Wake};
-use crate::plan::memory::{CONTEXT, GPUS, Largest, PROCESS, Verdict, largest, predict};
+use crate::plan::memory::{CONTEXT, GPUS, Largest, Verdict, largest, predict};
 use crate::plan::{Layout, Load, Memory as Parts, Method, Pairs, Preset, Selection, Targets};
 use crate::workspace::Workspace;
 
@@ -88,14 +88,13 @@ fn needs(layout: &Layout, r: usize, targets: Targets, load: Load) -> Result<Need
     // A published model may be smaller than the dial allows.
     let r = r.min(selection.max_rank());
     let pairs = Pairs::uniform(&selection, r);
-    let process = device::resident().unwrap_or(PROCESS);
     let mut needs = [Need { method: Method::Full, parts: Parts::default() }; 3];
-    // With the program, which is there already, and on a GPU.
+    // Without the window itself, which is there already; and on a GPU.
     let (mut here, mut on_gpu) = ([0; 3], [0; 3]);
     let gpu = Load { process: CONTEXT, host: false, ..load };
     for (at, method) in Method::ALL.into_iter().enumerate() {
-        needs[at] = Need { method, parts: predict(layout, &pairs, &Load { method, process, ..load })? };
-        here[at] = needs[at].parts.total() - process;
+        needs[at] = Need { method, parts: predict(layout, &pairs, &Load { method, process: 0, ..load })? };
+        here[at] = needs[at].parts.total();
         on_gpu[at] = predict(layout, &pairs, &Load { method, ..gpu })?.total();
     }
     let own = Load { process: 0, ..load };

@@ -18,10 +18,9 @@ pub struct Modules {
     order: Order,
 }
 
-const HEADS: [Head<'static>; 9] = [
+const HEADS: [Head<'static>; 8] = [
     Head { title: "module", tip: "As the checkpoint names it", number: false, width: 230.0 },
     Head { title: "shape", tip: "[out, in]", number: true, width: 96.0 },
-    Head { title: "parameters", tip: "Of the frozen weight", number: true, width: 84.0 },
     Head { title: "r", tip: "The dial's rank, as far as the shape allows it", number: true, width: 36.0 },
     Head { title: "trainable", tip: "r (d_in + d_out)", number: true, width: 84.0 },
     Head { title: "of the weight", tip: "trainable / parameters", number: true, width: 84.0 },
@@ -50,12 +49,11 @@ fn entry(weight: &Weight, r: usize, column: usize) -> Entry {
         1 => Entry::number(Some(weight.d_out as f64 * weight.d_in as f64), |_| {
             units::shape(&[weight.d_out, weight.d_in])
         }),
-        2 => number(weight.parameters),
-        3 => number(r as u64),
-        4 => number(trainable),
-        5 => Entry::number(Some(trainable as f64 / weight.parameters.max(1) as f64), units::percent),
-        6 => size(4 * trainable),
-        7 => size(2 * trainable),
+        2 => number(r as u64),
+        3 => number(trainable),
+        4 => Entry::number(Some(trainable as f64 / weight.parameters.max(1) as f64), units::percent),
+        5 => size(4 * trainable),
+        6 => size(2 * trainable),
         _ => size(four_bit(trainable)),
     }
 }
@@ -118,7 +116,7 @@ mod tests {
         let layout = Layout::preset("gpt3-175b").unwrap();
         let q = layout.weights.iter().find(|weight| weight.leaf() == "q_proj").unwrap();
         // 2 · 12288 · 8 parameters; 64 to a scale in 4 bits.
-        let texts: Vec<String> = (4..9).map(|column| entry(q, 8, column).text).collect();
+        let texts: Vec<String> = (3..8).map(|column| entry(q, 8, column).text).collect();
         assert_eq!(texts, ["196,608", "0.13 %", "786 kB", "393 kB", "111 kB"]);
     }
 }

@@ -47,7 +47,7 @@ const HEADS: [Head<'static>; 8] = [
         title: "formula",
         tip: "What the paper's formula (§5.1) gives for GPT-3 175B: d = 12288, L = 96",
         number: true,
-        width: 104.0,
+        width: 126.0,
     },
     Head { title: "printed", tip: "What table 15 prints", number: true, width: 76.0 },
     Head { title: "difference", tip: "formula − printed", number: true, width: 90.0 },

@@ -57,9 +57,9 @@ impl Directions {
         ui.horizontal(|ui| {
             let label = ui.label(RichText::new("Shared directions φ").strong());
             label.on_hover_ui(|ui| glossary::SIMILARITY.ui(ui));
-            ui.selectable_value(&mut side, Side::Left, "U, written")
+            ui.selectable_value(&mut side, Side::Left, "U")
                 .on_hover_text("Left singular vectors: what the module's output gets");
-            ui.selectable_value(&mut side, Side::Right, "V, read")
+            ui.selectable_value(&mut side, Side::Right, "V")
                 .on_hover_text("Right singular vectors: what of the input matters");
             if let Some(alike) = updates.alike().filter(|alike| alike.of.0 == name) {
                 let found = alike.found.clone();
