@@ -1,5 +1,7 @@
 //! Progress and cancellation in one trait.
 
+use std::ops::Range;
+
 use crate::error::Result;
 
 /// What a long computation tells about itself, once per natural unit (a module, a panel, a batch).
@@ -20,10 +22,10 @@ impl Progress for () {
     }
 }
 
-/// A part of a longer piece of work: `done` of `total` of the part become a share of one unit of the whole.
+/// A part of a longer piece of work: `done` of `total` of the part become a share of its units of the whole.
 pub struct Part<'a> {
     whole: &'a dyn Progress,
-    index: u64,
+    units: Range<u64>,
     count: u64,
 }
 
@@ -33,14 +35,20 @@ const FINENESS: u64 = 1000;
 impl<'a> Part<'a> {
     /// Part number `index` of `count` equal parts of `whole`.
     pub fn new(whole: &'a dyn Progress, index: u64, count: u64) -> Self {
-        Self { whole, index, count }
+        Self { whole, units: index..index + 1, count }
+    }
+
+    /// What is left of `count` units of `whole`, from unit `from` on.
+    pub fn rest(whole: &'a dyn Progress, from: u64, count: u64) -> Self {
+        Self { whole, units: from..count.max(from), count }
     }
 }
 
 impl Progress for Part<'_> {
     fn step(&self, done: u64, total: u64) -> Result<()> {
-        let share = (u128::from(done) * u128::from(FINENESS) / u128::from(total.max(1))) as u64;
-        self.whole.step(self.index * FINENESS + share.min(FINENESS), self.count * FINENESS)
+        let all = (self.units.end - self.units.start) * FINENESS;
+        let share = (u128::from(done) * u128::from(all) / u128::from(total.max(1))) as u64;
+        self.whole.step(self.units.start * FINENESS + share.min(all), self.count * FINENESS)
     }
 }
 
@@ -65,5 +73,14 @@ mod tests {
         assert!(Part::new(&seen, 0, 2).step(1, 2).is_ok());
         assert!(Part::new(&seen, 1, 2).step(2, 2).unwrap_err().is_cancelled());
         assert_eq!(*seen.0.lock().unwrap(), [(500, 2000), (2000, 2000)]);
+    }
+
+    #[test]
+    fn the_rest_goes_to_the_end() {
+        let seen = Seen(Mutex::default());
+        assert!(Part::rest(&seen, 2, 10).step(0, 4).is_ok());
+        assert!(Part::rest(&seen, 2, 10).step(1, 4).is_ok());
+        assert!(Part::rest(&seen, 2, 10).step(4, 4).unwrap_err().is_cancelled());
+        assert_eq!(*seen.0.lock().unwrap(), [(2000, 10_000), (4000, 10_000), (10_000, 10_000)]);
     }
 }

@@ -108,7 +108,7 @@ impl Jobs {
             if !pictured {
                 send(Found::Picture(picture(&weight, &Part::new(progress, 1, 10))?));
             }
-            let spectrum = spectrum::spectrum(&weight, &options, &Rest { progress, from: 2, of: 10 })?;
+            let spectrum = spectrum::spectrum(&weight, &options, &Part::rest(progress, 2, 10))?;
             let factors = spectrum.vectors.as_ref().map(|v| Arc::new(Factors::of_svd(&v.u, &spectrum.sigma, &v.v)));
             send(Found::Spectrum(Arc::new(spectrum), factors));
             Ok(())
@@ -230,19 +230,5 @@ fn picture(weight: &DeltaWeight, progress: &dyn Progress) -> Result<Arc<dyn Pict
             let rank = factors.terms();
             Ok(Arc::new(LowRank::new(factors, rank, Reduction::Mean)))
         }
-    }
-}
-
-/// The rest of a piece of work, from unit `from` of `of`.
-struct Rest<'a> {
-    progress: &'a dyn Progress,
-    from: u64,
-    of: u64,
-}
-
-impl Progress for Rest<'_> {
-    fn step(&self, done: u64, total: u64) -> Result<()> {
-        let (total, left) = (total.max(1), self.of - self.from);
-        self.progress.step(self.from * total + done.min(total) * left, self.of * total)
     }
 }

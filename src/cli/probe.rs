@@ -104,7 +104,6 @@ fn document(found: &Probed, top: usize) -> Value {
         .iter()
         .map(|module| {
             let spectrum = &module.spectrum;
-            let ranks = spectrum.ranks();
             let sigma: Vec<f64> = spectrum.known().take(top).collect();
             json!({
                 "name": module.name,
@@ -113,14 +112,7 @@ fn document(found: &Probed, top: usize) -> Value {
                 "share": module.share,
                 "exact": spectrum.exact,
                 "singular_values": sigma,
-                "ranks": {
-                    "energy_90": ranks.energy_90,
-                    "energy_95": ranks.energy_95,
-                    "energy_99": ranks.energy_99,
-                    "stable": ranks.stable,
-                    "effective": ranks.effective,
-                    "participation": ranks.participation,
-                },
+                "ranks": super::spectrum::ranks(spectrum),
                 "suggested": module.suggested,
             })
         })

@@ -130,8 +130,23 @@ impl Spectrum {
     }
 }
 
-fn document(name: &str, spectrum: &spectrum::Spectrum) -> Value {
+/// The ranks that the rules ask for, as JSON.
+pub(super) fn ranks(spectrum: &spectrum::Spectrum) -> Value {
     let ranks = spectrum.ranks();
+    json!({
+        "energy_90": ranks.energy_90,
+        "energy_95": ranks.energy_95,
+        "energy_99": ranks.energy_99,
+        "stable": ranks.stable,
+        "effective": ranks.effective,
+        "participation": ranks.participation,
+        "numerical": ranks.numerical,
+        "gavish_donoho": ranks.gavish_donoho,
+        "rounding": ranks.rounding,
+    })
+}
+
+fn document(name: &str, spectrum: &spectrum::Spectrum) -> Value {
     json!({
         "name": name,
         "shape": spectrum.shape,
@@ -139,17 +154,7 @@ fn document(name: &str, spectrum: &spectrum::Spectrum) -> Value {
         "exact": spectrum.exact,
         "frobenius": spectrum.frobenius,
         "singular_values": spectrum.sigma,
-        "ranks": {
-            "energy_90": ranks.energy_90,
-            "energy_95": ranks.energy_95,
-            "energy_99": ranks.energy_99,
-            "stable": ranks.stable,
-            "effective": ranks.effective,
-            "participation": ranks.participation,
-            "numerical": ranks.numerical,
-            "gavish_donoho": ranks.gavish_donoho,
-            "rounding": ranks.rounding,
-        },
+        "ranks": ranks(spectrum),
         "rounding_std": spectrum.rounding_std,
         "tolerance": spectrum.tolerance,
     })

@@ -5,6 +5,7 @@
 //! best there is; otherwise it is within the last direction of it (the greedy rule of the fractional knapsack).
 
 use crate::error::{Error, Result};
+use crate::spectrum::Spectrum;
 use crate::units::exact;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -23,6 +24,12 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// A module whose spectrum is known.
+    pub fn of(name: &str, spectrum: &Spectrum) -> Self {
+        let energy = spectrum.energy_total();
+        Self { name: name.to_owned(), shape: spectrum.shape, sigma: spectrum.known().collect(), energy }
+    }
+
     /// What a unit of rank costs, `d_in + d_out`.
     pub fn cost(&self) -> u64 {
         self.shape[0] as u64 + self.shape[1] as u64

@@ -170,12 +170,7 @@ impl<'a> Changed<'a> {
             let part = Part::new(progress, at as u64, items.len() as u64);
             let delta = self.load(&item.name, &())?;
             let found = spectrum::spectrum(&delta, &options, &part)?;
-            offers.push(Offer {
-                name: item.name.clone(),
-                shape: item.shape,
-                energy: found.energy_total(),
-                sigma: found.sigma,
-            });
+            offers.push(Offer::of(&item.name, &found));
         }
         Ok(offers)
     }

@@ -76,7 +76,7 @@ pub fn against(weight: &Matrix, delta: &DeltaWeight, recipe: Recipe, progress: &
         signal.push([square.sqrt(), kept_sigma.sqrt()]);
     }
     let dense_error = Dense { matrix: Arc::new(error), epsilon: f64::from(f32::EPSILON), rounding_std: None };
-    let rest = Rest { progress, from: 3, of: 10 };
+    let rest = Part::rest(progress, 3, 10);
     let spectrum = spectrum(&DeltaWeight::Dense(dense_error), &Options::default(), &rest)?;
     Ok(Against {
         error: total,
@@ -175,20 +175,6 @@ pub fn repair(
         }
     }
     Ok(left)
-}
-
-/// The rest of a piece of work, from unit `from` of `of`.
-struct Rest<'a> {
-    progress: &'a dyn Progress,
-    from: u64,
-    of: u64,
-}
-
-impl Progress for Rest<'_> {
-    fn step(&self, done: u64, total: u64) -> Result<()> {
-        let (total, left) = (total.max(1), self.of - self.from);
-        self.progress.step(self.from * total + done.min(total) * left, self.of * total)
-    }
 }
 
 #[cfg(test)]

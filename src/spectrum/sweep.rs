@@ -71,22 +71,11 @@ fn values(entry: &Entry) -> usize {
 fn one(set: &DeltaSet, name: &str, options: &Options, progress: &dyn Progress) -> Result<Spectrum> {
     let entry = set.entry(name).ok_or_else(|| Error::usage(format!("{name}: there is no such module")))?;
     let delta = set.load(entry, &Part::new(progress, 0, LOADING))?;
-    spectrum(&delta, options, &Rest(progress))
+    spectrum(&delta, options, &Part::rest(progress, 1, LOADING))
 }
 
 /// Loading counts as one of so many parts of a module.
 const LOADING: u64 = 8;
-
-/// The parts of a module after loading.
-struct Rest<'a>(&'a dyn Progress);
-
-impl Progress for Rest<'_> {
-    fn step(&self, done: u64, total: u64) -> Result<()> {
-        let total = total.max(1);
-        let done = total.saturating_add(done.min(total).saturating_mul(LOADING - 1));
-        self.0.step(done, total.saturating_mul(LOADING))
-    }
-}
 
 /// Several modules at once: the count stands until all of them are done, each still sees a cancellation.
 struct Steady<'a> {

@@ -49,8 +49,7 @@ impl Trainer {
     pub(super) fn step_on_gpu(&mut self) -> Result<Step> {
         let settings = &self.settings;
         let lr = settings.lr_at(self.done, self.steps);
-        let each = settings.batch * settings.accumulate;
-        let rows = self.rows.at(self.done * each, each, settings.shuffle.then_some(settings.seed));
+        let rows = self.rows.of_step(settings, self.done);
         let predictions: usize = rows.iter().map(|row| row.predictions()).sum();
         let backward = Backward { scale: 1.0 / predictions.max(1) as f32, checkpointing: settings.checkpointing };
         let t = self.optimizer.t + 1;

@@ -99,15 +99,7 @@ pub fn probe(settings: &Settings, batches: usize, budget: Option<u64>, progress:
         let at = at.ok_or_else(|| Error::failure(format!("the gradient of {name} was lost")))?;
         modules.push(spectra.swap_remove(at));
     }
-    let offers: Vec<Offer> = modules
-        .iter()
-        .map(|(name, spectrum)| Offer {
-            name: name.clone(),
-            shape: spectrum.shape,
-            sigma: spectrum.known().collect(),
-            energy: spectrum.energy_total(),
-        })
-        .collect();
+    let offers: Vec<Offer> = modules.iter().map(|(name, spectrum)| Offer::of(name, spectrum)).collect();
     let ranks = budget::allocate(&offers, budget)?;
     let energy: f64 = offers.iter().map(|offer| offer.energy).sum();
     let found = modules.into_iter().zip(&offers).zip(&ranks.r).map(|(((name, spectrum), offer), &suggested)| Found {

@@ -1,5 +1,6 @@
 //! [`Rows`]: token ids with what is to be predicted, and the order in which a run sees them.
 
+use super::Settings;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -80,6 +81,12 @@ impl Rows {
             found.push(&self.rows[order.1[at]]);
         }
         found
+    }
+
+    /// The rows of the step after `done` others, all micro-batches.
+    pub fn of_step(&self, settings: &Settings, done: usize) -> Vec<&Row> {
+        let each = settings.batch * settings.accumulate;
+        self.at(done * each, each, settings.shuffle.then_some(settings.seed))
     }
 
     /// Fewer, longer rows of up to `seq` tokens: the longest first, each into the sequence that it leaves least room in (best-fit

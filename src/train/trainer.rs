@@ -99,8 +99,7 @@ impl Trainer {
         }
         let settings = &self.settings;
         let lr = settings.lr_at(self.done, self.steps);
-        let each = settings.batch * settings.accumulate;
-        let rows = self.rows.at(self.done * each, each, settings.shuffle.then_some(settings.seed));
+        let rows = self.rows.of_step(settings, self.done);
         let predictions: usize = rows.iter().map(|row| row.predictions()).sum();
         let backward = Backward { scale: 1.0 / predictions.max(1) as f32, checkpointing: settings.checkpointing };
         self.grads.clear();
@@ -136,8 +135,7 @@ impl Trainer {
     /// finite: among what modules put out, then among gradients.
     pub(super) fn diverged(&self, loss: f64) -> Result<Error> {
         let settings = &self.settings;
-        let each = settings.batch * settings.accumulate;
-        let rows = self.rows.at(self.done * each, each, settings.shuffle.then_some(settings.seed));
+        let rows = self.rows.of_step(settings, self.done);
         let mut place = None;
         for (micro, rows) in rows.chunks(settings.batch).enumerate() {
             let Padded { ids, labels, seq, starts, .. } = &Rows::pad(rows);

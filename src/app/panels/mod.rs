@@ -3,6 +3,7 @@
 pub mod learn;
 pub mod modules;
 pub mod parameters;
+mod parts;
 pub mod path;
 pub mod quantization;
 pub mod rank;

@@ -72,6 +72,11 @@ pub struct Ranks {
 }
 
 impl Ranks {
+    /// True while a choice is on its way.
+    pub fn is_working(&self) -> bool {
+        self.job.is_some()
+    }
+
     pub fn think(&mut self, workspace: &Workspace, wake: &Wake) {
         if let Some(result) = self.job.as_mut().and_then(Job::take) {
             self.job = None;
@@ -109,15 +114,7 @@ impl Ranks {
 }
 
 fn choose(spectra: &[&(String, Arc<Spectrum>)], missing: usize, r: usize, budget: Option<u64>) -> Result<Choice> {
-    let offers: Vec<Offer> = spectra
-        .iter()
-        .map(|(name, spectrum)| Offer {
-            name: name.clone(),
-            shape: spectrum.shape,
-            sigma: spectrum.known().collect(),
-            energy: spectrum.energy_total(),
-        })
-        .collect();
+    let offers: Vec<Offer> = spectra.iter().map(|(name, spectrum)| Offer::of(name, spectrum)).collect();
     let at_dial = || offers.iter().map(|offer| offer.cost() * r.min(offer.max_rank()) as u64).sum();
     let budget = budget.unwrap_or_else(at_dial);
     let best = budget::allocate(&offers, budget)?;

@@ -196,26 +196,12 @@ pub fn against(
     let side = weight.rows().min(weight.cols());
     let ranks: Vec<usize> = RANKS.into_iter().filter(|&r| r <= side / 2).collect();
     for (index, &r) in ranks.iter().enumerate() {
-        let whole = Spread { progress, from: 2, of: 10 };
+        let whole = Part::rest(progress, 2, 10);
         let part = Part::new(&whole, index as u64, ranks.len() as u64);
         let left = rounding::repair(weight, recipe, r, iterations, &part)?;
         send(AgainstItem::Repair(r, left));
     }
     Ok(())
-}
-
-/// The rest of a piece of work, from unit `from` of `of`.
-struct Spread<'a> {
-    progress: &'a dyn Progress,
-    from: u64,
-    of: u64,
-}
-
-impl Progress for Spread<'_> {
-    fn step(&self, done: u64, total: u64) -> Result<()> {
-        let (total, left) = (total.max(1), self.of - self.from);
-        self.progress.step(self.from * total + done.min(total) * left, self.of * total)
-    }
 }
 
 /// What the two ways of quantizing cost a module.

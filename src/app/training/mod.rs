@@ -309,6 +309,14 @@ impl Training {
         self.live.as_ref()
     }
 
+    /// Why no run can begin with this set-up, now.
+    pub fn refusal(&self, draft: &Draft, workspace: &Workspace) -> Option<String> {
+        match self.live {
+            Some(_) => Some("A run goes on already.".to_owned()),
+            None => self.outlook.problem(draft, workspace),
+        }
+    }
+
     /// The run that is looked at.
     pub fn shown(&self) -> Option<&Track> {
         let folder = self.shown.as_ref()?;

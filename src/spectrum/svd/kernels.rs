@@ -86,6 +86,26 @@ pub fn times(w: Rows, x: &[Lane]) -> Vec<Lane> {
     y
 }
 
+/// Runs by the registers that the processor has: a block row is `PARTS` of them, and as many rows go together as keep all
+/// sums in registers.
+macro_rules! by_registers {
+    ($of:ident) => {
+        impl WithSimd for $of<'_> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                match WIDTH / S::F32_LANES {
+                    1 => self.run::<S, 1, 8>(simd),
+                    2 => self.run::<S, 2, 4>(simd),
+                    4 => self.run::<S, 4, 2>(simd),
+                    _ => self.run::<S, WIDTH, 1>(simd),
+                }
+            }
+        }
+    };
+}
+
 /// Inside [`WithSimd`] the compiler may use every instruction of the vector width that was chosen.
 struct Times<'a> {
     rows: &'a [f32],
@@ -94,20 +114,7 @@ struct Times<'a> {
     y: &'a mut [Lane],
 }
 
-impl WithSimd for Times<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // A block row is PARTS registers; the sums of all rows of a group stay in registers.
-        match WIDTH / S::F32_LANES {
-            1 => self.run::<S, 1, 8>(simd),
-            2 => self.run::<S, 2, 4>(simd),
-            4 => self.run::<S, 4, 2>(simd),
-            _ => self.run::<S, WIDTH, 1>(simd),
-        }
-    }
-}
+by_registers!(Times);
 
 impl Times<'_> {
     #[inline(always)]
@@ -205,19 +212,7 @@ struct Both<'a> {
     z: &'a mut [Lane],
 }
 
-impl WithSimd for Both<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match WIDTH / S::F32_LANES {
-            1 => self.run::<S, 1, 8>(simd),
-            2 => self.run::<S, 2, 4>(simd),
-            4 => self.run::<S, 4, 2>(simd),
-            _ => self.run::<S, WIDTH, 1>(simd),
-        }
-    }
-}
+by_registers!(Both);
 
 impl Both<'_> {
     #[inline(always)]
@@ -247,19 +242,7 @@ struct AddTransposed<'a> {
     x: &'a mut [Lane],
 }
 
-impl WithSimd for AddTransposed<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match WIDTH / S::F32_LANES {
-            1 => self.run::<S, 1, 8>(simd),
-            2 => self.run::<S, 2, 4>(simd),
-            4 => self.run::<S, 4, 2>(simd),
-            _ => self.run::<S, WIDTH, 1>(simd),
-        }
-    }
-}
+by_registers!(AddTransposed);
 
 impl AddTransposed<'_> {
     #[inline(always)]

@@ -15,10 +15,11 @@ mod pictures;
 mod roles;
 mod spread;
 
-use eframe::egui::{Align, Align2, Context, FontId, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2};
+use eframe::egui::{Align, Align2, Context, FontId, Layout, Rect, RichText, ScrollArea, Ui, pos2};
 
 use crate::app::command::Command;
 use crate::app::export::Source;
+use crate::app::panels::parts::{GAP, split, within};
 use crate::app::quantization::{Ask, BlockPoint, Choice, Need, SWEPT, has_delta};
 use crate::app::theme::Colors;
 use crate::app::widgets::figure::{Figure, Mark, Series, Style};
@@ -35,8 +36,6 @@ use modules::Modules;
 use pictures::Pictures;
 use roles::RolesView;
 
-/// Space between the parts.
-const GAP: f32 = 16.0;
 /// All modules are computed unasked up to so many cells.
 const UNASKED: usize = 1 << 26;
 
@@ -269,25 +268,4 @@ fn plot(ui: &mut Ui, view: &mut View<'_>, figure: &Figure, id: &str) {
         });
     });
     figure.ui(ui, id, |_| {});
-}
-
-/// Columns with these shares of the width.
-fn split(rect: Rect, shares: &[f32]) -> Vec<Rect> {
-    let width = rect.width() - GAP * (shares.len() - 1) as f32;
-    let mut left = rect.left();
-    shares
-        .iter()
-        .map(|share| {
-            let part = Rect::from_min_max(pos2(left, rect.top()), pos2(left + width * share, rect.bottom()));
-            left = part.right() + GAP;
-            part
-        })
-        .collect()
-}
-
-fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {
-    ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
-        ui.set_clip_rect(ui.clip_rect().intersect(rect.expand(2.0)));
-        add(ui);
-    });
 }

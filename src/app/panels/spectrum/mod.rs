@@ -8,10 +8,11 @@ mod prepared;
 mod rules;
 mod sigma;
 
-use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui, UiBuilder, pos2};
+use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui, pos2};
 
 use crate::app::View;
 use crate::app::export::Source;
+use crate::app::panels::parts::{GAP, split, within};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::spectrum::RuleId;
@@ -21,9 +22,6 @@ use directions::Directions;
 use modules_map::Map;
 use pictures::Pictures;
 use prepared::Prepared;
-
-/// Space between the parts.
-const GAP: f32 = 16.0;
 
 /// What the tab remembers between frames.
 pub struct SpectrumTab {
@@ -107,25 +105,4 @@ impl SpectrumTab {
         });
         ui.advance_cursor_after_rect(room);
     }
-}
-
-/// Columns with these shares of the width.
-fn split(rect: Rect, shares: &[f32]) -> Vec<Rect> {
-    let width = rect.width() - GAP * (shares.len() - 1) as f32;
-    let mut left = rect.left();
-    shares
-        .iter()
-        .map(|share| {
-            let part = Rect::from_min_max(pos2(left, rect.top()), pos2(left + width * share, rect.bottom()));
-            left = part.right() + GAP;
-            part
-        })
-        .collect()
-}
-
-fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {
-    ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
-        ui.set_clip_rect(ui.clip_rect().intersect(rect.expand(2.0)));
-        add(ui);
-    });
 }

@@ -282,10 +282,7 @@ fn methods(ui: &mut Ui, view: &mut View<'_>) {
     let training = &view.features.training;
     let Some(before) = training.draft() else { return };
     let mut draft = before.clone();
-    let problem = match training.live() {
-        Some(_) => Some("A run goes on already.".to_owned()),
-        None => training.outlook().problem(&draft, view.workspace),
-    };
+    let problem = training.refusal(&draft, view.workspace);
     ui.horizontal_wrapped(|ui| {
         let button = ui.add_enabled(problem.is_none(), Button::new("Train LoRA, QLoRA and full"));
         let tip =

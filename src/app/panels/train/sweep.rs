@@ -112,10 +112,7 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
     let training = &view.features.training;
     let Some(before) = training.draft() else { return };
     let mut draft = before.clone();
-    let problem = match training.live() {
-        Some(_) => Some("A run goes on already.".to_owned()),
-        None => training.outlook().problem(&draft, view.workspace),
-    };
+    let problem = training.refusal(&draft, view.workspace);
     ui.horizontal_wrapped(|ui| {
         let label = ui.label("Ranks");
         let response = ui.add(TextEdit::singleline(&mut draft.ranks).hint_text("1, 2, 4, 8").desired_width(180.0));
