@@ -245,6 +245,7 @@ impl App {
             || !self.features.running().is_empty()
             || self.shown.is_busy()
             || self.features.quantization.is_coloring()
+            || self.features.planning.is_following()
             || self.surroundings.is_some()
     }
 

@@ -11,9 +11,10 @@ use crate::support::*;
 /// The window asks for no further frame, however often it is looked at.
 #[track_caller]
 fn nothing_moves(window: &mut Window, when: &str) {
-    // Tooltips and menus that were just closed may want one more frame.
+    // Tooltips and menus that were just closed may want one more frame; a job wakes the window after its result is there.
     for _ in 0..5 {
         window.step();
+        std::thread::sleep(Duration::from_millis(5));
     }
     for _ in 0..10 {
         window.step();

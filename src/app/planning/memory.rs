@@ -60,6 +60,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// True while a prediction is on its way.
+    pub fn is_working(&self) -> bool {
+        self.job.is_some()
+    }
+
     pub fn think(&mut self, preset: Option<&'static Preset>, workspace: &Workspace, wake: &Wake) {
         if let Some(result) = self.job.as_mut().and_then(Job::take) {
             self.job = None;

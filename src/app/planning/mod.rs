@@ -223,6 +223,11 @@ impl Planning {
         own.into_iter().flatten().chain(self.updates.running()).collect()
     }
 
+    /// True while what follows the dial is on its way: memory and ranks, too short a work for the status bar.
+    pub fn is_following(&self) -> bool {
+        self.memory.is_working() || self.ranks.is_working()
+    }
+
     /// Stops the job of this title.
     pub fn cancel(&mut self, title: &str) {
         fn stop<T: Send>(job: Option<&Job<T>>, title: &str) {
