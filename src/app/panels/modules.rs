@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use eframe::egui::text::{LayoutJob, TextWrapping};
 use eframe::egui::{self, FontId, Key, Pos2, Rect, RichText, Sense, Stroke, TextEdit, Ui, WidgetInfo, vec2};
 use regex::{Regex, RegexBuilder};
 
@@ -257,10 +258,14 @@ fn module(
         let left = Pos2::new(rect.left() + 20.0, rect.center().y);
         let name = short(&entry.name);
         let color = if problem.is_some() { colors.weak } else { text };
-        painter.text(left, egui::Align2::LEFT_CENTER, name, FontId::proportional(12.5), color);
         let shape = units::shape(&entry.shape);
         let right = Pos2::new(spark.left() - 8.0, rect.center().y);
-        painter.text(right, egui::Align2::RIGHT_CENTER, shape, FontId::proportional(10.5), colors.weak);
+        let shape = painter.text(right, egui::Align2::RIGHT_CENTER, shape, FontId::proportional(10.5), colors.weak);
+        // A long name ends in … before the shape begins.
+        let mut job = LayoutJob::simple_singleline(name.to_owned(), FontId::proportional(12.5), color);
+        job.wrap = TextWrapping::truncate_at_width((shape.left() - left.x - 6.0).max(24.0));
+        let galley = painter.layout_job(job);
+        painter.galley(left - vec2(0.0, galley.size().y / 2.0), galley, color);
         if problem.is_some() {
             painter.text(spark.center(), egui::Align2::CENTER_CENTER, "⚠", FontId::proportional(12.0), colors.warn);
         } else if let Some(spectrum) = spectrum {

@@ -88,7 +88,9 @@ impl Table<'_> {
             .sense(Sense::CLICK)
             .cell_layout(Layout::left_to_right(Align::Center));
         for (i, head) in self.heads.iter().enumerate() {
-            let column = if i + 1 == self.heads.len() { Column::remainder() } else { Column::auto() };
+            // Words take what room is left; a number far off to the right would be lost.
+            let rest = i + 1 == self.heads.len() && !head.number;
+            let column = if rest { Column::remainder() } else { Column::auto() };
             builder = builder.column(column.at_least(head.width).clip(true).resizable(i + 1 < self.heads.len()));
         }
         builder

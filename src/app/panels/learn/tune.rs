@@ -82,7 +82,12 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                         view.export(ui, &figure.title, &Take::PLOT, place, || Source::Figure(Box::new(figure.clone())))
                     });
                 });
-                figure.ui(ui, id, |_| {});
+                if figure.series.iter().all(|series| series.points.is_empty()) {
+                    ui.add_space(16.0);
+                    ui.label(RichText::new("Drawn as the runs go on.").color(Colors::of(ui).weak));
+                } else {
+                    figure.ui(ui, id, |_| {});
+                }
             });
         }
         ui.advance_cursor_after_rect(left.union(other));

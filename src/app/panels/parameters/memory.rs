@@ -106,7 +106,8 @@ impl MemoryTab {
         let dark = ui.visuals().dark_mode;
         let colors = Colors::of(ui);
         ui.horizontal(|ui| {
-            let title = format!("Memory of {}, rank {} on {}", needs.model, needs.r, needs.targets);
+            let title =
+                format!("Memory of {}, rank {} on {}", needs.model, needs.r, super::super::rank::name(&needs.targets));
             ui.label(RichText::new(title).strong()).on_hover_ui(|ui| glossary::MEMORY.ui(ui));
             ui.with_layout(eframe::egui::Layout::right_to_left(eframe::egui::Align::Center), |ui| {
                 view.export(ui, "memory", &[Take::CopyPng, Take::SavePng, Take::CopyTsv, Take::SaveCsv], area, || {
@@ -183,7 +184,11 @@ impl MemoryTab {
                     ui.label(RichText::new(format!("{}{engine}", part.name)).small().color(colors.weak));
                 });
             }
-            ui.label(RichText::new("· depends on the engine: this program's own").small().color(colors.weak));
+            ui.label(
+                RichText::new("· depends on the engine: this program's own; the open window is not counted")
+                    .small()
+                    .color(colors.weak),
+            );
         });
     }
 }

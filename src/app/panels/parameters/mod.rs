@@ -113,6 +113,8 @@ impl Parameters {
         match self.part {
             Part::Counts => {
                 ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                    // The bar for scrolling lies over the right edge.
+                    ui.set_max_width(ui.available_width() - 12.0);
                     if ui.available_width() > 860.0 {
                         ui.columns(2, |columns| {
                             self.counts_ui(&mut columns[0], view);
@@ -193,7 +195,7 @@ impl Parameters {
             let dial = view.workspace.dial();
             let selection = self.selection.as_ref().and_then(|(_, selection)| selection.as_ref());
             let count = selection.and_then(|selection| selection.count(dial.r.min(selection.max_rank())).ok());
-            let lora = count.as_ref().map(|count| (count, dial.targets.to_string()));
+            let lora = count.as_ref().map(|count| (count, super::rank::name(&dial.targets)));
             self.methods.ui(ui, layout, lora, dial.r);
         }
     }

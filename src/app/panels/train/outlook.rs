@@ -13,7 +13,7 @@ use crate::train::memory::Memory;
 use crate::units;
 
 /// The parts of the memory, as a person reads them.
-pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 5] {
+pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 6] {
     [
         (
             "weights",
@@ -24,6 +24,11 @@ pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 5] {
         ("activations", memory.activations, "What the blocks keep for the way back"),
         ("logits", memory.logits, "Scores of the vocabulary, a piece at a time"),
         ("workspace", memory.workspace, "The largest weight in 32 bits, while it is multiplied"),
+        (
+            "program",
+            memory.process,
+            "What this program has already, scratch of matrix products, and what the allocator rounds up",
+        ),
     ]
 }
 
