@@ -106,6 +106,7 @@ impl Trainer {
         let (mut loss, mut tokens) = (Loss::default(), 0);
         for (micro, rows) in rows.chunks(settings.batch).enumerate() {
             let batch = Rows::pad(rows);
+            self.pool.begin_step();
             let run = Run { dropout: self.dropout(micro), ..Run::new(&self.decoder.params, &self.pool) };
             let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq, starts: &batch.starts };
             let part = self.decoder.gradient(&run, part, backward, &mut self.grads)?;
@@ -192,6 +193,7 @@ pub fn evaluate(decoder: &Decoder, rows: &Rows, batch: usize, pool: &Pool, progr
     for (index, some) in all.chunks(batch.max(1)).enumerate() {
         progress.step((index * batch) as u64, all.len() as u64)?;
         let padded = Rows::pad(some);
+        pool.begin_step();
         let Padded { ids, labels, seq, starts, .. } = &padded;
         let part = decoder.loss(pool, Batch { ids, labels, seq: *seq, starts })?;
         loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };

@@ -3,15 +3,42 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Buffers that wait to be used again: from the second step on, a training loop allocates nothing.
+/// Buffers that wait to be used again: from the second step on, a training loop allocates nothing. Where sequences are
+/// of other lengths from step to step, what an earlier step has left and no longer fits makes room for what is new, so
+/// that a pool holds what one step needs, not what each of them needed.
 #[derive(Clone, Debug, Default)]
 pub struct Pool(Arc<Mutex<Shelf>>);
 
 #[derive(Debug, Default)]
 struct Shelf {
-    waiting: Vec<Vec<f32>>,
+    waiting: Vec<Waiting>,
+    step: u64,
     out: usize,
     most: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    data: Vec<f32>,
+    /// The step in which it was given back.
+    step: u64,
+}
+
+impl Shelf {
+    /// Lets go of what earlier steps have left, until as much is free as is wanted: first what is too small, the
+    /// largest of it before the others, then what is too large.
+    fn make_room(&mut self, count: usize) {
+        let mut wanted = count;
+        while wanted > 0 {
+            let old = (0..self.waiting.len()).filter(|&at| self.waiting[at].step < self.step);
+            let order = |&at: &usize| {
+                let capacity = self.waiting[at].data.capacity();
+                (capacity <= count, if capacity <= count { capacity } else { usize::MAX - capacity })
+            };
+            let Some(at) = old.max_by_key(order) else { break };
+            wanted = wanted.saturating_sub(self.waiting.swap_remove(at).data.capacity().max(1));
+        }
+    }
 }
 
 /// Values from a [`Pool`]; what is in them at first is whatever was in them last.
@@ -26,13 +53,19 @@ impl Pool {
     pub fn take(&self, count: usize) -> Buf {
         let mut shelf = self.shelf();
         // The smallest that is large enough and not wastefully so.
-        let fits = |data: &Vec<f32>| data.capacity() >= count && data.capacity() / 2 <= count;
+        let fits = |capacity: usize| capacity >= count && capacity / 2 <= count;
         let best = (0..shelf.waiting.len())
-            .filter(|&at| fits(&shelf.waiting[at]))
-            .min_by_key(|&at| shelf.waiting[at].capacity());
-        let mut data = best.map(|at| shelf.waiting.swap_remove(at)).unwrap_or_default();
+            .filter(|&at| fits(shelf.waiting[at].data.capacity()))
+            .min_by_key(|&at| shelf.waiting[at].data.capacity());
+        let mut data = match best {
+            Some(at) => shelf.waiting.swap_remove(at).data,
+            None => {
+                shelf.make_room(count);
+                Vec::new()
+            }
+        };
         shelf.out += count.max(data.capacity());
-        let waiting: usize = shelf.waiting.iter().map(Vec::capacity).sum();
+        let waiting: usize = shelf.waiting.iter().map(|one| one.data.capacity()).sum();
         shelf.most = shelf.most.max(shelf.out + waiting);
         drop(shelf);
         data.resize(count, 0.0);
@@ -53,6 +86,11 @@ impl Pool {
         buf
     }
 
+    /// A step begins: what waits now is of earlier ones.
+    pub fn begin_step(&self) {
+        self.shelf().step += 1;
+    }
+
     /// The most bytes that were ever in use or waiting at once.
     pub fn peak_bytes(&self) -> usize {
         4 * self.shelf().most
@@ -68,7 +106,8 @@ impl Drop for Buf {
         let data = std::mem::take(&mut self.data);
         let mut shelf = self.pool.shelf();
         shelf.out = shelf.out.saturating_sub(data.capacity());
-        shelf.waiting.push(data);
+        let step = shelf.step;
+        shelf.waiting.push(Waiting { data, step });
     }
 }
 
@@ -101,5 +140,24 @@ mod tests {
         let other = pool.zeros(10);
         assert!(other.iter().all(|&x| x == 0.0));
         assert_eq!(pool.peak_bytes(), 4 * 1010);
+    }
+
+    #[test]
+    fn what_earlier_steps_left_makes_room() {
+        let pool = Pool::default();
+        // Steps that grow and shrink: sixteen buffers of each size at once, as activations are.
+        for count in [1000, 1300, 100, 1500, 700, 1500] {
+            pool.begin_step();
+            let _all: Vec<Buf> = (0..16).map(|_| pool.take(count)).collect();
+        }
+        assert!(pool.peak_bytes() <= 4 * 17 * 1500, "{}", pool.peak_bytes());
+        // Within a step nothing is let go: it may be wanted again.
+        let pool = Pool::default();
+        pool.begin_step();
+        let small = pool.take(10);
+        let address = small.as_ptr();
+        drop(small);
+        drop(pool.take(1000));
+        assert_eq!(pool.take(10).as_ptr(), address);
     }
 }
