@@ -26,7 +26,9 @@ pub struct Settings {
     pub show_modules: bool,
     /// The next run as it is set up, in its own words.
     pub training: String,
-    /// Folders of runs beside the program's own.
+    /// Where new runs go, if a person has chosen; the program's own folder otherwise.
+    pub runs: Option<PathBuf>,
+    /// Other folders of runs that are listed too.
     pub run_folders: Vec<PathBuf>,
     /// The chapter of the Learn tab that is open.
     pub chapter: String,
@@ -54,6 +56,7 @@ impl Default for Settings {
             map_rule: String::new(),
             show_modules: true,
             training: String::new(),
+            runs: None,
             run_folders: Vec::new(),
             chapter: String::new(),
             learned: Vec::new(),

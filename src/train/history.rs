@@ -256,6 +256,24 @@ pub fn delete(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(folder).map_err(|error| Error::write(folder, &error))
 }
 
+/// Makes sure that runs can be kept in a folder; makes it where it is not there.
+///
+/// # Errors
+/// When the path is not a whole one, a run lies in it, or nothing can be written there.
+pub fn can_hold_runs(folder: &Path) -> Result<()> {
+    if !folder.is_absolute() {
+        return Err(Error::file(
+            folder,
+            "expected a whole path, from the root on: where a run lies must not depend on where the program was started",
+        ));
+    }
+    if folder.join("run.toml").is_file() {
+        return Err(Error::file(folder, "this is a run itself; expected the folder around it, or another one"));
+    }
+    let written = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+    written.map(drop).map_err(|error| Error::write(folder, &error))
+}
+
 /// Makes a new run that begins at a checkpoint of another one; the other one stays as it is. It is then to be resumed.
 ///
 /// # Errors

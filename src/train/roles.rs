@@ -115,3 +115,82 @@ fn round(decoder: &mut Decoder, scheme: Scheme) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::Adapter;
+    use crate::quant::QuantType;
+    use crate::train::merge::{Change, write_model};
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn fixtures() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    }
+
+    fn open(path: &Path) -> Arc<Checkpoint> {
+        Arc::new(Checkpoint::open(path).unwrap())
+    }
+
+    #[test]
+    fn the_losses_are_those_of_transformers_peft_and_the_same_model_quantized() {
+        let folder = tempfile::tempdir().unwrap();
+        // transformers 5.23 and peft 0.21, f32: see the fixtures' README.
+        let text = std::fs::read(fixtures().join("losses.json")).unwrap();
+        let expected = serde_json::from_slice::<Value>(&text).unwrap()["llama"].take();
+        let rows = expected["input_ids"].as_array().unwrap();
+        let lines: String = rows.iter().map(|ids| format!("{}\n", json!({"input_ids": ids}))).collect();
+        let file = folder.path().join("rows.jsonl");
+        std::fs::write(&file, lines).unwrap();
+        let (base, adapter) =
+            (open(&fixtures().join("llama")), Adapter::open(&fixtures().join("llama-adapter")).unwrap());
+        let adapter = Arc::new(adapter);
+        let set = DeltaSet::new(Arc::clone(&base), Source::Adapter(Arc::clone(&adapter))).unwrap();
+        let scheme = Scheme { quant_type: QuantType::Nf4, blocksize: 64, double_quant: true };
+        let losses = role_losses(&set, scheme, 4, &file, 99, &()).unwrap();
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        close(losses.base, expected["loss"].as_f64().unwrap());
+        close(losses.plain, expected["adapter_loss"].as_f64().unwrap());
+        assert_eq!(losses.tokens, rows.iter().map(|ids| ids.as_array().unwrap().len() as u64 - 1).sum::<u64>());
+        // Only one of the two is quantized: both differ from the plain one, and from each other.
+        let apart = |a: f64, b: f64| assert!((a - b).abs() > 1e-5, "{a} {b}");
+        apart(losses.base_quantized, losses.plain);
+        apart(losses.adapter_quantized, losses.plain);
+        apart(losses.adapter_quantized, losses.base_quantized);
+        // The base in 4 bits with the adapter as it is: the way that a QLoRA run evaluates.
+        let mut decoder = Decoder::load(&base, Frozen::FourBit(scheme), &()).unwrap();
+        decoder.attach(&adapter).unwrap();
+        let data = data::read(&file, &base, SEQ, &()).unwrap().rows;
+        close(losses.base_quantized, evaluate(&decoder, &data, BATCH, &Pool::default(), &()).unwrap().mean());
+        // The same change as a whole model: its best pairs of the adapter's rank are the adapter again, fewer are not.
+        let merged = folder.path().join("merged");
+        write_model(&base, &Change::Adapter(&adapter), Some(crate::checkpoint::Dtype::F32), &merged, &()).unwrap();
+        let set = DeltaSet::new(base, Source::Tuned(open(&merged))).unwrap();
+        let of_rank = |r: usize| role_losses(&set, scheme, r, &file, 99, &()).unwrap().plain;
+        assert!((of_rank(6) - losses.plain).abs() < 1e-3);
+        apart(of_rank(1), losses.plain);
+        let fewer = role_losses(&set, scheme, 1, &file, 1, &()).unwrap();
+        assert_eq!(fewer.tokens * 2, losses.tokens, "no more rows than asked for");
+    }
+
+    #[test]
+    fn held_out_data_beside_a_model_is_found_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("models-llama");
+        std::fs::create_dir(&model).unwrap();
+        for entry in std::fs::read_dir(fixtures().join("llama")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, model.join(path.file_name().unwrap())).unwrap();
+        }
+        let base = open(&model);
+        assert_eq!(data_beside(&base, "llama-pirate"), None);
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        for name in ["facts.eval.jsonl", "pirate.eval.jsonl", "pirate.train.jsonl"] {
+            std::fs::write(data.join(name), "{}").unwrap();
+        }
+        assert_eq!(data_beside(&base, "llama-pirate"), Some(data.join("pirate.eval.jsonl")));
+        assert_eq!(data_beside(&base, "llama-tuned"), Some(data.join("facts.eval.jsonl")), "otherwise the first");
+    }
+}

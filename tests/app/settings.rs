@@ -13,7 +13,7 @@ use crate::safetensors::fixture;
 use crate::support::*;
 
 #[derive(Default)]
-struct Kept(HashMap<String, String>);
+pub struct Kept(HashMap<String, String>);
 
 impl Storage for Kept {
     fn get_string(&self, key: &str) -> Option<String> {

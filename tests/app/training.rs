@@ -16,7 +16,7 @@ use crate::safetensors::fixture;
 use crate::support::*;
 
 /// Rows of ids that the small Llama can learn.
-fn data(folder: &Path) -> PathBuf {
+pub fn data(folder: &Path) -> PathBuf {
     let row = |row: u32| json!({"input_ids": (0..24).map(|at| (row * 31 + at * 7) % 300 + 3).collect::<Vec<u32>>()});
     let path = folder.join("data.jsonl");
     std::fs::write(&path, (0..40).map(|at| format!("{}\n", row(at))).collect::<String>()).unwrap();
@@ -24,7 +24,7 @@ fn data(folder: &Path) -> PathBuf {
 }
 
 /// A window with the small Llama and the Train tab in front; its runs are kept in `folder`.
-fn window(folder: &Path) -> Window {
+pub fn window(folder: &Path) -> Window {
     let start =
         Start { request: Some(pair("llama", "llama-tuned")), data_dir: Some(folder.to_path_buf()), ..Start::default() };
     let mut window = builder().with_size([1280.0, 1600.0]).build_eframe(|cc| App::new(cc, start));
@@ -34,14 +34,14 @@ fn window(folder: &Path) -> Window {
 }
 
 /// Sets a number.
-fn number_in(window: &mut Window, name: &str, value: usize) {
+pub fn number_in(window: &mut Window, name: &str, value: usize) {
     get(window, Role::SpinButton, name).set_value_accesskit(value as f64);
     window.step();
     window.step();
 }
 
 /// A window with data chosen and a run of so many steps set up.
-fn ready(folder: &TempDir, steps: usize) -> Window {
+pub fn ready(folder: &TempDir, steps: usize) -> Window {
     let path = data(folder.path());
     let mut window = window(folder.path());
     write(&mut window, "Data file", path.to_str().unwrap());
@@ -52,12 +52,12 @@ fn ready(folder: &TempDir, steps: usize) -> Window {
 }
 
 /// The step that the run is at, as the screen says.
-fn step(window: &Window) -> usize {
+pub fn step(window: &Window) -> usize {
     let text = texts(window).into_iter().find(|text| text.starts_with("step ") && text.contains(" of "));
     text.and_then(|text| text.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
 }
 
-fn runs(folder: &Path) -> Vec<PathBuf> {
+pub fn runs(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder.join("runs")).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
 }
@@ -106,7 +106,7 @@ fn a_run_is_watched_held_stopped_and_gone_on_with() {
     until(&mut window, "the end", is_quiet);
 }
 
-fn lines_from(run: &Path) -> Vec<usize> {
+pub fn lines_from(run: &Path) -> Vec<usize> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64().map(|s| s as usize);
     text.lines().filter_map(step).collect()

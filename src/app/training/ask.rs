@@ -53,6 +53,12 @@ pub enum Ask {
     Note(PathBuf, String),
     /// Delete a run.
     Delete(PathBuf),
+    /// Keep new runs in this folder, or in the program's own again.
+    Keep(Option<PathBuf>),
+    /// Ask where the model of a run with its adapter merged in is to go; or ask no more.
+    OfferMerge(Option<PathBuf>),
+    /// Write the model of a run with its adapter merged in.
+    Merge(PathBuf, PathBuf),
     /// Look for runs in this folder no more.
     ForgetFolder(PathBuf),
     /// Do not offer any more to go on with this run.
@@ -119,6 +125,17 @@ impl Training {
                 }
                 self.written(result, round);
             }
+            Ask::Keep(folder) => self.keep(folder, round),
+            Ask::OfferMerge(run) => {
+                self.merging = run.map(|run| {
+                    let out = self.merged_folder(&self.runs_folder(), &run);
+                    (run, out)
+                });
+            }
+            Ask::Merge(run, out) => match self.take_away.merge(run, out) {
+                Ok(()) => self.merging = None,
+                Err(error) => round.commands.push(Command::Complain(error)),
+            },
             Ask::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
             Ask::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
             Ask::Spectrum(folder, step) => self.spectrum(&folder, step, round),
@@ -163,13 +180,40 @@ impl Training {
                 self.set(draft, round);
             }
             Purpose::Runs => self.add_folder(path, round),
-            Purpose::Merged(_) => {}
+            Purpose::Keep => self.keep(Some(path), round),
+            Purpose::Merged(run) => {
+                let out = self.merged_folder(&path, &run);
+                self.merging = Some((run, out));
+            }
+        }
+    }
+
+    /// A folder within `around` for the merged model of a run.
+    fn merged_folder(&self, around: &Path, run: &Path) -> PathBuf {
+        around.join(format!("{}-merged", history::name(run).replace('/', "-")))
+    }
+
+    /// New runs go elsewhere from now on; those that are there already stay, and are listed as before.
+    fn keep(&mut self, folder: Option<PathBuf>, round: &mut Round<'_>) {
+        let (before, own) = (self.runs_folder(), self.own_folder());
+        let folder = folder.filter(|folder| *folder != own);
+        if let Some(Err(error)) = folder.as_deref().map(history::can_hold_runs) {
+            round.commands.push(Command::Complain(error));
+            return;
+        }
+        self.kept.clone_from(&folder);
+        round.settings.runs = folder;
+        let now = self.runs_folder();
+        round.settings.run_folders.retain(|known| *known != now);
+        if before != now {
+            self.add_folder(before, round);
+            round.commands.push(Command::Say(format!("New runs go to {}.", now.display())));
         }
     }
 
     fn add_folder(&mut self, path: PathBuf, round: &mut Round<'_>) {
         let known = &mut round.settings.run_folders;
-        if path != self.home.join("runs") && !known.contains(&path) {
+        if path != self.runs_folder() && path != self.own_folder() && !known.contains(&path) {
             known.push(path);
         }
     }
@@ -253,6 +297,9 @@ impl Training {
         }
         match history::settings(folder) {
             Ok(settings) => {
+                // Where it computes is no part of a run: it goes on where the next run would.
+                let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
+                let settings = Settings { device, ..settings };
                 self.open(folder);
                 self.shelf.leave(folder);
                 self.interrupted.retain(|known| known != folder);
@@ -295,7 +342,9 @@ impl Training {
             round.commands.open(settings.model.clone());
         }
         round.commands.push(Command::Turn(dial));
-        let draft = Draft { settings, name: String::new(), ..self.draft.clone().unwrap_or_default() };
+        let before = self.draft.clone().unwrap_or_default();
+        let settings = Settings { device: before.settings.device, ..settings };
+        let draft = Draft { settings, name: String::new(), ..before };
         self.set(draft, round);
     }
 

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::demo::{DataSet, Sample};
-use crate::device::Device;
+use crate::device::{self, Choice, Device};
 use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
+use crate::model::gpu::Kind;
 use crate::train::memory::{self, Memory};
 use crate::train::{Method, Preview, Settings, pace};
 use crate::workspace::{Dial, Scaling, Slot, Workspace};
@@ -25,6 +26,8 @@ pub struct Draft {
     pub full_lr: f64,
     /// Ranks of a sweep.
     pub ranks: String,
+    /// The device as it is kept: no part of a run's settings.
+    pub(super) device: String,
     /// Everything else. Last, as TOML wants its tables.
     pub settings: Settings,
 }
@@ -45,19 +48,21 @@ impl Default for Draft {
             film_every: 5,
             ..Settings::default()
         };
-        Self { name: String::new(), full_lr: 3e-4, ranks: "1, 2, 4, 8, 16".to_owned(), settings }
+        Self { name: String::new(), full_lr: 3e-4, ranks: "1, 2, 4, 8, 16".to_owned(), device: String::new(), settings }
     }
 }
 
 impl Draft {
     /// As it is kept between two starts.
     pub fn kept(&self) -> String {
-        toml::to_string(self).unwrap_or_default()
+        toml::to_string(&Self { device: self.settings.device.to_string(), ..self.clone() }).unwrap_or_default()
     }
 
     /// From what was kept; the defaults where that cannot be read.
     pub fn from_kept(text: &str) -> Self {
-        toml::from_str(text).unwrap_or_default()
+        let mut draft: Self = toml::from_str(text).unwrap_or_default();
+        draft.settings.device = std::mem::take(&mut draft.device).parse().unwrap_or_default();
+        draft
     }
 
     /// A data set that came with the model, with the rates that suit it.
@@ -86,7 +91,11 @@ impl Draft {
 pub struct Outlook {
     /// The data as the model will see it.
     pub preview: Slot<Arc<Preview>>,
-    /// Predicted memory.
+    /// What there is to compute on, and why not; empty until it was looked at.
+    pub devices: Vec<(Choice, Result<Device>)>,
+    /// What the run would compute on.
+    pub device: Option<Device>,
+    /// Predicted memory, of that device.
     pub memory: Option<Result<Memory>>,
     /// Free bytes of the device.
     pub free: Option<u64>,
@@ -97,7 +106,10 @@ pub struct Outlook {
     reading: Option<Job<Preview>>,
     measuring: Option<Job<f64>>,
     read: Option<(u64, DataKey)>,
-    counted: Option<(u64, Settings, usize)>,
+    counted: Option<(u64, Settings, usize, u64)>,
+    looking: Option<Job<Vec<(Choice, Result<Device>)>>>,
+    /// How often devices were looked for.
+    looks: u64,
 }
 
 /// What the preview depends on.
@@ -116,17 +128,60 @@ impl Outlook {
             self.reading = None;
             self.preview.finish(result.map(Arc::new));
         }
+        self.look(wake);
         let Some(base) = workspace.base() else { return };
         draft.settings.model = base.path().to_path_buf();
         self.read(draft, workspace.generation(), base, wake);
         let longest = self.preview.latest().map_or(draft.settings.seq, |preview| preview.longest);
-        let key = (workspace.generation(), draft.settings.clone(), longest);
+        let key = (workspace.generation(), draft.settings.clone(), longest, self.looks);
         if self.counted.as_ref() != Some(&key) {
+            let settings = &mut draft.settings;
+            let device = self.meant(settings.device);
+            if device.as_ref().is_ok_and(on_processor) {
+                // Which knows nothing else: what was said of a GPU does not count here.
+                settings.dtype = None;
+            }
             let settings = &draft.settings;
-            self.memory = Some(settings.check().and_then(|()| memory::predict(base, settings, longest)));
+            let predicted = |device: &Device| predict(base, settings, longest, device);
+            self.memory = Some(settings.check().and_then(|()| predicted(device.as_ref().map_err(Clone::clone)?)));
             self.operations = pace::operations(base, settings).ok();
-            self.free = Device::cpu().memory.map(|memory| memory.free);
-            self.counted = Some(key);
+            self.device = device.ok();
+            self.free = self.device.as_ref().and_then(|device| device.memory).map(|memory| memory.free);
+            self.counted = Some((key.0, settings.clone(), key.2, key.3));
+        }
+    }
+
+    /// Looks for devices, once, or when that is wanted again.
+    fn look(&mut self, wake: &Wake) {
+        if let Some(result) = self.looking.as_mut().and_then(Job::take) {
+            self.looking = None;
+            self.devices = result.unwrap_or_default();
+            self.looks += 1;
+        }
+        if self.devices.is_empty() && self.looking.is_none() && self.looks == 0 {
+            self.look_again(wake);
+        }
+    }
+
+    /// Looks for devices and their free memory again.
+    pub fn look_again(&mut self, wake: &Wake) {
+        self.looking = Some(Job::spawn("Looking for devices", Arc::clone(wake), |_| {
+            let more = (1..MOST_GPUS).map(|number| (Choice::Cuda(number), Choice::Cuda(number).resolve()));
+            Ok(device::devices().into_iter().chain(more.take_while(|(_, device)| device.is_ok())).collect())
+        }));
+    }
+
+    /// The device that a run computes on when this is asked for: as the engine takes it.
+    fn meant(&self, choice: Choice) -> Result<Device> {
+        let found = |choice: Choice| self.devices.iter().find(|(other, _)| *other == choice).map(|(_, d)| d.clone());
+        match choice {
+            Choice::Cpu => Ok(Device::cpu()),
+            Choice::Auto => Ok(found(Choice::Cuda(0)).and_then(Result::ok).unwrap_or_else(Device::cpu)),
+            Choice::Metal => Err(Error::usage(NO_METAL)),
+            Choice::Cuda(_) => found(choice).unwrap_or_else(|| match self.devices.is_empty() {
+                true => Err(Error::usage("The device is being looked for.")),
+                false => choice.resolve(),
+            }),
         }
     }
 
@@ -164,8 +219,9 @@ impl Outlook {
         self.reading.as_ref()
     }
 
-    /// Tokens a second as predicted before a run was seen.
+    /// Tokens a second as predicted before a run was seen: of the processor, whose speed is measured.
     pub fn tokens_per_s(&self) -> Option<f64> {
+        self.device.as_ref().filter(|device| on_processor(device))?;
         let (operations, speed) = (self.operations?, self.speed.filter(|&speed| speed > 0.0)?);
         Some(pace::tokens_per_s(operations, speed))
     }
@@ -186,7 +242,10 @@ impl Outlook {
     /// Whether the run fits the device.
     pub fn fit(&self) -> Option<Fit> {
         let (memory, free) = (self.memory.as_ref()?.as_ref().ok()?, self.free?);
-        let share = memory.held() as f64 / free.max(1) as f64;
+        // On the processor the program is there already.
+        let here = self.device.as_ref().is_none_or(on_processor);
+        let need = if here { memory.held() } else { memory.total() };
+        let share = need as f64 / free.max(1) as f64;
         Some(if share > 1.0 {
             Fit::Not
         } else if share > TIGHT {
@@ -195,6 +254,22 @@ impl Outlook {
             Fit::Fits
         })
     }
+}
+
+/// GPUs are looked for up to this number.
+const MOST_GPUS: usize = 16;
+
+/// Why an Apple GPU cannot be chosen.
+pub const NO_METAL: &str = "Nothing trains on an Apple GPU in this version.";
+
+fn on_processor(device: &Device) -> bool {
+    device.choice == Choice::Cpu
+}
+
+/// Memory of the run on this device, as the engine predicts it before it begins.
+fn predict(base: &Checkpoint, settings: &Settings, longest: usize, device: &Device) -> Result<Memory> {
+    let real = (!on_processor(device)).then(|| settings.dtype.unwrap_or(Kind::Bf16));
+    memory::predict_for(base, settings, longest, real)
 }
 
 /// Above this share of the free memory a run may fail where something else needs memory too.
@@ -230,6 +305,39 @@ mod tests {
         draft.settings.rank_pattern.insert("q_proj".into(), 3);
         draft.settings.prompts = vec!["Once".into()];
         assert_eq!(Draft::from_kept(&draft.kept()), draft);
+        draft.settings.device = Choice::Cuda(1);
+        assert_eq!(Draft::from_kept(&draft.kept()), draft);
         assert_eq!(Draft::from_kept("name = 3"), Draft::default());
+    }
+
+    #[test]
+    fn memory_is_predicted_of_the_device_that_computes() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama");
+        let base = Checkpoint::open(&model).unwrap();
+        let room = device::Memory { total: 24 << 30, free: 20 << 30 };
+        let gpu = Device { choice: Choice::Cuda(0), name: "GPU".into(), cores: None, memory: Some(room) };
+        let settings = Settings { rank: 4, seq: 64, ..Settings::default() };
+        let of = |settings: &Settings, device: &Device| predict(&base, settings, 64, device).unwrap();
+        let on_gpu = memory::predict_for(&base, &settings, 64, Some(Kind::Bf16)).unwrap();
+        assert_eq!(of(&settings, &gpu), on_gpu);
+        assert_eq!(on_gpu.process, memory::CONTEXT);
+        let exact = Settings { dtype: Some(Kind::F32), ..settings.clone() };
+        assert!(of(&exact, &gpu).activations > on_gpu.activations);
+        assert!(of(&settings, &Device::cpu()).process != memory::CONTEXT);
+        // What is asked for, and what there is.
+        let mut outlook = Outlook { devices: vec![(Choice::Cuda(0), Ok(gpu))], looks: 1, ..Outlook::default() };
+        assert_eq!(outlook.meant(Choice::Auto).unwrap().choice, Choice::Cuda(0));
+        assert_eq!(outlook.meant(Choice::Cpu).unwrap().choice, Choice::Cpu);
+        assert_eq!(outlook.meant(Choice::Metal).unwrap_err().to_string(), NO_METAL);
+        outlook.devices = vec![(Choice::Cuda(0), Err(Error::usage("no driver")))];
+        assert_eq!(outlook.meant(Choice::Auto).unwrap().choice, Choice::Cpu);
+        assert_eq!(outlook.meant(Choice::Cuda(0)).unwrap_err().to_string(), "no driver");
+        // Twenty bytes are too few for any run, however small.
+        outlook.memory = Some(Ok(on_gpu));
+        outlook.device = Some(Device { choice: Choice::Cuda(0), name: "GPU".into(), cores: None, memory: None });
+        outlook.free = Some(20);
+        assert_eq!(outlook.fit(), Some(Fit::Not));
+        outlook.free = Some(on_gpu.total() * 2);
+        assert_eq!(outlook.fit(), Some(Fit::Fits));
     }
 }

@@ -11,6 +11,7 @@ mod live;
 mod shelf;
 mod take_away;
 mod track;
+mod words;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -29,11 +30,12 @@ use crate::workspace::{Request, Workspace};
 use super::command::{Command, Round, Tab};
 
 pub use ask::Ask;
-pub use draft::{Draft, Fit, Outlook, method_name};
+pub use draft::{Draft, Fit, NO_METAL, Outlook, method_name};
 pub use live::{Live, Task};
 pub use shelf::Shelf;
 pub use take_away::{Purpose, metrics, short};
 pub use track::{Track, smoothed};
+pub use words::in_words;
 
 use live::News;
 use take_away::TakeAway;
@@ -42,6 +44,8 @@ use take_away::TakeAway;
 pub struct Training {
     wake: Wake,
     home: PathBuf,
+    /// Where a person wants runs to be kept.
+    kept: Option<PathBuf>,
     draft: Option<Draft>,
     outlook: Outlook,
     live: Option<Live>,
@@ -61,6 +65,8 @@ pub struct Training {
     /// Data sets that came with the open model, and which opening they were looked for at.
     sets: (u64, Vec<DataSet>),
     take_away: TakeAway,
+    /// A run that is to be merged, and the folder for the model, until a person says so.
+    merging: Option<(PathBuf, PathBuf)>,
     closing: Closing,
 }
 
@@ -86,6 +92,7 @@ impl Training {
             take_away: TakeAway::new(Arc::clone(&wake)),
             wake,
             home,
+            kept: None,
             draft: None,
             outlook: Outlook::default(),
             live: None,
@@ -97,6 +104,7 @@ impl Training {
             interrupted: Vec::new(),
             looked: false,
             sets: (0, Vec::new()),
+            merging: None,
             closing: Closing::No,
         }
     }
@@ -107,6 +115,7 @@ impl Training {
         self.bundled(&mut draft, round.workspace);
         self.outlook.think(&mut draft, round.workspace, &self.wake);
         self.draft = Some(draft);
+        self.kept.clone_from(&round.settings.runs);
         let folders = self.folders(&round.settings.run_folders);
         self.shelf.watch(&folders);
         if self.shelf.think(&mut self.tracks) {
@@ -147,14 +156,35 @@ impl Training {
         &self.sets.1
     }
 
-    /// Folders of runs: the program's own first.
+    /// Folders of runs: where new ones go, the program's own, and those that were added.
     fn folders(&self, more: &[PathBuf]) -> Vec<PathBuf> {
-        std::iter::once(self.runs_folder()).chain(more.iter().cloned()).collect()
+        let mut folders = vec![self.runs_folder()];
+        for folder in std::iter::once(self.own_folder()).chain(more.iter().cloned()) {
+            if !folders.contains(&folder) {
+                folders.push(folder);
+            }
+        }
+        folders
     }
 
     /// Where new runs go.
     pub fn runs_folder(&self) -> PathBuf {
+        self.kept.clone().unwrap_or_else(|| self.own_folder())
+    }
+
+    /// Where new runs go when nobody chooses.
+    fn own_folder(&self) -> PathBuf {
         self.home.join("runs")
+    }
+
+    /// True when a person has chosen where new runs go.
+    pub fn is_kept_elsewhere(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The run whose merged model is about to be written, and where to.
+    pub fn merging(&self) -> Option<(&Path, &Path)> {
+        self.merging.as_ref().map(|(run, out)| (run.as_path(), out.as_path()))
     }
 
     fn looked_at_the_disk(&mut self) {
@@ -224,11 +254,13 @@ impl Training {
             Ok(()) => round.commands.push(Command::Say(format!("{name} is finished."))),
             Err(Error::Cancelled) => round.commands.push(Command::Say(format!("{name} is stopped; it can go on."))),
             Err(error) => {
-                self.failure = Some((folder, error.to_string()));
-                round.commands.push(Command::Complain(error));
+                let reason = in_words(&error.to_string());
+                self.failure = Some((folder, reason.clone()));
+                round.commands.push(Command::Complain(Error::failure(reason)));
             }
         }
         self.shelf.look_again();
+        self.outlook.look_again(&self.wake);
         let mut queue = live.queue;
         if let Some(next) = queue.pop_front() {
             self.begin(next, queue);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
 use crate::train::merge::{Change, write_model};
 use crate::train::{Settings, run};
@@ -19,7 +19,9 @@ pub enum Purpose {
     EvalData,
     /// A folder with runs.
     Runs,
-    /// A folder for the model with the adapter of this run merged in.
+    /// A folder for new runs.
+    Keep,
+    /// A folder around the model with the adapter of this run merged in.
     Merged(PathBuf),
 }
 
@@ -57,6 +59,7 @@ impl TakeAway {
             Purpose::Data => Box::pin(data("Data to train on").pick_file()),
             Purpose::EvalData => Box::pin(data("Held-out data").pick_file()),
             Purpose::Runs => Box::pin(dialog.set_title("A folder with runs").pick_folder()),
+            Purpose::Keep => Box::pin(dialog.set_title("A folder for new runs").pick_folder()),
             Purpose::Merged(_) => Box::pin(dialog.set_title("A folder for the merged model").pick_folder()),
         };
         let job = Job::spawn("Waiting for a choice", Arc::clone(&self.wake), move |_| {
@@ -65,16 +68,28 @@ impl TakeAway {
         self.dialog = Some((purpose, job));
     }
 
-    /// Writes the model of a run with its adapter merged in.
-    fn merge(&mut self, run: PathBuf, into: PathBuf) {
+    /// Begins to write the model of a run with its adapter merged in.
+    ///
+    /// # Errors
+    /// When there is no folder to write to, or something in it already, or another model is being written.
+    pub fn merge(&mut self, run: PathBuf, out: PathBuf) -> Result<()> {
+        if out.as_os_str().is_empty() {
+            return Err(Error::usage("no folder to write the merged model to"));
+        }
+        if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::file(&out, "there is something in this folder already; choose a new or an empty one"));
+        }
+        if let Some(work) = &self.work {
+            return Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title())));
+        }
         let name = crate::train::history::name(&run);
-        let out = into.join(format!("{}-merged", name.replace('/', "-")));
         self.work = Some(Job::spawn(format!("Merging {name}"), Arc::clone(&self.wake), move |progress| {
             let settings = crate::train::history::settings(&run)?;
             let base = Checkpoint::open(&settings.model)?;
             write_model(&base, &Change::Adapter(&Adapter::open(&run)?), None, &out, progress)?;
             Ok(Found::Said(format!("The merged model is in {}.", out.display())))
         }));
+        Ok(())
     }
 
     /// Writes what a full run was at a checkpoint as a model, to be looked at.
@@ -90,7 +105,6 @@ impl TakeAway {
         if let Some(result) = self.dialog.as_mut().and_then(|(_, job)| job.take()) {
             let (purpose, _) = self.dialog.take()?;
             match (result, purpose) {
-                (Ok(Some(path)), Purpose::Merged(run)) => self.merge(run, path),
                 (Ok(Some(path)), purpose) => return Some(Ok(Found::Path(purpose, path))),
                 (Ok(None), _) => {}
                 (Err(error), _) => return Some(Err(error)),

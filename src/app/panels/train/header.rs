@@ -6,7 +6,7 @@ use crate::app::View;
 use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::theme::Colors;
-use crate::app::training::{Ask, Purpose, Track, method_name, metrics};
+use crate::app::training::{Ask, Track, in_words, method_name, metrics};
 use crate::app::widgets::menu::Take;
 use crate::train::Method;
 use crate::train::history::{Past, Phase};
@@ -25,7 +25,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     {
         failure(ui, reason);
     } else if let Some(Past { phase: Phase::Failed(reason), .. }) = past.filter(|_| live.is_none()) {
-        failure(ui, reason);
+        failure(ui, &in_words(reason));
     }
     ui.horizontal(|ui| {
         ui.label(RichText::new(track.name()).text_style(egui::TextStyle::Heading));
@@ -138,7 +138,7 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
             ui.close();
         }
         if !full && ui.add_enabled(there, Button::new("Write the merged model…")).clicked() {
-            push(view, Ask::Choose(Purpose::Merged(folder.clone())));
+            push(view, Ask::OfferMerge(Some(folder.clone())));
             ui.close();
         }
         if ui.button("Set up the next run like this").clicked() {

@@ -9,13 +9,15 @@ use crate::app::View;
 use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::theme::Colors;
-use crate::app::training::{Ask, Purpose, method_name};
+use crate::app::training::{Ask, Purpose, in_words, method_name};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::number;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::train::Method;
 use crate::train::history::{Past, Phase};
 use crate::units;
+
+use super::typed::{Look, Typed};
 
 /// Columns of the table.
 const HEADS: [Head<'static>; 11] = [
@@ -45,6 +47,8 @@ pub struct History {
     /// The notes of the chosen run as they are being typed.
     note: (Option<PathBuf>, String),
     deleting: Option<PathBuf>,
+    /// The folder for new runs as it is being typed.
+    home: Typed,
 }
 
 impl History {
@@ -84,7 +88,6 @@ impl History {
     }
 
     fn folders(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let weak = Colors::of(ui).weak;
         ui.horizontal(|ui| {
             let edit = TextEdit::singleline(&mut self.filter).hint_text("Filter: name, model, method, state, note");
             let response = ui.add(edit.desired_width(260.0));
@@ -94,26 +97,43 @@ impl History {
                 let runs = view.features.training.runs().unwrap_or_default();
                 let area = ui.clip_rect();
                 view.export(ui, "runs", &Take::TABLE, area, || Source::Table(rows(runs)));
-                if ui.button("Add a folder…").on_hover_text("Runs in it are listed too").clicked() {
+                let add =
+                    ui.button("Add a folder…").on_hover_text("Runs in another folder are listed too; they stay there");
+                if add.clicked() {
                     view.commands.push(Command::Training(Ask::Choose(Purpose::Runs)));
                 }
-                ui.menu_button("Folders ▾", |ui| {
-                    ui.set_min_width(280.0);
-                    let own = view.features.training.runs_folder();
-                    ui.label(RichText::new("New runs go to").small().color(weak));
-                    ui.label(own.display().to_string());
-                    for folder in &view.settings.run_folders {
-                        ui.horizontal(|ui| {
-                            ui.label(folder.display().to_string());
-                            let button = ui.small_button("Forget").on_hover_text("Nothing is deleted");
-                            if button.accessible_name(format!("Forget {}", folder.display())).clicked() {
-                                view.commands.push(Command::Training(Ask::ForgetFolder(folder.clone())));
-                            }
-                        });
-                    }
-                });
+                if !view.settings.run_folders.is_empty() {
+                    others(ui, view);
+                }
             });
         });
+        self.home(ui, view);
+    }
+
+    /// Where new runs go.
+    fn home(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let training = &view.features.training;
+        let (now, elsewhere) = (training.runs_folder().display().to_string(), training.is_kept_elsewhere());
+        let mut ask = None;
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("New runs go to").color(Colors::of(ui).weak));
+            let width = (ui.available_width() - if elsewhere { 250.0 } else { 84.0 }).max(120.0);
+            let hint = "a folder; the program's own where nothing stands here";
+            if let Some(text) = self.home.ui(ui, "Folder for new runs", &now, hint, Look::Line(width)) {
+                ask = Some(Ask::Keep(Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from)));
+            }
+            let browse = ui.button("Browse…").on_hover_text("Choose the folder that new runs are kept in");
+            if browse.accessible_name("Browse for a folder for new runs").clicked() {
+                ask = Some(Ask::Choose(Purpose::Keep));
+            }
+            let tip = "New runs go where they went at first; those of this folder stay, and are listed as before";
+            if elsewhere && ui.button("The program's own folder").on_hover_text(tip).clicked() {
+                ask = Some(Ask::Keep(None));
+            }
+        });
+        if let Some(ask) = ask {
+            view.commands.push(Command::Training(ask));
+        }
     }
 
     /// What can be done with the chosen run.
@@ -149,7 +169,7 @@ impl History {
             }
         });
         if let Phase::Failed(reason) = &past.phase {
-            ui.label(RichText::new(reason).small().color(Colors::of(ui).bad));
+            ui.label(RichText::new(in_words(reason)).small().color(Colors::of(ui).bad));
         }
         if self.note.0.as_ref() != Some(&folder) {
             self.note = (Some(folder.clone()), past.note.clone());
@@ -189,6 +209,28 @@ impl History {
             self.deleting = None;
         }
     }
+}
+
+/// Folders that are listed beside the one for new runs.
+fn others(ui: &mut Ui, view: &mut View<'_>) {
+    let text = match view.settings.run_folders.len() {
+        1 => "1 more folder ▾".to_owned(),
+        count => format!("{count} more folders ▾"),
+    };
+    let menu = ui.menu_button(text, |ui| {
+        ui.set_min_width(280.0);
+        ui.label(RichText::new("Listed too").small().color(Colors::of(ui).weak));
+        for folder in &view.settings.run_folders {
+            ui.horizontal(|ui| {
+                ui.label(folder.display().to_string());
+                let button = ui.small_button("Forget").on_hover_text("It is listed no more; nothing is deleted");
+                if button.accessible_name(format!("Forget {}", folder.display())).clicked() {
+                    view.commands.push(Command::Training(Ask::ForgetFolder(folder.clone())));
+                }
+            });
+        }
+    });
+    menu.response.accessible_name("Other folders of runs");
 }
 
 /// True when every word is found somewhere in what the list says about a run.

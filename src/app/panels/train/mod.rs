@@ -12,6 +12,7 @@ mod compare;
 mod film;
 mod header;
 mod history;
+mod merging;
 mod outlook;
 mod plots;
 mod prepared;
@@ -19,6 +20,7 @@ mod preview;
 mod samples;
 mod setup;
 mod sweep;
+mod typed;
 
 use eframe::egui::{self, Align, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2};
 
@@ -65,6 +67,7 @@ pub struct TrainTab {
     compare: compare::Compare,
     history: history::History,
     sweep: sweep::SweepLook,
+    merging: merging::Merging,
 }
 
 impl TrainTab {
@@ -99,6 +102,7 @@ impl TrainTab {
             });
         });
         offer(ui, view, &mut self.segment);
+        self.merging.ui(ui, view);
         ui.add_space(6.0);
         match self.segment {
             Segment::Run => self.run(ui, view),

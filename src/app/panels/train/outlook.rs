@@ -27,7 +27,8 @@ pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 6] {
         (
             "program",
             memory.process,
-            "What this program has already, scratch of matrix products, and what the allocator rounds up",
+            "What this program has already, scratch of matrix products, and what the allocator rounds up; on a GPU its own \
+             system and cuBLAS",
         ),
     ]
 }

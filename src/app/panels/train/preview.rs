@@ -63,8 +63,16 @@ fn facts(ui: &mut Ui, preview: &Preview) {
         fact(format!("{} carry loss ({})", units::exact(preview.predicted as u64), units::percent(share)));
         fact(format!("longest {}", preview.longest));
     });
-    for note in preview.notes.iter().take(4) {
-        ui.label(RichText::new(note).small().color(colors.warn));
+    if let Some(first) = preview.notes.first() {
+        let [left_out, cut] = preview.unused.map(|count| units::exact(count as u64));
+        let all = match preview.unused {
+            [0, 0..=1] | [1, 0] => String::new(),
+            [0, _] => format!("; {cut} rows are cut in all"),
+            [_, 0] => format!("; {left_out} rows are left out in all"),
+            _ => format!("; {cut} rows are cut in all, {left_out} left out"),
+        };
+        let text = RichText::new(format!("{first}{all}")).small().color(colors.warn);
+        ui.label(text).on_hover_text(preview.notes.join("\n"));
     }
 }
 

@@ -9,11 +9,14 @@ use eframe::egui::{
 use crate::app::View;
 use crate::app::command::Command;
 use crate::app::theme::Colors;
-use crate::app::training::{Ask, Draft, Fit, Purpose, method_name, short};
+use crate::app::training::{Ask, Draft, Fit, NO_METAL, Purpose, method_name, short};
+use crate::device::Choice;
+use crate::model::gpu::Kind;
 use crate::train::{Init, Method, Quant, Schedule, Settings};
 use crate::units;
 
 use super::outlook;
+use super::typed::{Look, Typed};
 
 /// Width of the names.
 const NAME: f32 = 104.0;
@@ -25,36 +28,6 @@ pub struct Setup {
     data: Typed,
     eval_data: Typed,
     prompts: Typed,
-}
-
-/// A text as it is being typed, and what it was last taken from.
-#[derive(Default)]
-struct Typed {
-    text: String,
-    from: String,
-}
-
-/// How a field looks.
-enum Look {
-    Line(f32),
-    Lines(usize),
-}
-
-impl Typed {
-    /// A field; the text once it is done.
-    fn ui(&mut self, ui: &mut Ui, name: &str, now: &str, hint: &str, look: Look) -> Option<String> {
-        if self.from != now {
-            (self.text, self.from) = (now.to_owned(), now.to_owned());
-        }
-        let edit = match look {
-            Look::Line(width) => TextEdit::singleline(&mut self.text).desired_width(width),
-            Look::Lines(rows) => TextEdit::multiline(&mut self.text).desired_rows(rows).desired_width(f32::INFINITY),
-        };
-        let response = ui.add(edit.hint_text(hint));
-        response.widget_info(|| WidgetInfo::text_edit(true, now, &self.text, name));
-        let response = response.accessible_name(name);
-        (response.lost_focus() && self.text != now).then(|| self.text.clone())
-    }
 }
 
 impl Setup {
@@ -206,7 +179,7 @@ fn method(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
             Method::Full => "Every weight is trained: the most memory; lr about a tenth of LoRA's.",
         },
     );
-    reason(ui, &format!("Computes on {}.", view.device.summary)).on_hover_text(&view.device.details);
+    device(ui, view, s);
     if s.method == Method::Full {
         return;
     }
@@ -221,6 +194,60 @@ fn method(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
             let combo = combo.show_ui(ui, |ui| {
                 ui.selectable_value(&mut s.quant, Quant::Nf4, "NF4");
                 ui.selectable_value(&mut s.quant, Quant::Fp4, "FP4");
+            });
+            combo.response
+        });
+    }
+}
+
+/// What it computes on.
+fn device(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
+    let outlook = view.features.training.outlook();
+    let name = |choice: Choice| match choice {
+        Choice::Auto => "automatic".to_owned(),
+        Choice::Cpu => "processor".to_owned(),
+        Choice::Metal => "Apple GPU".to_owned(),
+        Choice::Cuda(0) => "NVIDIA GPU".to_owned(),
+        Choice::Cuda(number) => format!("NVIDIA GPU {number}"),
+    };
+    let on = outlook.device.as_ref();
+    let gpu = on.is_some_and(|device| device.choice != Choice::Cpu);
+    let why = match on {
+        Some(device) if gpu => format!("Computes on {}.", device.name),
+        Some(device) => format!("Computes on {}, in 32 bits.", device.name),
+        None => "It cannot be used.".to_owned(),
+    };
+    row(ui, "Device", &why, |ui| {
+        let combo = ComboBox::from_id_salt("device").selected_text(name(s.device)).show_ui(ui, |ui| {
+            ui.selectable_value(&mut s.device, Choice::Auto, name(Choice::Auto))
+                .on_hover_text("An NVIDIA GPU where there is one that can be used, otherwise the processor");
+            for (choice, found) in &outlook.devices {
+                let refused = match found {
+                    Ok(_) if *choice == Choice::Metal => Some(NO_METAL.to_owned()),
+                    Ok(_) => None,
+                    Err(error) => Some(error.to_string()),
+                };
+                ui.add_enabled_ui(refused.is_none(), |ui| {
+                    let label = ui.selectable_value(&mut s.device, *choice, name(*choice));
+                    match (found, refused) {
+                        (_, Some(refused)) => label.on_disabled_hover_text(refused),
+                        (Ok(device), None) => label.on_hover_text(device.to_string()),
+                        (Err(_), None) => label,
+                    };
+                });
+            }
+        });
+        combo.response
+    });
+    if gpu {
+        row(ui, "Precision", "Of weights and activations on the GPU; what is trained is kept in 32 bits.", |ui| {
+            let now = s.dtype.unwrap_or(Kind::Bf16);
+            let combo = ComboBox::from_id_salt("precision").selected_text(now.name()).show_ui(ui, |ui| {
+                for kind in [Kind::Bf16, Kind::F32] {
+                    if ui.selectable_label(now == kind, kind.name()).clicked() {
+                        s.dtype = Some(kind);
+                    }
+                }
             });
             combo.response
         });
