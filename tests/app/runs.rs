@@ -112,9 +112,9 @@ fn a_persons_prompts_are_gone_on_with_before_during_and_after() {
     let folder = tempfile::tempdir().unwrap();
     let mut window = ready(&folder, 8);
     click(&mut window, Role::Button, "LoRA");
-    get(&window, Role::MultilineTextInput, "Sample prompts").focus();
+    get(&window, Role::TextInput, "Sample prompts").focus();
     window.step();
-    get(&window, Role::MultilineTextInput, "Sample prompts").type_text("the rank of");
+    get(&window, Role::TextInput, "Sample prompts").type_text("the rank of");
     window.step();
     press(&mut window, Modifiers::NONE, Key::Escape);
     number_in(&mut window, "Sample every", 4);

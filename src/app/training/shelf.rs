@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::job::{Stream, Wake};
-use crate::train::history::{self, Follow, Past, Written};
+use crate::train::history::{self, Follow, Past, Phase, Written};
 use crate::train::status;
 use crate::train::sweep::Group;
 
@@ -15,8 +15,17 @@ use super::track::Track;
 
 /// Time between two looks at the folders.
 const LOOK: Duration = Duration::from_millis(1500);
+/// Seconds in which a run that goes on is news once.
+const NEWS: u64 = 5;
 /// Time between two looks at a run that goes on elsewhere.
 const FOLLOW: Duration = Duration::from_millis(300);
+
+/// When a run last wrote something, in seconds; of one that goes on every few of them, as each look that tells something new is
+/// painted.
+fn written(past: &Past) -> u64 {
+    let seconds = past.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    if past.phase == Phase::Running { seconds / NEWS } else { seconds }
+}
 
 /// Work that looks again and again; it ends when its owner is gone, and wakes the window only with news.
 struct Watcher<I: Send + 'static> {
@@ -106,7 +115,7 @@ impl Shelf {
         self.watcher = Some(Watcher::new(Arc::clone(&self.wake), LOOK, move |send| {
             let found = Found::of(&folders);
             let seen: Vec<_> =
-                found.runs.iter().map(|past| (past.folder.clone(), past.phase.clone(), past.modified)).collect();
+                found.runs.iter().map(|past| (past.folder.clone(), past.phase.clone(), written(past))).collect();
             if before.as_ref() != Some(&seen) {
                 before = Some(seen);
                 send(found);

@@ -66,10 +66,24 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         });
     });
     facts(ui, track, live.is_some());
-    for note in track.notes.iter().take(2) {
-        ui.label(RichText::new(note).small().color(colors.warn));
-    }
+    notes(ui, track);
     ui.add_space(4.0);
+}
+
+/// What the run said about its data and its model: the first sentence, all of them under the pointer.
+fn notes(ui: &mut Ui, track: &Track) {
+    // Which file it is stands in the set-up.
+    let of_data = format!("{}: ", track.settings.data.display());
+    let short = |note: &String| note.strip_prefix(&of_data).unwrap_or(note).to_owned();
+    let Some(first) = track.notes.first().map(short) else { return };
+    let more = match track.notes.len() - 1 {
+        0 => String::new(),
+        1 => " · 1 more note".to_owned(),
+        count => format!(" · {count} more notes"),
+    };
+    let all = track.notes.iter().map(short).collect::<Vec<_>>().join("\n");
+    let text = RichText::new(format!("{first}{more}")).small().color(Colors::of(ui).warn);
+    ui.label(text).on_hover_text(all);
 }
 
 /// Why a run could not go on.

@@ -90,7 +90,7 @@ impl History {
     fn folders(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         ui.horizontal(|ui| {
             let edit = TextEdit::singleline(&mut self.filter).hint_text("Filter: name, model, method, state, note");
-            let response = ui.add(edit.desired_width(260.0));
+            let response = ui.add(edit.desired_width(300.0).background_color(ui.visuals().panel_fill));
             response.widget_info(|| WidgetInfo::text_edit(true, "", &self.filter, "Filter runs"));
             response.accessible_name("Filter runs");
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -117,7 +117,7 @@ impl History {
         let mut ask = None;
         ui.horizontal(|ui| {
             ui.label(RichText::new("New runs go to").color(Colors::of(ui).weak));
-            let width = (ui.available_width() - if elsewhere { 250.0 } else { 84.0 }).max(120.0);
+            let width = (ui.available_width() - if elsewhere { 280.0 } else { 84.0 }).max(120.0);
             let hint = "a folder; the program's own where nothing stands here";
             if let Some(text) = self.home.ui(ui, "Folder for new runs", &now, hint, Look::Line(width)) {
                 ask = Some(Ask::Keep(Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from)));
@@ -175,7 +175,7 @@ impl History {
             self.note = (Some(folder.clone()), past.note.clone());
         }
         let edit = TextEdit::singleline(&mut self.note.1).hint_text("Notes").desired_width(f32::INFINITY);
-        let response = ui.add(edit);
+        let response = ui.add(edit.background_color(ui.visuals().panel_fill));
         response.widget_info(|| WidgetInfo::text_edit(true, "", &self.note.1, "Notes"));
         if response.accessible_name("Notes").lost_focus() && self.note.1 != past.note {
             asks.push(Ask::Note(folder, self.note.1.clone()));

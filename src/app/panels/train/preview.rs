@@ -35,7 +35,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     });
     ui.add_space(4.0);
     for (at, row) in preview.first.iter().enumerate() {
-        egui::Frame::new().fill(colors.card).inner_margin(8).corner_radius(6).show(ui, |ui| {
+        egui::Frame::new().fill(ui.visuals().panel_fill).inner_margin(8).corner_radius(6).show(ui, |ui| {
             ui.set_width(ui.available_width());
             let response = ui.add(egui::Label::new(layout(ui, row)).wrap());
             response.on_hover_text(format!(

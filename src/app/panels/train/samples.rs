@@ -30,7 +30,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
         let all: Vec<&Sample> = track.samples.iter().filter(|sample| sample.prompt == prompt).collect();
         let (first, last) = (all.first(), all.last());
         let here = all.iter().rev().find(|sample| sample.step <= step);
-        egui::Frame::new().fill(colors.card).inner_margin(8).corner_radius(6).show(ui, |ui| {
+        egui::Frame::new().fill(ui.visuals().panel_fill).inner_margin(8).corner_radius(6).show(ui, |ui| {
             ui.set_width(ui.available_width());
             ui.label(RichText::new(prompt).strong());
             let mut shown: Vec<&Sample> = Vec::new();

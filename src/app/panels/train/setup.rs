@@ -395,7 +395,7 @@ fn more(ui: &mut Ui, draft: &mut Draft) {
         check(ui, &mut s.shuffle, "Shuffle", "A new order every epoch.");
         name(ui, "Name of the run");
         let edit = TextEdit::singleline(&mut draft.name).hint_text("made up from model, method and rank");
-        let response = ui.add(edit.desired_width(f32::INFINITY));
+        let response = ui.add(edit.desired_width(f32::INFINITY).background_color(ui.visuals().panel_fill));
         response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.name, "Name of the run"));
         response.accessible_name("Name of the run");
     });

@@ -115,7 +115,8 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
     let problem = training.refusal(&draft, view.workspace);
     ui.horizontal_wrapped(|ui| {
         let label = ui.label("Ranks");
-        let response = ui.add(TextEdit::singleline(&mut draft.ranks).hint_text("1, 2, 4, 8").desired_width(180.0));
+        let edit = TextEdit::singleline(&mut draft.ranks).hint_text("1, 2, 4, 8").desired_width(180.0);
+        let response = ui.add(edit.background_color(ui.visuals().panel_fill));
         response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.ranks, "Ranks of the sweep"));
         response.labelled_by(label.id).accessible_name("Ranks of the sweep");
         let button = ui.add_enabled(problem.is_none(), Button::new("Start the sweep"));
