@@ -188,6 +188,8 @@ pub struct App {
     sweep_wanted: bool,
     /// A person has chosen what to look at.
     asked: bool,
+    /// Spectra were asked for, whatever is in front.
+    demanded: bool,
     data_dir: PathBuf,
 }
 
@@ -230,6 +232,7 @@ impl App {
             notices: Notices::default(),
             sweep_wanted: false,
             asked: false,
+            demanded: false,
             data_dir,
         }
     }
