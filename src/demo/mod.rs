@@ -13,6 +13,7 @@ pub mod make;
 pub mod pretrain;
 mod sets;
 pub mod study;
+pub mod study_plot;
 pub mod tokenizer;
 pub mod tune;
 pub mod world;
