@@ -2,7 +2,7 @@
 //!
 //! For every set and rank, learning rates of a ladder are tried with the first seed until both neighbours of the best one
 //! are worse; the best one and a common one are then run with the other seeds. Facts are measured twice: after few steps, where
-//! a low rank is behind because it is *slow*, and after many, where what is still missing is *capacity*. Every run is a line
+//! a low rank is behind because it is *slow*, and after many (with one seed), where what is still missing is *capacity*. Every run is a line
 //! of a CSV file; lines that are there are not computed again.
 
 use super::sets::{HELD_OUT, Set};
@@ -49,17 +49,32 @@ pub struct Length {
     pub steps: usize,
     /// Sequences of a step.
     pub batch: usize,
+    /// How many of [`SEEDS`].
+    pub seeds: usize,
+}
+
+impl Length {
+    /// The one of these sizes; of another study than this one, with all seeds.
+    fn of(set: Set, rows: u64, steps: usize, batch: usize) -> Self {
+        let mut known = SHORT.into_iter().chain(LONG);
+        let same = |one: &Self| (one.set, one.rows, one.steps, one.batch) == (set, rows, steps, batch);
+        known.find(same).unwrap_or(Self { set, rows, steps, batch, seeds: SEEDS.len() })
+    }
+
+    fn seeds(&self) -> &'static [u64] {
+        &SEEDS[..self.seeds.clamp(1, SEEDS.len())]
+    }
 }
 
 /// Few steps: seconds to a minute a run.
 pub const SHORT: [Length; 3] = [
-    Length { set: Set::Pirate, rows: 1600, steps: 200, batch: 8 },
-    Length { set: Set::Extract, rows: 4000, steps: 300, batch: 8 },
-    Length { set: Set::Facts, rows: 512, steps: 600, batch: 32 },
+    Length { set: Set::Pirate, rows: 1600, steps: 200, batch: 8, seeds: 3 },
+    Length { set: Set::Extract, rows: 4000, steps: 300, batch: 8, seeds: 3 },
+    Length { set: Set::Facts, rows: 512, steps: 600, batch: 32, seeds: 3 },
 ];
 
 /// Three times as many, on the set that is all memory: what is still missing then is room, and not time.
-pub const LONG: [Length; 1] = [Length { set: Set::Facts, rows: 512, steps: 1800, batch: 32 }];
+pub const LONG: [Length; 1] = [Length { set: Set::Facts, rows: 512, steps: 1800, batch: 32, seeds: 1 }];
 
 /// One run and what came of it: a line of the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,7 +103,7 @@ const HEADER: &str = "set,rows,steps,batch,rank,lr,seed,trainable,train_loss,eva
 
 impl Line {
     fn key(length: &Length, rank: Option<usize>, lr: f64, seed: u64) -> String {
-        let Length { set, rows, steps, batch } = length;
+        let Length { set, rows, steps, batch, .. } = length;
         format!("{},{rows},{steps},{batch},{},{lr},{seed}", set.stem(), name(rank))
     }
 
@@ -110,7 +125,7 @@ impl Line {
         };
         let set = Set::ALL.into_iter().find(|one| one.stem() == set)?;
         Some(Self {
-            length: Length { set, rows: rows.parse().ok()?, steps: steps.parse().ok()?, batch: batch.parse().ok()? },
+            length: Length::of(set, rows.parse().ok()?, steps.parse().ok()?, batch.parse().ok()?),
             rank: if rank == "full" { None } else { Some(rank.parse().ok()?) },
             lr: lr.parse().ok()?,
             seed: seed.parse().ok()?,
@@ -157,7 +172,7 @@ impl Results {
         self.lines.iter().copied().find(|line| Line::key(&line.length, line.rank, line.lr, line.seed) == key)
     }
 
-    fn add(&mut self, line: Line) -> Result<()> {
+    pub(super) fn add(&mut self, line: Line) -> Result<()> {
         let write = || {
             let mut file = std::fs::OpenOptions::new().append(true).open(&self.path)?;
             file.write_all(format!("{}\n", line.text()).as_bytes())?;
@@ -199,7 +214,7 @@ pub fn study(
                 }
                 best = now;
             }
-            for seed in SEEDS {
+            for &seed in length.seeds() {
                 for lr in [RATES[best], COMMON] {
                     run(lr, seed)?;
                 }
@@ -319,7 +334,8 @@ pub fn outcomes(length: &Length, rank: Option<usize>, results: &Results) -> Opti
     let tried = RATES.map(|lr| results.find(length, rank, lr, SEEDS[0]).map(|line| line.judged()));
     let best = lowest(&tried);
     let of = |lr: f64| -> Option<Outcome> {
-        let lines: Option<Vec<Line>> = SEEDS.into_iter().map(|seed| results.find(length, rank, lr, seed)).collect();
+        let lines: Option<Vec<Line>> =
+            length.seeds().iter().map(|&seed| results.find(length, rank, lr, seed)).collect();
         let lines = lines?;
         let mean = lines.iter().map(Line::judged).sum::<f64>() / lines.len() as f64;
         let spread = lines.iter().map(|line| (line.judged() - mean).abs()).fold(0.0, f64::max);
@@ -330,13 +346,17 @@ pub fn outcomes(length: &Length, rank: Option<usize>, results: &Results) -> Opti
     Some([of(RATES[best])?, of(COMMON)?])
 }
 
-/// Mean and spread of the seeds for each rank, at its best rate and at the common one, as a Markdown table; only what is
-/// complete.
+/// Mean and spread of the seeds for each rank, at its best rate and at the common one, as a Markdown table; only ranks that
+/// are complete, `None` where none is.
 pub fn table(length: &Length, results: &Results) -> Option<String> {
     let mut text = String::from("| r | best lr | loss | exact | loss at 3e-3 | exact |\n|---|---|---|---|---|---|\n");
+    let head = text.len();
     for rank in RANKS {
-        let [best, common] = outcomes(length, rank, results)?;
-        let loss = |of: &Outcome| format!("{:.3} ± {:.3}", of.mean, of.spread);
+        let Some([best, common]) = outcomes(length, rank, results) else { continue };
+        let loss = |of: &Outcome| match length.seeds {
+            1 => format!("{:.3}", of.mean),
+            _ => format!("{:.3} ± {:.3}", of.mean, of.spread),
+        };
         let exact = |of: &Outcome| of.exact.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
         text += &format!(
             "| {} | {:.0e} | {} | {} | {} | {} |\n",
@@ -348,7 +368,7 @@ pub fn table(length: &Length, results: &Results) -> Option<String> {
             exact(&common)
         );
     }
-    Some(text)
+    (text.len() > head).then_some(text)
 }
 
 /// A rank in words.

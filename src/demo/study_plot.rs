@@ -12,11 +12,10 @@ const LINES: [(&str, &str); 2] = [("#0072b2", "best rate of each rank"), ("#d55e
 
 /// What is complete of these lengths; `None` where nothing is.
 pub fn plot(lengths: &[Length], results: &Results) -> Option<String> {
-    let panels: Vec<(&Length, Vec<[Outcome; 2]>)> = lengths
+    let panels: Vec<(&Length, Vec<Option<[Outcome; 2]>>)> = lengths
         .iter()
-        .filter_map(|length| {
-            Some((length, RANKS.iter().map(|&r| outcomes(length, r, results)).collect::<Option<_>>()?))
-        })
+        .map(|length| (length, RANKS.map(|rank| outcomes(length, rank, results)).to_vec()))
+        .filter(|(_, values)| values.iter().any(Option::is_some))
         .collect();
     if panels.is_empty() {
         return None;
@@ -49,8 +48,8 @@ pub fn plot(lengths: &[Length], results: &Results) -> Option<String> {
     Some(out)
 }
 
-fn panel(out: &mut String, [left, top]: [f64; 2], length: &Length, values: &[[Outcome; 2]]) {
-    let finite = values.iter().flatten().filter(|of| of.mean.is_finite());
+fn panel(out: &mut String, [left, top]: [f64; 2], length: &Length, values: &[Option<[Outcome; 2]>]) {
+    let finite = values.iter().flatten().flatten().filter(|of| of.mean.is_finite());
     let most = finite.map(|of| of.mean + of.spread).fold(0.1, f64::max) * 1.05;
     let x = |at: usize| left + PANEL[0] * (at as f64 + 0.5) / values.len() as f64;
     let y = |loss: f64| top + PANEL[1] * (1.0 - (loss / most).clamp(0.0, 1.0));
@@ -95,8 +94,12 @@ fn panel(out: &mut String, [left, top]: [f64; 2], length: &Length, values: &[[Ou
     // The best rates last: they lie on top.
     for which in [1, 0] {
         let color = LINES[which].0;
-        let points: Vec<(usize, &Outcome)> =
-            values.iter().enumerate().map(|(at, of)| (at, &of[which])).filter(|(_, of)| of.mean.is_finite()).collect();
+        let points: Vec<(usize, &Outcome)> = values
+            .iter()
+            .enumerate()
+            .filter_map(|(at, of)| Some((at, &of.as_ref()?[which])))
+            .filter(|(_, of)| of.mean.is_finite())
+            .collect();
         let path: Vec<String> = points.iter().map(|(at, of)| format!("{:.1},{:.1}", x(*at), y(of.mean))).collect();
         let _ = writeln!(
             out,
@@ -114,5 +117,34 @@ fn panel(out: &mut String, [left, top]: [f64; 2], length: &Length, values: &[[Ou
                 y(of.mean)
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::study::{COMMON, LONG, Line, SEEDS, SHORT};
+    use super::*;
+
+    #[test]
+    fn ranks_that_are_complete_are_drawn_and_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut results = Results::open(&folder.path().join("study.csv")).unwrap();
+        let lengths = [SHORT[2], LONG[0]];
+        assert_eq!(plot(&lengths, &results), None);
+        for (rank, seeds) in [(Some(4), 3), (Some(8), 2)] {
+            for (seed, lr) in SEEDS.into_iter().take(seeds).flat_map(|seed| [(seed, COMMON), (seed, 1e-2)]) {
+                let train = if lr == COMMON { 2.0 } else { 1.0 + 0.1 * seed as f64 };
+                let (length, trainable) = (SHORT[2], 1000);
+                results
+                    .add(Line { length, rank, lr, seed, trainable, train, eval: 9.0, exact: Some(0.5), seconds: 1.0 })
+                    .unwrap();
+            }
+        }
+        let drawing = plot(&lengths, &results).unwrap();
+        assert!(drawing.contains("facts, 600 steps") && !drawing.contains("1800 steps"));
+        assert_eq!(drawing.matches("<circle").count(), 2, "rank 4, at two rates");
+        let [best, common] = outcomes(&SHORT[2], Some(4), &results).unwrap();
+        assert_eq!((best.lr, common.mean, common.spread), (1e-2, 2.0, 0.0));
+        assert!((best.mean - 1.2).abs() < 1e-12 && (best.spread - 0.1).abs() < 1e-12);
     }
 }

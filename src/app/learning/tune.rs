@@ -34,13 +34,10 @@ pub enum Rates {
 }
 
 impl Rates {
-    /// The peak rate at a rank: a higher rank wants a lower one, as ΔW = 2 B A moves by all its directions at once.
-    pub fn of(self, rank: usize) -> f64 {
-        match (self, rank) {
-            (Self::Each, 1) => 1e-2,
-            (Self::Each, 8) => 5e-3,
-            _ => 2e-3,
-        }
+    /// The peak rate at a rank.
+    pub fn of(self, set: Set, rank: usize) -> f64 {
+        let largest = RANKS.into_iter().max().unwrap_or(rank);
+        tune::rate(set, if self == Self::Each { rank } else { largest })
     }
 }
 
@@ -279,7 +276,7 @@ fn three(plan: &Plan, progress: &dyn Progress, send: &mut dyn FnMut(News)) -> Re
     let parts = RANKS.len() as u64 + 1;
     for (at, rank) in RANKS.into_iter().enumerate() {
         let batch = if plan.set == Set::Facts { 16 } else { 8 };
-        let (steps, lr) = (plan.steps, plan.rates.of(rank));
+        let (steps, lr) = (plan.steps, plan.rates.of(plan.set, rank));
         let run = tune::Tune { method: Method::Qlora, rank, lr, steps, batch, seed: 0 };
         let part = Part::new(progress, at as u64, parts);
         let mut begun = false;
