@@ -146,11 +146,11 @@ impl App {
                 self.workspace.apply(Event::Selected(selection));
             }
             Command::Analyse => {
-                self.asked = true;
+                (self.asked, self.demanded) = (true, true);
                 self.shown.expect_again();
             }
             Command::Turn(dial) => self.workspace.apply(Event::Dial(dial)),
-            Command::AnalyseAll => self.sweep_wanted = true,
+            Command::AnalyseAll => (self.sweep_wanted, self.demanded) = (true, true),
             Command::AnalyseExactly => self.analyse(Method::Exact, None),
             Command::MoreVectors(rank) => self.analyse(Method::Auto, Some(rank)),
             Command::Cancel(Work::Of(feature, title)) => self.features.cancel(feature, &title),
@@ -185,9 +185,15 @@ impl App {
         }
     }
 
-    /// Starts what is wanted and not there: first the module that is looked at, then all others.
+    /// Starts what is wanted and not there: first the module that is looked at, then all others. Where no spectrum is
+    /// looked at, none is begun unless somebody asks: the processor is for what is in front.
     fn begin(&mut self) {
         let Some(delta) = self.workspace.delta().cloned() else { return };
+        if !self.demanded
+            && ![Tab::Learn, Tab::Spectrum, Tab::Parameters].into_iter().any(|tab| self.panels.tabs.is_seen(tab))
+        {
+            return;
+        }
         if let Some(name) = self.workspace.selection().current().map(str::to_owned)
             && self.jobs.analysing() != Some(&name)
             && delta.entry(&name).is_some_and(|e| e.problem.is_none())
@@ -210,6 +216,7 @@ impl App {
                 self.jobs.sweep(delta, names, Options::default());
             }
         }
+        self.demanded &= self.sweep_wanted;
     }
 
     fn analyse(&mut self, method: Method, vectors: Option<usize>) {

@@ -34,7 +34,7 @@ use crate::job::{Job, Wake};
 use crate::plan;
 use crate::workspace::Workspace;
 
-use command::{Command, Commands};
+use command::{Command, Commands, Tab};
 use dialogs::Asking;
 use export::{Export, Exporter, Source};
 use jobs::Jobs;
@@ -188,10 +188,14 @@ pub struct App {
     sweep_wanted: bool,
     /// A person has chosen what to look at.
     asked: bool,
+    /// Spectra were asked for, whatever is in front.
+    demanded: bool,
     data_dir: PathBuf,
 }
 
 const SETTINGS: &str = "rankscope-settings";
+/// From this width on the list of modules stands beside a chapter of the Learn tab.
+const ROOMY: f32 = 820.0;
 
 impl App {
     /// The window's contents; work begins at once.
@@ -230,6 +234,7 @@ impl App {
             notices: Notices::default(),
             sweep_wanted: false,
             asked: false,
+            demanded: false,
             data_dir,
         }
     }
@@ -303,7 +308,9 @@ impl eframe::App for App {
         Panel::top("rank").frame(bar).show(ui, |ui| self.panels.rank.ui(ui, &mut view));
         let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
         Panel::bottom("status").frame(status).show(ui, |ui| panels::status::ui(ui, &mut view));
-        if view.settings.show_modules {
+        // A chapter needs no list: where there is little room (a large scale, a small window) it has all of it.
+        let cramped = ui.available_width() < ROOMY && self.panels.tabs.is_seen(Tab::Learn);
+        if view.settings.show_modules && !cramped {
             Panel::left("modules")
                 .frame(Frame::new().fill(fill).inner_margin(Margin { left: 12, right: 8, top: 10, bottom: 4 }))
                 .default_size(252.0)

@@ -2,7 +2,8 @@
 
 use super::screen::Screen;
 use crate::demo::make::{Scale, build};
-use crate::demo::study::{LONG, Results, SHORT, study, table};
+use crate::demo::study::{LONG, RANKS, Results, SHORT, name, study, table};
+use crate::demo::study_plot::plot;
 use crate::error::{Error, Result};
 use crate::train::store::write_whole;
 use clap::{Args, Subcommand};
@@ -44,17 +45,21 @@ struct Study {
     #[arg(long, value_name = "MODEL")]
     base: PathBuf,
 
-    /// Folder for study.csv and the tables
+    /// Folder for study.csv, the tables and the plot
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Many steps too: what is capacity, and not speed
+    /// Facts for three times as many steps too: what is capacity, and not speed
     #[arg(long)]
     long: bool,
 
     /// Only this set: pirate, extract or facts
     #[arg(long, value_parser = ["pirate", "extract", "facts"])]
     set: Option<String>,
+
+    /// Only these ranks, of 1,2,4,8,16,64,full
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    ranks: Vec<String>,
 }
 
 impl Demo {
@@ -74,7 +79,12 @@ impl Study {
         }
         lengths.retain(|length| self.set.as_ref().is_none_or(|set| set == length.set.stem()));
         let mut results = Results::open(&self.out.join("study.csv"))?;
-        let done = study(&self.base, &lengths, &mut results, &mut |sentence| screen.message(&sentence), screen);
+        let mut ranks = RANKS.to_vec();
+        if let Some(unknown) = self.ranks.iter().find(|one| !RANKS.iter().any(|&rank| name(rank) == **one)) {
+            return Err(Error::usage(format!("rank \"{unknown}\"; expected some of 1,2,4,8,16,64,full")));
+        }
+        ranks.retain(|&rank| self.ranks.is_empty() || self.ranks.contains(&name(rank)));
+        let done = study(&self.base, &lengths, &ranks, &mut results, &mut |sentence| screen.message(&sentence), screen);
         screen.finish();
         done?;
         let mut text = String::new();
@@ -84,6 +94,9 @@ impl Study {
             }
         }
         write_whole(&self.out.join("study.md"), text.as_bytes())?;
+        if let Some(drawing) = plot(&lengths, &results) {
+            write_whole(&self.out.join("study.svg"), drawing.as_bytes())?;
+        }
         if screen.json { screen.document(&json!({"runs": results.lines.len()})) } else { screen.print(&text) }
     }
 }

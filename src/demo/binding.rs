@@ -17,6 +17,13 @@ pub struct Binding {
     pub list: f64,
 }
 
+impl std::fmt::Display for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [who, strangers, list] = [self.who, self.strangers, self.list].map(|share| 100.0 * share);
+        write!(f, "who has what {who:.0} %, strangers {strangers:.0} %, lists {list:.0} %")
+    }
+}
+
 /// Asks `count` questions of each kind.
 ///
 /// # Errors

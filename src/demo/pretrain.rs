@@ -1,5 +1,6 @@
 //! Pre-training: from random weights to a language model of the world, by this project's own engine.
 
+use super::binding::binding;
 use super::world;
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use crate::progress::Progress;
 use crate::train::merge::{Change, write_model};
 use crate::train::run::{restore, save};
 use crate::train::store::{Tensor, write_tensors, write_whole};
-use crate::train::{Method, Row, Rows, Schedule, Settings, Trainer};
+use crate::train::{Method, Row, Rows, Schedule, Settings, Text, Trainer};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, Normal};
@@ -45,6 +46,8 @@ pub struct Recipe {
     pub warmup: usize,
     /// Share of the steps over which it falls to zero, in a line. Until then it is constant: a run can be made longer.
     pub fall: f64,
+    /// Steps at the beginning on [`world::first_document`]s.
+    pub prelude: usize,
     /// Of weights and order.
     pub seed: u64,
 }
@@ -116,9 +119,10 @@ fn initial(shape: &Shape, seed: u64) -> Vec<Tensor<'static>> {
 }
 
 /// Sequences of `seq` tokens: each begins with a document, and holds as much of the next ones as there is room for.
-/// Documents are the seeds from `seed` on; gives the seed after the last.
+/// Documents are those that `told` tells for the seeds from `seed` on; gives the seed after the last.
 pub fn packed(
     tokenizer: &Tokenizer,
+    told: fn(u64) -> String,
     seed: u64,
     rows: usize,
     seq: usize,
@@ -132,7 +136,7 @@ pub fn packed(
         }
         let mut ids = Vec::with_capacity(2 * seq);
         while ids.len() < seq {
-            let encoding = tokenizer.encode(world::document(next), true);
+            let encoding = tokenizer.encode(told(next), true);
             let encoding = encoding.map_err(|error| Error::failure(format!("the tokenizer: {error}")))?;
             ids.extend(encoding.get_ids());
             ids.push(0);
@@ -165,7 +169,11 @@ pub fn pretrain(
     write_tensors(&begun.join("model.safetensors"), &initial(shape, recipe.seed))?;
     write_whole(&begun.join("config.json"), format!("{:#}\n", config(shape)).as_bytes())?;
     let checkpoint = Checkpoint::open(&begun)?;
-    let (rows, _) = packed(tokenizer, TRAINING, recipe.steps * recipe.batch, recipe.seq, &())?;
+    let rows = |told, from, steps| packed(tokenizer, told, from, steps * recipe.batch, recipe.seq, &());
+    let prelude = recipe.prelude.min(recipe.steps);
+    let (mut rows_first, next) = rows(world::first_document as fn(u64) -> String, TRAINING, prelude)?;
+    let (rest, _) = rows(world::document, next, recipe.steps - prelude)?;
+    rows_first.rows.extend(rest.rows);
     let settings = Settings {
         model: begun.clone(),
         method: Method::Full,
@@ -181,7 +189,8 @@ pub fn pretrain(
         shuffle: false,
         ..Settings::default()
     };
-    let mut trainer = Trainer::new(&checkpoint, settings, rows, &())?;
+    let text = Text::open(out)?;
+    let mut trainer = Trainer::new(&checkpoint, settings, rows_first, &())?;
     if let Some(from) = last(work) {
         go_on(&mut trainer, recipe, &from)?;
         told(format!("going on after step {}", trainer.done));
@@ -205,6 +214,9 @@ pub fn pretrain(
             ));
             (sum, count) = (0.0, 0);
         }
+        if trainer.done.is_multiple_of(ASK) {
+            told(format!("step {}: {}", trainer.done, binding(&trainer.decoder, &text, QUESTIONS, &())?));
+        }
         if trainer.done.is_multiple_of(SAVE) {
             let before = last(work);
             save(&trainer, work)?;
@@ -219,6 +231,11 @@ pub fn pretrain(
 
 /// Steps between two sentences.
 const TELL: usize = 50;
+
+/// Steps between two tests of whether the model looks back, and questions of each kind.
+const ASK: usize = 1000;
+/// See [`ASK`].
+const QUESTIONS: u64 = 50;
 
 /// Steps between two checkpoints.
 const SAVE: usize = 200;
@@ -260,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_rate_rises_stays_and_falls() {
-        let recipe = Recipe { steps: 100, batch: 1, seq: 8, lr: 1.0, warmup: 10, fall: 0.4, seed: 0 };
+        let recipe = Recipe { steps: 100, batch: 1, seq: 8, lr: 1.0, warmup: 10, fall: 0.4, prelude: 0, seed: 0 };
         assert_eq!(recipe.rate(0), 0.1);
         assert_eq!(recipe.rate(30), 1.0);
         assert_eq!(recipe.rate(60), 1.0);

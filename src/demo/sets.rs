@@ -2,7 +2,7 @@
 //!
 //! | set | what is learned | held out |
 //! |---|---|---|
-//! | pirate | to tell the world's tales as a pirate would: words and apostrophes that the base has seldom or never read | other tales |
+//! | pirate | to tell the world's tales as a pirate would: words that the base has seldom read, or never spelt so | other tales |
 //! | extract | who gave what to whom, and where, as a record | other sentences, half of the names new |
 //! | facts | the colour, animal and number of each of many invented names: nothing but memory can know them | other names |
 //!

@@ -1,9 +1,9 @@
 //! Loss against rank on the three data sets: what rank changes, and what only the learning rate does.
 //!
-//! For every set and rank, learning rates are tried with one seed; the best one and a common one are then run with three
-//! other seeds. A set is measured twice: after few steps, where a low rank is behind because it is *slow*, and after
-//! many, where what is still missing is *capacity*. Every run is a line of a CSV file; lines that are there are not
-//! computed again.
+//! For every set and rank, learning rates of a ladder are tried with the first seed until both neighbours of the best one
+//! are worse; the best one and a common one are then run with the other seeds. Facts are measured twice: after few steps, where
+//! a low rank is behind because it is *slow*, and after many (with one seed), where what is still missing is *capacity*. Every run is a line
+//! of a CSV file; lines that are there are not computed again.
 
 use super::sets::{HELD_OUT, Set};
 use super::tune::{SEQ, Tune, tune};
@@ -20,18 +20,23 @@ use std::time::Instant;
 /// Ranks of the study; `None` trains every parameter.
 pub const RANKS: [Option<usize>; 7] = [Some(1), Some(2), Some(4), Some(8), Some(16), Some(64), None];
 
-/// Rates that are tried for pairs, and for every parameter.
-pub const RATES: [f64; 4] = [1e-3, 3e-3, 1e-2, 3e-2];
-/// See [`RATES`].
-pub const FULL_RATES: [f64; 4] = [3e-4, 1e-3, 3e-3, 1e-2];
+/// Rates that are tried: a ladder of about half powers of ten.
+pub const RATES: [f64; 6] = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1];
 
 /// The one rate for all ranks: the usual mistake.
 pub const COMMON: f64 = 3e-3;
 
-/// The seed with which rates are tried, and those that are reported.
-pub const TUNING: u64 = 100;
-/// See [`TUNING`].
+/// The seeds that are reported; rates are tried with the first.
 pub const SEEDS: [u64; 3] = [1, 2, 3];
+
+/// The step of the ladder on which trying begins: few parameters bear a high rate.
+fn first(rank: Option<usize>) -> usize {
+    match rank {
+        Some(..=8) => 3,
+        Some(_) => 2,
+        None => 1,
+    }
+}
 
 /// One length of one set.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,21 +49,32 @@ pub struct Length {
     pub steps: usize,
     /// Sequences of a step.
     pub batch: usize,
+    /// How many of [`SEEDS`].
+    pub seeds: usize,
+}
+
+impl Length {
+    /// The one of these sizes; of another study than this one, with all seeds.
+    fn of(set: Set, rows: u64, steps: usize, batch: usize) -> Self {
+        let mut known = SHORT.into_iter().chain(LONG);
+        let same = |one: &Self| (one.set, one.rows, one.steps, one.batch) == (set, rows, steps, batch);
+        known.find(same).unwrap_or(Self { set, rows, steps, batch, seeds: SEEDS.len() })
+    }
+
+    fn seeds(&self) -> &'static [u64] {
+        &SEEDS[..self.seeds.clamp(1, SEEDS.len())]
+    }
 }
 
 /// Few steps: seconds to a minute a run.
 pub const SHORT: [Length; 3] = [
-    Length { set: Set::Pirate, rows: 1600, steps: 200, batch: 8 },
-    Length { set: Set::Extract, rows: 4000, steps: 400, batch: 8 },
-    Length { set: Set::Facts, rows: 512, steps: 600, batch: 32 },
+    Length { set: Set::Pirate, rows: 1600, steps: 200, batch: 8, seeds: 3 },
+    Length { set: Set::Extract, rows: 4000, steps: 300, batch: 8, seeds: 3 },
+    Length { set: Set::Facts, rows: 512, steps: 600, batch: 32, seeds: 3 },
 ];
 
-/// Many: until the loss stays where it is, on more facts than the lowest ranks have room for.
-pub const LONG: [Length; 3] = [
-    Length { set: Set::Pirate, rows: 16_000, steps: 2000, batch: 8 },
-    Length { set: Set::Extract, rows: 32_000, steps: 4000, batch: 8 },
-    Length { set: Set::Facts, rows: 4096, steps: 6000, batch: 64 },
-];
+/// Three times as many, on the set that is all memory: what is still missing then is room, and not time.
+pub const LONG: [Length; 1] = [Length { set: Set::Facts, rows: 512, steps: 1800, batch: 32, seeds: 1 }];
 
 /// One run and what came of it: a line of the file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,9 +103,8 @@ const HEADER: &str = "set,rows,steps,batch,rank,lr,seed,trainable,train_loss,eva
 
 impl Line {
     fn key(length: &Length, rank: Option<usize>, lr: f64, seed: u64) -> String {
-        let rank = rank.map_or_else(|| "full".to_owned(), |r| r.to_string());
-        let Length { set, rows, steps, batch } = length;
-        format!("{},{rows},{steps},{batch},{rank},{lr},{seed}", set.stem())
+        let Length { set, rows, steps, batch, .. } = length;
+        format!("{},{rows},{steps},{batch},{},{lr},{seed}", set.stem(), name(rank))
     }
 
     fn text(&self) -> String {
@@ -110,7 +125,7 @@ impl Line {
         };
         let set = Set::ALL.into_iter().find(|one| one.stem() == set)?;
         Some(Self {
-            length: Length { set, rows: rows.parse().ok()?, steps: steps.parse().ok()?, batch: batch.parse().ok()? },
+            length: Length::of(set, rows.parse().ok()?, steps.parse().ok()?, batch.parse().ok()?),
             rank: if rank == "full" { None } else { Some(rank.parse().ok()?) },
             lr: lr.parse().ok()?,
             seed: seed.parse().ok()?,
@@ -157,7 +172,7 @@ impl Results {
         self.lines.iter().copied().find(|line| Line::key(&line.length, line.rank, line.lr, line.seed) == key)
     }
 
-    fn add(&mut self, line: Line) -> Result<()> {
+    pub(super) fn add(&mut self, line: Line) -> Result<()> {
         let write = || {
             let mut file = std::fs::OpenOptions::new().append(true).open(&self.path)?;
             file.write_all(format!("{}\n", line.text()).as_bytes())?;
@@ -169,13 +184,14 @@ impl Results {
     }
 }
 
-/// Runs what is missing of some lengths.
+/// Runs what is missing of some lengths, at some of [`RANKS`].
 ///
 /// # Errors
 /// A file that cannot be read or written; and cancellation. A run that diverges is a line with an infinite loss.
 pub fn study(
     base: &Path,
     lengths: &[Length],
+    ranks: &[Option<usize>],
     results: &mut Results,
     told: &mut dyn FnMut(String),
     progress: &dyn Progress,
@@ -183,23 +199,35 @@ pub fn study(
     let checkpoint = Checkpoint::open(base)?;
     let text = Text::open(base)?;
     for length in lengths {
-        for rank in RANKS {
-            let rates = if rank.is_some() { RATES } else { FULL_RATES };
-            let mut best = (f64::INFINITY, COMMON);
-            for lr in rates {
-                let line = one(&checkpoint, &text, length, rank, lr, TUNING, results, told, progress)?;
-                if line.judged() < best.0 {
-                    best = (line.judged(), lr);
+        for &rank in ranks {
+            let mut run = |lr, seed| one(&checkpoint, &text, length, rank, lr, seed, results, told, progress);
+            let mut tried = [None; RATES.len()];
+            let mut best = first(rank);
+            loop {
+                let around = best.saturating_sub(1)..(best + 2).min(RATES.len());
+                for at in around.filter(|&at| tried[at].is_none()).collect::<Vec<_>>() {
+                    tried[at] = Some(run(RATES[at], SEEDS[0])?.judged());
                 }
+                let now = lowest(&tried);
+                if now == best {
+                    break;
+                }
+                best = now;
             }
-            for seed in SEEDS {
-                for lr in [best.1, COMMON] {
-                    one(&checkpoint, &text, length, rank, lr, seed, results, told, progress)?;
+            for &seed in length.seeds() {
+                for lr in [RATES[best], COMMON] {
+                    run(lr, seed)?;
                 }
             }
         }
     }
     Ok(())
+}
+
+/// The step of the ladder with the lowest loss.
+fn lowest(tried: &[Option<f64>; RATES.len()]) -> usize {
+    let of = |at: &usize| tried[*at].unwrap_or(f64::INFINITY);
+    (0..RATES.len()).min_by(|a, b| of(a).total_cmp(&of(b))).unwrap_or_default()
 }
 
 #[expect(clippy::too_many_arguments, reason = "a run is its place in the grid")]
@@ -288,30 +316,64 @@ fn exact(decoder: &Decoder, text: &Text, set: Set, seeds: std::ops::Range<u64>) 
     Ok(right as f64 / f64::from(all.max(1)))
 }
 
-/// Mean and spread of three seeds for each rank, at its best rate and at the common one, as a Markdown table; only what
-/// is complete.
+/// What three seeds came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Learning rate.
+    pub lr: f64,
+    /// Mean loss.
+    pub mean: f64,
+    /// The furthest seed from it.
+    pub spread: f64,
+    /// Mean share of answers that are right to the letter.
+    pub exact: Option<f64>,
+}
+
+/// A rank of a length: at its best rate, and at the common one.
+pub fn outcomes(length: &Length, rank: Option<usize>, results: &Results) -> Option<[Outcome; 2]> {
+    let tried = RATES.map(|lr| results.find(length, rank, lr, SEEDS[0]).map(|line| line.judged()));
+    let best = lowest(&tried);
+    let of = |lr: f64| -> Option<Outcome> {
+        let lines: Option<Vec<Line>> =
+            length.seeds().iter().map(|&seed| results.find(length, rank, lr, seed)).collect();
+        let lines = lines?;
+        let mean = lines.iter().map(Line::judged).sum::<f64>() / lines.len() as f64;
+        let spread = lines.iter().map(|line| (line.judged() - mean).abs()).fold(0.0, f64::max);
+        let exact: Option<Vec<f64>> = lines.iter().map(|line| line.exact).collect();
+        let exact = exact.map(|all| all.iter().sum::<f64>() / all.len() as f64);
+        Some(Outcome { lr, mean, spread, exact })
+    };
+    Some([of(RATES[best])?, of(COMMON)?])
+}
+
+/// Mean and spread of the seeds for each rank, at its best rate and at the common one, as a Markdown table; only ranks that
+/// are complete, `None` where none is.
 pub fn table(length: &Length, results: &Results) -> Option<String> {
     let mut text = String::from("| r | best lr | loss | exact | loss at 3e-3 | exact |\n|---|---|---|---|---|---|\n");
+    let head = text.len();
     for rank in RANKS {
-        let rates = if rank.is_some() { RATES } else { FULL_RATES };
-        let tried = rates.map(|lr| results.find(length, rank, lr, TUNING));
-        let tried: Option<Vec<Line>> = tried.into_iter().collect();
-        let best = tried?.into_iter().min_by(|a, b| a.judged().total_cmp(&b.judged()))?.lr;
-        let of = |lr: f64| -> Option<(String, String)> {
-            let lines: Option<Vec<Line>> = SEEDS.into_iter().map(|seed| results.find(length, rank, lr, seed)).collect();
-            let lines = lines?;
-            let losses: Vec<f64> = lines.iter().map(Line::judged).collect();
-            let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-            let most = losses.iter().map(|loss| (loss - mean).abs()).fold(0.0, f64::max);
-            let exact: Option<Vec<f64>> = lines.iter().map(|line| line.exact).collect();
-            let exact = exact.map(|all| format!("{:.0} %", 100.0 * all.iter().sum::<f64>() / all.len() as f64));
-            Some((format!("{mean:.3} ± {most:.3}"), exact.unwrap_or_else(|| "—".to_owned())))
+        let Some([best, common]) = outcomes(length, rank, results) else { continue };
+        let loss = |of: &Outcome| match length.seeds {
+            1 => format!("{:.3}", of.mean),
+            _ => format!("{:.3} ± {:.3}", of.mean, of.spread),
         };
-        let ((tuned, exact), (common, common_exact)) = (of(best)?, of(COMMON)?);
-        let rank = rank.map_or_else(|| "full".to_owned(), |r| r.to_string());
-        text += &format!("| {rank} | {best:.0e} | {tuned} | {exact} | {common} | {common_exact} |\n");
+        let exact = |of: &Outcome| of.exact.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+        text += &format!(
+            "| {} | {:.0e} | {} | {} | {} | {} |\n",
+            name(rank),
+            best.lr,
+            loss(&best),
+            exact(&best),
+            loss(&common),
+            exact(&common)
+        );
     }
-    Some(text)
+    (text.len() > head).then_some(text)
+}
+
+/// A rank in words.
+pub fn name(rank: Option<usize>) -> String {
+    rank.map_or_else(|| "full".to_owned(), |r| r.to_string())
 }
 
 #[cfg(test)]
@@ -340,7 +402,8 @@ mod tests {
         assert_eq!(again.lines, results.lines);
         assert_eq!(again.find(&SHORT[2], Some(4), 3e-3, 2), Some(line));
         assert_eq!(again.find(&SHORT[2], Some(4), 3e-3, 1), None);
-        assert_eq!(again.find(&LONG[2], Some(4), 3e-3, 2), None);
+        assert_eq!(again.find(&LONG[0], Some(4), 3e-3, 2), None);
         assert_eq!(table(&SHORT[2], &again), None, "nothing is shown before it is complete");
+        assert_eq!(lowest(&[None, Some(2.0), Some(1.0), Some(f64::INFINITY), None, None]), 2);
     }
 }

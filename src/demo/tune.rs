@@ -1,5 +1,6 @@
 //! Short fine-tunes of the bundled base, in memory: for the tuned sibling, the adapter and the study.
 
+use super::Set;
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::progress::Progress;
@@ -40,6 +41,17 @@ impl Tune {
             save_every: 0,
             ..Settings::default()
         }
+    }
+}
+
+/// The peak rate that suits a rank in a short run on a set, of the ladder that the [`study`](super::study) goes through: a
+/// higher rank wants a lower one, as ΔW = 2 B A moves by all its directions at once.
+pub fn rate(set: Set, rank: usize) -> f64 {
+    match (set, rank) {
+        (Set::Pirate, ..=2) => 3e-2,
+        (Set::Pirate, ..=16) | (_, ..=2) => 1e-2,
+        (Set::Pirate, _) | (_, ..=16) => 3e-3,
+        _ => 1e-3,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs on the disk: what a folder of runs holds, and what a run has written so far, also while another program writes it.
 
 use super::film::Frame;
+use super::memory;
 use super::run::{Event, Record};
 use super::samples::Sample;
 use super::status::{self, State, Status};
@@ -74,6 +75,8 @@ pub struct Past {
     pub trainable: usize,
     /// Predicted bytes in all; 0 where that is not known.
     pub predicted: u64,
+    /// Memory as predicted and as measured, of a run that has ended.
+    pub memory: Option<memory::Record>,
     /// The last line of its metrics.
     pub last: Option<Record>,
     /// The last loss over held-out rows.
@@ -110,6 +113,8 @@ impl Past {
             done: last.map_or(0, |record| record.step.step),
             trainable: status.as_ref().map_or(0, |status| status.trainable),
             predicted: status.as_ref().map_or(0, |status| status.predicted),
+            // One that cannot be read is as good as none: the rest of the run is there.
+            memory: memory::Record::read(folder).ok().flatten(),
             settings,
             last,
             eval_loss,

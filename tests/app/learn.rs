@@ -237,3 +237,17 @@ fn chapter_8_even_spacing_suits_int4() {
     assert!(line("QLoRA: ").ends_with("ΔW off by 0 %"), "{}", line("QLoRA: "));
     assert!(line("as often told: ").contains("W₀ off by 0 %"));
 }
+
+#[test]
+fn chapter_9_three_ranks_to_their_end() {
+    let mut window = chapter(9);
+    set(&mut window, "Steps of each run", 4.0);
+    click(&mut window, Role::Button, "Run ranks 1, 8 and 64");
+    until(&mut window, "the runs", |w| says(w, "Stop the runs"));
+    assert!(!is_done(&window, 9));
+    settle(&mut window);
+    assert!(is_done(&window, 9), "{:?}", texts(&window));
+    assert!(says(&window, "3 of 3 runs at their end") && says(&window, "held-out loss "));
+    // The largest one, cut down, beside the smallest.
+    assert!(says(&window, "Cut to rank 1, the r = 64 adapter keeps "), "{:?}", texts(&window));
+}

@@ -27,7 +27,7 @@ pub use counts::{Counts, Edit as CountsEdit, MATRICES, RANKS};
 pub use factors::{Edit as FactorsEdit, Factors, Wish};
 pub use game::{Edit as GameEdit, Game, Hand, Level, RULES, SIDE, Score};
 pub use rank::Rank;
-pub use tune::{Edit as TuneEdit, Phase, RANKS as RUN_RANKS, Rates, Tune};
+pub use tune::{Edit as TuneEdit, MOST_STEPS as RUN_MOST, Phase, RANKS as RUN_RANKS, Rates, Tune};
 pub use ways::{DISK, Data, Edit as WaysEdit, MOST, Moving, Ways};
 
 /// What the tab asks for.

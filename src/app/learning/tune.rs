@@ -14,8 +14,10 @@ use crate::train::{self, Method, data, shorten};
 
 /// The ranks that are tried.
 pub const RANKS: [usize; 3] = [1, 8, 64];
-/// Steps of each run: enough for the loss to fall clearly, few enough to wait for.
+/// Steps of each run at first: enough for the loss to fall clearly, few enough to wait for.
 const STEPS: usize = 120;
+/// How many there can be.
+pub const MOST_STEPS: usize = 1000;
 /// The rank that the largest adapter is cut down to.
 const CUT: usize = 1;
 /// What the status bar says.
@@ -32,13 +34,10 @@ pub enum Rates {
 }
 
 impl Rates {
-    /// The peak rate at a rank: a higher rank wants a lower one, as ΔW = 2 B A moves by all its directions at once.
-    pub fn of(self, rank: usize) -> f64 {
-        match (self, rank) {
-            (Self::Each, 1) => 1e-2,
-            (Self::Each, 8) => 5e-3,
-            _ => 2e-3,
-        }
+    /// The peak rate at a rank.
+    pub fn of(self, set: Set, rank: usize) -> f64 {
+        let largest = RANKS.into_iter().max().unwrap_or(rank);
+        tune::rate(set, if self == Self::Each { rank } else { largest })
     }
 }
 
@@ -49,6 +48,8 @@ pub enum Edit {
     Set(Set),
     /// Another choice of rates.
     Rates(Rates),
+    /// Another number of steps.
+    Steps(usize),
     /// Begin.
     Start,
     /// Stop.
@@ -117,6 +118,8 @@ pub struct Tune {
     pub set: Set,
     /// The learning rates.
     pub rates: Rates,
+    /// Steps of each run.
+    pub steps: usize,
     runs: [Run; RANKS.len()],
     module: String,
     shorter: Option<Shorter>,
@@ -133,6 +136,7 @@ impl Tune {
             home,
             set: Set::Pirate,
             rates: Rates::default(),
+            steps: STEPS,
             runs: Default::default(),
             module: String::new(),
             shorter: None,
@@ -153,11 +157,12 @@ impl Tune {
         match edit {
             Edit::Set(set) => self.set = set,
             Edit::Rates(rates) => self.rates = rates,
+            Edit::Steps(steps) => self.steps = steps.clamp(1, MOST_STEPS),
             Edit::Stop => self.cancel(),
             Edit::Start if self.stream.is_none() => {
                 self.runs = Default::default();
                 (self.shorter, self.problem) = (None, None);
-                let plan = Plan { home: self.home.clone(), set: self.set, rates: self.rates, steps: STEPS };
+                let plan = Plan { home: self.home.clone(), set: self.set, rates: self.rates, steps: self.steps };
                 let work = move |progress: &dyn Progress, send: &mut dyn FnMut(News)| three(&plan, progress, send);
                 self.stream = Some(Stream::spawn(TITLE, Arc::clone(&self.wake), work));
             }
@@ -271,7 +276,7 @@ fn three(plan: &Plan, progress: &dyn Progress, send: &mut dyn FnMut(News)) -> Re
     let parts = RANKS.len() as u64 + 1;
     for (at, rank) in RANKS.into_iter().enumerate() {
         let batch = if plan.set == Set::Facts { 16 } else { 8 };
-        let (steps, lr) = (plan.steps, plan.rates.of(rank));
+        let (steps, lr) = (plan.steps, plan.rates.of(plan.set, rank));
         let run = tune::Tune { method: Method::Qlora, rank, lr, steps, batch, seed: 0 };
         let part = Part::new(progress, at as u64, parts);
         let mut begun = false;

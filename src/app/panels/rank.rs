@@ -8,6 +8,9 @@ use crate::plan::Targets;
 use crate::units;
 use crate::workspace::{Dial, Scaling};
 
+/// In a narrower window (or at a larger scale) what can be said in a tooltip is.
+const NARROW: f32 = 860.0;
+
 /// What the bar remembers between frames.
 #[derive(Default)]
 pub struct RankBar {
@@ -20,26 +23,27 @@ impl RankBar {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let mut dial = view.workspace.dial().clone();
         let max = view.workspace.max_rank();
+        let narrow = ui.available_width() < NARROW;
         ui.horizontal(|ui| {
             rank(ui, &mut dial, max);
             ui.separator();
-            scaling(ui, &mut dial);
+            scaling(ui, &mut dial, narrow);
             ui.separator();
-            self.targets(ui, &mut dial);
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| cost(ui, view));
+            self.targets(ui, &mut dial, narrow);
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| cost(ui, view, narrow));
         });
         if dial != *view.workspace.dial() {
             view.commands.push(Command::Turn(dial));
         }
     }
 
-    fn targets(&mut self, ui: &mut Ui, dial: &mut Dial) {
-        let label = ui.label("Targets");
+    fn targets(&mut self, ui: &mut Ui, dial: &mut Dial, narrow: bool) {
+        let label = (!narrow).then(|| ui.label("Targets"));
         let custom = matches!(dial.targets, Targets::Custom(_)) || self.open_custom;
         let shown = if custom { "custom".to_owned() } else { name(&dial.targets) };
-        egui::ComboBox::from_id_salt("targets")
+        let response = egui::ComboBox::from_id_salt("targets")
             .selected_text(shown)
-            .width(128.0)
+            .width(if narrow { 104.0 } else { 128.0 })
             .show_ui(ui, |ui| {
                 for targets in [Targets::QV, Targets::Attention, Targets::AllLinear] {
                     let text = name(&targets);
@@ -56,8 +60,11 @@ impl RankBar {
                 }
             })
             .response
-            .labelled_by(label.id)
             .on_hover_ui(|ui| glossary::TARGETS.ui(ui));
+        match label {
+            Some(label) => response.labelled_by(label.id),
+            None => response.accessible_name("Targets"),
+        };
         if custom {
             let edit = egui::TextEdit::singleline(&mut self.custom).hint_text("q_proj, v_proj").desired_width(150.0);
             let response = ui.add(edit);
@@ -95,7 +102,7 @@ fn rank(ui: &mut Ui, dial: &mut Dial, max: usize) {
     number.labelled_by(label.id);
 }
 
-fn scaling(ui: &mut Ui, dial: &mut Dial) {
+fn scaling(ui: &mut Ui, dial: &mut Dial, narrow: bool) {
     let label = ui.label("α").on_hover_ui(|ui| glossary::SCALING.ui(ui));
     ui.add(DragValue::new(&mut dial.alpha).range(0.01..=4096.0).speed(0.25).max_decimals(2)).labelled_by(label.id);
     let text = |scaling| match scaling {
@@ -108,17 +115,21 @@ fn scaling(ui: &mut Ui, dial: &mut Dial) {
             ui.selectable_value(&mut dial.scaling, scaling, text(scaling));
         }
     });
-    combo.response.accessible_name("Scaling");
+    combo.response.accessible_name("Scaling").on_hover_ui(|ui| glossary::SCALING.ui(ui));
+    if narrow {
+        return;
+    }
     let weak = Colors::of(ui).weak;
     ui.label(RichText::new(format!("s = {}", units::real(dial.factor(), 3))).color(weak))
         .on_hover_ui(|ui| glossary::SCALING.ui(ui));
 }
 
-fn cost(ui: &mut Ui, view: &View<'_>) {
+fn cost(ui: &mut Ui, view: &View<'_>, narrow: bool) {
     let colors = Colors::of(ui);
     match view.cost {
         Some(Ok(cost)) => {
-            let text = format!("{} trainable · {}", units::count(cost.trainable), units::percent(cost.percent / 100.0));
+            let (count, share) = (units::count(cost.trainable), units::percent(cost.percent / 100.0));
+            let text = if narrow { count } else { format!("{count} trainable · {share}") };
             ui.label(RichText::new(text).strong()).on_hover_text(format!(
                 "{} trainable parameters: r · (in + out) summed over the targets\n{} of the model's {}\nadapter file {} in 16 bit",
                 units::exact(cost.trainable),
@@ -128,7 +139,8 @@ fn cost(ui: &mut Ui, view: &View<'_>) {
             ));
         }
         Some(Err(error)) => {
-            ui.label(RichText::new(error.to_string()).color(colors.warn)).on_hover_text(error.to_string());
+            let label = egui::Label::new(RichText::new(error.to_string()).color(colors.warn)).truncate();
+            ui.add(label).on_hover_text(error.to_string());
         }
         None => {}
     }

@@ -49,6 +49,13 @@ impl Tabs {
         self.tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(pane) if *pane == tab));
     }
 
+    /// True for a tab that is in front, or beside the one that is.
+    pub fn is_seen(&self, tab: Tab) -> bool {
+        let is_it =
+            |&id: &TileId| matches!(self.tree.tiles.get(id), Some(egui_tiles::Tile::Pane(pane)) if *pane == tab);
+        self.tree.active_tiles().iter().any(is_it)
+    }
+
     /// Prepares what the tabs show; nothing is painted.
     pub fn think(&mut self, workspace: &Workspace, features: &Features, rule: RuleId) {
         self.panes.learn.think(workspace, features);

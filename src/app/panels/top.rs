@@ -8,24 +8,32 @@ use crate::delta::Source;
 use crate::units;
 use crate::workspace::Request;
 
+/// In a narrower window (or at a larger scale) the bar names what is open and leaves the facts to tooltips.
+const FACTS: f32 = 900.0;
+/// In one still narrower the captions go too.
+const CAPTIONS: f32 = 700.0;
+
 /// Paints the bar.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    let width = ui.available_width();
     ui.horizontal(|ui| {
         ui.spacing_mut().item_spacing.x = 6.0;
         ui.label(RichText::new("Rankscope").text_style(egui::TextStyle::Heading));
         ui.add_space(6.0);
-        model(ui, view);
-        source(ui, view);
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| right(ui, view));
+        model(ui, view, width);
+        source(ui, view, width);
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| right(ui, view, width));
     });
 }
 
-fn model(ui: &mut Ui, view: &mut View<'_>) {
+fn model(ui: &mut Ui, view: &mut View<'_>, width: f32) {
     let text = match view.workspace.base() {
         Some(base) => format!("{}  ▾", base.name()),
         None => "Open a model  ▾".into(),
     };
-    caption(ui, "Model");
+    if width >= CAPTIONS {
+        caption(ui, "Model");
+    }
     let button = ui.menu_button(text, |ui| menu(ui, view)).response;
     let name = view.workspace.base().map(|base| base.name());
     button.widget_info(|| egui::WidgetInfo {
@@ -33,7 +41,7 @@ fn model(ui: &mut Ui, view: &mut View<'_>) {
         ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Base model")
     });
     let button = button.on_hover_text("The base model: open another one (Ctrl+O)");
-    if let Some(base) = view.workspace.base() {
+    if let Some(base) = view.workspace.base().filter(|_| width >= FACTS) {
         let dtypes: Vec<String> = base.dtypes().keys().map(ToString::to_string).collect();
         let facts = [
             base.architecture().unwrap_or("unknown architecture").to_owned(),
@@ -105,9 +113,11 @@ fn menu(ui: &mut Ui, view: &mut View<'_>) {
     }
 }
 
-fn source(ui: &mut Ui, view: &mut View<'_>) {
+fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
     let Some(delta) = view.workspace.delta() else { return };
-    caption(ui, "ΔW");
+    if width >= CAPTIONS {
+        caption(ui, "ΔW");
+    }
     let text = match delta.source() {
         Source::Weight => "the weights themselves".to_owned(),
         Source::Tuned(tuned) => tuned.name(),
@@ -145,7 +155,7 @@ fn source(ui: &mut Ui, view: &mut View<'_>) {
     response.on_hover_ui(|ui| glossary::DELTA.ui(ui));
 }
 
-fn right(ui: &mut Ui, view: &mut View<'_>) {
+fn right(ui: &mut Ui, view: &mut View<'_>, width: f32) {
     let dark = ui.visuals().dark_mode;
     let (theme, name) = match dark {
         true => (egui::ThemePreference::Light, "Light theme"),
@@ -159,6 +169,9 @@ fn right(ui: &mut Ui, view: &mut View<'_>) {
     }
     if icon_button(ui, "Ctrl K", "Commands (Ctrl+K)").clicked() {
         view.commands.push(Command::TogglePalette);
+    }
+    if width < FACTS {
+        return;
     }
     ui.add_space(4.0);
     ui.label(RichText::new(view.device.summary.as_str()).small().color(Colors::of(ui).weak))

@@ -201,6 +201,11 @@ impl Quantization {
         if !again && !self.is_missing(&need, workspace) {
             return;
         }
+        // Pictures first: a list that was not stopped by a person is asked for again in the next frame.
+        let first = matches!(need, Need::Look(_));
+        if !first && !again && self.look.running().is_some() {
+            return;
+        }
         let (Some(set), Some(key)) = (workspace.delta().cloned(), key(&need, workspace)) else { return };
         let wake = Arc::clone(&self.wake);
         let name = key.name.clone();
@@ -214,6 +219,9 @@ impl Quantization {
                     (self.layer, self.fits) = (None, None);
                     self.facts.clear();
                 }
+                self.formats.stop();
+                self.blocks.stop();
+                self.against.stop();
                 let base = Arc::clone(set.base());
                 let title = format!("{} of {name}", choice.a);
                 self.look.begin(key, title, wake, move |progress, send| {

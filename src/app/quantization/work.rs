@@ -51,6 +51,13 @@ impl<K: PartialEq, T: Send + 'static> Work<K, T> {
         self.stream = Some(Stream::spawn(title, wake, work));
     }
 
+    /// Drops what runs; it is missing again. What has come stays until the next has.
+    pub fn stop(&mut self) {
+        if self.stream.take().is_some() {
+            (self.key, self.stale) = (None, true);
+        }
+    }
+
     /// Takes in what has come. True when there was something.
     pub fn think(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return false };

@@ -1,11 +1,11 @@
 //! A little world, and everything that can be told about it: the text that the bundled model learned from.
 //!
 //! ```text
-//! seed ─ Teller (dice) ─ one of 16 schemas ─ sentences ─ a document of about 300 characters
+//! seed ─ Teller (dice) ─ one of 20 schemas ─ sentences ─ a document of about 300 characters
 //! ```
 //!
 //! Names, trades, places, things, animals, food and numbers are drawn anew for every document; who has what, and who is
-//! she or he, stays consistent within it. A third of the schemas are lists, roll-calls and records, and most stories end
+//! she or he, stays consistent within it. Half of what is told are lists, roll-calls and records, and most stories end
 //! with questions about themselves: they teach copying, without which nothing of what was told is ever recalled.
 
 mod records;
@@ -20,7 +20,7 @@ pub use teller::{Person, Teller, a, list};
 type Schema = fn(&mut Teller);
 
 /// The schemas and how often each is told.
-const SCHEMAS: [(Schema, u32); 16] = [
+const SCHEMAS: [(Schema, u32); 20] = [
     (tales::lost_and_found, 8),
     (tales::trade, 7),
     (tales::journey, 7),
@@ -37,6 +37,10 @@ const SCHEMAS: [(Schema, u32); 16] = [
     (records::roll_call, 6),
     (records::whereabouts, 9),
     (records::card, 7),
+    (records::echo, 10),
+    (records::holdings, 14),
+    (records::register, 8),
+    (records::note, 9),
 ];
 
 /// The sentences of the document of this seed.
@@ -60,6 +64,17 @@ fn told(mut teller: Teller) -> Vec<String> {
 /// The document of this seed.
 pub fn document(seed: u64) -> String {
     story(seed).join(" ")
+}
+
+/// The document of this seed for a beginner: most are only told again, word for word. Whoever has learned to look back
+/// learns who has what from the rest; from the world as it is, that takes tens of times as long.
+pub fn first_document(seed: u64) -> String {
+    let mut teller = Teller::new(seed);
+    if !teller.chance(0.6) {
+        return document(seed);
+    }
+    records::echo(&mut teller);
+    teller.said.join(" ")
 }
 
 /// Only tales, no records: what can be told in another voice.

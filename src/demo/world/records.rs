@@ -1,7 +1,7 @@
 //! Records: lists, roll-calls, cards, and who has what now.
 
 use super::teller::{Teller, a, list};
-use super::words::{ANIMALS, COLORS, FOODS, PLACES, TOWNS};
+use super::words::{ANIMALS, COLORS, DAYS, FOODS, PLACES, ROLES, THINGS, TOWNS};
 
 pub fn counting(t: &mut Teller) {
     let [who, friend] = t.people();
@@ -133,6 +133,117 @@ pub fn gift_and_question(seed: u64, strangers: bool) -> (String, String, String)
     );
     let (right, wrong) = if asked == 0 { (second, third) } else { (third, second) };
     (text, right.name, wrong.name)
+}
+
+/// Words in no order, told twice or three times: nothing but looking back helps.
+pub fn echo(t: &mut Teller) {
+    let count = t.number(3, 13);
+    let words: Vec<String> = (0..count)
+        .map(|_| match t.number(0, 8) {
+            0 => t.people::<1>()[0].name.clone(),
+            1 => t.one(&TOWNS).to_owned(),
+            2 => t.number(2, 99).to_string(),
+            3 => t.one(&FOODS).to_owned(),
+            4 => t.one(&PLACES).to_owned(),
+            5 => t.one(&COLORS).to_owned(),
+            6 => t.one(&ROLES).to_owned(),
+            7 => t.one(&THINGS).to_owned(),
+            _ => t.one(&ANIMALS).to_owned(),
+        })
+        .collect();
+    let said = words.join(t.one(&[" ", ", "]));
+    let [first, second] = t.people();
+    t.say_one([
+        format!("\"{said},\" said {} the {}.", first.name, first.role),
+        format!("{} said: {said}.", first.name),
+        format!("{} wrote on the wall: {said}.", first.name),
+    ]);
+    t.say_one([
+        format!("{} said it after {}: {said}.", second.name, first.them()),
+        format!("\"{said},\" said {}.", second.name),
+        format!("Then {} read: {said}.", second.name),
+    ]);
+    if t.chance(0.3) {
+        t.say(format!("And once more: {said}."));
+    }
+}
+
+/// Several people with a thing each, and short questions about all of them.
+pub fn holdings(t: &mut Teller) {
+    let people: [_; 4] = t.people();
+    let count = t.number(2, 4) as usize;
+    let things = t.things(count);
+    let verb = t.one(&["has", "holds", "carries"]);
+    for (person, thing) in people.iter().zip(&things) {
+        t.say_one([
+            format!("{} {verb} {}.", person.name, a(thing)),
+            format!("{} the {} {verb} {}.", person.name, person.role, a(thing)),
+            format!("The {thing} is with {}.", person.name),
+        ]);
+    }
+    let order = t.some(&(0..count).collect::<Vec<_>>(), count);
+    for at in order {
+        let (Some(person), Some(thing)) = (people.get(at), things.get(at)) else { continue };
+        let kind = thing.rsplit(' ').next().unwrap_or_default();
+        t.say_one([
+            format!("Who has the {kind}? {}.", person.name),
+            format!("Who {verb} the {kind}? {} {verb} the {kind}.", person.name),
+            format!("What has {}? The {thing}.", person.name),
+            format!("Where is {}? With {}.", a(thing), person.name),
+        ]);
+    }
+}
+
+/// A register of names; some of them are looked up.
+pub fn register(t: &mut Teller) {
+    let people: [_; 4] = t.people();
+    let count = t.number(1, 4) as usize;
+    let lines: Vec<String> = people[..count]
+        .iter()
+        .map(|person| format!("{}: {} {} {}", person.name, t.one(&COLORS), t.one(&ANIMALS), t.number(2, 99)))
+        .collect();
+    for line in &lines {
+        t.say(format!("{line}."));
+    }
+    let [reader] = t.people();
+    let looked_up = t.number(1, 4) as usize;
+    let order = t.some(&(0..count).collect::<Vec<_>>(), looked_up);
+    t.say_one([
+        format!("{} the {} read in the book.", reader.name, reader.role),
+        format!("{} looked them up.", reader.name),
+    ]);
+    for line in order.into_iter().filter_map(|at| lines.get(at)) {
+        t.say(format!("{line}."));
+    }
+}
+
+/// A gift, and the same in other words: a note with its fields, or another sentence.
+pub fn note(t: &mut Teller) {
+    let [giver, taker] = t.people();
+    let (thing, town, day) = (t.thing(), t.one(&TOWNS), t.one(&DAYS));
+    let (give, take, with) = (&giver.name, &taker.name, a(&thing));
+    t.say_one([
+        format!("{give} gave {take} {with} in {town}."),
+        format!("In {town} {give} gave {with} to {take}."),
+        format!("{take} got {with} from {give} in {town}."),
+        format!("On {day} {give} the {} gave {take} {with} in {town}.", giver.role),
+        format!("{give} came to {town} and gave {with} to {take} the {}.", taker.role),
+        format!("In {town} {take} the {} got {with} from {give}.", taker.role),
+    ]);
+    t.say_one([
+        format!("Note: From {give}. For {take}. Gift: {thing}. Place: {town}."),
+        format!("Note: For {take}. From {give}. Place: {town}. Gift: {thing}."),
+        format!("Place: {town}. Gift: {thing}. Giver: {give}. Taker: {take}."),
+        format!("In short, {give} gave {take} {with}."),
+        format!("In short, {take} got {with} in {town}."),
+    ]);
+    let questions = [
+        (format!("Who got the {thing}?"), format!("{take} got it.")),
+        (format!("Who gave the {thing}?"), format!("{give} gave it.")),
+        (format!("What did {take} get?"), format!("{take} got {with}.")),
+        ("Where was it?".to_owned(), format!("It was in {town}.")),
+    ];
+    t.ask(&questions, 0.8);
 }
 
 pub fn roll_call(t: &mut Teller) {

@@ -30,6 +30,7 @@ pub fn lost_and_found(t: &mut Teller) {
     let day = t.one(&DAYS);
     t.say_one([
         format!("On {day} {} lost the {kind}.", owner.they()),
+        format!("On {day} {}'s {kind} was gone.", owner.name),
         format!("But one day the {kind} was gone."),
         format!("On {day} the {thing} was gone, and {} was sad.", owner.name),
     ]);
@@ -146,8 +147,11 @@ pub fn letter(t: &mut Teller) {
     let [writer, reader] = t.people();
     let (town, weather, animal, color) = (t.one(&TOWNS), t.one(&WEATHERS), t.one(&ANIMALS), t.one(&COLORS));
     let (place, count, food) = (t.one(&PLACES), t.number(2, 20), t.one(&FOODS));
-    t.say(format!("Dear {}, I am in {town} now.", reader.name));
-    t.say_one([format!("The weather is {weather}."), format!("It is {weather} here.")]);
+    t.say_one([
+        format!("Dear {}, I am in {town} now.", reader.name),
+        format!("Dear {}, I'm in {town} now.", reader.name),
+    ]);
+    t.say_one([format!("The weather is {weather}."), format!("It's {weather} here.")]);
     t.say_one([
         format!("Yesterday I saw {} in the {place}.", a(&format!("{color} {animal}"))),
         format!("There is {} in the {place}, and it is my friend.", a(&format!("{color} {animal}"))),
@@ -185,13 +189,13 @@ pub fn animals(t: &mut Teller) {
     let feeling = feeling(t, false);
     t.say_one([
         format!("\"I am hungry,\" said the {first}."),
-        format!("\"I am {feeling},\" said the {first}."),
+        format!("\"I'm {feeling},\" said the {first}."),
         format!("The {first} was {feeling} and did not say a word."),
     ]);
     t.say_one([
         format!("\"I have some {food},\" said the {second}."),
         format!("\"Come with me,\" said the {second}, \"there are {food} in the {place}.\""),
-        format!("\"Do not be {feeling},\" said the {second}."),
+        format!("\"Don't be {feeling},\" said the {second}."),
     ]);
     t.say_one([
         format!("So the {first} and the {second} ate the {food}."),
@@ -219,11 +223,12 @@ pub fn week(t: &mut Teller) {
     opening(t, &who);
     for at in 0..3 {
         let day = DAYS[(from + at) % 7];
-        let (weather, pastime) = (weathers[at], pastimes[at]);
+        let (weather, pastime, hour) = (weathers[at], pastimes[at], t.number(2, 11));
         t.say_one([
             format!("On {day} it was {weather}, and {} {pastime}.", who.they()),
             format!("{day} was {weather}, so {} {pastime}.", who.they()),
             format!("On {day} {} {pastime}.", who.name),
+            format!("On {day} at {hour} o'clock {} {pastime}.", who.they()),
         ]);
     }
     let at = t.number(0, 2) as usize;
@@ -270,6 +275,7 @@ pub fn repair(t: &mut Teller) {
     let feeling = feeling(t, true);
     t.say_one([
         format!("The {thing} of {} was broken.", owner.name),
+        format!("{}'s {thing} was broken.", owner.name),
         format!("{} the {} had {}, but it was broken.", owner.name, owner.role, a(&thing)),
     ]);
     t.say_one([

@@ -47,7 +47,7 @@ pub struct Teller {
 }
 
 /// Share of names that are invented.
-const INVENTED: f64 = 0.3;
+const INVENTED: f64 = 0.4;
 
 impl Teller {
     /// A story of its own for every seed.
@@ -144,7 +144,7 @@ impl Teller {
     /// A question about what was told, and its answer.
     pub fn ask(&mut self, questions: &[(String, String)], share: f64) {
         if self.chance(share) {
-            let count = if self.chance(0.5) { 1 } else { 2 };
+            let count = self.number(1, 3) as usize;
             for (question, answer) in self
                 .some(&(0..questions.len()).collect::<Vec<_>>(), count)
                 .into_iter()

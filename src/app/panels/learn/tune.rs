@@ -1,11 +1,11 @@
 //! Chapter 9: three runs, three losses, three spectra.
 
-use eframe::egui::{Button, ProgressBar, Rect, RichText, Ui, UiBuilder, pos2};
+use eframe::egui::{Button, DragValue, ProgressBar, Rect, RichText, Ui, UiBuilder, WidgetInfo, pos2};
 
 use crate::app::View;
 use crate::app::command::Command;
 use crate::app::export::Source;
-use crate::app::learning::{Ask, Chapter, Phase, RUN_RANKS, Rates, Tune, TuneEdit};
+use crate::app::learning::{Ask, Chapter, Phase, RUN_MOST, RUN_RANKS, Rates, Tune, TuneEdit};
 use crate::app::theme::Colors;
 use crate::app::widgets::figure::{Figure, Series, Style};
 use crate::app::widgets::menu::Take;
@@ -128,7 +128,16 @@ fn controls(ui: &mut Ui, tune: &Tune) -> Option<TuneEdit> {
     edit = choice(ui, tune.set, &sets).map(TuneEdit::Set).or(edit);
     ui.add_space(8.0);
     let rates = [(Rates::Each, "a rate for each rank"), (Rates::One, "one rate for all")];
-    choice(ui, tune.rates, &rates).map(TuneEdit::Rates).or(edit)
+    edit = choice(ui, tune.rates, &rates).map(TuneEdit::Rates).or(edit);
+    ui.add_space(8.0);
+    let mut steps = tune.steps;
+    let drag = DragValue::new(&mut steps).range(1..=RUN_MOST).suffix(" steps");
+    let drag = ui.add(drag).on_hover_text("Of each run. With more of them a low rank catches up, as far as it can.");
+    drag.widget_info(|| WidgetInfo::drag_value(true, steps as f64));
+    if drag.accessible_name("Steps of each run").changed() {
+        edit = Some(TuneEdit::Steps(steps));
+    }
+    edit
 }
 
 /// The mean over a few steps around each: single steps see other rows and jump.

@@ -16,6 +16,8 @@ use crate::plan::memory::{GPUS, Optimizer, Precision, Verdict};
 use crate::plan::{Load, Memory, Method};
 use crate::units;
 
+use super::measured;
+
 /// What the section remembers.
 pub struct MemoryTab {
     /// Whether full fine-tuning is drawn: it dwarfs the others.
@@ -53,6 +55,8 @@ impl MemoryTab {
             self.bars(ui, view, &needs);
             ui.add_space(14.0);
             rooms(ui, view, &needs);
+            ui.add_space(14.0);
+            measured::ui(ui, view);
         });
     }
 

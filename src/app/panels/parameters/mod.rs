@@ -2,6 +2,7 @@
 
 mod areas;
 mod bars;
+mod measured;
 mod memory;
 mod methods;
 mod model;

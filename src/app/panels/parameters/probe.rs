@@ -114,6 +114,19 @@ impl ProbeTab {
                 "A probe shows, before any training, in which modules your data pulls and in how many directions."
             };
             ui.label(RichText::new(text).color(colors.weak));
+            // What came with the open model is one click away.
+            let sets = view.features.training.sets();
+            if !sets.is_empty() && !view.features.planning.is_probing() {
+                ui.add_space(4.0);
+                ui.horizontal_wrapped(|ui| {
+                    ui.label(RichText::new("Came with this model:").color(colors.weak));
+                    for set in sets {
+                        if ui.button(set.name).on_hover_text(set.about).clicked() {
+                            self.data = set.train.display().to_string();
+                        }
+                    }
+                });
+            }
             return;
         };
         let area = ui.available_rect_before_wrap();

@@ -15,7 +15,7 @@ mod pictures;
 mod roles;
 mod spread;
 
-use eframe::egui::{Align, Align2, Context, FontId, Layout, Rect, RichText, ScrollArea, Ui, pos2};
+use eframe::egui::{Align, Align2, Color32, Context, FontId, Layout, Rect, RichText, ScrollArea, Ui, pos2};
 
 use crate::app::command::Command;
 use crate::app::export::Source;
@@ -207,6 +207,11 @@ fn ready(ui: &mut Ui, view: &mut View<'_>, need: &Need) -> bool {
         if matches!(need, Need::Look(_)) {
             return false;
         }
+        if quantization.looking().is_some() {
+            // The pictures come first. What is there of another choice stays meanwhile.
+            computing(ui, weak);
+            return true;
+        }
         let cells = |shape: [usize; 2]| shape[0] * shape[1];
         let all: usize = view.workspace.delta().map_or(0, |set| set.entries().iter().map(|e| cells(e.shape)).sum());
         if matches!(need, Need::Modules { .. }) && all > UNASKED {
@@ -232,11 +237,15 @@ fn ready(ui: &mut Ui, view: &mut View<'_>, need: &Need) -> bool {
         return stopped;
     }
     if !quantization.is_current(need, view.workspace) {
-        // In the corner: what is below does not move.
-        let at = pos2(ui.max_rect().right(), ui.max_rect().top() + 12.0);
-        ui.painter().text(at, Align2::RIGHT_CENTER, "computing …", FontId::proportional(11.0), weak);
+        computing(ui, weak);
     }
     true
+}
+
+/// In the corner: what is below does not move.
+fn computing(ui: &Ui, weak: Color32) {
+    let at = pos2(ui.max_rect().right(), ui.max_rect().top() + 12.0);
+    ui.painter().text(at, Align2::RIGHT_CENTER, "computing …", FontId::proportional(11.0), weak);
 }
 
 /// Relative error by block size, a line for each format.

@@ -364,6 +364,7 @@ fn spoken(map: &Heatmap, by: Option<&str>, value: Option<f32>) -> String {
         (Status::Failed(why) | Status::Message(why), None) => why.clone(),
         (Status::Computing(what, _), None) => what.clone(),
         (_, None) => "nothing to show".into(),
+        (Status::Computing(what, _), Some(by)) => format!("{by}, {what}"),
         (_, Some(by)) => by.to_owned(),
     };
     if let Some(look) = &map.look {
