@@ -92,7 +92,7 @@ pub struct Outlook {
     /// The data as the model will see it.
     pub preview: Slot<Arc<Preview>>,
     /// What there is to compute on, and why not; empty until it was looked at.
-    pub devices: Vec<(Choice, Result<Device>)>,
+    pub devices: Devices,
     /// What the run would compute on.
     pub device: Option<Device>,
     /// Predicted memory, of that device.
@@ -107,10 +107,13 @@ pub struct Outlook {
     measuring: Option<Job<f64>>,
     read: Option<(u64, DataKey)>,
     counted: Option<(u64, Settings, usize, u64)>,
-    looking: Option<Job<Vec<(Choice, Result<Device>)>>>,
+    looking: Option<Job<Devices>>,
     /// How often devices were looked for.
     looks: u64,
 }
+
+/// What there is to compute on, or why it cannot be used.
+type Devices = Vec<(Choice, Result<Device>)>;
 
 /// What the preview depends on.
 type DataKey = (PathBuf, Option<PathBuf>, usize, bool);
