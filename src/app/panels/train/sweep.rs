@@ -196,6 +196,8 @@ fn figure(rows: &[Row], title: &str, x: &str, at: fn(&Row) -> f64) -> Figure {
 fn sentence(rows: &[Row]) -> Option<String> {
     /// Losses closer than this share are called the same.
     const SAME: f64 = 1.02;
+    // One rank alone is the best of none.
+    rows.get(1)?;
     let best = rows.iter().filter_map(|row| row.eval_loss).min_by(f64::total_cmp)?;
     let enough = rows.iter().find(|row| row.eval_loss.is_some_and(|loss| loss <= best * SAME))?;
     let most = rows.last()?.r;
