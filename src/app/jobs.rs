@@ -166,6 +166,11 @@ impl Jobs {
         }
     }
 
+    /// Drops the analysis of a module that nobody looks at any more.
+    pub fn leave(&mut self) {
+        self.analysis = None;
+    }
+
     /// Drops what belongs to a model that is no longer open.
     pub fn forget(&mut self) {
         self.analysis = None;

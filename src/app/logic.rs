@@ -192,6 +192,13 @@ impl App {
         if !self.demanded
             && ![Tab::Learn, Tab::Spectrum, Tab::Parameters].into_iter().any(|tab| self.panels.tabs.is_seen(tab))
         {
+            // One that was begun for another module is in the way of what is looked at now.
+            let current = self.workspace.selection().current();
+            if let Some(name) = self.jobs.analysing().filter(|name| Some(*name) != current).map(str::to_owned) {
+                self.jobs.leave();
+                self.shown.expect_again();
+                self.workspace.apply(Event::Stopped(vec![name]));
+            }
             return;
         }
         if let Some(name) = self.workspace.selection().current().map(str::to_owned)
