@@ -10,7 +10,7 @@
 //! `(ln 12 + ln 24 + ln 98) / 4` a token, and rises again as a model becomes sure of itself. What was learned is the
 //! loss on the facts that were trained.
 
-use super::world::{self, Teller, a, words};
+use super::world::{self, Gift, Teller, words};
 use crate::error::Result;
 use crate::train::store::write_whole;
 use rand::rngs::StdRng;
@@ -138,17 +138,8 @@ pub fn pirate(seed: u64) -> String {
 /// A sentence, and its record.
 pub fn extract(seed: u64) -> (String, String) {
     let mut t = Teller::half_strangers(seed.wrapping_add(SEEDS));
-    let [giver, taker] = t.people();
-    let (thing, town, day) = (t.thing(), t.one(&words::TOWNS), t.one(&words::DAYS));
-    let (give, take, with) = (&giver.name, &taker.name, a(&thing));
-    t.say_one([
-        format!("{give} gave {take} {with} in {town}."),
-        format!("In {town} {give} gave {with} to {take}."),
-        format!("{take} got {with} from {give} in {town}."),
-        format!("On {day} {give} the {} gave {take} {with} in {town}.", giver.role),
-        format!("{give} came to {town} and gave {with} to {take} the {}.", taker.role),
-        format!("In {town} {take} the {} got {with} from {give}.", taker.role),
-    ]);
+    let Gift { giver, taker, thing, town } = world::gift(&mut t);
+    let (give, take) = (&giver.name, &taker.name);
     let prompt = format!("{} Card:", t.said.concat());
     (prompt, format!(" Who: {give}. To: {take}. What: {thing}. Where: {town}."))
 }

@@ -7,7 +7,6 @@ mod safetensors;
 mod bad_input;
 mod cancelling;
 mod commands;
-mod frames;
 mod idle;
 mod learn;
 mod names;

@@ -13,7 +13,7 @@ mod tales;
 mod teller;
 pub mod words;
 
-pub use records::gift_and_question;
+pub use records::{Gift, gift, gift_and_question};
 pub use teller::{Person, Teller, a, list};
 
 /// How a document is told.

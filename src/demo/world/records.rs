@@ -1,6 +1,6 @@
 //! Records: lists, roll-calls, cards, and who has what now.
 
-use super::teller::{Teller, a, list};
+use super::teller::{Person, Teller, a, list};
 use super::words::{ANIMALS, COLORS, DAYS, FOODS, PLACES, ROLES, THINGS, TOWNS};
 
 pub fn counting(t: &mut Teller) {
@@ -217,8 +217,20 @@ pub fn register(t: &mut Teller) {
     }
 }
 
-/// A gift, and the same in other words: a note with its fields, or another sentence.
-pub fn note(t: &mut Teller) {
+/// Who gave what to whom, and where.
+pub struct Gift {
+    /// Who gave.
+    pub giver: Person,
+    /// Who got it.
+    pub taker: Person,
+    /// Colour and thing.
+    pub thing: String,
+    /// Where.
+    pub town: &'static str,
+}
+
+/// Tells of a gift in one sentence.
+pub fn gift(t: &mut Teller) -> Gift {
     let [giver, taker] = t.people();
     let (thing, town, day) = (t.thing(), t.one(&TOWNS), t.one(&DAYS));
     let (give, take, with) = (&giver.name, &taker.name, a(&thing));
@@ -230,6 +242,13 @@ pub fn note(t: &mut Teller) {
         format!("{give} came to {town} and gave {with} to {take} the {}.", taker.role),
         format!("In {town} {take} the {} got {with} from {give}.", taker.role),
     ]);
+    Gift { giver, taker, thing, town }
+}
+
+/// A gift, and the same in other words: a note with its fields, or another sentence.
+pub fn note(t: &mut Teller) {
+    let Gift { giver, taker, thing, town } = gift(t);
+    let (give, take, with) = (&giver.name, &taker.name, a(&thing));
     t.say_one([
         format!("Note: From {give}. For {take}. Gift: {thing}. Place: {town}."),
         format!("Note: For {take}. From {give}. Place: {town}. Gift: {thing}."),
