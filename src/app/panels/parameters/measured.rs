@@ -11,7 +11,7 @@ use crate::train::memory::Record;
 use crate::units;
 
 /// Runs that are listed; the Train tab's history has all of them.
-const MOST: usize = 12;
+const MOST: usize = 5;
 /// A prediction that is no further off is called right.
 const NEAR: f64 = 0.1;
 

@@ -54,9 +54,9 @@ impl MemoryTab {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
             self.bars(ui, view, &needs);
             ui.add_space(14.0);
-            rooms(ui, view, &needs);
-            ui.add_space(14.0);
             measured::ui(ui, view);
+            ui.add_space(14.0);
+            rooms(ui, view, &needs);
         });
     }
 
