@@ -27,13 +27,9 @@ const ALL_VECTORS: usize = 1024;
 impl App {
     /// One round: news in, commands out.
     pub(super) fn think(&mut self, ctx: &egui::Context) {
-        for path in drops::dropped(ctx) {
-            if training::is_data(&path) || training::is_run(&path) {
-                self.commands.push(Command::Training(training::Ask::Data(path)));
-                self.commands.push(Command::Show(Tab::Train));
-            } else {
-                self.commands.open(path);
-            }
+        let dropped = drops::dropped(ctx);
+        if !dropped.is_empty() {
+            self.commands.push(Command::Training(training::Ask::Dropped(dropped)));
         }
         keys::read(ctx, &self.workspace, &self.settings, &mut self.commands);
         self.receive();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::app::command::{Command, Round, Tab};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::train::history;
 use crate::train::run::Start;
 use crate::train::sweep::{self, Group};
@@ -21,6 +21,8 @@ pub enum Ask {
     Set(Box<Draft>),
     /// Train on this file.
     Data(PathBuf),
+    /// Data, runs, models or adapters that were dropped on the window.
+    Dropped(Vec<PathBuf>),
     /// Train on a data set that came with the model.
     Bundled(usize),
     /// Ask for a path with the system's dialog.
@@ -74,12 +76,21 @@ impl Training {
     pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
         match ask {
             Ask::Set(draft) => self.set(*draft, round),
-            Ask::Data(path) if super::is_run(&path) => self.add_run(&path, round),
             Ask::Data(path) => {
-                let mut draft = self.draft.clone().unwrap_or_default();
-                draft.settings.data = path;
-                self.outlook.read_again();
-                self.set(draft, round);
+                let at = path.clone();
+                self.errand(
+                    "Looking at a path",
+                    move || Ok(is_run(&at)),
+                    move |training, run, round| {
+                        if run { training.add_run(&path, round) } else { training.data(path, round) }
+                    },
+                );
+            }
+            Ask::Dropped(paths) => {
+                let look = move || Ok(paths.into_iter().map(|path| (is_run(&path), path)).collect::<Vec<_>>());
+                self.errand("Looking at what was dropped", look, |training, paths, round| {
+                    paths.into_iter().for_each(|(run, path)| training.dropped(run, path, round));
+                });
             }
             Ask::Bundled(number) => {
                 let mut draft = self.draft.clone().unwrap_or_default();
@@ -104,27 +115,22 @@ impl Training {
                     live.stop();
                 }
             }
-            Ask::GoOn(folder) => self.go_on(&folder, round),
-            Ask::Branch(folder, step) => self.branch(&folder, step, round),
+            Ask::GoOn(folder) => self.go_on(folder, round),
+            Ask::Branch(folder, step) => self.branch(folder, step, round),
             Ask::Show(folder) => self.show(&folder),
-            Ask::Again(folder) => match history::settings(&folder) {
-                Ok(settings) => self.again(settings, round),
-                Err(error) => round.commands.push(Command::Complain(error)),
-            },
+            Ask::Again(folder) => self.errand("Reading a run", move || history::settings(&folder), Self::again),
             Ask::Compare(folder, on) => self.compare(&folder, on),
             Ask::ShowSweep(folder) => {
-                let rows = Group::read(&folder).map(|group| group.rows).unwrap_or_default();
-                self.sweep = Some((folder, rows));
+                let read = move || Ok((Group::read(&folder).map(|group| group.rows).unwrap_or_default(), folder));
+                self.errand("Reading a sweep", read, |training, (rows, folder), _| {
+                    training.sweep = Some((folder, rows))
+                });
             }
-            Ask::Note(folder, note) => self.written(history::write_note(&folder, &note), round),
-            Ask::Delete(folder) => {
-                let result = history::delete(&folder);
-                if result.is_ok() {
-                    self.forget(&folder);
-                    round.commands.push(Command::Say(format!("{} is deleted.", history::name(&folder))));
-                }
-                self.written(result, round);
+            Ask::Note(folder, note) => {
+                let write = move || history::write_note(&folder, &note);
+                self.errand("Writing a note", write, |training, (), _| training.shelf.look_again());
             }
+            Ask::Delete(folder) => self.delete(folder),
             Ask::Keep(folder) => self.keep(folder, round),
             Ask::OfferMerge(run) => {
                 self.merging = run.map(|run| {
@@ -132,13 +138,28 @@ impl Training {
                     (run, out)
                 });
             }
-            Ask::Merge(run, out) => match self.take_away.merge(run, out) {
-                Ok(()) => self.merging = None,
-                Err(error) => round.commands.push(Command::Complain(error)),
-            },
+            Ask::Merge(run, out) => {
+                let at = out.clone();
+                self.errand(
+                    "Looking at a folder",
+                    move || is_free_for_a_model(&at),
+                    move |training, (), round| match training.take_away.merge(run, out) {
+                        Ok(()) => training.merging = None,
+                        Err(error) => round.commands.push(Command::Complain(error)),
+                    },
+                );
+            }
             Ask::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
             Ask::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
-            Ask::Spectrum(folder, step) => self.spectrum(&folder, step, round),
+            Ask::Spectrum(folder, step) => {
+                self.errand(
+                    "Reading a run",
+                    move || history::Past::read(&folder),
+                    move |training, past, round| {
+                        training.spectrum(&past, step, round);
+                    },
+                );
+            }
             Ask::Close(true) => {
                 self.closing = Closing::Soon;
                 if let Some(live) = &mut self.live {
@@ -154,11 +175,36 @@ impl Training {
         self.draft = Some(draft);
     }
 
-    fn written(&mut self, result: Result<(), Error>, round: &mut Round<'_>) {
-        if let Err(error) = result {
-            round.commands.push(Command::Complain(error));
+    fn data(&mut self, path: PathBuf, round: &mut Round<'_>) {
+        let mut draft = self.draft.clone().unwrap_or_default();
+        draft.settings.data = path;
+        self.outlook.read_again();
+        self.set(draft, round);
+    }
+
+    fn dropped(&mut self, run: bool, path: PathBuf, round: &mut Round<'_>) {
+        if run {
+            self.add_run(&path, round);
+        } else if is_data(&path) {
+            self.data(path, round);
+        } else {
+            return round.commands.open(path);
         }
-        self.shelf.look_again();
+        round.commands.push(Command::Show(Tab::Train));
+    }
+
+    fn delete(&mut self, folder: PathBuf) {
+        let name = history::name(&folder);
+        let (gone, title) = (folder.clone(), format!("Deleting {name}"));
+        self.errand(
+            title,
+            move || history::delete(&gone),
+            move |training, (), round| {
+                training.forget(&folder);
+                training.shelf.look_again();
+                round.commands.push(Command::Say(format!("{name} is deleted.")));
+            },
+        );
     }
 
     fn forget(&mut self, folder: &Path) {
@@ -195,12 +241,20 @@ impl Training {
 
     /// New runs go elsewhere from now on; those that are there already stay, and are listed as before.
     fn keep(&mut self, folder: Option<PathBuf>, round: &mut Round<'_>) {
-        let (before, own) = (self.runs_folder(), self.own_folder());
-        let folder = folder.filter(|folder| *folder != own);
-        if let Some(Err(error)) = folder.as_deref().map(history::can_hold_runs) {
-            round.commands.push(Command::Complain(error));
-            return;
-        }
+        let own = self.own_folder();
+        let Some(folder) = folder.filter(|folder| *folder != own) else { return self.kept_in(None, round) };
+        let at = folder.clone();
+        self.errand(
+            "Looking at a folder",
+            move || history::can_hold_runs(&at),
+            |training, (), round| {
+                training.kept_in(Some(folder), round);
+            },
+        );
+    }
+
+    fn kept_in(&mut self, folder: Option<PathBuf>, round: &mut Round<'_>) {
+        let before = self.runs_folder();
         self.kept.clone_from(&folder);
         round.settings.runs = folder;
         let now = self.runs_folder();
@@ -250,19 +304,32 @@ impl Training {
 
     fn start(&mut self, round: &mut Round<'_>) {
         let Some(mut draft) = self.ready(round) else { return };
-        draft.settings.out = self.new_folder(&draft.name, &Self::made_up(&draft.settings));
-        self.begin(Task::Run(Box::new(draft.settings), Start::default()), VecDeque::new());
+        let free = self.free_folder(&draft.name, &Self::made_up(&draft.settings));
+        self.errand(
+            "Looking for a folder",
+            move || Ok(free()),
+            |training, out, round| {
+                draft.settings.out = out;
+                training.begin_next(Task::Run(Box::new(draft.settings), Start::default()), VecDeque::new(), round);
+            },
+        );
     }
 
     fn start_methods(&mut self, round: &mut Round<'_>) {
         let Some(draft) = self.ready(round) else { return };
         let model = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
-        let out = self.new_folder(&draft.name, &model.replace("-full", "-methods"));
-        let marked = Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out);
-        if let Err(error) = marked {
-            round.commands.push(Command::Complain(error));
-            return;
-        }
+        let free = self.free_folder(&draft.name, &model.replace("-full", "-methods"));
+        let mark = move || {
+            let out = free();
+            Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
+            Ok(out)
+        };
+        self.errand("Looking for a folder", mark, move |training, out, round| {
+            training.begin_methods(&draft, &out, round);
+        });
+    }
+
+    fn begin_methods(&mut self, draft: &Draft, out: &Path, round: &mut Round<'_>) {
         let one = |method: Method| {
             let (name, lr) = match method {
                 Method::Lora => ("lora", draft.settings.lr),
@@ -273,9 +340,11 @@ impl Training {
             Task::Run(Box::new(settings), Start::default())
         };
         let mut tasks: VecDeque<Task> = [Method::Lora, Method::Qlora, Method::Full].map(one).into();
-        self.compared = tasks.iter().map(|task| task.folder().clone()).collect();
-        if let Some(first) = tasks.pop_front() {
-            self.begin(first, tasks);
+        let folders = tasks.iter().map(|task| task.folder().clone()).collect();
+        if let Some(first) = tasks.pop_front()
+            && self.begin_next(first, tasks, round)
+        {
+            self.compared = folders;
         }
     }
 
@@ -284,42 +353,58 @@ impl Training {
         match sweep::ranks(&draft.ranks) {
             Ok(ranks) => {
                 let name = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
-                draft.settings.out = self.new_folder(&draft.name, &name.replace("-full", "-sweep"));
-                self.begin(Task::Sweep(Box::new(draft.settings), ranks), VecDeque::new());
+                let free = self.free_folder(&draft.name, &name.replace("-full", "-sweep"));
+                self.errand(
+                    "Looking for a folder",
+                    move || Ok(free()),
+                    |training, out, round| {
+                        draft.settings.out = out;
+                        training.begin_next(Task::Sweep(Box::new(draft.settings), ranks), VecDeque::new(), round);
+                    },
+                );
             }
             Err(error) => round.commands.push(Command::Complain(error)),
         }
     }
 
-    fn go_on(&mut self, folder: &Path, round: &mut Round<'_>) {
+    /// Begins, unless something else has begun meanwhile.
+    fn begin_next(&mut self, task: Task, queue: VecDeque<Task>, round: &mut Round<'_>) -> bool {
+        let free = self.is_free(round);
+        if free {
+            self.begin(task, queue);
+        }
+        free
+    }
+
+    fn go_on(&mut self, folder: PathBuf, round: &mut Round<'_>) {
+        if self.is_free(round) {
+            self.errand("Reading a run", move || history::settings(&folder), Self::go_on_with);
+        }
+    }
+
+    fn go_on_with(&mut self, settings: Settings, round: &mut Round<'_>) {
         if !self.is_free(round) {
             return;
         }
-        match history::settings(folder) {
-            Ok(settings) => {
-                // Where it computes is no part of a run: it goes on where the next run would.
-                let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
-                let settings = Settings { device, ..settings };
-                self.open(folder);
-                self.shelf.leave(folder);
-                self.interrupted.retain(|known| known != folder);
-                self.shown = Some(folder.to_path_buf());
-                self.begin(Task::Run(Box::new(settings), Start { resume: true, force: false }), VecDeque::new());
-            }
-            Err(error) => round.commands.push(Command::Complain(error)),
-        }
+        let folder = settings.out.clone();
+        self.opened(settings.clone());
+        self.shelf.leave(&folder);
+        self.interrupted.retain(|known| *known != folder);
+        self.shown = Some(folder);
+        // Where it computes is no part of a run: it goes on where the next run would.
+        let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
+        let task = Task::Run(Box::new(Settings { device, ..settings }), Start { resume: true, force: false });
+        self.begin(task, VecDeque::new());
     }
 
-    fn branch(&mut self, folder: &Path, step: usize, round: &mut Round<'_>) {
+    fn branch(&mut self, folder: PathBuf, step: usize, round: &mut Round<'_>) {
         if !self.is_free(round) {
             return;
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let to = self.new_folder("", &format!("{name}-from-{step}"));
-        match history::branch(folder, step, &to) {
-            Ok(_) => self.go_on(&to, round),
-            Err(error) => round.commands.push(Command::Complain(error)),
-        }
+        let free = self.free_folder("", &format!("{name}-from-{step}"));
+        let copy = move || history::branch(&folder, step, &free());
+        self.errand(format!("Copying {name} as it was at step {step}"), copy, Self::go_on_with);
     }
 
     fn show(&mut self, folder: &Path) {
@@ -358,21 +443,38 @@ impl Training {
         }
     }
 
-    fn spectrum(&mut self, folder: &Path, step: Option<usize>, round: &mut Round<'_>) {
-        let open = |path: PathBuf, model: &Path, round: &mut Round<'_>| {
-            round.commands.push(Command::Open(Request::Pair(model.to_path_buf(), path)));
-            round.commands.push(Command::Show(Tab::Spectrum));
-        };
-        match history::Past::read(folder) {
-            Ok(past) => match (past.weights(step), step) {
-                (Some(weights), _) => open(weights, &past.settings.model, round),
-                (None, Some(step)) => self.take_away.checkpoint(past.settings.clone(), step),
-                (None, None) => {
-                    let error = Error::file(folder, "the run has no result yet; choose one of its checkpoints");
-                    round.commands.push(Command::Complain(error));
-                }
-            },
-            Err(error) => round.commands.push(Command::Complain(error)),
+    fn spectrum(&mut self, past: &history::Past, step: Option<usize>, round: &mut Round<'_>) {
+        match (past.weights(step), step) {
+            (Some(weights), _) => {
+                round.commands.push(Command::Open(Request::Pair(past.settings.model.clone(), weights)));
+                round.commands.push(Command::Show(Tab::Spectrum));
+            }
+            (None, Some(step)) => self.take_away.checkpoint(past.settings.clone(), step),
+            (None, None) => {
+                let error = Error::file(&past.folder, "the run has no result yet; choose one of its checkpoints");
+                round.commands.push(Command::Complain(error));
+            }
         }
     }
+}
+
+/// True for a file that is data rather than a model: dropped on the window it goes to the Train tab.
+fn is_data(path: &Path) -> bool {
+    let ends = |name: &str| path.extension().is_some_and(|end| end.eq_ignore_ascii_case(name));
+    ["jsonl", "txt", "text", "md"].into_iter().any(ends)
+}
+
+/// True for the folder of a run.
+fn is_run(path: &Path) -> bool {
+    path.join("run.toml").is_file() && path.join("metrics.jsonl").is_file()
+}
+
+fn is_free_for_a_model(folder: &Path) -> Result<()> {
+    if folder.as_os_str().is_empty() {
+        return Err(Error::usage("no folder to write the merged model to"));
+    }
+    if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::file(folder, "there is something in this folder already; choose a new or an empty one"));
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@
 mod ask;
 mod brake;
 mod draft;
+mod errand;
 mod live;
 mod shelf;
 mod take_away;
@@ -37,6 +38,7 @@ pub use take_away::{Purpose, metrics, short};
 pub use track::{Track, smoothed};
 pub use words::in_words;
 
+use errand::Errands;
 use live::News;
 use take_away::TakeAway;
 
@@ -65,6 +67,7 @@ pub struct Training {
     /// Data sets that came with the open model, and which opening they were looked for at.
     sets: (u64, Vec<DataSet>),
     take_away: TakeAway,
+    errands: Errands,
     /// A run that is to be merged, and the folder for the model, until a person says so.
     merging: Option<(PathBuf, PathBuf)>,
     closing: Closing,
@@ -104,6 +107,7 @@ impl Training {
             interrupted: Vec::new(),
             looked: false,
             sets: (0, Vec::new()),
+            errands: Errands::default(),
             merging: None,
             closing: Closing::No,
         }
@@ -112,7 +116,7 @@ impl Training {
     /// Takes in what has come and begins what is wanted.
     pub fn think(&mut self, round: &mut Round<'_>) {
         let mut draft = self.draft.take().unwrap_or_else(|| Draft::from_kept(&round.settings.training));
-        self.bundled(&mut draft, round.workspace);
+        self.bundled(round.workspace);
         self.outlook.think(&mut draft, round.workspace, &self.wake);
         self.draft = Some(draft);
         self.kept.clone_from(&round.settings.runs);
@@ -122,6 +126,7 @@ impl Training {
             self.looked_at_the_disk();
         }
         self.receive(round);
+        self.errands(round);
         if let Some(news) = self.take_away.think() {
             match news {
                 Ok(take_away::Found::Said(text)) => round.commands.push(Command::Say(text)),
@@ -137,18 +142,31 @@ impl Training {
     }
 
     /// Looks for data sets that came with the open model; the first of them is chosen where none is.
-    fn bundled(&mut self, draft: &mut Draft, workspace: &Workspace) {
-        if self.sets.0 == workspace.generation() {
+    fn bundled(&mut self, workspace: &Workspace) {
+        let generation = workspace.generation();
+        if self.sets.0 == generation {
             return;
         }
-        let sample = Sample::at(&self.home);
-        let ours = workspace.base().is_some_and(|base| base.path() == sample.base);
-        let there = |set: &DataSet| set.train.is_file();
-        let sets: Vec<DataSet> = if ours { sample.sets.into_iter().filter(there).collect() } else { Vec::new() };
-        if let Some(first) = sets.first().filter(|_| draft.settings.data.as_os_str().is_empty()) {
-            draft.train_on(&self.home, first);
+        self.sets = (generation, Vec::new());
+        let Sample { base, mut sets, .. } = Sample::at(&self.home);
+        if workspace.base().is_none_or(|open| open.path() != base) {
+            return;
         }
-        self.sets = (workspace.generation(), sets);
+        let there = move || {
+            sets.retain(|set| set.train.is_file());
+            Ok(sets)
+        };
+        self.errand("Looking for data", there, move |training, sets, _| {
+            if training.sets.0 != generation {
+                return;
+            }
+            if let (Some(first), Some(draft)) = (sets.first(), &mut training.draft)
+                && draft.settings.data.as_os_str().is_empty()
+            {
+                draft.train_on(&training.home, first);
+            }
+            training.sets.1 = sets;
+        });
     }
 
     /// Data sets that came with the open model.
@@ -274,19 +292,20 @@ impl Training {
         self.live = Some(Live::start(task, queue, Arc::clone(&self.wake)));
     }
 
-    /// A folder for a new run of this name, or of one that is made up.
-    fn new_folder(&self, name: &str, otherwise: &str) -> PathBuf {
+    /// What finds a folder for a new run of this name, or of one that is made up.
+    fn free_folder(&self, name: &str, otherwise: &str) -> impl FnOnce() -> PathBuf + Send + use<> {
         let clean = |text: &str| -> String {
             let good = |c: char| c.is_alphanumeric() || "-_.".contains(c);
             text.trim().chars().map(|c| if good(c) { c } else { '-' }).collect::<String>().trim_matches('.').to_owned()
         };
-        let home = self.runs_folder();
-        let named = clean(name);
-        if !named.is_empty() && !home.join(&named).exists() {
-            return home.join(named);
+        let (home, named, otherwise) = (self.runs_folder(), clean(name), clean(otherwise));
+        move || {
+            if !named.is_empty() && !home.join(&named).exists() {
+                return home.join(named);
+            }
+            let base = if named.is_empty() { otherwise } else { named };
+            (1..).map(|n| home.join(format!("{base}-{n}"))).find(|path| !path.exists()).unwrap_or(home)
         }
-        let base = if named.is_empty() { clean(otherwise) } else { named };
-        (1..).map(|n| home.join(format!("{base}-{n}"))).find(|path| !path.exists()).unwrap_or(home)
     }
 
     fn made_up(settings: &Settings) -> String {
@@ -300,21 +319,32 @@ impl Training {
 
     /// Reads a run from its files.
     fn open(&mut self, folder: &Path) {
-        if self.is_live(folder) {
+        match self.shelf.find(folder) {
+            _ if self.is_live(folder) => {}
+            Some(past) => self.opened(past.settings.clone()),
+            None => {
+                let folder = folder.to_path_buf();
+                let read = move || history::settings(&folder);
+                self.errand("Reading a run", read, |training, settings, _| training.opened(settings));
+            }
+        }
+    }
+
+    /// Reads the rest of a run from its files.
+    fn opened(&mut self, settings: Settings) {
+        let folder = settings.out.clone();
+        if self.is_live(&folder) {
             return;
         }
-        let settings =
-            self.shelf.find(folder).map(|past| past.settings.clone()).or_else(|| history::settings(folder).ok());
-        let Some(settings) = settings else { return };
         let mut track = Track::new(settings);
-        if let Some(past) = self.shelf.find(folder) {
+        if let Some(past) = self.shelf.find(&folder) {
             (track.steps, track.trainable, track.predicted) = (past.steps, past.trainable, past.predicted);
         }
         // What is drawn of it is made anew.
-        track.version = self.tracks.iter().find(|old| old.is_of(folder)).map_or(0, |old| old.version + 1);
-        self.tracks.retain(|track| !track.is_of(folder));
+        track.version = self.tracks.iter().find(|old| old.is_of(&folder)).map_or(0, |old| old.version + 1);
+        self.tracks.retain(|track| !track.is_of(&folder));
         self.tracks.push(track);
-        self.shelf.read(folder);
+        self.shelf.read(&folder);
     }
 
     fn is_live(&self, folder: &Path) -> bool {
@@ -430,7 +460,8 @@ impl Training {
     pub fn running(&self) -> Vec<(&str, Status)> {
         let live = self.live.iter().map(|live| (live.title(), live.status()));
         let reading = self.outlook.reading().into_iter().map(|job| (job.title(), job.status()));
-        live.chain(reading).chain(self.take_away.running().map(|job| (job.title(), job.status()))).collect()
+        let writing = self.take_away.running().map(|job| (job.title(), job.status()));
+        live.chain(reading).chain(writing).chain(self.errands.running()).collect()
     }
 
     /// Stops the job of this title.
@@ -445,15 +476,4 @@ impl Training {
             job.cancel();
         }
     }
-}
-
-/// True for a file that is data rather than a model: dropped on the window it goes to the Train tab.
-pub fn is_data(path: &Path) -> bool {
-    let ends = |name: &str| path.extension().is_some_and(|end| end.eq_ignore_ascii_case(name));
-    ["jsonl", "txt", "text", "md"].into_iter().any(ends)
-}
-
-/// True for the folder of a run.
-pub fn is_run(path: &Path) -> bool {
-    path.join("run.toml").is_file() && path.join("metrics.jsonl").is_file()
 }

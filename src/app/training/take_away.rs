@@ -71,14 +71,8 @@ impl TakeAway {
     /// Begins to write the model of a run with its adapter merged in.
     ///
     /// # Errors
-    /// When there is no folder to write to, or something in it already, or another model is being written.
+    /// When another model is being written.
     pub fn merge(&mut self, run: PathBuf, out: PathBuf) -> Result<()> {
-        if out.as_os_str().is_empty() {
-            return Err(Error::usage("no folder to write the merged model to"));
-        }
-        if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Error::file(&out, "there is something in this folder already; choose a new or an empty one"));
-        }
         if let Some(work) = &self.work {
             return Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title())));
         }
