@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench train_step                          every row; RANKSCOPE_PYTHON names the interpreter (python3)
 //! cargo bench --bench train_step -- --large               the 1.1B shape, this side only
-//! cargo bench --bench train_step --features cuda -- --cuda    a GPU: losses beside the processor's, 1.1B beside torch + peft
+//! cargo bench --bench train_step -- --cuda                a GPU: losses beside the processor's, 1.1B beside torch + peft
 //! ```
 //!
 //! Both sides read the same folder of random weights, train on the same tokens, and run alone in a process of their own;

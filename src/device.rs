@@ -165,6 +165,14 @@ fn context(number: usize) -> std::result::Result<Arc<CudaContext>, String> {
         }
     }
     let opened = std::panic::catch_unwind(|| {
+        if let Some(((driver, minor), nvrtc)) = cuda_versions()
+            && driver < nvrtc
+        {
+            return Err(format!(
+                "NVIDIA's driver supports CUDA {driver}.{minor}, and the CUDA libraries that were found are of version \
+                 {nvrtc}: a newer driver is needed, or the libraries of CUDA {driver}"
+            ));
+        }
         let count = CudaContext::device_count().map_err(|error| format!("the driver says {:?}", error.0))?;
         if number >= usize::try_from(count).unwrap_or(0) {
             return Err(format!("there are {count} GPUs, numbered from 0"));
@@ -172,6 +180,18 @@ fn context(number: usize) -> std::result::Result<Arc<CudaContext>, String> {
         CudaContext::new(number).map_err(|error| format!("the driver says {:?}", error.0))
     });
     opened.unwrap_or_else(|_| Err("the CUDA libraries could not be used".to_owned()))
+}
+
+/// The newest CUDA that the driver supports, and the major version of NVRTC.
+#[cfg(feature = "cuda")]
+fn cuda_versions() -> Option<((i32, i32), i32)> {
+    let (mut driver, mut major, mut minor) = (0, 0, 0);
+    // SAFETY: each writes whole numbers where it is told to; the libraries are there.
+    unsafe {
+        cudarc::driver::sys::cuDriverGetVersion(&raw mut driver).result().ok()?;
+        cudarc::nvrtc::sys::nvrtcVersion(&raw mut major, &raw mut minor).result().ok()?;
+    }
+    Some(((driver / 1000, driver % 1000 / 10), major))
 }
 
 /// True when this library of CUDA's can be opened: `cuda`, `cublas` or `nvrtc`.

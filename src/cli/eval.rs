@@ -41,7 +41,7 @@ pub struct Eval {
 impl Eval {
     pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
         let place = gpu::open(device, self.dtype)?;
-        if let Some(note) = &place.note {
+        if let Some(note) = place.brief() {
             screen.message(note);
         }
         let checkpoint = Checkpoint::open(&self.model)?;

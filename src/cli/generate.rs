@@ -52,7 +52,7 @@ impl Generate {
             return Err(Error::usage(format!("temperature {}; expected 0 or more", self.temperature)));
         }
         let place = gpu::open(device, self.dtype)?;
-        if let Some(note) = &place.note {
+        if let Some(note) = place.brief() {
             screen.message(note);
         }
         let checkpoint = Checkpoint::open(&self.model)?;

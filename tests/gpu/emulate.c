@@ -1,5 +1,6 @@
 /* Runs src/model/gpu/kernels.cu on a processor: the threads of a group take turns, each on a stack of its own, and change
- * places at SYNC. Compiled by the tests as a library, with -DKERNELS=path and, or not, -DBF16. */
+ * places at SYNC. Whose turn it is first is another each time: what depends on it shows. Compiled by the tests as a library,
+ * with -DKERNELS=path and, or not, -DBF16. */
 
 #define _XOPEN_SOURCE 700
 #include <math.h>
@@ -70,6 +71,12 @@ static void go(int at) {
     swapcontext(&away, &turns[at].begin);
 }
 
+static unsigned chance(void) {
+    static unsigned state = 1;
+    state = state * 1664525u + 1013904223u;
+    return state >> 16;
+}
+
 /* 0; or −1 where some threads of a group ended while others waited for them. */
 int emulate(kernel run, int groups, int threads, const struct args *a);
 int emulate(kernel run, int groups, int threads, const struct args *a) {
@@ -77,12 +84,17 @@ int emulate(kernel run, int groups, int threads, const struct args *a) {
     args_now = a;
     groups_now = groups;
     threads_now = threads;
-    for (group_now = 0; group_now < groups; group_now++) {
+    const int backward = chance() & 1;
+    for (int group = 0; group < groups; group++) {
+        group_now = backward ? groups - 1 - group : group;
         int left = threads;
         for (int at = 0; at < threads; at++) turns[at].done = 0;
         while (left > 0) {
+            /* An odd factor visits each of a power of two once. */
+            const unsigned factor = chance() | 1, first = chance();
             int ended = 0;
-            for (int at = 0; at < threads; at++) {
+            for (unsigned i = 0; i < (unsigned)threads; i++) {
+                const int at = (int)((i * factor + first) & (unsigned)(threads - 1));
                 go(at);
                 ended += turns[at].done;
             }

@@ -1,8 +1,10 @@
-//! The GPU's decoder against the processor's, and against PEFT's: on a machine that runs the same kernels as C, and with
-//! `--features cuda` on a GPU where there is one (`RANKSCOPE_CUDA=required` fails where there is none).
+//! The GPU's decoder against the processor's, and against PEFT's: on a machine that runs the same kernels as C, on a GPU
+//! where there is one (`RANKSCOPE_CUDA=required` fails where there is none), and through a driver that stands in for one.
 
 #![cfg(target_os = "linux")]
 
+#[cfg(feature = "cuda")]
+mod driver;
 mod emulated;
 mod training;
 
@@ -43,17 +45,18 @@ fn adapter(folder: &Path) -> Adapter {
     Adapter::open(&folder.with_file_name(format!("{name}-adapter"))).unwrap()
 }
 
-/// Every machine that there is.
+/// Every machine that there is; with `RANKSCOPE_CUDA=only` that one.
 fn machines() -> Vec<Arc<dyn Machine>> {
+    let cuda = std::env::var("RANKSCOPE_CUDA").ok();
     let mut machines: Vec<Arc<dyn Machine>> = Vec::new();
-    if let Some(machine) = Emulated::new() {
+    if let Some(machine) = Emulated::new().filter(|_| cuda.as_deref() != Some("only")) {
         machines.push(machine);
     }
     #[cfg(feature = "cuda")]
     match gpu::cuda::Cuda::open(0) {
         Ok(machine) => machines.push(machine),
         Err(why) => {
-            assert!(std::env::var_os("RANKSCOPE_CUDA").is_none(), "{why}");
+            assert!(cuda.is_none(), "{why}");
             eprintln!("nothing is tested on a GPU: {why}");
         }
     }

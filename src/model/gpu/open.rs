@@ -13,9 +13,16 @@ pub struct Opened {
     pub machine: Option<(Arc<dyn Machine>, Kind)>,
     /// Which it is and why, where a person would ask.
     pub note: Option<String>,
+    /// The processor, for there is nothing of NVIDIA's on this computer.
+    pub ordinary: bool,
 }
 
 impl Opened {
+    /// The note for work that is over soon: none where nobody would have thought of a GPU.
+    pub fn brief(&self) -> Option<&str> {
+        self.note.as_deref().filter(|_| !self.ordinary)
+    }
+
     /// A place for a decoder, if that is not the processor.
     pub fn gpu(&self) -> Option<Gpu> {
         self.machine.as_ref().map(|(machine, real)| Gpu::new(Arc::clone(machine), *real))
@@ -37,18 +44,31 @@ pub fn open(choice: Choice, real: Option<Kind>) -> Result<Opened> {
         }
         Choice::Auto => match cuda(0) {
             Ok(machine) => (Some(machine), None),
-            Err(why) => (None, cfg!(feature = "cuda").then(|| format!("computing on the processor: {why}"))),
+            Err(why) => (None, CUDA.then(|| format!("computing on the processor: {why}"))),
         },
     };
     let Some(machine) = machine else {
         if real == Some(Kind::Bf16) {
             return Err(Error::usage("the processor computes in f32; bf16 is for a GPU"));
         }
-        return Ok(Opened { machine: None, note });
+        return Ok(Opened { machine: None, note, ordinary: !driver() });
     };
     let real = real.unwrap_or(Kind::Bf16);
     let note = format!("computing on {} in {}", machine.name(), real.name());
-    Ok(Opened { machine: Some((machine, real)), note: Some(note) })
+    Ok(Opened { machine: Some((machine, real)), note: Some(note), ordinary: false })
+}
+
+/// There is something to say about NVIDIA's GPUs: not on a Mac.
+const CUDA: bool = cfg!(all(feature = "cuda", not(target_os = "macos")));
+
+#[cfg(feature = "cuda")]
+fn driver() -> bool {
+    crate::device::cuda_library("cuda")
+}
+
+#[cfg(not(feature = "cuda"))]
+fn driver() -> bool {
+    false
 }
 
 #[cfg(feature = "cuda")]
@@ -79,6 +99,7 @@ mod tests {
             Err(error) => assert!(error.to_string().starts_with("device cuda:999 cannot be used: "), "{error}"),
         }
         let auto = open(Choice::Auto, None).unwrap();
-        assert!(auto.machine.is_some() || auto.note.is_some() == cfg!(feature = "cuda"), "{auto:?}");
+        assert!(auto.machine.is_some() || auto.note.is_some() == CUDA, "{auto:?}");
+        assert_eq!(auto.brief().is_some(), driver(), "{auto:?}");
     }
 }

@@ -1,15 +1,19 @@
 //! [`Cuda`]: an NVIDIA GPU through the driver, cuBLAS and NVRTC, which are looked for when the program runs: building needs
 //! none of them.
 
-use super::machine::{Args, KERNELS, Kind, Machine, Operand, Product};
+mod compile;
+
+use super::machine::{Args, Kind, Machine, Operand, Product};
 use crate::device::{self, Memory};
 use crate::error::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
-use cudarc::nvrtc::{self, Ptx};
+use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::sync::{Arc, Mutex, PoisonError};
+
+pub use compile::compile;
 
 /// An NVIDIA GPU. All work goes to one stream of its own.
 pub struct Cuda {
@@ -27,6 +31,10 @@ pub struct Cuda {
 const THREADS: u32 = 256;
 /// What cuBLAS asks for on the newest GPUs.
 const WORKSPACE: usize = 32 << 20;
+/// So many bytes the driver takes along with the call; for more from ordinary memory, the host may have to wait for the stream.
+const ALONG: usize = 64 << 10;
+/// Up to so many bytes go in parts of that size.
+const IN_PARTS: usize = 4 << 20;
 
 impl std::fmt::Debug for Cuda {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -92,8 +100,7 @@ impl Cuda {
         let module = match modules.get(&real) {
             Some(module) => Arc::clone(module),
             None => {
-                let (major, minor) = self.context().compute_capability().map_err(driver)?;
-                let image = compile(real, &format!("sm_{major}{minor}"))?;
+                let image = compile(real, self.context().compute_capability().map_err(driver)?)?;
                 let module = self.context().load_module(Ptx::from_binary(image)).map_err(driver)?;
                 modules.insert(real, Arc::clone(&module));
                 module
@@ -102,42 +109,6 @@ impl Cuda {
         let function = module.load_function(kernel).map_err(driver)?;
         functions.insert((kernel, real), function.clone());
         Ok(function)
-    }
-}
-
-/// The kernels as machine code for an architecture such as `sm_90`. Needs NVRTC and no GPU.
-///
-/// # Errors
-/// When NVRTC refuses, with what it says.
-pub fn compile(real: Kind, architecture: &str) -> Result<Vec<u8>> {
-    let failed = |what: String| Error::failure(format!("the GPU's kernels could not be compiled: {what}"));
-    let source = CString::new(KERNELS).map_err(|error| failed(error.to_string()))?;
-    let mut options = vec![format!("--gpu-architecture={architecture}")];
-    if real == Kind::Bf16 {
-        options.push("-DBF16".to_owned());
-    }
-    let program = nvrtc::result::create_program(&source, Some(c"kernels.cu"))
-        .map_err(|error| failed(format!("{:?}", error.0)))?;
-    // SAFETY: the program was made above, is used by nobody else and destroyed once; the image has the length that NVRTC
-    // says.
-    unsafe {
-        let image = (|| {
-            if let Err(error) = nvrtc::result::compile_program(program, &options) {
-                let log = nvrtc::result::get_program_log(program).unwrap_or_default();
-                let log: String = log.iter().map(|&c| char::from(c as u8)).filter(|&c| c != '\0').collect();
-                return Err(failed(format!("{:?}\n{log}", error.0)));
-            }
-            let mut length = 0;
-            nvrtc::sys::nvrtcGetCUBINSize(program, &mut length)
-                .result()
-                .map_err(|error| failed(format!("{:?}", error.0)))?;
-            let mut image = vec![0u8; length];
-            let got = nvrtc::sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast()).result();
-            got.map_err(|error| failed(format!("{:?}", error.0)))?;
-            Ok(image)
-        })();
-        let _ = nvrtc::result::destroy_program(program);
-        image
     }
 }
 
@@ -191,8 +162,13 @@ impl Machine for Cuda {
             return Ok(());
         }
         self.bound()?;
-        // SAFETY: the caller answers for the memory; from ordinary memory the driver copies before it returns.
-        unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(driver)
+        let part = if bytes.len() <= IN_PARTS { ALONG } else { bytes.len() };
+        for (number, bytes) in bytes.chunks(part).enumerate() {
+            let to = to + (number * part) as u64;
+            // SAFETY: the caller answers for the memory; from ordinary memory the driver copies before it returns.
+            unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(driver)?;
+        }
+        Ok(())
     }
 
     unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
@@ -288,20 +264,5 @@ mod tests {
         assert_eq!(turned(&operand(1, 8), 5, 3), (CUBLAS_OP_T, 8));
         assert_eq!(turned(&operand(1, 1), 3, 1), (CUBLAS_OP_N, 1));
         assert_eq!(turned(&operand(5, 1), 1, 5), (CUBLAS_OP_N, 5));
-    }
-
-    /// NVRTC needs no GPU: where it is installed, the very call is tested that a run makes.
-    #[test]
-    fn kernels_compile_for_every_architecture() {
-        if !device::cuda_library("nvrtc") {
-            eprintln!("NVRTC is not installed: the kernels are not compiled");
-            return;
-        }
-        for architecture in ["sm_80", "sm_90"] {
-            for real in [Kind::F32, Kind::Bf16] {
-                let image = compile(real, architecture).unwrap();
-                assert!(image.starts_with(b"\x7fELF") && image.len() > 10_000, "{} bytes", image.len());
-            }
-        }
     }
 }
