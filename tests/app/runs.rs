@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use eframe::App as _;
 use eframe::egui::accesskit::Role;
-use eframe::egui::{Key, Modifiers};
+use eframe::egui::{Key, Modifiers, OutputCommand};
 use egui_kittest::kittest::Queryable as _;
 use rankscope::adapter::Adapter;
 use rankscope::app::{App, Start};
@@ -277,4 +277,35 @@ fn a_disk_that_takes_no_more_is_said_and_nothing_is_lost() {
     click(&mut window, Role::Button, "Stop");
     until(&mut window, "the end", |w| says(w, "stopped") && is_quiet(w));
     assert_eq!(lines_from(&run), (1..=lines_from(&run).len()).collect::<Vec<_>>(), "no step is missing or double");
+}
+
+#[test]
+fn the_metrics_of_a_run_are_copied_as_they_were_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = done(folder.path());
+    let mut window = window(folder.path());
+    open(&mut window, "first, finished");
+    until(&mut window, "all steps", |w| step(w) == 8);
+    click(&mut window, Role::Button, "Copy or save metrics");
+    window.get_by_role_and_label(Role::Button, "Copy as TSV").click();
+    let on_the_clipboard = |window: &Window| {
+        window.output().platform_output.commands.iter().find_map(|command| match command {
+            OutputCommand::CopyText(text) => Some(text.clone()),
+            _ => None,
+        })
+    };
+    until(&mut window, "a copy", |w| on_the_clipboard(w).is_some());
+    let copied = on_the_clipboard(&window).unwrap();
+    let mut rows = copied.lines().map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
+    let heads = rows.next().unwrap();
+    let rows: Vec<_> = rows.collect();
+    let written: Vec<serde_json::Value> = lines(&settings.out, "metrics.jsonl");
+    let written: Vec<_> = written.iter().filter(|line| line.get("loss").is_some()).collect();
+    assert_eq!((rows.len(), written.len()), (8, 8));
+    for (row, line) in rows.iter().zip(written) {
+        for what in ["step", "loss", "lr", "grad_norm", "tokens"] {
+            let at = heads.iter().position(|head| head == what).unwrap();
+            assert_eq!(row[at].parse::<f64>().unwrap(), line[what].as_f64().unwrap(), "{what} in {row:?}");
+        }
+    }
 }

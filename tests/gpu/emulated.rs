@@ -2,7 +2,7 @@
 
 use rankscope::device::Memory;
 use rankscope::error::{Error, Result};
-use rankscope::model::gpu::{Args, Kind, Machine, Operand, Product};
+use rankscope::model::gpu::{Args, Groups, Kind, Machine, Operand, Product};
 use rankscope::model::ops::gemm::{Out, View, parallel};
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
@@ -160,7 +160,7 @@ impl Machine for Emulated {
         Ok(())
     }
 
-    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: usize, args: &Args) -> Result<()> {
+    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: Groups, args: &Args) -> Result<()> {
         let kernels = self.kernels[usize::from(real == Kind::Bf16)];
         let symbol = |name: &str| {
             let name = CString::new(name).unwrap();
@@ -173,7 +173,7 @@ impl Machine for Emulated {
         // SAFETY: `emulate` is declared so in emulate.c; the caller answers for the memory.
         let result = unsafe {
             let emulate: Emulate = std::mem::transmute(emulate);
-            emulate(kernel_at, c_int::try_from(groups).unwrap(), THREADS, args)
+            emulate(kernel_at, c_int::try_from(groups.count).unwrap(), THREADS, args)
         };
         assert_eq!(result, 0, "{kernel}: threads of a group do not meet at the same places");
         Ok(())

@@ -5,7 +5,7 @@
 //! whose scores fit into [`Gpu::scores`]; nothing of them is kept, the way back makes them again.
 
 use super::linear::Run;
-use super::machine::Kind;
+use super::machine::{Groups, Kind};
 use super::memory::{Span, Tensor};
 use super::norm::Norm;
 use super::ops::{Gpu, Mat};
@@ -125,7 +125,7 @@ impl Attention<'_> {
             0,
             self.starts(),
         ];
-        let groups = tokens * (heads + 2 * kv_heads);
+        let groups = Groups::of_rows(tokens * (heads + 2 * kv_heads), head_dim);
         gpu.run("heads_forward", groups, &pointers, &self.numbers(tokens, 0), &fractions, &[])?;
         Ok(Apart { q, kv })
     }
@@ -190,7 +190,14 @@ impl Attention<'_> {
             let queries = self.rows_of(q, piece);
             gpu.product(self.scores(&scores, piece), false, scale, queries, self.keys_of(k, piece).t(), batch)?;
             let pointers = [scores.all().address, p.all().address, self.starts()];
-            gpu.run("softmax", rows, &pointers, &self.piece_numbers(piece), &[softcap], &[])?;
+            gpu.run(
+                "softmax",
+                Groups::of_rows(rows, piece.keys),
+                &pointers,
+                &self.piece_numbers(piece),
+                &[softcap],
+                &[],
+            )?;
             gpu.product(self.rows_of(&out, piece), false, 1.0, self.scores(&p, piece), self.keys_of(v, piece), batch)?;
         }
         let joined = gpu.take(out.len())?;
@@ -217,7 +224,14 @@ impl Attention<'_> {
         let (d, along) = (gpu.take(q.len())?, gpu.floats(tokens * heads)?);
         let pointers =
             [gpu.reals(out.all(), q.len()), gpu.reals(d_out.all(), q.len()), d.all().address, along.all().address];
-        gpu.run("split_heads", tokens * heads, &pointers, &[self.seq, heads, kv_heads, head_dim], &[], &[])?;
+        gpu.run(
+            "split_heads",
+            Groups::of_rows(tokens * heads, head_dim),
+            &pointers,
+            &[self.seq, heads, kv_heads, head_dim],
+            &[],
+            &[],
+        )?;
         let dq = gpu.floats(q.len())?;
         let (dk, dv) = (gpu.shelf.zeros(Kind::F32, k.len())?, gpu.shelf.zeros(Kind::F32, v.len())?);
         for piece in &self.pieces(gpu.scores, tokens / self.seq) {
@@ -233,7 +247,14 @@ impl Attention<'_> {
             for (to, tensor) in pointers.iter_mut().zip([&scores, &dp, &along, &p, &ds]) {
                 *to = tensor.all().address;
             }
-            gpu.run("softmax_backward", rows, &pointers, &self.piece_numbers(piece), &[softcap], &[])?;
+            gpu.run(
+                "softmax_backward",
+                Groups::of_rows(rows, piece.keys),
+                &pointers,
+                &self.piece_numbers(piece),
+                &[softcap],
+                &[],
+            )?;
             let ds = self.scores(&ds, piece);
             gpu.product(self.rows_of(&dq, piece), false, scale, ds, keys, batch)?;
             gpu.product(self.keys_of(&dk, piece), true, scale, ds.t(), queries, batch)?;
@@ -249,7 +270,7 @@ impl Attention<'_> {
         let [dq, dk, dv] = [&dq, &dk, &dv].map(|tensor| tensor.all().address);
         let (x, d_x, starts) = (rows.all().address, d_rows.all().address, self.starts());
         let pointers = [x, q_weight, k_weight, cos, sin, dq, dk, dv, d_x, stats, starts];
-        let groups = tokens * (heads + 2 * kv_heads);
+        let groups = Groups::of_rows(tokens * (heads + 2 * kv_heads), head_dim);
         gpu.run("heads_backward", groups, &pointers, &self.numbers(tokens, 0), &fractions, &[])?;
         for (which, dw) in trained.into_iter().flatten().enumerate() {
             let gradient = if which == 0 { dq } else { dk };

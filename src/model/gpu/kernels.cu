@@ -119,17 +119,33 @@ DEVICE double total64(double x, double *room) {
 /* Every index below `count`, one thread each. */
 #define EACH(at, count) for (i64 at = (i64)GROUP * THREADS + THREAD; at < (count); at += (i64)GROUPS * THREADS)
 
+/* `at / by`. What is divided is rarely longer than 32 bits, and a GPU divides those several times as fast. */
+DEVICE i64 divided(i64 at, int by) { return at <= 0xffffffffll ? (i64)((u32)at / (u32)by) : at / by; }
+
+/* Row and column of number `at` of rows that are `width` wide. */
+struct cell {
+    i64 row;
+    int column;
+};
+
+DEVICE struct cell cell_of(i64 at, int width) {
+    struct cell cell;
+    cell.row = divided(at, width);
+    cell.column = (int)(at - cell.row * width);
+    return cell;
+}
+
 /* ---- weights ---- */
 
 /* Scale of the block that value `at` is read with: `by_row` blocks a row, or 0 where blocks run on over the rows. */
-DEVICE float scale_of(i64 at, int inner, int block, int by_row, const u8 *codes, const float *absmax, const float *map,
+DEVICE float scale_of(u32 at, u32 inner, u32 block, u32 by_row, const u8 *codes, const float *absmax, const float *map,
                       float offset) {
-    i64 number = by_row ? at / inner * by_row + at % inner / block : at / block;
+    const u32 number = by_row ? at / inner * by_row + at % inner / block : at / block;
     return codes ? map[codes[number]] * absmax[number / 256] + offset : absmax[number];
 }
 
-/* 4-bit codes, the first in the high nibble, become values: level · scale. Eight a thread: `count` may be anything, but
- * the codes end with a whole byte. */
+/* 4-bit codes, the first in the high nibble, become values: level · scale. Eight a thread: `count` may be anything below
+ * 2³², but the codes end with a whole byte. */
 KERNEL(dequantize) {
     POINTER(const u8, codes, 0);
     POINTER(const u8, scales, 1);
@@ -148,9 +164,9 @@ KERNEL(dequantize) {
     /* Eight values from a multiple of eight on have one scale. */
     const int even = block % 8 == 0 && (!by_row || inner % 8 == 0);
     EACH(eighth, ((i64)count + 7) / 8) {
-        const i64 first = eighth * 8;
+        const u32 first = (u32)eighth * 8, left = (u32)count - first;
         float scale = scale_of(first, inner, block, by_row, scales, absmax, map, offset);
-        if (even && first + 8 <= (i64)count) {
+        if (even && left >= 8) {
             const u32 word = *(const u32 *)(codes + first / 2);
 #ifdef BF16
             u32 pairs[4];
@@ -168,10 +184,10 @@ KERNEL(dequantize) {
             }
 #endif
         } else {
-            for (i64 at = first; at < first + 8 && at < (i64)count; at++) {
-                scale = scale_of(at, inner, block, by_row, scales, absmax, map, offset);
-                const int byte = codes[at / 2];
-                out[at] = narrow(level[at % 2 ? byte & 15 : byte >> 4] * scale);
+            for (u32 i = 0; i < 8 && i < left; i++) {
+                scale = scale_of(first + i, inner, block, by_row, scales, absmax, map, offset);
+                const int byte = codes[(first + i) / 2];
+                out[first + i] = narrow(level[i % 2 ? byte & 15 : byte >> 4] * scale);
             }
         }
     }
@@ -200,7 +216,8 @@ KERNEL(embed) {
     INT(first, 3);
     FLOAT(scale, 0);
     EACH(at, (i64)tokens * width) {
-        const int token = (int)(at / width), column = (int)(at % width);
+        const struct cell cell = cell_of(at, width);
+        const int token = (int)cell.row, column = cell.column;
         float x = widen(table[(i64)ids[token] * width + column]) * scale;
         if (positions) {
             const i64 position = first + token % seq - (starts ? starts[token] : 0);
@@ -235,7 +252,10 @@ KERNEL(gather) {
     POINTER(real, out, 2);
     INT(rows, 0);
     INT(width, 1);
-    EACH(at, (i64)rows * width) out[at] = from[(i64)index[at / width] * width + at % width];
+    EACH(at, (i64)rows * width) {
+        const struct cell cell = cell_of(at, width);
+        out[at] = from[(i64)index[cell.row] * width + cell.column];
+    }
 }
 
 /* `out[index[n]] = from[n]`; no row stands twice in the index. */
@@ -245,7 +265,10 @@ KERNEL(scatter) {
     POINTER(real, out, 2);
     INT(rows, 0);
     INT(width, 1);
-    EACH(at, (i64)rows * width) out[(i64)index[at / width] * width + at % width] = from[at];
+    EACH(at, (i64)rows * width) {
+        const struct cell cell = cell_of(at, width);
+        out[(i64)index[cell.row] * width + cell.column] = from[at];
+    }
 }
 
 KERNEL(add) {
@@ -262,10 +285,9 @@ KERNEL(add_bias) {
     INT(width, 1);
     INT(stride, 2);
     EACH(at, (i64)rows * width) {
-        const i64 row = at / width;
-        const int column = (int)(at % width);
-        real *place = to + row * stride + column;
-        *place = narrow(widen(*place) + bias[column]);
+        const struct cell cell = cell_of(at, width);
+        real *place = to + cell.row * stride + cell.column;
+        *place = narrow(widen(*place) + bias[cell.column]);
     }
 }
 
@@ -434,6 +456,14 @@ DEVICE struct head head_of(int group, const int *i) {
     return h;
 }
 
+/* Value i of a head, turned by its position: `sign` is 1 on the way forward and −1 on the way back. */
+DEVICE float turned(const float *x, int i, int half, const float *cosines, const float *sines, float sign) {
+    if (i >= 2 * half) return x[i];
+    const int pair = i < half ? i : i - half;
+    const float c = cosines[pair], s = sign * sines[pair];
+    return i < half ? x[i] * c - x[i + half] * s : x[i] * c + x[i - half] * s;
+}
+
 KERNEL(heads_forward) {
     POINTER(const real, rows, 0);
     POINTER(const float, q_weight, 1);
@@ -469,15 +499,9 @@ KERNEL(heads_forward) {
     }
     SYNC;
     const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
-    for (int i = THREAD; i < dim; i += THREADS) {
-        float x = values[i];
-        if (h.which < 2 && i < 2 * half) {
-            const int pair = i < half ? i : i - half;
-            const float c = cosines[angle + pair], s = sines[angle + pair];
-            x = i < half ? x * c - values[i + half] * s : x * c + values[i - half] * s;
-        }
-        to[i] = narrow(x);
-    }
+    const int turn = h.which < 2 ? half : 0;
+    for (int i = THREAD; i < dim; i += THREADS)
+        to[i] = narrow(turned(values, i, turn, cosines + angle, sines + angle, 1.0f));
 }
 
 /* From gradients by what the products got, in f32, to the gradient by the rows. Scales of the norms go to `stats`,
@@ -511,15 +535,9 @@ KERNEL(heads_backward) {
     const float *weight = h.which == 0 ? q_weight : h.which == 1 ? k_weight : 0;
     const float plus = h.which == 0 ? q_plus : k_plus;
     const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
-    for (int i = THREAD; i < dim; i += THREADS) {
-        float x = from[i];
-        if (h.which < 2 && i < 2 * half) {
-            const int pair = i < half ? i : i - half;
-            const float c = cosines[angle + pair], s = sines[angle + pair];
-            x = i < half ? x * c + from[i + half] * s : x * c - from[i - half] * s;
-        }
-        values[i] = x;
-    }
+    const int turn = h.which < 2 ? half : 0;
+    for (int i = THREAD; i < dim; i += THREADS)
+        values[i] = turned(from, i, turn, cosines + angle, sines + angle, -1.0f);
     SYNC;
     if (!weight) {
         for (int i = THREAD; i < dim; i += THREADS) d[begin + i] = narrow(values[i]);
@@ -565,13 +583,8 @@ KERNEL(heads_weights) {
         const int token = at / many, head = at % many;
         const struct head h = head_of(token * all + (which ? heads : 0) + head, a.i);
         const float *from = gradient + h.place;
-        float x = from[i];
-        if (i < 2 * half) {
-            const i64 position = token % seq - (starts ? starts[token] : 0);
-            const i64 angle = position * half + (i < half ? i : i - half);
-            x = i < half ? x * cosines[angle] + from[i + half] * sines[angle]
-                         : x * cosines[angle] - from[i - half] * sines[angle];
-        }
+        const i64 angle = (i64)(token % seq - (starts ? starts[token] : 0)) * half;
+        const float x = turned(from, i, half, cosines + angle, sines + angle, -1.0f);
         const float scale = stats[(i64)token * (heads + kv_heads) + (which ? heads : 0) + head];
         sum += x * widen(rows[(i64)token * stride + h.offset + i]) * scale;
     }
@@ -679,7 +692,8 @@ KERNEL(join_heads) {
     INT(dim, 4);
     const int width = heads * dim, of_group = heads / kv_heads;
     EACH(at, (i64)tokens * width) {
-        const int token = (int)(at / width), column = (int)(at % width);
+        const struct cell cell = cell_of(at, width);
+        const int token = (int)cell.row, column = cell.column;
         const int head = column / dim, kv = head / of_group;
         const i64 row = ((i64)(token / seq) * kv_heads + kv) * seq + token % seq;
         to[at] = from[(row * of_group + head % of_group) * dim + column % dim];
@@ -741,8 +755,9 @@ KERNEL(activation_forward) {
     INT(gated, 2);
     INT(kind, 3);
     EACH(at, (i64)rows * width) {
-        const i64 begin = at / width * (gated ? 2 * width : width);
-        const int column = (int)(at % width);
+        const struct cell cell = cell_of(at, width);
+        const i64 begin = cell.row * (gated ? 2 * width : width);
+        const int column = cell.column;
         float slope, value = function(kind, widen(up[begin + column]), &slope);
         if (gated) value *= widen(up[begin + width + column]);
         out[at] = narrow(value);
@@ -758,8 +773,9 @@ KERNEL(activation_backward) {
     INT(gated, 2);
     INT(kind, 3);
     EACH(at, (i64)rows * width) {
-        const i64 begin = at / width * (gated ? 2 * width : width);
-        const int column = (int)(at % width);
+        const struct cell cell = cell_of(at, width);
+        const i64 begin = cell.row * (gated ? 2 * width : width);
+        const int column = cell.column;
         float slope;
         const float value = function(kind, widen(up[begin + column]), &slope), g = widen(d[at]);
         if (gated) {

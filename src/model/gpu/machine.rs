@@ -53,6 +53,29 @@ pub struct Args {
     pub f: [f32; 8],
 }
 
+/// How a kernel's work is shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// How many groups.
+    pub count: usize,
+    /// Threads of a group that have something to do; more would only wait.
+    pub busy: usize,
+}
+
+impl From<usize> for Groups {
+    /// As many threads as a group may have.
+    fn from(count: usize) -> Self {
+        Self { count, busy: 256 }
+    }
+}
+
+impl Groups {
+    /// A group a row of so many numbers.
+    pub fn of_rows(count: usize, width: usize) -> Self {
+        Self { count, busy: width }
+    }
+}
+
 /// Matrices one after the other in the machine's memory: element (r, c) of number n is at `r · row + c · col + n · step`,
 /// counted in numbers of its kind. Of `row` and `col`, one is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,15 +175,14 @@ pub trait Machine: Debug + Send + Sync {
     /// There are so many bytes at `at`.
     unsafe fn clear(&self, at: u64, bytes: usize) -> Result<()>;
 
-    /// Runs a kernel, compiled for `real`, in `groups` groups of as many threads as the machine likes: a power of two, 256 or
-    /// fewer.
+    /// Runs a kernel, compiled for `real`, in groups of as many threads as the machine likes: a power of two, 256 or fewer.
     ///
     /// # Errors
     /// When there is no such kernel, or the machine does not answer.
     ///
     /// # Safety
     /// The kernel touches only memory that is there.
-    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: usize, args: &Args) -> Result<()>;
+    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: Groups, args: &Args) -> Result<()>;
 
     /// Multiplies matrices.
     ///

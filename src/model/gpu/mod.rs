@@ -27,7 +27,7 @@ mod optimizer;
 mod pass;
 mod weights;
 
-pub use machine::{Args, KERNELS, Kind, Machine, Operand, Product};
+pub use machine::{Args, Groups, KERNELS, Kind, Machine, Operand, Product};
 pub use memory::{Shelf, Span, Tensor};
 pub use open::{Opened, open};
 pub use ops::{Gpu, LOGITS, Mat, SCORES};

@@ -1,6 +1,7 @@
 //! RMSNorm and LayerNorm over rows.
 
 use super::linear::Run;
+use super::machine::Groups;
 use super::memory::{Span, Tensor};
 use super::ops::Gpu;
 use super::weights::Vector;
@@ -29,7 +30,14 @@ impl Norm {
         let y = gpu.take(x.count)?;
         let bias = self.bias.as_ref().map_or(0, |bias| bias.values(run.arena).0.address);
         let pointers = [gpu.reals(x, rows * width), weight.address, bias, y.all().address];
-        gpu.run("norm_forward", rows, &pointers, &[width, usize::from(self.centred)], &[plus, self.eps], &[])?;
+        gpu.run(
+            "norm_forward",
+            Groups::of_rows(rows, width),
+            &pointers,
+            &[width, usize::from(self.centred)],
+            &[plus, self.eps],
+            &[],
+        )?;
         Ok(y)
     }
 
@@ -46,7 +54,14 @@ impl Norm {
         let count = rows * width;
         let [x, dy, dx] = [x, dy, dx].map(|tensor| gpu.reals(tensor.all(), count));
         let numbers = [width, usize::from(self.centred), usize::from(keep)];
-        gpu.run("norm_backward", rows, &[x, weight.address, dy, dx, stats], &numbers, &[plus, self.eps], &[])?;
+        gpu.run(
+            "norm_backward",
+            Groups::of_rows(rows, width),
+            &[x, weight.address, dy, dx, stats],
+            &numbers,
+            &[plus, self.eps],
+            &[],
+        )?;
         if let Some(dw) = dw {
             let pointers = [x, dy, stats, gpu.singles(dw, width)];
             gpu.run("norm_weights", width.div_ceil(32), &pointers, &[rows, width], &[], &[])?;

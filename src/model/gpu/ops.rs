@@ -2,7 +2,7 @@
 //!
 //! The counterpart of [`crate::model::ops`]; what an operation computes stands there.
 
-use super::machine::{Args, Kind, Machine, Operand, Product};
+use super::machine::{Args, Groups, Kind, Machine, Operand, Product};
 use super::memory::{Shelf, Span, Tensor};
 use crate::device::Memory;
 use crate::error::{Error, Result};
@@ -133,7 +133,7 @@ impl Gpu {
     pub(super) fn run(
         &self,
         kernel: &'static str,
-        groups: usize,
+        groups: impl Into<Groups>,
         pointers: &[u64],
         numbers: &[usize],
         fractions: &[f32],
@@ -147,7 +147,8 @@ impl Gpu {
             *to = i32::try_from(number)
                 .map_err(|_| Error::failure(format!("a size of {number} is too large for one GPU operation")))?;
         }
-        if groups == 0 {
+        let groups = groups.into();
+        if groups.count == 0 {
             return Ok(());
         }
         // SAFETY: every caller has checked that the spans are as long as the kernel goes; they are borrowed, so alive.
@@ -286,7 +287,7 @@ impl Gpu {
             address(d.map(|(d, _)| d)),
         ];
         let fractions = [cap, d.map_or(0.0, |(_, scale)| scale)];
-        self.run("cross_entropy", rows, &pointers, &[vocab], &fractions, &[])
+        self.run("cross_entropy", Groups::of_rows(rows, vocab), &pointers, &[vocab], &fractions, &[])
     }
 
     pub(super) fn cap(&self, logits: &Tensor, cap: f32) -> Result<()> {

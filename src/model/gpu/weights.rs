@@ -3,7 +3,7 @@
 use super::machine::Kind;
 use super::memory::{Span, Tensor};
 use super::ops::Gpu;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::params::Params;
 use crate::model::weight;
 use crate::quant::{Absmax, Nested, Quantized};
@@ -82,6 +82,10 @@ impl FourBit {
         let [out, inner] = weight.shape();
         let scheme = weight.scheme();
         // Codes lie in numbers of four bytes, whole ones: the kernel reads eight codes at a time.
+        let count = out * inner;
+        if u32::try_from(count).is_err() {
+            return Err(Error::failure(format!("a weight of {count} values is too large for one GPU operation")));
+        }
         let bytes = |bytes: &[u8]| gpu.shelf.put_bytes(Kind::F32, bytes.len().div_ceil(4), bytes);
         let (absmax, nested) = match weight.absmax() {
             Absmax::Plain(values) => (gpu.shelf.put(values)?, None),
@@ -98,7 +102,7 @@ impl FourBit {
             inner,
             block: scheme.blocksize,
             blocks_a_row: weight.blocks_a_row(),
-            count: out * inner,
+            count,
         })
     }
 

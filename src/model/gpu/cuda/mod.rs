@@ -3,7 +3,7 @@
 
 mod compile;
 
-use super::machine::{Args, Kind, Machine, Operand, Product};
+use super::machine::{Args, Groups, Kind, Machine, Operand, Product};
 use crate::device::{self, Memory};
 use crate::error::{Error, Result};
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
@@ -27,14 +27,16 @@ pub struct Cuda {
     functions: Mutex<HashMap<(&'static str, Kind), CudaFunction>>,
 }
 
-/// Threads of a group.
-const THREADS: u32 = 256;
+/// Threads of a group at most.
+const THREADS: usize = 256;
+/// Threads that do the same at once.
+const WARP: usize = 32;
 /// What cuBLAS asks for on the newest GPUs.
 const WORKSPACE: usize = 32 << 20;
 /// So many bytes the driver takes along with the call; for more from ordinary memory, the host may have to wait for the stream.
 const ALONG: usize = 64 << 10;
 /// Up to so many bytes go in parts of that size.
-const IN_PARTS: usize = 4 << 20;
+const IN_PARTS: usize = 1 << 20;
 
 impl std::fmt::Debug for Cuda {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -193,16 +195,18 @@ impl Machine for Cuda {
         unsafe { result::memset_d8_async(at, 0, bytes, self.stream.cu_stream()) }.map_err(driver)
     }
 
-    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: usize, args: &Args) -> Result<()> {
+    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: Groups, args: &Args) -> Result<()> {
         let function = self.function(kernel, real)?;
         self.bound()?;
-        let groups = u32::try_from(groups).map_err(|_| Error::failure(format!("{groups} groups of {kernel}")))?;
+        let count = u32::try_from(groups.count);
+        let count = count.map_err(|_| Error::failure(format!("{} groups of {kernel}", groups.count)))?;
+        let threads = groups.busy.next_power_of_two().clamp(WARP, THREADS) as u32;
         let mut args = *args;
         let mut parameters = [(&raw mut args).cast::<c_void>()];
         // SAFETY: every kernel takes one `struct args`, which the driver copies; the caller answers for the memory.
         unsafe {
             let stream = self.stream.cu_stream();
-            result::launch_kernel(function.cu_function(), (groups, 1, 1), (THREADS, 1, 1), 0, stream, &mut parameters)
+            result::launch_kernel(function.cu_function(), (count, 1, 1), (threads, 1, 1), 0, stream, &mut parameters)
         }
         .map_err(driver)
     }
