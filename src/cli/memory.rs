@@ -6,9 +6,12 @@ use super::text::Table;
 use super::train::Switch;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
-use crate::plan::memory::{CONTEXT, GPUS, Load, Optimizer, PROCESS, Pairs, Precision, Verdict, largest, predict};
+use crate::plan::memory::{
+    CONTEXT, GPUS, Load, Optimizer, PROCESS, Pairs, Place, Precision, Verdict, largest, predict,
+};
 use crate::plan::{Layout, Method, Selection, Targets};
 use crate::quant::{QuantType, Scheme};
+use crate::train::memory::PIECES;
 use crate::units::bytes;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
@@ -88,7 +91,7 @@ impl Memory {
             dropout: false,
             threads: rayon::current_num_threads(),
             process: device::resident().unwrap_or(PROCESS),
-            host: true,
+            place: Place::Processor,
         };
         let selection = Selection::new(&layout, &self.targets)?;
         if method != Method::Full {
@@ -96,7 +99,7 @@ impl Memory {
         }
         let memory = predict(&layout, &Pairs::uniform(&selection, self.rank), &load)?;
         let free = Device::cpu().memory.map(|memory| memory.free);
-        let gpu = Load { process: CONTEXT, host: false, ..load };
+        let gpu = Load { process: CONTEXT, place: Place::Gpu(PIECES), ..load };
         let on_gpu = predict(&layout, &Pairs::uniform(&selection, self.rank), &gpu)?.total();
         let mut rooms = Vec::new();
         if let Some(free) = free {

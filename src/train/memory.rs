@@ -5,10 +5,9 @@ use super::{Method, Settings, lora};
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
-use crate::model::ModelConfig;
 use crate::model::gpu::{Kind, LOGITS, SCORES};
-pub use crate::plan::memory::Memory;
-use crate::plan::memory::{Load, Optimizer, Precision};
+pub use crate::plan::memory::{CONTEXT, Memory};
+use crate::plan::memory::{Load, Optimizer, Pieces, Place, Precision};
 use crate::plan::{Layout, Pairs, memory};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -29,7 +28,7 @@ pub fn load(settings: &Settings, longest: usize) -> Load {
         dropout: settings.dropout > 0.0,
         threads: rayon::current_num_threads(),
         process: device::resident().unwrap_or(memory::PROCESS),
-        host: true,
+        place: Place::Processor,
     }
 }
 
@@ -41,8 +40,8 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
     predict_for(checkpoint, settings, longest, None)
 }
 
-/// What a GPU's own system takes, with cuBLAS: about so much.
-pub const CONTEXT: u64 = 600_000_000;
+/// What this engine holds at once on a GPU of what comes in pieces.
+pub const PIECES: Pieces = Pieces { scores: SCORES as u64, logits: LOGITS as u64 };
 
 /// As [`predict`]; with a kind, of the memory of a GPU that keeps weights and activations so.
 ///
@@ -51,10 +50,6 @@ pub const CONTEXT: u64 = 600_000_000;
 pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize, real: Option<Kind>) -> Result<Memory> {
     let layout = Layout::of(checkpoint)?;
     let mut load = load(settings, longest);
-    if let Some(real) = real {
-        let precision = if real == Kind::F32 { Precision::F32 } else { Precision::Bf16 };
-        load = Load { precision, host: false, process: CONTEXT, threads: 1, ..load };
-    }
     // Without levels the weights stay as they are stored.
     if settings.method == Method::Qlora && settings.scheme().is_none() {
         load.method = Method::Lora;
@@ -63,24 +58,14 @@ pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize,
         Method::Full => Pairs::default(),
         _ => lora::pairs(&layout, settings)?,
     };
-    let mut memory = memory::predict(&layout, &pairs, &load)?;
-    if settings.mutates_base() {
-        // The first values are kept beside the trained ones.
-        memory.adapters *= 2;
-    }
     if let Some(real) = real {
-        // Trained values and gradients are f32, with a copy as they are multiplied; scores and logits go in larger pieces.
-        let config = ModelConfig::of(checkpoint)?;
-        let (size, trained) = (real.bytes() as u64, memory.gradients / real.bytes() as u64);
-        let tokens = (load.batch * load.seq) as u64;
-        let scores = (tokens * load.seq as u64 * config.heads as u64).min(SCORES as u64);
-        let vocab = config.vocab as u64;
-        memory.adapters = trained * if real == Kind::F32 { 4 } else { 4 + size };
-        memory.gradients = 4 * trained;
-        // Heads are laid out beside the rows of q, k and v, and their gradients are f32.
-        memory.activations += scores * (8 + 2 * size) + tokens * config.qkv_width() as u64 * (4 + size);
-        memory.logits = (tokens * vocab).min((LOGITS as u64).max(vocab)) * (4 + size);
-        memory.workspace = memory.workspace / 4 * size;
+        let precision = if real == Kind::F32 { Precision::F32 } else { Precision::Bf16 };
+        load = Load { precision, process: CONTEXT, place: Place::Gpu(PIECES), ..load };
+    }
+    let mut memory = memory::predict(&layout, &pairs, &load)?;
+    // The first values are kept beside the trained ones; on a GPU the processor keeps them.
+    if settings.mutates_base() && real.is_none() {
+        memory.adapters *= 2;
     }
     Ok(memory)
 }

@@ -84,7 +84,7 @@ pub struct Summary {
     pub eval_loss: Option<f64>,
     /// Tokens a second over all steps.
     pub tokens_per_s: f64,
-    /// The most memory that was held on a GPU, if one computed.
+    /// The most memory that was in use on a GPU, if one computed.
     pub gpu_peak: Option<u64>,
     /// Where the result is.
     pub adapter: PathBuf,
@@ -157,6 +157,9 @@ pub fn run(
     let _lock = status::lock(&out)?;
     if let Some((machine, real)) = place.machine {
         trainer.onto(machine, real)?;
+    }
+    if let Some(gpu) = trainer.gpu() {
+        gpu.reserve((memory.optimizer + memory.activations + memory.logits + memory.workspace) as usize)?;
     }
     let text = toml::to_string(&settings).map_err(|error| Error::failure(format!("cannot write settings: {error}")))?;
     write_whole(&out.join("run.toml"), text.as_bytes())?;

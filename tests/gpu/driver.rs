@@ -149,11 +149,12 @@ fn a_run_on_it_is_that_of_the_processor() {
         }
         assert_eq!(bench.losses(dtype).len(), bench.losses("cpu").len());
         let summary: Value = serde_json::from_slice(&gpu.stdout).unwrap();
-        // What the driver gave is what the run says, beside what cuBLAS has for itself.
+        // Of what the driver gave, beside what cuBLAS has for itself, the run says how much was in use.
         let [said, given, predicted] =
             [&summary["gpu_peak_bytes"], &report["most"], &summary["predicted_bytes"]].map(|v| v.as_f64().unwrap());
-        println!("{dtype}: {said} bytes of {given} allocated, {predicted} predicted; {report}");
-        assert!((given - said - f64::from(32 << 20)).abs() < 1024.0, "{said} of {given}");
+        let given = given - f64::from(32 << 20);
+        println!("{dtype}: {said} bytes in use of {given} allocated, {predicted} predicted; {report}");
+        assert!(said <= given && given < predicted, "{said} of {given}, {predicted} predicted");
         fs::remove_dir_all(bench.at("cpu")).unwrap();
     }
     // A GPU is taken where nothing is said, also one that is newer than NVRTC, and the same words come out.

@@ -65,7 +65,7 @@ fn machines() -> Vec<Arc<dyn Machine>> {
 
 /// Attention and logits go in many pieces: what is small here must do what is large elsewhere.
 fn on(machine: &Arc<dyn Machine>, real: Kind, decoder: &Decoder) -> gpu::Model {
-    let mut gpu = Gpu::new(Arc::clone(machine), real);
+    let mut gpu = Gpu::apart(Arc::clone(machine), real);
     (gpu.scores, gpu.logits) = (3000, 2000);
     gpu::Model::put(gpu, decoder).unwrap()
 }

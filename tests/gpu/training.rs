@@ -1,9 +1,9 @@
 //! Whole steps: against `qlora/run.json` (torch 2.15, peft 0.21, bitsandbytes 0.50) and against the processor.
 
-use super::{fixtures, json, machines};
+use super::{fixtures, folders, json, machines};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::gpu::{Kind, Machine};
-use rankscope::train::{Method, Row, Rows, Settings, Trainer};
+use rankscope::train::{Method, Row, Rows, Settings, Trainer, memory};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -114,6 +114,38 @@ fn a_run_that_diverges_says_where_and_changes_nothing() {
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         for (before, param) in before.iter().zip(&trainer.decoder.params.list) {
             assert_eq!(bits(before), bits(&param.value));
+        }
+    }
+}
+
+#[test]
+fn the_memory_in_use_is_what_was_predicted() {
+    for (folder, _) in folders() {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let id = |row: usize, at: usize| ((row * 31 + at * 7) % 250 + 3) as u32;
+        let rows =
+            |count: usize| Rows { rows: (0..count).map(|r| Row::all((0..48).map(|at| id(r, at)).collect())).collect() };
+        for machine in machines() {
+            for (method, checkpointing, dropout, real) in [
+                (Method::Qlora, false, 0.0, Kind::Bf16),
+                (Method::Qlora, true, 0.1, Kind::Bf16),
+                (Method::Lora, false, 0.1, Kind::F32),
+                (Method::Full, true, 0.0, Kind::Bf16),
+            ] {
+                let targets = "all-linear".to_owned();
+                let settings =
+                    Settings { method, checkpointing, dropout, targets, batch: 4, seq: 48, ..Settings::default() };
+                let predicted = memory::predict_for(&checkpoint, &settings, 48, Some(real)).unwrap();
+                let mut trainer = Trainer::new(&checkpoint, settings, rows(4), &()).unwrap();
+                trainer.onto(Arc::clone(&machine), real).unwrap();
+                trainer.step().unwrap();
+                // Every tensor begins at a multiple of 256 bytes: that is what is not predicted.
+                let (found, predicted) = (trainer.held_bytes() as f64, (predicted.total() - memory::CONTEXT) as f64);
+                let what = format!("{name}, {} in {}, checkpointing {checkpointing}", method.as_str(), real.name());
+                println!("{what}: {found} bytes in use, {predicted} predicted");
+                assert!((predicted / found - 1.0).abs() < 0.03, "{what}: {found} in use, {predicted} predicted");
+            }
         }
     }
 }

@@ -3,29 +3,93 @@
 use super::machine::{Kind, Machine};
 use crate::error::{Error, Result};
 use crate::units;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Memory that waits to be used again: from the second step on nothing is allocated. Work is done in the order in which it
-/// is asked for, so memory may be used again as soon as nobody will ask for work on it.
+/// A machine's memory, in slabs that are cut to size and put together again: whatever lengths of sequences come, little lies
+/// idle, and from the second step on nothing is allocated. Work is done in the order in which it is asked for, so memory may be
+/// used again as soon as nobody will ask for work on it.
 #[derive(Debug)]
 pub struct Shelf {
     machine: Arc<dyn Machine>,
+    /// Every tensor lies in a slab of its own: who writes beside it is found by whoever looks after the machine's memory.
+    apart: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<Block>,
+    /// By address.
+    slabs: BTreeMap<u64, Slab>,
     /// Bytes allocated: in use or waiting.
     held: usize,
+    /// Bytes in use.
+    used: usize,
     most: usize,
 }
+
+#[derive(Debug)]
+struct Slab {
+    bytes: usize,
+    /// Bytes that nobody uses from an address on; no two touch.
+    free: BTreeMap<u64, usize>,
+}
+
+/// Smallest and largest slab that is allocated for many tensors; between them an eighth of what is held.
+const SLAB: [usize; 2] = [1 << 20, 64 << 20];
 
 #[derive(Clone, Copy, Debug)]
 struct Block {
     address: u64,
     bytes: usize,
+}
+
+impl State {
+    /// Cuts a block from the smallest place that has room for it.
+    fn cut(&mut self, bytes: usize) -> Option<u64> {
+        let places = self.slabs.iter().flat_map(|(&slab, of)| of.free.iter().map(move |(&at, &room)| (room, at, slab)));
+        let (room, at, slab) = places.filter(|&(room, ..)| room >= bytes).min()?;
+        let free = &mut self.slabs.get_mut(&slab)?.free;
+        free.remove(&at);
+        if room > bytes {
+            free.insert(at + bytes as u64, room - bytes);
+        }
+        self.used += bytes;
+        self.most = self.most.max(self.used);
+        Some(at)
+    }
+
+    /// Puts a block back, together with what is free on either side.
+    fn put(&mut self, block: Block) {
+        let Some((_, slab)) = self.slabs.range_mut(..=block.address).next_back() else { return };
+        let Block { mut address, mut bytes } = block;
+        self.used -= bytes;
+        if let Some(room) = slab.free.remove(&(address + bytes as u64)) {
+            bytes += room;
+        }
+        if let Some((&before, &room)) = slab.free.range(..address).next_back()
+            && before + room as u64 == address
+        {
+            (address, bytes) = (before, bytes + room);
+        }
+        slab.free.insert(address, bytes);
+    }
+
+    fn add(&mut self, address: u64, bytes: usize) {
+        self.slabs.insert(address, Slab { bytes, free: BTreeMap::from([(address, bytes)]) });
+        self.held += bytes;
+    }
+
+    /// Takes out the slabs that nobody uses any of.
+    fn idle(&mut self) -> Vec<u64> {
+        let idle = |(&at, slab): (&u64, &Slab)| (slab.free.get(&at) == Some(&slab.bytes)).then_some(at);
+        let idle: Vec<u64> = self.slabs.iter().filter_map(idle).collect();
+        for at in &idle {
+            self.held -= self.slabs.remove(at).map_or(0, |slab| slab.bytes);
+        }
+        idle
+    }
 }
 
 /// Numbers of one kind.
@@ -49,7 +113,12 @@ pub struct Span<'a> {
 impl Shelf {
     /// Of a machine.
     pub fn new(machine: Arc<dyn Machine>) -> Arc<Self> {
-        Arc::new(Self { machine, state: Mutex::default() })
+        Arc::new(Self { machine, apart: false, state: Mutex::default() })
+    }
+
+    /// Of a machine that is asked for each tensor's memory by itself.
+    pub fn apart(machine: Arc<dyn Machine>) -> Arc<Self> {
+        Arc::new(Self { machine, apart: true, state: Mutex::default() })
     }
 
     /// The machine.
@@ -63,18 +132,15 @@ impl Shelf {
     /// When the machine's memory does not suffice.
     pub fn take(self: &Arc<Self>, kind: Kind, count: usize) -> Result<Tensor> {
         let bytes = (count * kind.bytes()).max(1).next_multiple_of(256);
-        let waiting = {
-            let mut state = self.state();
-            let fits = |block: &Block| block.bytes >= bytes && block.bytes / 2 <= bytes;
-            let all = state.waiting.iter().enumerate().filter(|(_, block)| fits(block));
-            let best = all.min_by_key(|(_, block)| block.bytes).map(|(at, _)| at);
-            best.map(|at| state.waiting.swap_remove(at))
+        let mut state = self.state();
+        let address = match state.cut(bytes) {
+            Some(address) => address,
+            None => {
+                self.grow(&mut state, bytes)?;
+                state.cut(bytes).ok_or_else(|| Error::failure("memory that was just allocated is gone"))?
+            }
         };
-        let block = match waiting {
-            Some(block) => block,
-            None => self.allocate(bytes)?,
-        };
-        Ok(Tensor { block, count, kind, shelf: Arc::clone(self) })
+        Ok(Tensor { block: Block { address, bytes }, count, kind, shelf: Arc::clone(self) })
     }
 
     /// Zeros.
@@ -114,28 +180,25 @@ impl Shelf {
         Ok(tensor)
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Block> {
-        let mut found = self.machine.allocate(bytes)?;
+    /// Allocates a slab with room for so many bytes.
+    fn grow(&self, state: &mut State, bytes: usize) -> Result<()> {
+        let slab = if self.apart { bytes } else { bytes.max((state.held / 8).clamp(SLAB[0], SLAB[1])) };
+        let mut found = self.machine.allocate(slab)?.map(|address| (address, slab));
         if found.is_none() {
-            // What waits is of other sizes: it goes back, all of it.
-            let mut state = self.state();
-            for block in std::mem::take(&mut state.waiting) {
-                state.held -= block.bytes;
-                // SAFETY: it was allocated here, and what waits is nobody's.
-                unsafe { self.machine.release(block.address) };
+            // Where memory is short, none lies idle.
+            for address in state.idle() {
+                // SAFETY: it was allocated here, and nobody uses it.
+                unsafe { self.machine.release(address) };
             }
-            drop(state);
-            found = self.machine.allocate(bytes)?;
+            found = self.machine.allocate(bytes)?.map(|address| (address, bytes));
         }
-        let Some(address) = found else { return Err(self.full(bytes)) };
-        let mut state = self.state();
-        state.held += bytes;
-        state.most = state.most.max(state.held);
-        Ok(Block { address, bytes })
+        let Some((address, slab)) = found else { return Err(self.full(state.held, bytes)) };
+        state.add(address, slab);
+        Ok(())
     }
 
-    fn full(&self, bytes: usize) -> Error {
-        let held = units::bytes(self.state().held as u64);
+    fn full(&self, held: usize, bytes: usize) -> Error {
+        let held = units::bytes(held as u64);
         let free = self.machine.memory().map_or_else(String::new, |memory| {
             format!(", {} of {} are free", units::bytes(memory.free), units::bytes(memory.total))
         });
@@ -147,7 +210,23 @@ impl Shelf {
         ))
     }
 
-    /// The most bytes that were ever in use or waiting at once.
+    /// Allocates at once what will be needed beside what is in use, where there is so much: cut from one slab, little lies idle.
+    ///
+    /// # Errors
+    /// When the machine does not answer.
+    pub fn reserve(&self, bytes: usize) -> Result<()> {
+        let mut state = self.state();
+        let free = state.held - state.used;
+        if !self.apart && free < bytes {
+            let slab = (bytes - free).next_multiple_of(256);
+            if let Some(address) = self.machine.allocate(slab)? {
+                state.add(address, slab);
+            }
+        }
+        Ok(())
+    }
+
+    /// The most bytes that were ever in use at once.
     pub fn peak_bytes(&self) -> usize {
         self.state().most
     }
@@ -159,16 +238,24 @@ impl Shelf {
 
 impl Drop for Shelf {
     fn drop(&mut self) {
-        for block in std::mem::take(&mut self.state().waiting) {
-            // SAFETY: as in `allocate`.
-            unsafe { self.machine.release(block.address) };
+        let slabs = std::mem::take(&mut self.state().slabs);
+        for address in slabs.into_keys() {
+            // SAFETY: it was allocated here, and every tensor of it is gone: each keeps the shelf.
+            unsafe { self.machine.release(address) };
         }
     }
 }
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        self.shelf.state().waiting.push(self.block);
+        let mut state = self.shelf.state();
+        state.put(self.block);
+        if self.shelf.apart {
+            for address in state.idle() {
+                // SAFETY: it was allocated here, and nobody uses it.
+                unsafe { self.shelf.machine.release(address) };
+            }
+        }
     }
 }
 
@@ -249,4 +336,31 @@ impl<'a> Span<'a> {
 /// The bytes of `f32` values.
 pub(super) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_ne_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_are_cut_to_size_and_put_together_again() {
+        let mut state = State::default();
+        state.add(1 << 20, 4096);
+        state.add(1 << 30, 1024);
+        // The smallest place that has room, from its beginning.
+        assert_eq!(state.cut(512), Some(1 << 30));
+        assert_eq!(state.cut(1024), Some(1 << 20));
+        assert_eq!(state.cut(4096), None);
+        assert_eq!(state.cut(512), Some((1 << 30) + 512));
+        assert_eq!(state.cut(256), Some((1 << 20) + 1024));
+        assert!(state.idle().is_empty());
+        // Given back in any order, neighbours are one place again; slabs stay apart.
+        for (at, bytes) in [(1 << 20, 1024), ((1 << 30) + 512, 512), ((1 << 20) + 1024, 256), (1 << 30, 512)] {
+            state.put(Block { address: at, bytes });
+        }
+        let free: Vec<_> = state.slabs.values().map(|slab| slab.free.clone()).collect();
+        assert_eq!(free, [BTreeMap::from([(1 << 20, 4096)]), BTreeMap::from([(1 << 30, 1024)])]);
+        assert_eq!((state.held, state.used, state.most), (5120, 0, 2304));
+        assert_eq!((state.idle(), state.held), (vec![1 << 20, 1 << 30], 0));
+    }
 }

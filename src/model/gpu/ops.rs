@@ -81,6 +81,11 @@ impl Gpu {
         Self { shelf: Shelf::new(machine), real, scores: SCORES, logits: LOGITS }
     }
 
+    /// The same, with each tensor's memory asked for by itself and given back with it: slower, for tests.
+    pub fn apart(machine: Arc<dyn Machine>, real: Kind) -> Self {
+        Self { shelf: Shelf::apart(machine), real, scores: SCORES, logits: LOGITS }
+    }
+
     /// The machine.
     pub fn machine(&self) -> &dyn Machine {
         self.shelf.machine()
@@ -96,7 +101,15 @@ impl Gpu {
         self.machine().memory()
     }
 
-    /// The most bytes of its memory that were ever held at once.
+    /// Allocates at once what a run will need beside what is in use; see [`Shelf::reserve`].
+    ///
+    /// # Errors
+    /// When the machine does not answer.
+    pub fn reserve(&self, bytes: usize) -> Result<()> {
+        self.shelf.reserve(bytes)
+    }
+
+    /// The most bytes of its memory that were ever in use at once.
     pub fn peak_bytes(&self) -> usize {
         self.shelf.peak_bytes()
     }

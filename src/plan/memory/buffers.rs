@@ -64,22 +64,24 @@ impl Shelf {
 
 /// A linear layer as far as buffers go.
 #[derive(Clone, Copy)]
-struct Linear {
-    out: u64,
-    inner: u64,
+pub(super) struct Linear {
+    pub out: u64,
+    pub inner: u64,
     /// Its values are `f32` as they are kept.
     own: bool,
+    /// It is kept in 4 bits.
+    pub four_bit: bool,
     /// Rank of its pair; 0 for none.
-    r: u64,
+    pub r: u64,
 }
 
 /// The linear layers of a block, by their place in it.
 #[derive(Clone, Default)]
-struct Linears {
-    qkv: Vec<Linear>,
-    o: Vec<Linear>,
-    up: Vec<Linear>,
-    down: Vec<Linear>,
+pub(super) struct Linears {
+    pub qkv: Vec<Linear>,
+    pub o: Vec<Linear>,
+    pub up: Vec<Linear>,
+    pub down: Vec<Linear>,
 }
 
 #[derive(Clone)]
@@ -136,7 +138,7 @@ pub(super) fn of(layout: &Layout, shape: &Shape, pairs: &Pairs, load: &Load) -> 
 }
 
 /// The linear layers of one block; of a pair the largest rank that its like has in any block.
-fn linears(layout: &Layout, pairs: &Pairs, load: &Load) -> Linears {
+pub(super) fn linears(layout: &Layout, pairs: &Pairs, load: &Load) -> Linears {
     let mut found = Linears::default();
     let first = layout.weights.iter().filter_map(|weight| weight.layer).min();
     let block = layout.weights.iter().filter(|weight| weight.linear && weight.layer == first && first.is_some());
@@ -151,6 +153,11 @@ fn linears(layout: &Layout, pairs: &Pairs, load: &Load) -> Linears {
             out: weight.d_out as u64,
             inner: weight.d_in as u64,
             own: load.method == Method::Full || (load.method == Method::Lora && is_f32(weight)),
+            four_bit: match load.method {
+                Method::Full => false,
+                Method::Lora => matches!(weight.dtype, Dtype::NF4 | Dtype::FP4),
+                Method::Qlora => true,
+            },
             r: r as u64,
         };
         match weight.role {

@@ -18,12 +18,15 @@
 mod buffers;
 mod gpus;
 mod largest;
+mod on_gpu;
 
 pub use gpus::{CONTEXT, GPUS, Gpu, Verdict};
 pub use largest::{Largest, largest};
+pub use on_gpu::Pieces;
 
 use super::count::Selection;
 use super::layout::{Layout, Weight};
+use super::shape::Shape;
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
 use crate::quant::Scheme;
@@ -137,6 +140,16 @@ impl Precision {
     }
 }
 
+/// Where a run is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// On the processor: products have scratch for each thread, and the allocator rounds up.
+    #[default]
+    Processor,
+    /// On a GPU: weights and activations in the load's precision, everything that is trained in `f32`.
+    Gpu(Pieces),
+}
+
 /// What a run loads the memory with, beside the model and what is trained of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
@@ -158,10 +171,10 @@ pub struct Load {
     pub dropout: bool,
     /// Threads that compute attention at once, each with buffers of its own.
     pub threads: usize,
-    /// Bytes of the program itself.
+    /// Bytes of the program itself; on a GPU of the driver's context.
     pub process: u64,
-    /// On the processor: products have scratch for each thread, and the allocator rounds up.
-    pub host: bool,
+    /// Where it is computed.
+    pub place: Place,
 }
 
 impl Default for Load {
@@ -177,7 +190,7 @@ impl Default for Load {
             dropout: false,
             threads: 2,
             process: PROCESS,
-            host: true,
+            place: Place::Processor,
         }
     }
 }
@@ -289,16 +302,9 @@ pub struct Part {
 /// # Errors
 /// Bad input when the sizes of the model are not known, or the batch or the sequence is empty.
 pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
-    let shape = layout.shape.as_ref().ok_or_else(|| {
-        Error::usage(format!(
-            "{}: there is no config.json that gives the sizes of its blocks; memory cannot be predicted without it",
-            layout.name
-        ))
-    })?;
-    for (name, value) in [("batch", load.batch), ("seq", load.seq)] {
-        if value == 0 {
-            return Err(Error::usage(format!("{name} 0; expected 1 or more")));
-        }
+    let shape = sizes(layout, load)?;
+    if let Place::Gpu(pieces) = load.place {
+        return Ok(on_gpu::of(layout, shape, pairs, load, pieces));
     }
     let precision = load.precision.bytes();
     let full = load.method == Method::Full;
@@ -316,14 +322,28 @@ pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
         workspace: buffers.workspace,
         process: 0,
     };
-    if load.host {
-        let large = |weight: &&Weight| full && precision * weight.parameters >= LARGE;
-        let blocks = buffers.count + 4 * layout.weights.iter().filter(large).count() as u64;
-        let held = (HELD_BACK * memory.total() as f64) as u64;
-        memory.process = SCRATCH + SCRATCH_OF_THREAD * load.threads as u64 + ROUNDED * blocks + held;
-    }
+    let large = |weight: &&Weight| full && precision * weight.parameters >= LARGE;
+    let blocks = buffers.count + 4 * layout.weights.iter().filter(large).count() as u64;
+    let held = (HELD_BACK * memory.total() as f64) as u64;
+    memory.process = SCRATCH + SCRATCH_OF_THREAD * load.threads as u64 + ROUNDED * blocks + held;
     memory.process += load.process;
     Ok(memory)
+}
+
+/// The sizes of a model and of a load that make sense.
+fn sizes<'a>(layout: &'a Layout, load: &Load) -> Result<&'a Shape> {
+    let shape = layout.shape.as_ref().ok_or_else(|| {
+        Error::usage(format!(
+            "{}: there is no config.json that gives the sizes of its blocks; memory cannot be predicted without it",
+            layout.name
+        ))
+    })?;
+    for (name, value) in [("batch", load.batch), ("seq", load.seq)] {
+        if value == 0 {
+            return Err(Error::usage(format!("{name} 0; expected 1 or more")));
+        }
+    }
+    Ok(shape)
 }
 
 /// Bytes of weights and of their scales, as they are kept.
