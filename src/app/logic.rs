@@ -165,6 +165,7 @@ impl App {
                 ctx.set_zoom_factor(self.settings.scale);
             }
             Command::ForgetRecent => self.settings.recent.clear(),
+            Command::ToggleModules if self.cramped => self.panels.listed = !self.panels.listed,
             Command::ToggleModules => self.settings.show_modules = !self.settings.show_modules,
             Command::TogglePalette => self.palette.toggle(),
             Command::ToggleHelp => self.help = !self.help,

@@ -34,7 +34,7 @@ use crate::job::{Job, Wake};
 use crate::plan;
 use crate::workspace::Workspace;
 
-use command::{Command, Commands, Tab};
+use command::{Command, Commands};
 use dialogs::Asking;
 use export::{Export, Exporter, Source};
 use jobs::Jobs;
@@ -89,6 +89,8 @@ impl View<'_> {
 
 /// Everything a panel may look at, and the list of commands that it may add to.
 pub struct View<'a> {
+    /// There is little room: what can be said elsewhere is.
+    pub cramped: bool,
     /// What is loaded and computed.
     pub workspace: &'a Workspace,
     /// What runs.
@@ -186,6 +188,8 @@ pub struct App {
     help: bool,
     notices: Notices,
     sweep_wanted: bool,
+    /// The window is narrow, or its scale large.
+    cramped: bool,
     /// A person has chosen what to look at.
     asked: bool,
     /// Spectra were asked for, whatever is in front.
@@ -194,7 +198,7 @@ pub struct App {
 }
 
 const SETTINGS: &str = "rankscope-settings";
-/// From this width on the list of modules stands beside a chapter of the Learn tab.
+/// In a narrower window (or at a larger scale) the list of modules is there when it is asked for.
 const ROOMY: f32 = 820.0;
 
 impl App {
@@ -233,6 +237,7 @@ impl App {
             help: false,
             notices: Notices::default(),
             sweep_wanted: false,
+            cramped: false,
             asked: false,
             demanded: false,
             data_dir,
@@ -287,7 +292,9 @@ impl eframe::App for App {
     }
 
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+        self.cramped = ui.available_width() < ROOMY;
         let mut view = View {
+            cramped: self.cramped,
             workspace: &self.workspace,
             jobs: &self.jobs,
             settings: &self.settings,
@@ -308,9 +315,7 @@ impl eframe::App for App {
         Panel::top("rank").frame(bar).show(ui, |ui| self.panels.rank.ui(ui, &mut view));
         let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
         Panel::bottom("status").frame(status).show(ui, |ui| panels::status::ui(ui, &mut view));
-        // A chapter needs no list: where there is little room (a large scale, a small window) it has all of it.
-        let cramped = ui.available_width() < ROOMY && self.panels.tabs.is_seen(Tab::Learn);
-        if view.settings.show_modules && !cramped {
+        if if self.cramped { self.panels.listed } else { view.settings.show_modules } {
             Panel::left("modules")
                 .frame(Frame::new().fill(fill).inner_margin(Margin { left: 12, right: 8, top: 10, bottom: 4 }))
                 .default_size(252.0)

@@ -10,6 +10,7 @@ mod commands;
 mod idle;
 mod learn;
 mod names;
+mod narrow;
 mod opening;
 mod parameters;
 mod pixels;

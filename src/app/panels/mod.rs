@@ -31,6 +31,8 @@ pub struct Panels {
     pub path: path::PathField,
     /// The tabs of the centre.
     pub tabs: tabs::Tabs,
+    /// The module list was asked for where there is little room.
+    pub listed: bool,
 }
 
 impl Panels {

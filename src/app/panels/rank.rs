@@ -25,10 +25,19 @@ impl RankBar {
         let max = view.workspace.max_rank();
         let narrow = ui.available_width() < NARROW;
         ui.horizontal(|ui| {
-            rank(ui, &mut dial, max);
-            ui.separator();
+            // A part may cost no more than is left for the others.
+            if narrow {
+                ui.spacing_mut().item_spacing.x = 5.0;
+            }
+            let between = |ui: &mut Ui| {
+                if !narrow {
+                    ui.separator();
+                }
+            };
+            rank(ui, &mut dial, max, narrow);
+            between(ui);
             scaling(ui, &mut dial, narrow);
-            ui.separator();
+            between(ui);
             self.targets(ui, &mut dial, narrow);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| cost(ui, view, narrow));
         });
@@ -91,10 +100,10 @@ pub fn name(targets: &Targets) -> String {
     }
 }
 
-fn rank(ui: &mut Ui, dial: &mut Dial, max: usize) {
+fn rank(ui: &mut Ui, dial: &mut Dial, max: usize, narrow: bool) {
     let color = Colors::of(ui).rank;
     let label = ui.label(RichText::new("Rank r").strong().color(color)).on_hover_ui(|ui| glossary::RANK.ui(ui));
-    ui.spacing_mut().slider_width = (ui.available_width() * 0.2).clamp(110.0, 300.0);
+    ui.spacing_mut().slider_width = (ui.available_width() * 0.2).clamp(if narrow { 84.0 } else { 110.0 }, 300.0);
     let slider = Slider::new(&mut dial.r, 1..=max).logarithmic(true).smart_aim(false).show_value(false);
     ui.add(slider).labelled_by(label.id).on_hover_text(format!("1 … {max}; keys [ and ] step by one"));
     let number = ui.add(DragValue::new(&mut dial.r).range(1..=max).speed(0.2));

@@ -3,7 +3,7 @@
 use eframe::egui::{self, Color32, Margin, Stroke, Ui, Visuals, WidgetText};
 use egui_tiles::{Behavior, SimplificationOptions, TabState, TileId, Tiles, Tree, UiResponse};
 
-use crate::app::command::Tab;
+use crate::app::command::{Command, Tab};
 use crate::app::theme::Colors;
 use crate::app::{Features, View};
 use crate::spectrum::RuleId;
@@ -98,7 +98,7 @@ impl Behavior<Tab> for Painter<'_, '_> {
     }
 
     fn tab_title_spacing(&self, _: &Visuals) -> f32 {
-        14.0
+        if self.view.cramped { 9.0 } else { 14.0 }
     }
 
     fn tab_bar_color(&self, visuals: &Visuals) -> Color32 {
@@ -130,6 +130,15 @@ impl Behavior<Tab> for Painter<'_, '_> {
     }
 
     fn top_bar_right_ui(&mut self, _: &Tiles<Tab>, ui: &mut Ui, _: TileId, _: &egui_tiles::Tabs, _: &mut f32) {
+        if self.view.cramped {
+            ui.add_space(6.0);
+            let name = self.view.workspace.selection().current().unwrap_or("none is chosen").to_owned();
+            let button = ui.button("Modules").on_hover_text(format!("The modules (Ctrl+B)\n{name}"));
+            if button.accessible_name("Show or hide the modules").clicked() {
+                self.view.commands.push(Command::ToggleModules);
+            }
+            return;
+        }
         ui.add_space(12.0);
         if let Some(name) = self.view.workspace.selection().current() {
             let more = self.view.workspace.selection().names().len() - 1;

@@ -2,6 +2,15 @@
 
 /// About `digits` significant digits: `0`, `0.0123`, `−4.5`, `1.2e−7`.
 pub fn short(value: f64, digits: usize) -> String {
+    written(value, digits, trimmed)
+}
+
+/// All of `digits` significant digits, for columns of numbers: `0.0100`, `−4.50`.
+pub fn whole(value: f64, digits: usize) -> String {
+    written(value, digits, |text| text)
+}
+
+fn written(value: f64, digits: usize, end: fn(&str) -> &str) -> String {
     if value == 0.0 {
         return "0".into();
     }
@@ -16,9 +25,9 @@ pub fn short(value: f64, digits: usize) -> String {
     let text = if (-4..6).contains(&exponent) {
         let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
         let text = format!("{value:.decimals$}");
-        trimmed(&text).to_owned()
+        end(&text).to_owned()
     } else {
-        format!("{}e{exponent}", trimmed(mantissa))
+        format!("{}e{exponent}", end(mantissa))
     };
     minus(text)
 }
@@ -72,6 +81,12 @@ pub fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_keep_their_digits() {
+        let values = [0.0, 0.01, 18.2, -4.5, 6.9996, 1e-7];
+        assert_eq!(values.map(|value| whole(value, 3)), ["0", "0.0100", "18.2", "−4.50", "7.00", "1.00e−7"]);
+    }
 
     #[test]
     fn values_are_short() {

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use eframe::egui::{
-    Align, Button, Id, Label, Layout, RichText, Sense, TextStyle, TextWrapMode, Ui, WidgetInfo, accesskit::Role,
+    Align, Button, Id, Label, Layout, RichText, ScrollArea, Sense, TextStyle, TextWrapMode, Ui, WidgetInfo,
+    accesskit::Role,
 };
 use egui_extras::{Column, TableBuilder};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,15 @@ const ROW: f32 = 22.0;
 impl Table<'_> {
     /// Draws the table; returns the row that was clicked.
     pub fn ui(&self, ui: &mut Ui, order: &mut Order) -> Option<usize> {
+        let room: f32 = self.heads.iter().map(|head| head.width + ui.spacing().item_spacing.x).sum();
+        if ui.available_width() < room {
+            let salt = ("sideways", self.id);
+            return ScrollArea::horizontal().id_salt(salt).show(ui, |ui| self.rows_ui(ui, order)).inner;
+        }
+        self.rows_ui(ui, order)
+    }
+
+    fn rows_ui(&self, ui: &mut Ui, order: &mut Order) -> Option<usize> {
         let rows = self.sorted(*order);
         let mut chosen = None;
         // By the row's own number, so that the focus stays with it when the order changes.
@@ -90,7 +100,12 @@ impl Table<'_> {
         for (i, head) in self.heads.iter().enumerate() {
             // Words take what room is left; a number far off to the right would be lost.
             let rest = i + 1 == self.heads.len() && !head.number;
-            let column = if rest { Column::remainder() } else { Column::auto() };
+            let column = match (rest, head.number) {
+                (true, _) => Column::remainder(),
+                // Numbers stand on the right of all the room there is: that says nothing of how much they need.
+                (false, true) => Column::initial(head.width + 10.0),
+                (false, false) => Column::auto(),
+            };
             builder = builder.column(column.at_least(head.width).clip(true).resizable(i + 1 < self.heads.len()));
         }
         builder

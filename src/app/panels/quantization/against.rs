@@ -61,7 +61,7 @@ impl Against {
 fn sentences(ui: &mut Ui, facts: &Facts, r: usize) {
     ui.spacing_mut().interact_size.y = 18.0;
     ui.spacing_mut().item_spacing.y = 2.0;
-    let short = |x: f64| number::short(x, 3);
+    let short = |x: f64| number::whole(x, 3);
     let ratio = facts.error / facts.delta.max(f64::MIN_POSITIVE);
     let mut line = |term: Term, name: &str, value: String| {
         ui.horizontal(|ui| {

@@ -95,7 +95,7 @@ fn cell(row: &FormatRow, column: usize) -> Entry {
         Ok(found) => Entry::number(Some(pick(found)), write),
         Err(problem) => Entry::number(None, write).tip(problem.clone()),
     };
-    let short = |x: f64| number::short(x, 3);
+    let short = |x: f64| number::whole(x, 3);
     match column {
         0 => {
             let double = if row.recipe.double_quant { " + double" } else { "" };
@@ -109,7 +109,7 @@ fn cell(row: &FormatRow, column: usize) -> Entry {
         5 => measure(|m| m.max_abs, short),
         6 => measure(|m| m.median, short),
         7 => measure(|m| m.p95, short),
-        8 => measure(|m| m.sqnr_db, |x| number::short(x, 4)),
+        8 => measure(|m| m.sqnr_db, |x| number::whole(x, 4)),
         _ => measure(|m| m.bias, short),
     }
 }

@@ -19,7 +19,7 @@ use eframe::egui::{Align, Align2, Color32, Context, FontId, Layout, Rect, RichTe
 
 use crate::app::command::Command;
 use crate::app::export::Source;
-use crate::app::panels::parts::{GAP, split, within};
+use crate::app::panels::parts::{GAP, is_cramped, one_below_the_other, split, within};
 use crate::app::quantization::{Ask, BlockPoint, Choice, Need, SWEPT, has_delta};
 use crate::app::theme::Colors;
 use crate::app::widgets::figure::{Figure, Mark, Series, Style};
@@ -118,6 +118,24 @@ impl QuantizationTab {
         pictures::facts(ui, view);
         ui.add_space(2.0);
         let room = ui.available_rect_before_wrap();
+        if is_cramped(room) {
+            let pictures = (room.width() - 130.0) / 3.0 + 110.0;
+            one_below_the_other(ui, &[pictures, 420.0, 280.0], |ui, part| match part {
+                0 => self.pictures.ui(ui, view, &mut self.choice),
+                1 => self.lower_ui(ui, view),
+                _ => levels::ui(ui, view, &self.levels),
+            });
+        } else {
+            self.side_by_side(ui, view, room);
+        }
+        // After everything that may have changed the choice.
+        let need = Need::Look(self.choice);
+        if view.features.quantization.is_missing(&need, view.workspace) {
+            view.commands.push(Command::Quantization(Ask::Look(self.choice)));
+        }
+    }
+
+    fn side_by_side(&mut self, ui: &mut Ui, view: &mut View<'_>, room: Rect) {
         let cut = room.top() + (room.height() * 0.56).max(240.0).min(room.height() - 120.0);
         let upper = Rect::from_min_max(room.min, pos2(room.right(), cut - GAP / 2.0));
         let lower = Rect::from_min_max(pos2(room.left(), cut + GAP / 2.0), room.max);
@@ -128,15 +146,10 @@ impl QuantizationTab {
         within(ui, parts[1], |ui| levels::ui(ui, view, &self.levels));
         within(ui, lower, |ui| self.lower_ui(ui, view));
         ui.advance_cursor_after_rect(room);
-        // After everything that may have changed the choice.
-        let need = Need::Look(self.choice);
-        if view.features.quantization.is_missing(&need, view.workspace) {
-            view.commands.push(Command::Quantization(Ask::Look(self.choice)));
-        }
     }
 
     fn lower_ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             for (lower, title, tip) in Lower::ALL {
                 ui.selectable_value(&mut self.lower, lower, title).on_hover_text(tip);
             }

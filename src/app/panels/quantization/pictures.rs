@@ -6,8 +6,8 @@ use crate::app::View;
 use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::glossary::{self, Term};
+use crate::app::panels::parts;
 use crate::app::quantization::{Ask, CellFacts, Choice, Need};
-use crate::app::theme::Colors;
 use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
 use crate::app::widgets::menu::Take;
@@ -173,7 +173,7 @@ pub fn facts(ui: &mut Ui, view: &View<'_>) {
     // As many lines as there will be: nothing below moves when the numbers come.
     let lines = quantization.fits().map_or(1, |(_, b)| 1 + usize::from(b.is_some()));
     for index in 0..lines {
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 14.0;
             let facts = all.get(index);
             let head = match lines {
@@ -193,23 +193,17 @@ pub fn facts(ui: &mut Ui, view: &View<'_>) {
 }
 
 fn fact(ui: &mut Ui, (name, term): (&str, Term), text: String) {
-    ui.horizontal(|ui| {
-        ui.spacing_mut().item_spacing.x = 5.0;
-        ui.label(RichText::new(name).color(Colors::of(ui).weak));
-        ui.label(RichText::new(text).monospace());
-    })
-    .response
-    .on_hover_ui(|ui| term.ui(ui));
+    parts::fact(ui, name, text).on_hover_ui(|ui| term.ui(ui));
 }
 
 type Fact = ((&'static str, Term), String);
 
 fn measures(bits: f64, m: &Measures) -> Vec<Fact> {
-    let at = format!("{} at {}, {}", number::short(m.max_abs, 3), m.max_at[0], m.max_at[1]);
+    let at = format!("{} at {}, {}", number::whole(m.max_abs, 3), m.max_at[0], m.max_at[1]);
     vec![
         (("bits/weight", glossary::BITS), format!("{bits:.3}")),
         (("error", glossary::RELATIVE_RMSE), units::percent(m.relative_rmse)),
-        (("SQNR", glossary::SQNR), format!("{} dB", number::short(m.sqnr_db, 4))),
+        (("SQNR", glossary::SQNR), format!("{} dB", number::whole(m.sqnr_db, 4))),
         (("max", glossary::MAX_ERROR), at),
     ]
 }

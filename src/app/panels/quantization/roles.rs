@@ -63,7 +63,7 @@ impl RolesView {
                 ]
                 .map(units::bytes),
             );
-            let short = |x: f64| number::short(x, 3);
+            let short = |x: f64| number::whole(x, 3);
             let of_delta = |x: f64| units::percent(x / roles.delta.max(f64::MIN_POSITIVE));
             row("error of W + BA on this module", [roles.base.norm, roles.pair, 0.0].map(short));
             row("… as a share of ‖ΔW‖", [roles.base.norm, roles.pair, 0.0].map(of_delta));

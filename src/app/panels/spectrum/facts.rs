@@ -5,6 +5,7 @@ use eframe::egui::{RichText, Ui};
 use crate::app::View;
 use crate::app::command::Command;
 use crate::app::glossary::{self, Term};
+use crate::app::panels::parts;
 use crate::app::theme::Colors;
 use crate::spectrum::Spectrum;
 use crate::units;
@@ -53,13 +54,7 @@ pub fn computable(view: &View<'_>, name: &str) -> bool {
 }
 
 fn fact(ui: &mut Ui, term: Term, name: &str, value: String) {
-    ui.horizontal(|ui| {
-        ui.spacing_mut().item_spacing.x = 5.0;
-        ui.label(RichText::new(name).color(Colors::of(ui).weak));
-        ui.label(RichText::new(value).monospace());
-    })
-    .response
-    .on_hover_ui(|ui| term.ui(ui));
+    parts::fact(ui, name, value).on_hover_ui(|ui| term.ui(ui));
 }
 
 /// How complete the spectrum is, and the way to all of it.

@@ -12,7 +12,7 @@ use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui, pos2};
 
 use crate::app::View;
 use crate::app::export::Source;
-use crate::app::panels::parts::{GAP, split, within};
+use crate::app::panels::parts::{GAP, is_cramped, one_below_the_other, split, within};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::spectrum::RuleId;
@@ -70,39 +70,52 @@ impl SpectrumTab {
         facts::ui(ui, view);
         ui.add_space(2.0);
         let room = ui.available_rect_before_wrap();
+        if is_cramped(room) {
+            let pictures = (room.width() - 170.0) / 3.0 + 100.0;
+            return one_below_the_other(ui, &[280.0, pictures, 420.0, 320.0], |ui, part| match part {
+                0 => sigma::ui(ui, view, &self.prepared, &mut self.log_x),
+                1 => self.pictures.ui(ui, view),
+                2 => self.rules(ui, view),
+                _ => self.map(ui, view),
+            });
+        }
         let cut = room.top() + (room.height() * 0.5).max(240.0).min(room.height() - 120.0);
         let upper = Rect::from_min_max(room.min, pos2(room.right(), cut - GAP / 2.0));
         let lower = Rect::from_min_max(pos2(room.left(), cut + GAP / 2.0), room.max);
         let parts = split(upper, &[0.42, 0.58]);
         within(ui, parts[0], |ui| sigma::ui(ui, view, &self.prepared, &mut self.log_x));
-        within(ui, parts[1], |ui| {
-            let area = ui.max_rect();
-            ui.horizontal(|ui| {
-                ui.label(RichText::new("What rank do the rules ask for?").strong());
-                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                    let rules = &self.prepared.rules;
-                    view.export(ui, "rules", &Take::TABLE, area, || Source::Table(rules::rows(rules)));
-                });
-            });
-            rules::ui(ui, view, &self.prepared.rules);
-        });
+        within(ui, parts[1], |ui| self.rules(ui, view));
         // Three square pictures and their legend; what is left belongs to the map.
         let pictures = (3.0 * (lower.height() - 90.0) + 200.0).min(lower.width() * 0.74);
         let share = pictures / lower.width();
         let parts = split(lower, &[share, 1.0 - share]);
         within(ui, parts[0], |ui| self.pictures.ui(ui, view));
-        within(ui, parts[1], |ui| {
-            ui.horizontal(|ui| {
-                ui.selectable_value(&mut self.directed, false, "All modules");
-                let tip = "What this update shares with another one, what it does to its base";
-                ui.selectable_value(&mut self.directed, true, "Directions").on_hover_text(tip);
-            });
-            if self.directed {
-                self.directions.ui(ui, view);
-            } else {
-                self.map.ui(ui, view, &self.prepared);
-            }
-        });
+        within(ui, parts[1], |ui| self.map(ui, view));
         ui.advance_cursor_after_rect(room);
+    }
+
+    fn rules(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let area = ui.max_rect();
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("What rank do the rules ask for?").strong());
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                let rules = &self.prepared.rules;
+                view.export(ui, "rules", &Take::TABLE, area, || Source::Table(rules::rows(rules)));
+            });
+        });
+        rules::ui(ui, view, &self.prepared.rules);
+    }
+
+    fn map(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        ui.horizontal(|ui| {
+            ui.selectable_value(&mut self.directed, false, "All modules");
+            let tip = "What this update shares with another one, what it does to its base";
+            ui.selectable_value(&mut self.directed, true, "Directions").on_hover_text(tip);
+        });
+        if self.directed {
+            self.directions.ui(ui, view);
+        } else {
+            self.map.ui(ui, view, &self.prepared);
+        }
     }
 }

@@ -56,8 +56,9 @@ impl Pictures {
 
     fn controls(&mut self, ui: &mut Ui, view: &mut View<'_>, r: usize) {
         ui.horizontal(|ui| {
-            ui.label(RichText::new("ΔW = rank-r approximation + residual").strong())
-                .on_hover_ui(|ui| glossary::RESIDUAL.ui(ui));
+            let title =
+                if ui.available_width() > 640.0 { "ΔW = rank-r approximation + residual" } else { "ΔW and residual" };
+            ui.label(RichText::new(title).strong()).on_hover_ui(|ui| glossary::RESIDUAL.ui(ui));
             if let Some(terms) = view.shown.terms().filter(|&terms| r > terms) {
                 let color = Colors::of(ui).warn;
                 ui.label(RichText::new(format!("shown at rank {terms}: no more directions are computed")).color(color));

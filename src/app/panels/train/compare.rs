@@ -97,6 +97,7 @@ impl Compare {
         let x = Axis::linear(if self.by_time { "seconds of training" } else { "step" });
         let title = if held_out { "Loss on held-out rows" } else { "Training loss, smoothed" };
         let mut figure = Figure { title: title.into(), x, y: Axis::linear("loss"), ..Figure::default() };
+        let names = names(tracks);
         for (color, track) in tracks.iter().enumerate() {
             let losses: Vec<f64> = if held_out {
                 track.records.iter().map(|record| record.eval_loss.unwrap_or(f64::NAN)).collect()
@@ -106,7 +107,7 @@ impl Compare {
             let x = |i: usize| if self.by_time { track.seconds[i] } else { track.records[i].step.step as f64 };
             let points = losses.iter().enumerate().filter(|(_, loss)| loss.is_finite()).map(|(i, &loss)| [x(i), loss]);
             let style = if held_out { Style::LinePoints } else { Style::Line };
-            figure.series.push(Series::line(track.name(), points.collect()).style(style).color(color));
+            figure.series.push(Series::line(&names[color], points.collect()).style(style).color(color));
         }
         figure
     }
@@ -119,6 +120,7 @@ impl Compare {
         };
         let title = format!("{title} of {}", self.module);
         let mut figure = Figure { title, x: Axis::log("index i"), y, quiet: energy, ..Figure::default() };
+        let names = names(tracks);
         for (color, track) in tracks.iter().enumerate() {
             let Some(sigma) = track.frames.last().and_then(|frame| frame.modules.get(&self.module)) else { continue };
             let total: f64 = sigma.iter().map(|&s| f64::from(s).powi(2)).sum();
@@ -130,7 +132,7 @@ impl Compare {
             let points: Vec<[f64; 2]> =
                 sigma.iter().map(value).enumerate().map(|(i, value)| [(i + 1) as f64, value]).collect();
             let points = points.into_iter().filter(|point| point[1] > 0.0).collect();
-            figure.series.push(Series::line(track.name(), points).style(Style::LinePoints).color(color));
+            figure.series.push(Series::line(&names[color], points).style(Style::LinePoints).color(color));
         }
         figure
     }
@@ -142,7 +144,7 @@ impl Compare {
         self.choice(ui, view);
         let tracks: Vec<&Track> = view.features.training.compared().collect();
         if tracks.is_empty() {
-            return;
+            return nothing(ui);
         }
         ScrollArea::vertical().id_salt("compare").auto_shrink(false).show(ui, |ui| {
             ui.horizontal(|ui| {
@@ -186,7 +188,7 @@ impl Compare {
     /// Which runs are compared; more can be added.
     fn choice(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let training = &view.features.training;
-        let (dark, weak) = (ui.visuals().dark_mode, Colors::of(ui).weak);
+        let dark = ui.visuals().dark_mode;
         let mut asks = Vec::new();
         ui.horizontal_wrapped(|ui| {
             for (color, track) in training.compared().enumerate() {
@@ -210,8 +212,6 @@ impl Compare {
                     }
                 });
                 combo.response.accessible_name("Add a run");
-            } else if training.compared().next().is_none() {
-                ui.label(RichText::new("There are no runs yet that could be compared.").color(weak));
             }
         });
         asks.into_iter().for_each(|ask| view.commands.push(Command::Training(ask)));
@@ -246,8 +246,8 @@ impl Compare {
                 2 => Entry::number((s.method != Method::Full).then_some(s.rank as f64), |r| format!("{r:.0}")),
                 3 => Entry::number(Some(s.lr), |lr| format!("{lr:.1e}")),
                 4 => Entry::number((track.trainable > 0).then_some(track.trainable as f64), |n| units::count(n as u64)),
-                5 => Entry::number(smooth(), |loss| number::short(loss, 4)),
-                6 => Entry::number(eval(), |loss| number::short(loss, 4)),
+                5 => Entry::number(smooth(), |loss| number::whole(loss, 4)),
+                6 => Entry::number(eval(), |loss| number::whole(loss, 4)),
                 7 => Entry::number(track.speed(), |speed| format!("{speed:.0}")),
                 8 => {
                     let held = track.records.iter().map(|record| record.held).max().filter(|&held| held > 0);
@@ -274,6 +274,27 @@ impl Compare {
         let mut order = self.order;
         ui.allocate_ui(vec2(ui.available_width(), 30.0 + 24.0 * tracks.len() as f32), |ui| table.ui(ui, &mut order));
         self.order = order;
+    }
+}
+
+/// What is here once there is something.
+fn nothing(ui: &mut Ui) {
+    ui.add_space(8.0);
+    ui.label(RichText::new("Nothing is compared yet").text_style(egui::TextStyle::Heading));
+    ui.label(
+        "Here runs lie over each other: their losses by steps or by time, the spectrum of what each of them changed, and what it \
+         took. Add runs that are there, or train the three methods one after the other on the data that are set up under Run: then \
+         nothing differs but the method.",
+    );
+}
+
+/// Names without the folder that all of them share.
+fn names(tracks: &[&Track]) -> Vec<String> {
+    let names: Vec<String> = tracks.iter().map(|track| track.name()).collect();
+    let folder = names.first().and_then(|name| name.rfind('/')).map(|at| names[0][..=at].to_owned());
+    match folder.filter(|folder| names.len() > 1 && names.iter().all(|name| name.starts_with(folder.as_str()))) {
+        Some(folder) => names.iter().map(|name| name[folder.len()..].to_owned()).collect(),
+        None => names,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use eframe::egui::{self, Align, Button, Id, Layout, Modal, RichText, ScrollArea, TextEdit, Ui, WidgetInfo};
+use eframe::egui::{self, Align, Button, Id, Layout, Modal, RichText, TextEdit, Ui, WidgetInfo};
 
 use crate::app::View;
 use crate::app::command::Command;
@@ -77,8 +77,7 @@ impl History {
         let table =
             Table { id: "runs", heads: &HEADS, rows: runs.len(), entry: &entry, name: &name, selected: &selected };
         let mut order = self.order;
-        // Its columns need more room than a narrow window has.
-        let clicked = ScrollArea::horizontal().show(ui, |ui| table.ui(ui, &mut order)).inner;
+        let clicked = table.ui(ui, &mut order);
         self.order = order;
         if let Some(row) = clicked {
             self.chosen = Some(runs[row].folder.clone());
@@ -255,8 +254,8 @@ fn cell(past: &Past, column: usize) -> Entry {
             steps => format!("{done:.0}/{steps}"),
         }),
         7 => Entry::number((past.trainable > 0).then_some(past.trainable as f64), |n| units::count(n as u64)),
-        8 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::short(loss, 4)),
-        9 => Entry::number(past.eval_loss, |loss| number::short(loss, 4)),
+        8 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
+        9 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
         _ => {
             let since = SystemTime::now().duration_since(past.modified).unwrap_or_default();
             Entry { text: ago(since), key: Some(-since.as_secs_f64()), tip: None }

@@ -218,7 +218,7 @@ fn sentence(rows: &[Row]) -> Option<String> {
 }
 
 fn entry(row: &Row, column: usize) -> Entry {
-    let loss = |loss: Option<f64>| Entry::number(loss, |loss| number::short(loss, 4));
+    let loss = |loss: Option<f64>| Entry::number(loss, |loss| number::whole(loss, 4));
     match column {
         0 => Entry::number(Some(row.r as f64), |r| format!("{r:.0}")),
         1 => Entry::number(Some(row.trainable as f64), |n| units::exact(n as u64)),
