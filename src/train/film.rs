@@ -4,6 +4,7 @@
 //! A pair's `s · B A` is taken apart through its factors (`2 (out + in) r²` operations and an r × r core). A whole weight is
 //! compared with a copy of what it was: all singular values of the difference, for as many modules as [`WORK`] allows.
 
+use super::shorten::change;
 use crate::delta::{DeltaWeight, Dense, LowRank};
 use crate::error::Result;
 use crate::matrix::Matrix;
@@ -75,22 +76,21 @@ impl Film {
             let (module, delta) = match subject {
                 Subject::Pair(at, first) => {
                     let linear = linears[*at];
-                    let Some(lora) = &linear.lora else { return Ok((linear.module.clone(), Vec::new())) };
-                    let [out, inner] = linear.shape;
-                    let mut b = Matrix::new(out, lora.r, params.value(lora.b).to_vec())?;
-                    let mut a = Matrix::new(lora.r, inner, params.value(lora.a).to_vec())?;
+                    let Some(mut pair) = change(params, linear)? else {
+                        return Ok((linear.module.clone(), Vec::new()));
+                    };
                     if let Some([a0, b0]) = first {
                         // B A − B₀ A₀ = [B, −B₀] [A; A₀].
-                        let both = |row: usize, col: usize| match col.checked_sub(lora.r) {
+                        let LowRank { b, a, .. } = &pair;
+                        let (r, [out, inner]) = (a.rows(), linear.shape);
+                        let both = |row: usize, col: usize| match col.checked_sub(r) {
                             None => b.get(row, col),
-                            Some(col) => -b0[row * lora.r + col],
+                            Some(col) => -b0[row * r + col],
                         };
-                        b = Matrix::from_fn(out, 2 * lora.r, both);
-                        a = Matrix::new(2 * lora.r, inner, [a.into_data(), a0.clone()].concat())?;
+                        let (b, a) = (Matrix::from_fn(out, 2 * r, both), [a.data(), a0].concat());
+                        pair = LowRank { b, a: Matrix::new(2 * r, inner, a)?, ..pair };
                     }
-                    let epsilon = f64::from(f32::EPSILON);
-                    let delta = DeltaWeight::LowRank(LowRank { b, a, scaling: f64::from(lora.scaling), epsilon });
-                    (linear.module.clone(), delta)
+                    (linear.module.clone(), DeltaWeight::LowRank(pair))
                 }
                 Subject::Whole(at, before) => {
                     let param = &params.list[*at];

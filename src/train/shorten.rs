@@ -11,13 +11,13 @@ use crate::spectrum::{self, Options};
 ///
 /// # Errors
 /// When the parameters are not those of the layer.
-pub fn change(params: &Params, linear: &Linear) -> Result<Option<DeltaWeight>> {
+pub fn change(params: &Params, linear: &Linear) -> Result<Option<LowRank>> {
     let Some(lora) = &linear.lora else { return Ok(None) };
     let [out, inner] = linear.shape;
     let b = Matrix::new(out, lora.r, params.value(lora.b).to_vec())?;
     let a = Matrix::new(lora.r, inner, params.value(lora.a).to_vec())?;
     let (scaling, epsilon) = (f64::from(lora.scaling), f64::from(f32::EPSILON));
-    Ok(Some(DeltaWeight::LowRank(LowRank { b, a, scaling, epsilon })))
+    Ok(Some(LowRank { b, a, scaling, epsilon }))
 }
 
 /// Keeps the `r` strongest directions of each pair, `B_i = u_i √(σ_i / s)` and `A_i = √(σ_i / s) v_iᵀ`, and sets the rest to zero.
@@ -31,6 +31,7 @@ pub fn shorten(decoder: &mut Decoder, r: usize, progress: &dyn Progress) -> Resu
     for (index, linear) in linears.iter().enumerate() {
         progress.step(index as u64, linears.len() as u64)?;
         let (Some(lora), Some(delta)) = (&linear.lora, change(&decoder.params, linear)?) else { continue };
+        let delta = DeltaWeight::LowRank(delta);
         let found = spectrum::spectrum(&delta, &Options { vectors: r.min(lora.r), ..Options::default() }, &())?;
         kept += found.sigma.iter().take(r).map(|s| s * s).sum::<f64>();
         all += found.energy_total();
@@ -63,7 +64,7 @@ mod tests {
     /// All values of every change, one after the other.
     fn changes(decoder: &Decoder) -> Vec<f32> {
         let one = |linear: &Linear| match change(&decoder.params, linear).unwrap() {
-            Some(delta) => delta.dense(&()).unwrap().data().to_vec(),
+            Some(delta) => DeltaWeight::LowRank(delta).dense(&()).unwrap().data().to_vec(),
             None => Vec::new(),
         };
         decoder.linears().flat_map(one).collect()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
+use crate::delta::DeltaWeight;
 use crate::demo::{self, Set, tune};
 use crate::error::{Error, Result};
 use crate::job::{Status, Stream, Wake};
@@ -309,7 +310,7 @@ fn sigma(decoder: &Decoder) -> Result<(String, Vec<f64>)> {
     let linear = linear.ok_or_else(|| Error::failure("the model has no adapted layer"))?;
     let delta = shorten::change(&decoder.params, linear)?;
     let delta = delta.ok_or_else(|| Error::failure("the layer has no adapter"))?;
-    let found = spectrum::spectrum(&delta, &Options::default(), &())?;
+    let found = spectrum::spectrum(&DeltaWeight::LowRank(delta), &Options::default(), &())?;
     Ok((linear.module.clone(), found.sigma))
 }
 
