@@ -33,6 +33,11 @@ const CRATES: [(&[&str], &[&str]); 7] = [
 /// The only paths under `src/` that may start a thread.
 const SPAWNERS: [&str; 1] = ["job"];
 
+/// What paints: a frame never waits for a disk.
+const PAINTERS: [&str; 2] = ["app/panels", "app/widgets"];
+/// Words that ask one.
+const DISK: [&str; 7] = ["fs", "read_dir", "metadata", "canonicalize", "exists", "is_file", "is_dir"];
+
 /// No file is longer.
 const LINES: usize = 600;
 
@@ -91,6 +96,12 @@ fn complaints(path: &str, text: &str) -> Vec<String> {
                     complain(tokens[at].0, format!("only job.rs starts threads, this names thread::{named}"));
                 }
             }
+        }
+    }
+
+    if PAINTERS.iter().any(|place| path.starts_with(place)) {
+        for (line, word) in tokens.iter().filter(|(_, word)| DISK.contains(&word.as_str())) {
+            complain(*line, format!("what paints asks no disk, this names {word}"));
         }
     }
 
@@ -353,6 +364,14 @@ mod the_check_itself {
         fine("job.rs", "std::thread::Builder::new().spawn(f); use poll_promise::Promise;");
         fine("device.rs", "std::thread::available_parallelism()");
         fine("cli/mod.rs", "let faer = 1; let rfd = faer; own::egui::f();");
+    }
+
+    #[test]
+    fn refuses_a_frame_that_waits_for_a_disk() {
+        refused("app/panels/train/history.rs", "fn f(p: &Path) -> bool { p.exists() }", "what paints asks no disk");
+        refused("app/widgets/menu.rs", "use std::fs;", "this names fs");
+        fine("app/training/errand.rs", "fn f(p: &Path) -> bool { p.exists() }");
+        fine("app/panels/mod.rs", "// It exists.\nlet offset = profile;");
     }
 
     #[test]
