@@ -24,7 +24,7 @@
 //! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; weights in a few bits, as bitsandbytes and llama.cpp make them, and the errors of that |
 //! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
 //! | 4 | [`spectrum`] | singular values, measures, rules; a 3×3 by hand; planted ranks; `svd` alone names the linear-algebra crates |
-//! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table, memory, budgets, extraction; the decoder, forward and backward |
+//! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table, memory (on the processor, on a GPU), budgets, extraction; the decoder, forward and backward, on either |
 //! | 6 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop, run folders, film, sweep |
 //! | 7 | [`demo`], [`workspace`] | the bundled model and data, and how they are made; everything loaded and computed, without interface or threads |
 //! | 8 | [`job`] | the only place that starts threads |
@@ -34,6 +34,7 @@
 //!
 //! - Every kernel takes [`&dyn Progress`](progress::Progress); `Err(Cancelled)` and `?` are the whole cancellation mechanism.
 //! - `logic` and `ui` are two functions: panels see a `View` and push `Command`s, nothing else travels back.
+//! - A frame waits for nothing: what touches a disk or counts long is a [`job`]; `tests/floors.rs` looks through what paints.
 //! - The last good picture stays while a new one is computed ([`workspace::Slot`]).
 //! - B·A is never formed for its SVD.
 //! - Nothing read from a file is trusted; errors name the file, the tensor, what was found and what was expected.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Draft ─ Outlook (data, memory, time) ─► Task ─► Live ─ News ─► Track ◄─ Follow ─ Shelf (run folders)
+//! Ask ─ Errand (the disk, beside the window) ─► Training
 //! ```
 
 mod ask;
