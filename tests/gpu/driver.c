@@ -468,6 +468,12 @@ int cuMemsetD8Async(address to, unsigned char value, size_t bytes, void *stream)
 
 /* ---- modules ---- */
 
+/* A name for mkstemp or mkdtemp. */
+static void temporary(char *to, size_t room, const char *name) {
+    const char *folder = getenv("TMPDIR");
+    snprintf(to, room, "%s/%s-XXXXXX", folder ? folder : "/tmp", name);
+}
+
 struct module {
     void *library;
     struct function *functions;
@@ -484,7 +490,8 @@ int cuModuleLoadData(void **module, const void *image) {
     CURRENT;
     const size_t length = length_of(image);
     if (!length) return INVALID_IMAGE;
-    char path[] = "/tmp/standin-module-XXXXXX";
+    char path[512];
+    temporary(path, sizeof path, "standin-module");
     const int file = mkstemp(path);
     MUST(file >= 0 && write(file, image, length) == (ssize_t)length, "an image of %zu bytes", length);
     close(file);
@@ -689,7 +696,8 @@ int nvrtcCompileProgram(void *program, int count, const char *const *options) {
         p->log = strdup("kernels.cu(1): error: the stand-in was told to refuse");
         return COMPILATION;
     }
-    char at[] = "/tmp/standin-nvrtc-XXXXXX", path[128], command[2048];
+    char at[512], path[640], command[4096];
+    temporary(at, sizeof at, "standin-nvrtc");
     MUST(folder && mkdtemp(at), "no folder to compile in");
     snprintf(path, sizeof path, "%s/kernels.cu", at);
     FILE *file = fopen(path, "wb");

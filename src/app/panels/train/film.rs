@@ -108,11 +108,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
     block(ui, view, prepared, RANKS, plot);
 }
 
+/// Before this step, or the end of a longer warm-up, a spectrum says little about the rank.
+const EARLY: usize = 20;
+
 /// What the spectrum says about r.
 fn sentence(ui: &mut Ui, track: &Track, prepared: &Prepared) {
-    let Some(sigma) = track.frame(prepared.step(track)).and_then(|frame| frame.modules.get(&prepared.module)) else {
-        return;
-    };
+    let Some(frame) = track.frame(prepared.step(track)) else { return };
+    let Some(sigma) = frame.modules.get(&prepared.module) else { return };
     let colors = Colors::of(ui);
     if track.settings.method == Method::Full || track.settings.mutates_base() {
         // Not of rank r: a whole weight, or a pair that began with a part of the base.
@@ -123,6 +125,13 @@ fn sentence(ui: &mut Ui, track: &Track, prepared: &Prepared) {
             energy_rank(sigma, 0.99)
         );
         ui.label(text);
+        return;
+    }
+    if frame.step < EARLY.max(track.settings.warmup) {
+        let text = format!("Step {} is too early to tell whether r = {} fits.", frame.step, sigma.len());
+        let tip =
+            "A began at random and B at zero: after a few small steps ΔW says more about that than about the data.";
+        ui.label(RichText::new(text).color(colors.weak)).on_hover_text(tip);
         return;
     }
     let verdict = Verdict::of(sigma);
