@@ -338,6 +338,10 @@ impl eframe::App for App {
         }
     }
 
+    fn on_exit(&mut self, _: Option<&eframe::glow::Context>) {
+        self.features.training.finish();
+    }
+
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         eframe::set_value(storage, SETTINGS, &self.settings);
     }

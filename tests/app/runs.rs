@@ -309,3 +309,20 @@ fn the_metrics_of_a_run_are_copied_as_they_were_written() {
         }
     }
 }
+
+#[test]
+fn a_note_is_written_before_the_window_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = done(folder.path());
+    let mut window = window(folder.path());
+    click(&mut window, Role::Button, "History");
+    let row = "first, finished";
+    until(&mut window, "the run", |w| w.query_by_role_and_label(Role::Row, row).is_some());
+    window.get_by_role_and_label(Role::Row, row).click_accesskit();
+    window.step();
+    window.step();
+    write(&mut window, "Notes", "the one to keep");
+    press(&mut window, Modifiers::NONE, Key::Tab);
+    window.state_mut().on_exit(None);
+    assert_eq!(std::fs::read_to_string(settings.out.join("note.txt")).unwrap(), "the one to keep");
+}

@@ -1,7 +1,7 @@
 //! [`Errands`]: what the tab needs of the disk, done beside the window, and what is made of it when it is there.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::command::{Command, Round};
 use crate::error::Result;
@@ -11,6 +11,8 @@ use super::Training;
 
 type Then = Box<dyn FnOnce(&mut Training, &mut Round<'_>) + Send>;
 
+/// How long a disk may keep a window that was closed.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// An errand that takes longer is told of.
 const LONG: Duration = Duration::from_millis(300);
 
@@ -25,6 +27,15 @@ impl Errands {
     pub fn running(&self) -> impl Iterator<Item = (&str, Status)> {
         let all = self.going.iter().map(|job| (job.title(), job.status()));
         all.filter(|(_, status)| status.elapsed >= LONG)
+    }
+
+    /// Waits for what is being written, when the window is gone; not for ever.
+    pub fn finish(&mut self) {
+        let begin = Instant::now();
+        while !self.going.is_empty() && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+            self.done();
+        }
     }
 
     fn done(&mut self) -> Vec<Result<Then>> {
@@ -54,6 +65,11 @@ impl Training {
             Ok(then)
         });
         self.errands.going.push(job);
+    }
+
+    /// The window is gone: what was to be written is.
+    pub fn finish(&mut self) {
+        self.errands.finish();
     }
 
     /// Goes on with what has come, in the order in which it was asked for.
