@@ -176,9 +176,15 @@ impl Attention<'_> {
         ]
     }
 
+    /// Probabilities of rows of scores, or gradients by them: a group a row.
+    fn soften(&self, gpu: &Gpu, kernel: &'static str, rows: usize, piece: &Piece, pointers: &[u64]) -> Result<()> {
+        let (groups, cap) = (Groups::of_rows(rows, piece.keys), self.rules.softcap);
+        gpu.run(kernel, groups, pointers, &self.piece_numbers(piece), &[cap], &[])
+    }
+
     /// What comes out, in rows of tokens.
     pub(super) fn forward(&self, gpu: &Gpu, apart: &Apart, cache: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
-        let Rules { heads, kv_heads, head_dim, scale, softcap, .. } = self.rules;
+        let Rules { heads, kv_heads, head_dim, scale, .. } = self.rules;
         let (q, out) = (&apart.q, gpu.take(apart.q.len())?);
         let Some((k, v)) = cache.or(apart.kv.as_ref().map(|(k, v)| (k, v))) else { return Ok(out) };
         let tokens = q.len() / (heads * head_dim);
@@ -190,14 +196,7 @@ impl Attention<'_> {
             let queries = self.rows_of(q, piece);
             gpu.product(self.scores(&scores, piece), false, scale, queries, self.keys_of(k, piece).t(), batch)?;
             let pointers = [scores.all().address, p.all().address, self.starts()];
-            gpu.run(
-                "softmax",
-                Groups::of_rows(rows, piece.keys),
-                &pointers,
-                &self.piece_numbers(piece),
-                &[softcap],
-                &[],
-            )?;
+            self.soften(gpu, "softmax", rows, piece, &pointers)?;
             gpu.product(self.rows_of(&out, piece), false, 1.0, self.scores(&p, piece), self.keys_of(v, piece), batch)?;
         }
         let joined = gpu.take(out.len())?;
@@ -217,7 +216,7 @@ impl Attention<'_> {
         d_out: &Tensor,
     ) -> Result<Option<Tensor>> {
         let gpu = run.gpu;
-        let Rules { heads, kv_heads, head_dim, scale, softcap, .. } = self.rules;
+        let Rules { heads, kv_heads, head_dim, scale, .. } = self.rules;
         let Apart { q, kv: Some((k, v)) } = apart else { return Ok(None) };
         let tokens = self.tokens(rows.all());
         let batch = tokens / self.seq * kv_heads;
@@ -247,14 +246,7 @@ impl Attention<'_> {
             for (to, tensor) in pointers.iter_mut().zip([&scores, &dp, &along, &p, &ds]) {
                 *to = tensor.all().address;
             }
-            gpu.run(
-                "softmax_backward",
-                Groups::of_rows(rows, piece.keys),
-                &pointers,
-                &self.piece_numbers(piece),
-                &[softcap],
-                &[],
-            )?;
+            self.soften(gpu, "softmax_backward", rows, piece, &pointers)?;
             let ds = self.scores(&ds, piece);
             gpu.product(self.rows_of(&dq, piece), false, scale, ds, keys, batch)?;
             gpu.product(self.keys_of(&dk, piece), true, scale, ds.t(), queries, batch)?;
