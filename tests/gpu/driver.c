@@ -539,9 +539,7 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
     if (gx == 0 || gx > 0x7fffffffu || gy != 1 || gz != 1 || bx == 0 || bx > 256 || by != 1 || bz != 1 || shared || extra)
         return INVALID_VALUE;
     pthread_mutex_lock(&turn);
-    /* Many groups: some threads stand for all, which is quicker. */
-    const int threads = gx > 64 && bx > 16 ? 16 : (int)bx;
-    struct work work = {.what = LAUNCH, .function = function, .groups = (int)gx, .threads = threads};
+    struct work work = {.what = LAUNCH, .function = function, .groups = (int)gx, .threads = (int)bx};
     memcpy(&work.args, parameters[0], sizeof work.args);
     const int result = ask(stream, work);
     pthread_mutex_unlock(&turn);
