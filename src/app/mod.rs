@@ -315,7 +315,8 @@ impl eframe::App for App {
         Panel::top("rank").frame(bar).show(ui, |ui| self.panels.rank.ui(ui, &mut view));
         let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
         Panel::bottom("status").frame(status).show(ui, |ui| panels::status::ui(ui, &mut view));
-        if if self.cramped { self.panels.listed } else { view.settings.show_modules } {
+        let listed = if view.cramped { self.panels.listed } else { view.settings.show_modules };
+        if listed {
             Panel::left("modules")
                 .frame(Frame::new().fill(fill).inner_margin(Margin { left: 12, right: 8, top: 10, bottom: 4 }))
                 .default_size(252.0)

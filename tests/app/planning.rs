@@ -4,6 +4,8 @@ use eframe::egui::accesskit::Role;
 use eframe::egui::{Key, Modifiers, vec2};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use rankscope::adapter::Adapter;
+use rankscope::plan::memory::CONTEXT;
+use rankscope::units;
 
 use crate::safetensors::fixture;
 use crate::support::*;
@@ -24,6 +26,8 @@ fn memory_stands_against_real_gpus() {
     part(&mut window, "Memory");
     until(&mut window, "a prediction", |w| says(w, "QLoRA needs ") && says(w, "Full needs "));
     assert!(says(&window, "QLoRA fits A100, H100"), "127 thousand parameters fit anywhere");
+    // What is counted is what is said.
+    assert!(says(&window, &format!("On a GPU {} are added", units::bytes(CONTEXT))), "{:?}", texts(&window));
     // 175B in 16 bytes for each parameter fit nowhere.
     click(&mut window, Role::ComboBox, "Model to count");
     let title = window

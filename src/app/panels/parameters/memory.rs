@@ -12,7 +12,7 @@ use crate::app::planning::{Ask, Needs};
 use crate::app::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::palette;
-use crate::plan::memory::{GPUS, Optimizer, Precision, Verdict};
+use crate::plan::memory::{CONTEXT, GPUS, Optimizer, Precision, Verdict};
 use crate::plan::{Load, Memory, Method};
 use crate::units;
 
@@ -251,7 +251,11 @@ fn rooms(ui: &mut Ui, view: &mut View<'_>, needs: &Needs) {
             ui.end_row();
         }
     });
-    let note = "Each of rank, batch and context with the others as they are. Tight: less than a tenth to spare. On a GPU 0.5 GB are added for the driver's context, an estimate.";
+    let note = format!(
+        "Each of rank, batch and context with the others as they are. Tight: less than a tenth to spare. On a GPU {} are added for \
+         the driver's context and cuBLAS, an estimate.",
+        units::bytes(CONTEXT)
+    );
     ui.label(RichText::new(note).small().color(colors.weak));
 }
 

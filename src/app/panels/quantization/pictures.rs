@@ -120,7 +120,7 @@ impl Pictures {
         let message = || match (failed, view.workspace.selection().current()) {
             (Some(error), _) if error.is_cancelled() => Status::Message("Stopped".into()),
             (Some(error), _) => Status::Failed(error.to_string()),
-            (None, None) => Status::Message("Choose a module on the left".into()),
+            (None, None) => Status::Message("Choose a module in the list".into()),
             (None, Some(_)) => Status::Computing("reading the weight".into(), running.and_then(|s| s.fraction)),
         };
         let shots = quantization.shots().filter(|_| failed.is_none());

@@ -13,7 +13,7 @@ use crate::units;
 /// Paints the line.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     let Some(name) = view.workspace.selection().current() else {
-        ui.label("Choose a module on the left.");
+        ui.label("Choose a module in the list.");
         return;
     };
     ui.horizontal_wrapped(|ui| {

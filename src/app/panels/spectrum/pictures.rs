@@ -117,7 +117,7 @@ impl Pictures {
     }
 
     fn reason(&self, view: &View<'_>, current: Option<&str>, pending: bool) -> Status {
-        let Some(name) = current else { return Status::Message("Choose a module on the left".into()) };
+        let Some(name) = current else { return Status::Message("Choose a module in the list".into()) };
         if let Some(problem) = view.workspace.delta().and_then(|d| d.entry(name)).and_then(|e| e.problem.clone()) {
             return Status::Message(problem);
         }
