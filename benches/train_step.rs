@@ -13,6 +13,7 @@
 use rankscope::checkpoint::Checkpoint;
 use rankscope::device::Choice;
 use rankscope::model::gpu::{self, Kind};
+use rankscope::spec::ModelSpec;
 use rankscope::train::{Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -226,7 +227,7 @@ fn rows(count: usize, seq: usize, vocab: usize) -> Rows {
 
 fn child(folder: &Path, settings: Settings) {
     let checkpoint = Checkpoint::open(folder).unwrap();
-    let vocab = checkpoint.config_summary().and_then(|config| config.vocab_size).unwrap();
+    let vocab = checkpoint.spec().unwrap().vocab;
     let (batch, seq, steps) = (settings.batch, settings.seq, settings.steps.unwrap());
     let place = gpu::open(settings.device, settings.dtype).unwrap();
     let mut trainer = Trainer::new(&checkpoint, settings, rows(16, seq, vocab), &()).unwrap();
@@ -272,30 +273,14 @@ fn peak() -> u64 {
 /// A folder of random bf16 weights, written tensor by tensor.
 fn write(folder: &Path, shape: &Shape) {
     let Shape { hidden, layers, heads, kv_heads, ffn, vocab, seq, .. } = *shape;
-    let kv = hidden / heads * kv_heads;
     let config = json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": ffn,
         "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocab,
         "max_position_embeddings": seq, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": false, "torch_dtype": "bfloat16"});
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    let mut tensors = vec![("model.embed_tokens".to_owned(), vec![vocab, hidden])];
-    for layer in 0..layers {
-        for (name, out, inner) in [
-            ("self_attn.q_proj", hidden, hidden),
-            ("self_attn.k_proj", kv, hidden),
-            ("self_attn.v_proj", kv, hidden),
-            ("self_attn.o_proj", hidden, hidden),
-            ("mlp.gate_proj", ffn, hidden),
-            ("mlp.up_proj", ffn, hidden),
-            ("mlp.down_proj", hidden, ffn),
-        ] {
-            tensors.push((format!("model.layers.{layer}.{name}"), vec![out, inner]));
-        }
-        for name in ["input_layernorm", "post_attention_layernorm"] {
-            tensors.push((format!("model.layers.{layer}.{name}"), vec![hidden]));
-        }
-    }
-    tensors.push(("model.norm".to_owned(), vec![hidden]));
-    tensors.push(("lm_head".to_owned(), vec![vocab, hidden]));
+    let spec = ModelSpec::of_config(&config, &folder.join("config.json"), None).unwrap();
+    let matrices = spec.modules().map(|module| (module.name.clone(), module.shape.to_vec()));
+    let norms = spec.norms().map(|norm| (norm.name.clone(), vec![norm.width]));
+    let tensors: Vec<(String, Vec<usize>)> = matrices.chain(norms).collect();
     let (mut header, mut at) = (serde_json::Map::new(), 0);
     for (name, sizes) in &tensors {
         let bytes = 2 * sizes.iter().product::<usize>();

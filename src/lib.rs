@@ -20,15 +20,17 @@
 //! | floor | modules | what they are |
 //! |---|---|---|
 //! | 0 | [`error`], [`matrix`], [`progress`], `simd`, [`units`] | the currency: a sentence, numbers, progress with cancellation, wide loops, words for numbers |
-//! | 1 | [`checkpoint`], [`device`] | safetensors files and hub folders; what there is to compute on |
-//! | 2 | [`adapter`], [`quant`] | PEFT's LoRA adapters; weights in a few bits, as bitsandbytes and llama.cpp make them, and the errors of that |
-//! | 3 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
-//! | 4 | [`spectrum`] | singular values, measures, rules; a 3×3 by hand; planted ranks; `svd` alone names the linear-algebra crates |
-//! | 5 | [`plan`], [`model`] | parameter counts, presets, the LoRA paper's table, memory (on the processor, on a GPU), budgets, extraction; the decoder, forward and backward, on either |
-//! | 6 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop, run folders, film, sweep |
-//! | 7 | [`demo`], [`workspace`] | the bundled model and data, and how they are made; everything loaded and computed, without interface or threads |
-//! | 8 | [`job`] | the only place that starts threads |
-//! | 9 | [`cli`], [`app`] | the command line; the window. Neither sees the other |
+//! | 1 | [`spec`] | what a decoder computes, as plain data: one file a family turns `config.json` into it |
+//! | 2 | [`checkpoint`], [`device`] | safetensors files and hub folders; what there is to compute on |
+//! | 3 | [`adapter`], [`quant`] | PEFT's LoRA adapters; weights in a few bits, as bitsandbytes and llama.cpp make them, and the errors of that |
+//! | 4 | [`delta`] | ΔW = tuned − base, or s·B·A, or the weight itself |
+//! | 5 | [`spectrum`] | singular values, measures, rules; a 3×3 by hand; planted ranks; `svd` alone names the linear-algebra crates |
+//! | 6 | [`model`] | the decoder, forward and backward, on the processor or a GPU |
+//! | 7 | [`plan`] | parameter counts, presets, the LoRA paper's table, memory (on the processor, on a GPU), budgets, extraction |
+//! | 8 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop, run folders, film, sweep |
+//! | 9 | [`demo`], [`workspace`] | the bundled model and data, and how they are made; everything loaded and computed, without interface or threads |
+//! | 10 | [`job`] | the only place that starts threads |
+//! | 11 | [`cli`], [`app`] | the command line; the window. Neither sees the other |
 //!
 //! # Rules of the house
 //!
@@ -54,6 +56,7 @@ pub mod plan;
 pub mod progress;
 pub mod quant;
 mod simd;
+pub mod spec;
 pub mod spectrum;
 pub mod train;
 pub mod units;

@@ -226,7 +226,7 @@ fn long_contexts_turn_as_in_transformers() {
         let folder = tempfile::tempdir().unwrap();
         let name = scaling["rope_type"].to_string();
         let decoder = Decoder::load(&with_rope(scaling, folder.path()), Frozen::AsStored, &()).unwrap();
-        let rope = &decoder.config.ropes[0];
+        let rope = &decoder.spec.ropes[0];
         assert!((f64::from(rope.scale) - scale).abs() < 1e-6, "{name}");
         for (found, expected) in rope.frequencies.iter().zip(frequencies) {
             assert!((f64::from(*found) / expected - 1.0).abs() < 1e-6, "{name}: {found} against {expected}");

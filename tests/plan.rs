@@ -1,8 +1,10 @@
 //! Parameter counts against published figures, PEFT's own numbers and the LoRA paper's table.
 
 use rankscope::checkpoint::Role;
-use rankscope::plan::{Layout, Selection, Shape, Targets, count, find, paper, presets};
+use rankscope::plan::{Layout, Selection, Targets, count, find, paper, presets};
+use rankscope::spec::ModelSpec;
 use std::collections::HashSet;
+use std::path::Path;
 
 fn parameters(id: &str) -> u64 {
     find(id).unwrap().layout().parameters
@@ -231,11 +233,14 @@ const CONFIGS: [(&str, u64, &str, &str, u64); 10] = [
     ),
 ];
 
+fn spec(config: &str) -> rankscope::error::Result<ModelSpec> {
+    ModelSpec::of_config(&serde_json::from_str(config).unwrap(), Path::new("config.json"), None)
+}
+
 #[test]
 fn the_builder_reproduces_transformers_and_peft() {
     for (config, parameters, targets, first, trainable) in CONFIGS {
-        let shape = Shape::of_config(&serde_json::from_str(config).unwrap()).unwrap();
-        let layout = Layout::from_shape("small", &shape);
+        let layout = Layout::from_spec("small", spec(config).unwrap());
         assert_eq!(layout.parameters, parameters, "{config}");
         let all = Selection::new(&layout, &targets.parse().unwrap()).unwrap();
         let first = Selection::new(&layout, &first.parse().unwrap()).unwrap();
@@ -245,13 +250,13 @@ fn the_builder_reproduces_transformers_and_peft() {
 
 #[test]
 fn a_config_that_cannot_be_counted_says_why() {
-    let reason = |text: &str| Shape::of_config(&serde_json::from_str(text).unwrap()).unwrap_err();
+    let reason = |text: &str| spec(text).unwrap_err().to_string();
     assert!(reason("{}").contains("model_type"));
-    assert!(reason(r#"{"model_type": "bert"}"#).contains("\"bert\" is not known here"));
+    assert!(reason(r#"{"model_type": "bert"}"#).contains("a model of type bert is not known here"));
     assert!(reason(r#"{"model_type": "llama", "num_attention_heads": 4}"#).contains("hidden_size"));
     let zero = r#"{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 0, "num_hidden_layers": 2,
         "intermediate_size": 9, "vocab_size": 9}"#;
-    assert!(reason(zero).contains("\"num_attention_heads\" is 0"), "{}", reason(zero));
+    assert!(reason(zero).contains("found num_attention_heads 0"), "{}", reason(zero));
     let huge = zero.replace(": 0", ": 4").replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 16777216");
     assert!(reason(&huge).contains("16777216 blocks"), "{}", reason(&huge));
 }

@@ -1,7 +1,7 @@
 //! Training against torch 2.15, peft 0.21 and bitsandbytes 0.50: `qlora/run.json`.
 
 use rankscope::checkpoint::Checkpoint;
-use rankscope::train::{Init, Method, Row, Rows, Settings, Trainer};
+use rankscope::train::{Init, Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -185,4 +185,95 @@ fn a_module_that_breaks_is_named_in_the_order_of_the_model() {
     a.unwrap().value.fill(3e38);
     let error = broken.step().unwrap_err().to_string();
     assert!(error.contains(", first in the gradient of model.layers.1.mlp.up_proj;"), "{error}");
+}
+
+/// The bases with numbers that transformers 5.24, peft 0.21.2 and torch 2.15 gave for them (`tests/fixtures/make.py`): some in the
+/// repository, all where `RANKSCOPE_BASES` names the folder that the script wrote.
+fn bases() -> Vec<PathBuf> {
+    let folders = [Some(fixtures().join("families")), std::env::var_os("RANKSCOPE_BASES").map(PathBuf::from)];
+    let only = std::env::var("RANKSCOPE_FAMILY").ok();
+    let mut bases: Vec<PathBuf> = folders
+        .into_iter()
+        .flatten()
+        .flat_map(|folder| std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("expected.json").is_file())
+        .filter(|path| only.as_deref().is_none_or(|only| path.file_name().is_some_and(|name| name == only)))
+        .collect();
+    bases.sort();
+    bases
+}
+
+/// What differs from the reference, if anything does.
+fn family(base: &Path) -> Result<String, String> {
+    let expected: Value = serde_json::from_slice(&std::fs::read(base.join("expected.json")).unwrap()).unwrap();
+    let adapter = base.with_file_name(format!("{}-adapter", base.file_name().unwrap().to_string_lossy()));
+    let checkpoint = Checkpoint::open(base).map_err(|error| error.to_string())?;
+    if let Some(parameters) = expected["parameters"].as_u64()
+        && checkpoint.parameters() != parameters
+    {
+        return Err(format!("{} parameters, expected {parameters}", checkpoint.parameters()));
+    }
+    let spec = checkpoint.spec().map_err(|error| error.to_string())?;
+    let whole = serde_json::to_string(&checkpoint.config()).unwrap().contains("text_config");
+    if !whole && Some(spec.parameters()) != expected["parameters"].as_u64() {
+        return Err(format!("{} parameters by its config, expected {}", spec.parameters(), expected["parameters"]));
+    }
+    let ids: Vec<Vec<u32>> = serde_json::from_value(expected["input_ids"].clone()).unwrap();
+    let rows = || Rows { rows: ids.iter().cloned().map(Row::all).collect() };
+    let train = &expected["train"];
+    let settings = Settings {
+        method: Method::Lora,
+        lr: train["lr"].as_f64().unwrap(),
+        weight_decay: 0.0,
+        max_grad_norm: 0.0,
+        schedule: Schedule::Constant,
+        batch: ids.len(),
+        steps: Some(6),
+        shuffle: false,
+        ..Settings::default()
+    };
+    let far = |found: f64, expected: &Value, most: f64| {
+        let expected = expected.as_f64().unwrap();
+        ((found - expected).abs() > most || !found.is_finite()).then(|| format!("{found:.6} against {expected:.6}"))
+    };
+    let plain = Settings { rank: 1, ..settings.clone() };
+    let plain = Trainer::new(&checkpoint, plain, rows(), &()).map_err(|error| error.to_string())?;
+    let loss = plain.evaluate(&rows(), &()).map_err(|error| error.to_string())?.mean();
+    if let Some(far) = far(loss, &expected["loss"], 3e-4) {
+        return Err(format!("loss {far}"));
+    }
+    let adapted = Settings { init_adapter: Some(adapter), ..settings };
+    let mut trainer = Trainer::new(&checkpoint, adapted, rows(), &()).map_err(|error| error.to_string())?;
+    let loss = trainer.evaluate(&rows(), &()).map_err(|error| error.to_string())?.mean();
+    if let Some(far) = far(loss, &expected["adapter_loss"], 3e-4) {
+        return Err(format!("loss with adapter {far}"));
+    }
+    for at in 0..6 {
+        let step = trainer.step().map_err(|error| error.to_string())?;
+        let (losses, norms) = (&train["losses"][at], &train["gradient_norms"][at]);
+        if let Some(far) = far(step.loss, losses, 2e-3) {
+            return Err(format!("loss of step {at}: {far}"));
+        }
+        if let Some(far) = far(step.grad_norm, norms, 0.01 * norms.as_f64().unwrap()) {
+            return Err(format!("gradient norm of step {at}: {far}"));
+        }
+    }
+    Ok(format!("loss {loss:.6}"))
+}
+
+#[test]
+fn families_compute_what_transformers_and_peft_do() {
+    let mut wrong = Vec::new();
+    for base in bases() {
+        let name = base.file_name().unwrap().to_string_lossy().into_owned();
+        match family(&base) {
+            Ok(what) => println!("{name}: {what}"),
+            Err(what) => {
+                println!("{name}: WRONG: {what}");
+                wrong.push(format!("{name}: {what}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} families:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -1,13 +1,12 @@
 //! [`Checkpoint`]: the header now, bytes on demand.
 //!
 //! ```text
-//! path ─ folder ─ which files        config.json ─ Config
+//! path ─ folder ─ which files        config.json ─ ModelSpec
 //!          └─ shard ─ header ─ Tensor ─┐
 //!                                      ├─ Module: name, [out, in], block, role
 //!                   four_bit ─ State ──┘      └─ Reader ─ rows or a Matrix of f32
 //! ```
 
-mod config;
 mod dtype;
 mod folder;
 mod four_bit;
@@ -21,18 +20,18 @@ mod shard;
 mod tensor;
 pub mod write;
 
-pub use config::Config;
+pub use crate::spec::{Group, Role};
 pub use dtype::Dtype;
 pub use module::Module;
 pub(crate) use module::Place;
 pub use read::Reader;
 pub(crate) use role::layer as layer_of;
-pub use role::{Group, Role};
 pub use tensor::Tensor;
 
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
+use crate::spec::ModelSpec;
 use folder::Found;
 use module::{Modules, Natural};
 use read::Values;
@@ -40,6 +39,7 @@ use shard::Shard;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What the weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Checkpoint {
     kind: Kind,
     format: String,
     config: Option<serde_json::Value>,
-    summary: Option<Config>,
+    spec: Result<Arc<ModelSpec>>,
     adapter_config: Option<serde_json::Value>,
     shards: Vec<Shard>,
     tensors: Vec<Tensor>,
@@ -115,13 +115,13 @@ impl Checkpoint {
         let factors = || tensors.iter().any(|tensor| tensor.name.contains(".lora_"));
         let adapter = found.adapter_config.is_some() || (found.config.is_none() && factors());
         let kind = if adapter { Kind::Adapter } else { Kind::Model };
-        let summary = found.config.as_ref().map(Config::new);
+        let spec = spec(&found.path, found.config.as_ref(), &by_name);
         let mut dtypes = BTreeMap::new();
         for tensor in &tensors {
             *dtypes.entry(tensor.dtype).or_default() += 1;
         }
         let states = tensor::states(&tensors, &by_name, &shards)?;
-        let modules = Modules::new(&tensors, &states, summary.as_ref());
+        let modules = Modules::new(&tensors, &states, spec.as_deref().ok(), found.config.as_ref());
         let module_by_name = modules.list.iter().enumerate().map(|(at, module)| (module.name.clone(), at)).collect();
         Ok(Self {
             path: found.path,
@@ -131,7 +131,7 @@ impl Checkpoint {
                 n => format!("safetensors, {n} shards"),
             },
             config: found.config,
-            summary,
+            spec,
             adapter_config: found.adapter_config,
             shards,
             tensors,
@@ -172,7 +172,7 @@ impl Checkpoint {
 
     /// `LlamaForCausalLM`, when `config.json` says it.
     pub fn architecture(&self) -> Option<&str> {
-        self.summary.as_ref()?.architecture.as_deref()
+        self.config.as_ref()?.get("architectures")?.get(0)?.as_str()
     }
 
     /// `config.json` as it is.
@@ -180,9 +180,12 @@ impl Checkpoint {
         self.config.as_ref()
     }
 
-    /// The sizes that `config.json` states, in whichever spelling.
-    pub fn config_summary(&self) -> Option<&Config> {
-        self.summary.as_ref()
+    /// What `config.json` says that the model computes.
+    ///
+    /// # Errors
+    /// When there is no such file, the family is not known, or a size is missing or makes no sense.
+    pub fn spec(&self) -> Result<&Arc<ModelSpec>> {
+        self.spec.as_ref().map_err(Clone::clone)
     }
 
     /// `adapter_config.json` as it is.
@@ -323,6 +326,19 @@ impl Checkpoint {
         let shard = self.shards.get(tensor.shard);
         shard.ok_or_else(|| Error::tensor(&self.path, &tensor.name, "there is no such tensor in this checkpoint"))
     }
+}
+
+/// What the `config.json` of a folder says of a checkpoint with these tensors.
+fn spec(path: &Path, config: Option<&serde_json::Value>, by_name: &HashMap<String, usize>) -> Result<Arc<ModelSpec>> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let Some(config) = config else {
+        return Err(Error::file(
+            folder,
+            "found no config.json, expected one beside the weights: it says what the model computes",
+        ));
+    };
+    let has = |name: &str| by_name.contains_key(&format!("{name}.weight")) || by_name.contains_key(name);
+    ModelSpec::of_config(config, &folder.join("config.json"), Some(&has)).map(Arc::new)
 }
 
 impl std::fmt::Debug for Checkpoint {

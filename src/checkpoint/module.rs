@@ -2,7 +2,9 @@
 
 use super::four_bit::{SIDE, State};
 use super::role::{expert, place};
-use super::{Config, Dtype, Group, Role, Tensor};
+use super::{Dtype, Group, Role, Tensor};
+use crate::spec::ModelSpec;
+use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -81,15 +83,20 @@ pub(super) struct Modules {
     pub(super) parameters: u64,
 }
 
-/// Types of model that store linear weights as `[in, out]` (transformers' Conv1D), and what those weights are called.
-const CONV1D_TYPES: [&str; 4] = ["gpt2", "openai-gpt", "imagegpt", "decision_transformer"];
+/// What the linear weights are called of models that store them as `[in, out]` (transformers' Conv1D).
 const CONV1D_NAMES: [&str; 4] = ["c_attn", "c_proj", "c_fc", "q_attn"];
 
 impl Modules {
     /// Sorts tensors into weights, biases, buffers and quantization constants; `states` are the 4-bit ones by tensor.
-    pub(super) fn new(tensors: &[Tensor], states: &HashMap<usize, State>, config: Option<&Config>) -> Self {
+    pub(super) fn new(
+        tensors: &[Tensor],
+        states: &HashMap<usize, State>,
+        spec: Option<&ModelSpec>,
+        config: Option<&Value>,
+    ) -> Self {
         let names = Names(tensors.iter().map(|t| (t.name.as_str(), t)).collect());
-        let conv1d = conv1d(tensors, config);
+        let conv1d = conv1d(tensors);
+        let known: HashMap<String, Known> = spec.map(known).unwrap_or_default();
         let mut list = Vec::new();
         let mut parameters = 0u64;
         for (index, tensor) in tensors.iter().enumerate() {
@@ -107,11 +114,14 @@ impl Modules {
                 continue;
             }
             let mut shape = state.map_or(&tensor.shape, |state| &state.shape).clone();
-            let layer = super::role::layer(&name);
-            let role = Role::of(&name);
-            let last = name.rsplit('.').next().unwrap_or_default();
-            let transposed =
-                conv1d && state.is_none() && shape.len() == 2 && layer.is_some() && CONV1D_NAMES.contains(&last);
+            let matrix = shape.len() == 2;
+            let Known { role, layer, linear, transposed } = known.get(&name).copied().unwrap_or_else(|| {
+                let (role, layer) = (Role::of(&name), super::role::layer(&name));
+                let last = name.rsplit('.').next().unwrap_or_default();
+                let transposed = conv1d && layer.is_some() && CONV1D_NAMES.contains(&last);
+                Known { role, layer, linear: !matches!(role, Role::Embedding | Role::Head | Role::Norm), transposed }
+            });
+            let (linear, transposed) = (linear && matrix, transposed && matrix && state.is_none());
             if transposed {
                 shape.reverse();
             }
@@ -121,7 +131,7 @@ impl Modules {
             list.push(Module {
                 layer,
                 role,
-                linear: shape.len() == 2 && !matches!(role, Role::Embedding | Role::Head | Role::Norm),
+                linear,
                 parameters: if counts { elements } else { 0 },
                 bytes: tensor.bytes,
                 tied: false,
@@ -134,7 +144,7 @@ impl Modules {
                 name,
             });
         }
-        tie(&mut list, config);
+        tie(&mut list, spec, config);
         list.sort_by_cached_key(|module| Place::new(&module.name, module.role));
         let weights = list.iter().fold(0u64, |sum, module| sum.saturating_add(module.parameters));
         Self { parameters: parameters.saturating_add(weights), list }
@@ -202,21 +212,52 @@ fn is_bias(name: &str) -> bool {
     last == "bias" || last == "beta" || last.ends_with("_bias")
 }
 
-/// Whether linear weights are stored as `[in, out]`: by the config, else by the shape of the fused projection.
-fn conv1d(tensors: &[Tensor], config: Option<&Config>) -> bool {
-    if let Some(model_type) = config.and_then(|c| c.model_type.as_deref()) {
-        return CONV1D_TYPES.contains(&model_type);
-    }
-    if config.and_then(|c| c.architecture.as_deref()).is_some_and(|name| name.starts_with("GPT2")) {
-        return true;
-    }
+/// Whether linear weights are stored as `[in, out]`, by the shape of the fused projection: for families that are not known.
+fn conv1d(tensors: &[Tensor]) -> bool {
     let wide = |shape: &[usize]| matches!(*shape, [rows, cols] if rows.checked_mul(3) == Some(cols));
     tensors.iter().any(|t| t.name.ends_with(".attn.c_attn.weight") && wide(&t.shape))
 }
 
+/// What a spec says of a weight.
+#[derive(Clone, Copy)]
+struct Known {
+    role: Role,
+    layer: Option<usize>,
+    linear: bool,
+    transposed: bool,
+}
+
+/// Every weight that a spec names.
+fn known(spec: &ModelSpec) -> HashMap<String, Known> {
+    let norm = Known { role: Role::Norm, layer: None, linear: false, transposed: false };
+    let norms = spec.norms().map(|norm| norm.name.clone());
+    let norms =
+        norms.map(|name| (super::role::layer(&name), name)).map(|(layer, name)| (name, Known { layer, ..norm }));
+    let modules = spec.modules().flat_map(|module| {
+        let known =
+            Known { role: module.role, layer: module.layer, linear: module.linear, transposed: module.transposed };
+        module.names().map(move |name| (name, known))
+    });
+    norms.chain(modules).collect()
+}
+
+/// Types of model beside the families whose head is the embedding unless the config says otherwise, in transformers.
+const TIED: [&str; 8] = ["gemma3n_text", "mpt", "bert", "roberta", "distilbert", "electra", "albert", "t5"];
+
+/// Whether the head is the embedding.
+fn is_tied(spec: Option<&ModelSpec>, config: Option<&Value>) -> bool {
+    if let Some(spec) = spec {
+        return spec.head.is_none();
+    }
+    let Some(config) = config else { return false };
+    let decoder = crate::spec::families::decoder(config);
+    let said = [decoder, config].into_iter().find_map(|part| part.get("tie_word_embeddings").and_then(Value::as_bool));
+    said.unwrap_or_else(|| decoder.get("model_type").and_then(Value::as_str).is_some_and(|kind| TIED.contains(&kind)))
+}
+
 /// Marks the second names of a tied embedding.
-fn tie(list: &mut [Module], config: Option<&Config>) {
-    let tied = config.is_some_and(|c| c.tie_word_embeddings == Some(true));
+fn tie(list: &mut [Module], spec: Option<&ModelSpec>, config: Option<&Value>) {
+    let tied = is_tied(spec, config);
     let embeddings: Vec<(String, Vec<usize>)> = list
         .iter()
         .filter(|m| m.role == Role::Embedding && m.is_matrix() && !is_position(&m.name))

@@ -5,6 +5,7 @@ use super::world;
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::spec::{ModelSpec, Role};
 use crate::train::merge::{Change, write_model};
 use crate::train::run::{restore, save};
 use crate::train::store::{Tensor, write_tensors, write_whole};
@@ -82,39 +83,25 @@ fn config(shape: &Shape) -> Value {
 }
 
 /// Weights before training: normal with standard deviation 0.02, less by √(2 L) where they add to the residual stream.
-fn initial(shape: &Shape, seed: u64) -> Vec<Tensor<'static>> {
+fn initial(spec: &ModelSpec, seed: u64) -> Vec<Tensor<'static>> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let Shape { vocab, hidden, layers, ffn, .. } = *shape;
-    let mut tensors = Vec::new();
-    let mut matrix = |name: String, out: usize, inner: usize, std: f32| {
+    let (usual, adding) = (0.02, 0.02 / (2.0 * spec.blocks.len() as f32).sqrt());
+    let matrices = spec.modules().map(|module| {
+        let std = if matches!(module.role, Role::O | Role::Down) { adding } else { usual };
+        let count = module.shape[0] * module.shape[1];
         // The deviation is finite and positive.
         let values: Vec<f32> = match Normal::new(0.0f32, std) {
-            Ok(normal) => (0..out * inner).map(|_| normal.sample(&mut rng)).collect(),
-            Err(_) => vec![0.0; out * inner],
+            Ok(normal) => (0..count).map(|_| normal.sample(&mut rng)).collect(),
+            Err(_) => vec![0.0; count],
         };
-        tensors.push(Tensor::new(name, vec![out, inner], &values, Dtype::F32));
-    };
-    let (std, adding) = (0.02, 0.02 / (2.0 * layers as f32).sqrt());
-    matrix("model.embed_tokens.weight".to_owned(), vocab, hidden, std);
-    for layer in 0..layers {
-        for (name, out, inner, std) in [
-            ("self_attn.q_proj", hidden, hidden, std),
-            ("self_attn.k_proj", hidden, hidden, std),
-            ("self_attn.v_proj", hidden, hidden, std),
-            ("self_attn.o_proj", hidden, hidden, adding),
-            ("mlp.gate_proj", ffn, hidden, std),
-            ("mlp.up_proj", ffn, hidden, std),
-            ("mlp.down_proj", hidden, ffn, adding),
-        ] {
-            matrix(format!("model.layers.{layer}.{name}.weight"), out, inner, std);
-        }
-    }
-    let norms = (0..layers)
-        .flat_map(|layer| {
-            ["input_layernorm", "post_attention_layernorm"].map(|name| format!("model.layers.{layer}.{name}.weight"))
-        })
-        .chain(["model.norm.weight".to_owned()]);
-    tensors.extend(norms.map(|name| Tensor::new(name, vec![hidden], &vec![1.0; hidden], Dtype::F32)));
+        Tensor::new(format!("{}.weight", module.name), module.shape.to_vec(), &values, Dtype::F32)
+    });
+    let mut tensors: Vec<Tensor> = matrices.collect();
+    let ones = |width: usize| vec![1.0; width];
+    tensors.extend(
+        spec.norms()
+            .map(|norm| Tensor::new(format!("{}.weight", norm.name), vec![norm.width], &ones(norm.width), Dtype::F32)),
+    );
     tensors
 }
 
@@ -166,8 +153,10 @@ pub fn pretrain(
     progress: &dyn Progress,
 ) -> Result<()> {
     let begun = work.join("initial");
-    write_tensors(&begun.join("model.safetensors"), &initial(shape, recipe.seed))?;
-    write_whole(&begun.join("config.json"), format!("{:#}\n", config(shape)).as_bytes())?;
+    let (path, config) = (begun.join("config.json"), config(shape));
+    let spec = ModelSpec::of_config(&config, &path, None)?;
+    write_tensors(&begun.join("model.safetensors"), &initial(&spec, recipe.seed))?;
+    write_whole(&path, format!("{config:#}\n").as_bytes())?;
     let checkpoint = Checkpoint::open(&begun)?;
     let rows = |told, from, steps| packed(tokenizer, told, from, steps * recipe.batch, recipe.seq, &());
     let prelude = recipe.prelude.min(recipe.steps);

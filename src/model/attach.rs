@@ -45,7 +45,7 @@ impl Decoder {
     }
 
     fn is_table(&self, module: &str) -> bool {
-        same(&self.embedding_name, module) || self.head.as_ref().is_some_and(|head| same(&head.module, module))
+        same(&self.spec.embedding.name, module) || self.head.as_ref().is_some_and(|head| same(&head.module, module))
     }
 
     /// Freezes other values in linear layer number `at`.

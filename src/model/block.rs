@@ -7,15 +7,15 @@
 //!
 //! The tape keeps what cannot be had again cheaply; normalized inputs and the MLP's inner values are computed again.
 
-use super::config::Qkv;
 use super::decoder::{Block, Decoder, NormWeights, Part};
 use super::linear::Run;
-use super::ops::attention::{self, Heads, Row, Rules};
+use super::ops::attention::{self as ops_attention, Heads, Row, Rules};
 use super::ops::norm::{self, Groups};
 use super::ops::rope::{Table, Turned};
 use super::ops::{Buf, add};
 use super::params::{Grads, Params};
 use super::watch::parent;
+use crate::spec::QkvLayout;
 
 /// Where the rows are in their sequences.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ pub(super) struct Place<'a> {
     pub first: usize,
     /// For every row where in its sequence its own positions begin; empty where that is always 0.
     pub starts: &'a [u32],
-    /// Cosines and sines by [`super::config::BlockConfig::rope`].
+    /// Cosines and sines by [`crate::spec::AttentionSpec::rope`].
     pub tables: &'a [Table],
 }
 
@@ -61,33 +61,34 @@ fn see_part(run: &Run, part: &Part, rows: &[f32], stride: usize) {
 }
 
 impl Decoder {
-    pub(super) fn row(&self) -> Row {
-        let c = &self.config;
+    pub(super) fn row(&self, layer: usize) -> Row {
+        let c = &self.blocks[layer].attention;
         let d = c.head_dim;
-        let stride = c.qkv_width();
-        match c.qkv {
-            Qkv::Interleaved => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
-            _ => Row { stride, q: (0, d), k: (c.heads * d, d), v: ((c.heads + c.kv_heads) * d, d) },
+        let stride = c.row();
+        match c.layout {
+            QkvLayout::Grouped => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
+            QkvLayout::Split => Row { stride, q: (0, d), k: (c.heads * d, d), v: ((c.heads + c.kv_heads) * d, d) },
         }
     }
 
     pub(super) fn rules(&self, layer: usize) -> Rules {
-        let (c, block) = (&self.config, &self.config.blocks[layer]);
+        let c = &self.blocks[layer].attention;
         Rules {
             heads: c.heads,
             kv_heads: c.kv_heads,
             head_dim: c.head_dim,
-            scale: block.scale,
-            softcap: c.score_cap,
-            window: block.window,
+            scale: c.scale,
+            softcap: c.softcap,
+            window: c.window,
         }
     }
 
     /// Turns queries and keys by their positions, or back.
     fn turn(&self, layer: usize, place: Place, rows: &mut [f32], back: bool) {
-        let Some(table) = place.tables.get(self.config.blocks[layer].rope) else { return };
-        let row = self.row();
-        for ((offset, step), heads) in [(row.q, self.config.heads), (row.k, self.config.kv_heads)] {
+        let attention = &self.blocks[layer].attention;
+        let Some(table) = attention.rope.and_then(|rope| place.tables.get(rope)) else { return };
+        let row = self.row(layer);
+        for ((offset, step), heads) in [(row.q, attention.heads), (row.k, attention.kv_heads)] {
             table.turn(
                 rows,
                 Turned { stride: row.stride, offset, step, heads },
@@ -100,10 +101,10 @@ impl Decoder {
     }
 
     pub(super) fn norm_forward(&self, run: &Run, weights: &NormWeights, x: &[f32]) -> Buf {
-        let (weight, bias) = weights.values(run.params);
+        let values = weights.values(run.params);
         let mut y = run.pool.take(x.len());
-        norm::forward(x, self.norm(&weight, bias.as_deref()), &mut y);
-        run.see(|| weights.name.clone(), &y);
+        norm::forward(x, values.norm(), &mut y);
+        run.see(|| weights.spec.name.clone(), &y);
         y
     }
 
@@ -117,10 +118,34 @@ impl Decoder {
         dx: (&mut [f32], bool),
         grads: &mut Grads,
     ) {
-        let (weight, bias) = weights.values(params);
-        let norm = self.norm(&weight, bias.as_deref());
+        let values = weights.values(params);
+        let norm = values.norm();
         norm::backward(x, norm, dy, dx.1, dx.0);
-        self.norm_weights(weights, x, dy, Groups::rows(weight.len()), norm, grads);
+        self.norm_weights(weights, x, dy, Groups::rows(weights.spec.width), norm, grads);
+    }
+
+    /// [`norm_forward`](Self::norm_forward), or the same values where there is no norm.
+    fn normed(&self, run: &Run, weights: &Option<NormWeights>, x: &[f32]) -> Buf {
+        match weights {
+            Some(weights) => self.norm_forward(run, weights, x),
+            None => run.pool.copy(x),
+        }
+    }
+
+    /// Adds to `dx` what goes back through [`normed`](Self::normed).
+    fn normed_backward(
+        &self,
+        params: &Params,
+        weights: &Option<NormWeights>,
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        grads: &mut Grads,
+    ) {
+        match weights {
+            Some(weights) => self.norm_backward(params, weights, x, dy, (dx, true), grads),
+            None => add(dx, dy),
+        }
     }
 
     fn norm_weights(
@@ -141,8 +166,8 @@ impl Decoder {
     }
 
     /// Where the heads of queries (0) and keys (1) lie in a row of the tape's raw copy and of `qkv`.
-    fn head_groups(&self, which: usize) -> Groups {
-        let (row, c) = (self.row(), &self.config);
+    fn head_groups(&self, layer: usize, which: usize) -> Groups {
+        let (row, c) = (self.row(layer), &self.blocks[layer].attention);
         let ((offset, step), groups) = if which == 0 { (row.q, c.heads) } else { (row.k, c.kv_heads) };
         Groups { groups, stride: row.stride, offset, step, x_stride: row.stride, x_offset: offset, x_step: step }
     }
@@ -156,39 +181,41 @@ impl Decoder {
         x: &Buf,
         cache: Option<&mut BlockCache>,
     ) -> (Buf, Tape) {
-        let (block, c): (&Block, _) = (&self.blocks[layer], &self.config);
-        let rows = x.len() / c.hidden;
-        let row = self.row();
+        let block: &Block = &self.blocks[layer];
+        let (attention, mlp, hidden) = (&block.attention, &block.mlp, self.spec.hidden);
+        let rows = x.len() / hidden;
+        let row = self.row(layer);
         let mut qkv = run.pool.take(rows * row.stride);
         {
-            let h = self.norm_forward(run, &block.norm_in, x);
+            let h = self.normed(run, &block.norm_in, x);
             for part in &block.qkv {
                 part.linear.forward(run, &h, &mut qkv[part.offset..], row.stride, false);
                 see_part(run, part, &qkv, row.stride);
             }
         }
-        let raw = block.qk_norm.as_ref().map(|(q, k)| {
+        let raw = block.q_norm.as_ref().zip(block.k_norm.as_ref()).map(|(q, k)| {
             let raw = run.pool.copy(&qkv);
             for (which, weights) in [q, k].into_iter().enumerate() {
-                let (weight, bias) = weights.values(run.params);
-                norm::heads_forward(&raw, self.norm(&weight, bias.as_deref()), self.head_groups(which), &mut qkv);
-                run.see(|| weights.name.clone(), &qkv);
+                let values = weights.values(run.params);
+                norm::heads_forward(&raw, values.norm(), self.head_groups(layer, which), &mut qkv);
+                run.see(|| weights.spec.name.clone(), &qkv);
             }
             raw
         });
         self.turn(layer, place, &mut qkv, false);
-        let mut attended = run.pool.take(rows * c.attention_width());
+        let mut attended = run.pool.take(rows * attention.width());
         let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
         let (q, rules) = (part(row.q), self.rules(layer));
         match cache {
             None => {
                 let (k, v) = (part(row.k), part(row.v));
-                attention::forward(q, k, v, rules, place.seq, place.seq, place.starts, run.pool, &mut attended);
+                ops_attention::forward(q, k, v, rules, place.seq, place.seq, place.starts, run.pool, &mut attended);
             }
             Some(cache) => {
-                let (width, d) = (c.kv_heads * c.head_dim, c.head_dim);
+                let (kv_heads, d) = (attention.kv_heads, attention.head_dim);
+                let width = kv_heads * d;
                 for values in qkv.chunks_exact(row.stride) {
-                    for head in 0..c.kv_heads {
+                    for head in 0..kv_heads {
                         cache.keys.extend_from_slice(&values[row.k.0 + head * row.k.1..][..d]);
                         cache.values.extend_from_slice(&values[row.v.0 + head * row.v.1..][..d]);
                     }
@@ -196,35 +223,35 @@ impl Decoder {
                 let keys = cache.keys.len() / width;
                 let of = |data| Heads { data, stride: width, offset: 0, step: d };
                 let (k, v) = (of(&cache.keys), of(&cache.values));
-                attention::forward(q, k, v, rules, rows, keys, &[], run.pool, &mut attended);
+                ops_attention::forward(q, k, v, rules, rows, keys, &[], run.pool, &mut attended);
             }
         }
         run.see(|| parent(&block.o.module), &attended);
         let mut out = run.pool.copy(x);
         let mut o = None;
-        match &block.norm_attention {
-            None => block.o.forward(run, &attended, &mut out, c.hidden, true),
+        match &block.norm_mixed {
+            None => block.o.forward(run, &attended, &mut out, hidden, true),
             Some(weights) => {
                 let mut projected = run.pool.take(x.len());
-                block.o.forward(run, &attended, &mut projected, c.hidden, false);
+                block.o.forward(run, &attended, &mut projected, hidden, false);
                 run.see(|| block.o.module.clone(), &projected);
                 add(&mut out, &self.norm_forward(run, weights, &projected));
                 o = Some(projected);
             }
         }
         run.see(|| block.o.module.clone(), &out);
-        let middle = (!c.parallel_residual).then(|| run.pool.copy(&out));
+        let middle = (!block.parallel).then(|| run.pool.copy(&out));
         let up = self.up_forward(run, block, middle.as_ref().unwrap_or(x));
         let mut down = None;
         {
-            let mut inner = run.pool.take(rows * c.ffn);
-            c.activation.forward(&up, c.gated(), &mut inner, c.ffn);
+            let mut inner = run.pool.take(rows * mlp.width);
+            mlp.activation.forward(&up, mlp.gated, &mut inner, mlp.width);
             run.see(|| parent(&block.down.module), &inner);
             match &block.norm_out {
-                None => block.down.forward(run, &inner, &mut out, c.hidden, true),
+                None => block.down.forward(run, &inner, &mut out, hidden, true),
                 Some(weights) => {
                     let mut projected = run.pool.take(x.len());
-                    block.down.forward(run, &inner, &mut projected, c.hidden, false);
+                    block.down.forward(run, &inner, &mut projected, hidden, false);
                     run.see(|| block.down.module.clone(), &projected);
                     add(&mut out, &self.norm_forward(run, weights, &projected));
                     down = Some(projected);
@@ -236,9 +263,9 @@ impl Decoder {
     }
 
     fn up_forward(&self, run: &Run, block: &Block, x: &[f32]) -> Buf {
-        let width = self.config.up_width();
-        let h = self.norm_forward(run, &block.norm_mlp, x);
-        let mut up = run.pool.take(x.len() / self.config.hidden * width);
+        let width = block.mlp.up_width();
+        let h = self.normed(run, &block.norm_ffn, x);
+        let mut up = run.pool.take(x.len() / self.spec.hidden * width);
         for part in &block.up {
             part.linear.forward(run, &h, &mut up[part.offset..], width, false);
             see_part(run, part, &up, width);
@@ -260,16 +287,17 @@ impl Decoder {
         wanted: bool,
         grads: &mut Grads,
     ) {
-        let (block, c): (&Block, _) = (&self.blocks[layer], &self.config);
+        let block: &Block = &self.blocks[layer];
+        let (attention, mlp, hidden) = (&block.attention, &block.mlp, self.spec.hidden);
         let Tape { mut qkv, raw, attended, o, middle, mut up, down } = tape;
-        let rows = x.len() / c.hidden;
+        let rows = x.len() / hidden;
         let take = |width: usize| run.pool.take(rows * width);
         // Parallel blocks: both branches get the gradient of the output, and add to it.
-        let out_gradient = c.parallel_residual.then(|| run.pool.copy(d));
+        let out_gradient = block.parallel.then(|| run.pool.copy(d));
 
         let through = |weights: &Option<NormWeights>, before: &Option<Buf>, d: &[f32], grads: &mut Grads| {
             let (weights, before) = (weights.as_ref()?, before.as_ref()?);
-            let mut dx = take(c.hidden);
+            let mut dx = take(hidden);
             self.norm_backward(run.params, weights, before, d, (&mut dx, false), grads);
             Some(dx)
         };
@@ -278,60 +306,60 @@ impl Decoder {
         let from = middle.as_deref().unwrap_or(x);
         {
             let d_down = through(&block.norm_out, &down, d, grads);
-            let mut d_inner = take(c.ffn);
+            let mut d_inner = take(mlp.width);
             {
-                let mut inner = take(c.ffn);
-                c.activation.forward(&up, c.gated(), &mut inner, c.ffn);
+                let mut inner = take(mlp.width);
+                mlp.activation.forward(&up, mlp.gated, &mut inner, mlp.width);
                 let dy = d_down.as_deref().unwrap_or(d);
-                block.down.backward(run, &inner, dy, c.hidden, Some((&mut d_inner, false)), grads);
+                block.down.backward(run, &inner, dy, hidden, Some((&mut d_inner, false)), grads);
             }
-            c.activation.backward(&mut up, c.gated(), &d_inner, c.ffn);
+            mlp.activation.backward(&mut up, mlp.gated, &d_inner, mlp.width);
         }
         {
-            let h = self.norm_forward(run, &block.norm_mlp, from);
-            let mut dh = take(c.hidden);
+            let h = self.normed(run, &block.norm_ffn, from);
+            let mut dh = take(hidden);
             for (index, part) in block.up.iter().enumerate() {
                 let dx = Some((&mut dh[..], index > 0));
-                part.linear.backward(run, &h, &up[part.offset..], c.up_width(), dx, grads);
+                part.linear.backward(run, &h, &up[part.offset..], mlp.up_width(), dx, grads);
             }
-            self.norm_backward(run.params, &block.norm_mlp, from, &dh, (d, true), grads);
+            self.normed_backward(run.params, &block.norm_ffn, from, &dh, d, grads);
         }
         drop(up);
 
         // The attention.
-        let row = self.row();
+        let row = self.row(layer);
         {
             let d_out = out_gradient.as_deref().unwrap_or(d);
-            let d_o = through(&block.norm_attention, &o, d_out, grads);
-            let mut d_attended = take(c.attention_width());
+            let d_o = through(&block.norm_mixed, &o, d_out, grads);
+            let mut d_attended = take(attention.width());
             let dy = d_o.as_deref().unwrap_or(d_out);
-            block.o.backward(run, &attended, dy, c.hidden, Some((&mut d_attended, false)), grads);
+            block.o.backward(run, &attended, dy, hidden, Some((&mut d_attended, false)), grads);
             let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
             let (q, k, v, rules) = (part(row.q), part(row.k), part(row.v), self.rules(layer));
             let starts = place.starts;
-            let gathered = attention::backward(q, k, v, rules, place.seq, starts, &attended, &d_attended, run.pool);
-            attention::gather(&gathered, rules, place.seq, row, &mut qkv);
+            let gathered = ops_attention::backward(q, k, v, rules, place.seq, starts, &attended, &d_attended, run.pool);
+            ops_attention::gather(&gathered, rules, place.seq, row, &mut qkv);
         }
         drop(attended);
         let mut d_qkv = qkv;
         self.turn(layer, place, &mut d_qkv, true);
-        if let (Some((q, k)), Some(raw)) = (&block.qk_norm, &raw) {
+        if let (Some(q), Some(k), Some(raw)) = (&block.q_norm, &block.k_norm, &raw) {
             for (which, weights) in [q, k].into_iter().enumerate() {
-                let (weight, bias) = weights.values(run.params);
-                let (norm, groups) = (self.norm(&weight, bias.as_deref()), self.head_groups(which));
+                let values = weights.values(run.params);
+                let (norm, groups) = (values.norm(), self.head_groups(layer, which));
                 self.norm_weights(weights, raw, &d_qkv, groups, norm, grads);
                 norm::heads_backward(raw, norm, groups, &mut d_qkv);
             }
         }
-        let h = self.norm_forward(run, &block.norm_in, x);
-        let trained_norm = block.norm_in.weight.trained().is_some();
-        let mut dh = if wanted || trained_norm { Some(take(c.hidden)) } else { None };
+        let h = self.normed(run, &block.norm_in, x);
+        let trained_norm = block.norm_in.as_ref().is_some_and(|norm| norm.weight.trained().is_some());
+        let mut dh = if wanted || trained_norm { Some(take(hidden)) } else { None };
         for (index, part) in block.qkv.iter().enumerate() {
             let dx = dh.as_mut().map(|dh| (&mut dh[..], index > 0));
             part.linear.backward(run, &h, &d_qkv[part.offset..], row.stride, dx, grads);
         }
         if let Some(dh) = dh {
-            self.norm_backward(run.params, &block.norm_in, x, &dh, (d, true), grads);
+            self.normed_backward(run.params, &block.norm_in, x, &dh, d, grads);
         }
     }
 }

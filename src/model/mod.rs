@@ -1,7 +1,7 @@
-//! One decoder, configured: Llama, Mistral, Qwen 2 and 3, Phi-3, Gemma 2 and 3, GPT-2, GPT-NeoX.
+//! One decoder, as a [`ModelSpec`] describes it.
 //!
 //! ```text
-//! config.json ─ ModelConfig ─┐
+//! config.json ─ ModelSpec ───┐
 //! Checkpoint ─── tensor by tensor ─ Decoder ─┬─ loss, gradient   (Batch → Loss, Grads)
 //! Adapter ─────────────────── attach ────────┘─ next             (Cache → logits)
 //! ```
@@ -23,27 +23,23 @@
 
 mod attach;
 mod block;
-mod config;
 mod decoder;
 mod dropout;
 pub mod gpu;
 mod linear;
 pub mod ops;
 mod params;
-mod parse;
 mod pass;
 mod probe;
-mod rope;
 mod watch;
 mod weight;
 
-pub use config::{BlockConfig, Family, ModelConfig, Qkv};
+pub use crate::spec::{self, ModelSpec};
 pub use decoder::Decoder;
 pub use dropout::Dropout;
 pub use linear::{Linear, Lora, Run};
 pub use ops::Pool;
 pub use params::{Grads, Kind, Param, Params};
 pub use pass::{Backward, Batch, Cache, Loss};
-pub use rope::{Positions, Rope};
 pub use watch::Watch;
 pub use weight::{Frozen, Vector, Weight};

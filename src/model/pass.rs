@@ -1,7 +1,6 @@
 //! The whole model: loss and gradients of a batch, and logits one token after the other.
 
 use super::block::{BlockCache, Place, Tape};
-use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::linear::Run;
 use super::ops::gemm::{Out, View, parallel};
@@ -12,6 +11,7 @@ use super::params::Grads;
 use super::watch::Watch;
 use super::weight::Weight;
 use crate::error::{Error, Result};
+use crate::spec::ModelSpec;
 use rayon::prelude::*;
 
 /// Token ids and what to predict, `[batch, seq]`.
@@ -83,7 +83,7 @@ pub struct Backward {
 /// Logits that are held at once: 16 MB.
 const LOGITS: usize = 1 << 22;
 
-impl ModelConfig {
+impl ModelSpec {
     /// Checks that ids and labels are in the vocabulary and sequences not too long.
     pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         if batch.seq == 0 || !batch.ids.len().is_multiple_of(batch.seq) || batch.ids.len() != batch.labels.len() {
@@ -110,26 +110,30 @@ impl ModelConfig {
 impl Decoder {
     /// Cosines and sines for `positions`, of sequences up to `longest`.
     pub(super) fn tables(&self, positions: usize, longest: usize) -> Vec<Table> {
-        self.config.ropes.iter().map(|rope| rope.table(positions, longest)).collect()
+        self.spec.ropes.iter().map(|rope| rope.table(positions, longest)).collect()
     }
 
     pub(super) fn embed(&self, run: &Run, batch: &Batch, first: usize) -> Buf {
-        let hidden = self.config.hidden;
+        let hidden = self.spec.hidden;
         let mut x = run.pool.take(batch.ids.len() * hidden);
         let mut position = vec![0.0; hidden];
         for (at, (row, &id)) in x.chunks_exact_mut(hidden).zip(batch.ids).enumerate() {
             let id = id as usize;
             self.embedding.rows(run.params, id..id + 1, hidden, row);
-            if self.config.embedding_scale != 1.0 {
-                row.iter_mut().for_each(|x| *x *= self.config.embedding_scale);
+            if self.spec.embedding_scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= self.spec.embedding_scale);
             }
             if let Some(positions) = &self.positions {
-                let number = first + at % batch.seq - batch.start(at);
+                let number = self.position_offset() + first + at % batch.seq - batch.start(at);
                 positions.rows(run.params, number..number + 1, hidden, &mut position);
                 row.iter_mut().zip(&position).for_each(|(x, p)| *x += p);
             }
         }
         x
+    }
+
+    fn position_offset(&self) -> usize {
+        self.spec.positions.as_ref().map_or(0, |positions| positions.offset)
     }
 
     /// The head's weight, `[vocab, hidden]`.
@@ -141,7 +145,7 @@ impl Decoder {
         if let Some(values) = self.head().as_f32(run.params) {
             return values;
         }
-        let (vocab, hidden) = (self.config.vocab, self.config.hidden);
+        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
         let spare = spare.insert(run.pool.take(vocab * hidden));
         let some = rows_of(hidden);
         spare.par_chunks_mut(some * hidden).enumerate().for_each(|(index, values)| {
@@ -156,7 +160,7 @@ impl Decoder {
     /// # Errors
     /// Ids outside the vocabulary, sequences longer than the model allows.
     pub fn loss(&self, pool: &Pool, batch: Batch) -> Result<Loss> {
-        self.config.check(&batch)?;
+        self.spec.check(&batch)?;
         let run = Run::new(&self.params, pool);
         let longest = batch.longest();
         let tables = self.tables(longest, longest);
@@ -174,20 +178,20 @@ impl Decoder {
     /// # Errors
     /// As [`loss`](Self::loss).
     pub fn first_not_finite(&self, run: &Run, batch: Batch) -> Result<Option<String>> {
-        self.config.check(&batch)?;
+        self.spec.check(&batch)?;
         let watch = Watch::default();
         let run = Run { watch: Some(&watch), ..*run };
         let longest = batch.longest();
         let tables = self.tables(longest, longest);
         let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
         let mut x = self.embed(&run, &batch, 0);
-        run.see(|| self.embedding_name.clone(), &x);
+        run.see(|| self.spec.embedding.name.clone(), &x);
         for layer in 0..self.blocks.len() {
             x = self.block_forward(&run, layer, place, &x, None).0;
         }
         let h = self.norm_forward(&run, &self.norm, &x);
         let loss = self.head_loss(&run, &h, &batch.targets(), 1.0, None);
-        let head = self.head.as_ref().map_or(&self.embedding_name, |head| &head.module);
+        let head = self.head.as_ref().map_or(&self.spec.embedding.name, |head| &head.module);
         run.see(|| head.clone(), &[loss.sum as f32]);
         Ok(watch.found())
     }
@@ -197,7 +201,7 @@ impl Decoder {
     /// # Errors
     /// As [`loss`](Self::loss).
     pub fn gradient(&self, run: &Run, batch: Batch, backward: Backward, grads: &mut Grads) -> Result<Loss> {
-        self.config.check(&batch)?;
+        self.spec.check(&batch)?;
         let longest = batch.longest();
         let tables = self.tables(longest, longest);
         let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
@@ -208,7 +212,7 @@ impl Decoder {
             inputs.push(out);
             tapes.push((!backward.checkpointing).then_some(tape));
         }
-        let mut d = run.pool.zeros(batch.ids.len() * self.config.hidden);
+        let mut d = run.pool.zeros(batch.ids.len() * self.spec.hidden);
         let loss = {
             let x = &inputs[self.blocks.len()];
             let h = self.norm_forward(run, &self.norm, x);
@@ -230,14 +234,14 @@ impl Decoder {
     }
 
     fn embed_backward(&self, batch: Batch, d: &[f32], grads: &mut Grads) {
-        let hidden = self.config.hidden;
+        let hidden = self.spec.hidden;
         for (at, (d, &id)) in d.chunks_exact(hidden).zip(batch.ids).enumerate() {
             if let Weight::Trained(number) = self.embedding {
                 let row = &mut grads.0[number][id as usize * hidden..][..hidden];
-                row.iter_mut().zip(d).for_each(|(to, d)| *to += d * self.config.embedding_scale);
+                row.iter_mut().zip(d).for_each(|(to, d)| *to += d * self.spec.embedding_scale);
             }
             if let Some(Weight::Trained(number)) = self.positions {
-                let position = at % batch.seq - batch.start(at);
+                let position = self.position_offset() + at % batch.seq - batch.start(at);
                 let row = &mut grads.0[number][position * hidden..][..hidden];
                 row.iter_mut().zip(d).for_each(|(to, d)| *to += d);
             }
@@ -253,7 +257,7 @@ impl Decoder {
         scale: f32,
         back: Option<(&mut Buf, &mut Grads)>,
     ) -> Loss {
-        let (vocab, hidden) = (self.config.vocab, self.config.hidden);
+        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
         let mut spare = None;
         let head = View::dense(self.head_values(run, &mut spare), vocab, hidden);
         let rows = (LOGITS / vocab).clamp(1, targets.len().max(1));
@@ -269,7 +273,7 @@ impl Decoder {
             }
             parallel(Out::dense(logits, count, vocab), false, 1.0, View::dense(picked, count, hidden), head.t());
             let ids: Vec<u32> = targets.iter().map(|&(_, id)| id).collect();
-            let losses = cross_entropy(logits, vocab, &ids, self.config.logit_cap, scale);
+            let losses = cross_entropy(logits, vocab, &ids, self.spec.logit_cap, scale);
             loss.sum += losses.into_iter().map(f64::from).sum::<f64>();
             let Some((dh, grads)) = &mut back else { continue };
             let d = View::dense(logits, count, vocab);
@@ -312,7 +316,7 @@ impl Cache {
     /// (longrope), and it must be read again from its beginning.
     pub fn goes_on(&self, decoder: &Decoder, more: usize) -> bool {
         let (now, then) = (self.length, self.length + more);
-        now == 0 || decoder.config.ropes.iter().all(|rope| rope.same_for(now, then))
+        now == 0 || decoder.spec.ropes.iter().all(|rope| rope.same_for(now, then))
     }
 
     /// True at the beginning.
@@ -328,8 +332,8 @@ impl Decoder {
     /// No ids, ids outside the vocabulary, and a sequence that becomes longer than the model or the cache allows.
     pub fn next(&self, pool: &Pool, ids: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
         let batch = Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] };
-        self.config.check(&batch)?;
-        let limit = self.config.max_positions.min(cache.positions);
+        self.spec.check(&batch)?;
+        let limit = self.spec.max_positions.min(cache.positions);
         if cache.length + ids.len() > limit {
             let message = format!("a sequence of {} tokens; the model allows {limit}", cache.length + ids.len());
             return Err(Error::usage(message));
@@ -347,15 +351,15 @@ impl Decoder {
             x = self.block_forward(&run, layer, place, &x, Some(block)).0;
         }
         cache.length += ids.len();
-        let (vocab, hidden) = (self.config.vocab, self.config.hidden);
+        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
         let last = &x[x.len() - hidden..];
         let h = self.norm_forward(&run, &self.norm, last);
         let mut spare = None;
         let head = View::dense(self.head_values(&run, &mut spare), vocab, hidden);
         let mut logits = vec![0.0; vocab];
         parallel(Out::dense(&mut logits, 1, vocab), false, 1.0, View::dense(&h, 1, hidden), head.t());
-        if self.config.logit_cap > 0.0 {
-            cap(&mut logits, self.config.logit_cap);
+        if self.spec.logit_cap > 0.0 {
+            cap(&mut logits, self.spec.logit_cap);
         }
         Ok(logits)
     }

@@ -58,7 +58,7 @@ impl Decoder {
         let mut done = 0u64;
         let (mut all, mut loss) = (Vec::new(), Loss::default());
         for (batch, tables) in batches.iter().zip(&tables) {
-            self.config.check(batch)?;
+            self.spec.check(batch)?;
             let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables };
             let mut inputs = vec![self.embed(&run, batch, 0)];
             for layer in 0..layers {
@@ -67,7 +67,7 @@ impl Decoder {
                 inputs.push(out);
                 done += 1;
             }
-            let mut d = pool.zeros(batch.ids.len() * self.config.hidden);
+            let mut d = pool.zeros(batch.ids.len() * self.spec.hidden);
             let part = self.end(&run, *batch, scale, &inputs[layers], &mut d);
             loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
             inputs.pop();

@@ -1,10 +1,11 @@
 //! [`Layout`]: a model's weights and their shapes, as far as counting goes.
 
 use super::presets;
-use super::shape::Shape;
-use crate::checkpoint::{Checkpoint, Dtype, Kind, Role};
+use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, layer_of};
 use crate::error::{Error, Result};
+use crate::spec::{ModelSpec, ModuleSpec};
 use std::path::Path;
+use std::sync::Arc;
 
 /// One weight of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,21 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// One copy of a module of a spec.
+    fn of_module(name: String, module: &ModuleSpec) -> Self {
+        let [d_out, d_in] = module.shape;
+        Self {
+            name,
+            role: module.role,
+            layer: module.layer,
+            d_out,
+            d_in,
+            linear: module.linear,
+            parameters: module.parameters() / module.copies as u64,
+            dtype: Dtype::BF16,
+        }
+    }
+
     /// True for what LoRA can be put on: a linear layer, an embedding or a head.
     pub fn adaptable(&self) -> bool {
         let table = matches!(self.role, Role::Embedding | Role::Head) && self.d_in > 1;
@@ -61,8 +77,8 @@ pub struct Layout {
     pub weights: Vec<Weight>,
     /// A sentence about where the numbers come from or what they leave out.
     pub note: Option<String>,
-    /// The sizes of the decoder, where a `config.json` or a preset gives them.
-    pub shape: Option<Shape>,
+    /// What the decoder computes, where a `config.json` or a preset says it.
+    pub spec: Option<Arc<ModelSpec>>,
 }
 
 impl Layout {
@@ -97,8 +113,8 @@ impl Layout {
                 "{stacks} weights are stacks of matrices, such as the experts of a mixture; LoRA leaves them alone here"
             )
         });
-        let shape = checkpoint.config().and_then(|config| Shape::of_config(config).ok());
-        Ok(Self { name: checkpoint.name(), parameters: checkpoint.parameters(), weights, note, shape })
+        let spec = checkpoint.spec().ok().map(Arc::clone);
+        Ok(Self { name: checkpoint.name(), parameters: checkpoint.parameters(), weights, note, spec })
     }
 
     /// The published architecture with this identifier or name: `gpt3-175b`, `Llama-3.1-8B`, `meta-llama/Llama-3.1-8B`.
@@ -117,16 +133,27 @@ impl Layout {
         let text = std::fs::read(path).map_err(|error| Error::read(path, "open", &error))?;
         let config = serde_json::from_slice(&text)
             .map_err(|error| Error::file(path, format!("is not JSON ({error}); expected a model's config.json")))?;
-        let shape = Shape::of_config(&config).map_err(|message| Error::file(path, message))?;
+        let spec = ModelSpec::of_config(&config, path, None)?;
         let name = path.parent().and_then(Path::file_name).unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Self::from_shape(name, &shape))
+        Ok(Self::from_spec(name, spec))
     }
 
-    /// The model that these sizes describe.
-    pub fn from_shape(name: impl Into<String>, shape: &Shape) -> Self {
-        let weights = shape.weights();
-        let parameters = weights.iter().map(|weight| weight.parameters).sum();
-        Self { name: name.into(), parameters, weights, note: None, shape: Some(*shape) }
+    /// The model that a spec describes.
+    pub fn from_spec(name: impl Into<String>, spec: ModelSpec) -> Self {
+        let modules = spec.modules().flat_map(|module| module.names().map(move |name| Weight::of_module(name, module)));
+        let norms = spec.norms().filter(|norm| norm.weight).map(|norm| Weight {
+            name: norm.name.clone(),
+            role: Role::Norm,
+            layer: layer_of(&norm.name),
+            d_out: norm.width,
+            d_in: 1,
+            linear: false,
+            parameters: norm.parameters(),
+            dtype: Dtype::BF16,
+        });
+        let mut weights: Vec<Weight> = modules.chain(norms).collect();
+        weights.sort_by_cached_key(|weight| Place::new(&weight.name, weight.role));
+        Self { name: name.into(), parameters: spec.parameters(), weights, note: None, spec: Some(Arc::new(spec)) }
     }
 
     /// `Σ d_out · d_in` over the linear layers of the blocks: what QLoRA quantizes. The head stays out.

@@ -20,12 +20,10 @@ pub mod memory;
 pub mod paper;
 mod presets;
 pub mod report;
-mod shape;
 mod targets;
 
 pub use count::{Count, Selection, count};
 pub use layout::{Layout, Weight};
 pub use memory::{Load, Memory, Method, Pairs};
-pub use presets::{Preset, find, presets};
-pub use shape::{Block, Shape};
+pub use presets::{Preset, find, of_sizes, presets};
 pub use targets::Targets;

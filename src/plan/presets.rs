@@ -1,8 +1,10 @@
 //! Published architectures, as the sizes in their `config.json`. No weights are needed to count.
 
 use super::layout::Layout;
-use super::shape::{Block, Shape};
 use crate::error::{Error, Result};
+use crate::spec::ModelSpec;
+use serde_json::Value;
+use std::path::Path;
 
 /// A published architecture.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +17,12 @@ pub struct Preset {
     pub family: &'static str,
     /// The hub repository whose `config.json` has these sizes; for GPT-3 the paper.
     pub source: &'static str,
-    /// The sizes.
-    pub shape: Shape,
+    /// `model_type`.
+    model_type: &'static str,
+    /// Hidden size, width of the MLP, blocks, heads, key and value heads, rows of the embedding.
+    sizes: [usize; 6],
+    /// What else its `config.json` says: the inside of a JSON object.
+    more: &'static str,
     /// What a reader should know about the count.
     pub note: Option<&'static str>,
 }
@@ -24,19 +30,45 @@ pub struct Preset {
 impl Preset {
     /// Its weights.
     pub fn layout(&self) -> Layout {
-        Layout { note: self.note.map(str::to_owned), ..Layout::from_shape(self.title, &self.shape) }
+        let layout = of_sizes(self.title, self.model_type, self.sizes, self.more);
+        Layout { note: self.note.map(str::to_owned).or(layout.note), ..layout }
     }
 }
+
+/// The model of a family with these sizes (as in [`Preset`]), and what else its config says. Where the family refuses them
+/// there are no weights, and the note says why.
+pub fn of_sizes(name: &str, model_type: &str, sizes: [usize; 6], more: &str) -> Layout {
+    let spec = serde_json::from_str(&format!("{{{more}}}")).map_err(|error| Error::failure(error.to_string()));
+    let spec = spec.and_then(|mut config: Value| {
+        let keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
+        let keys = keys.into_iter().chain(["num_key_value_heads", "vocab_size"]);
+        keys.zip(sizes).for_each(|(key, size)| config[key] = size.into());
+        config["model_type"] = model_type.into();
+        ModelSpec::of_config(&config, Path::new("config.json"), None)
+    });
+    match spec {
+        Ok(spec) => Layout::from_spec(name, spec),
+        Err(error) => {
+            let note = Some(error.to_string());
+            Layout { name: name.to_owned(), parameters: 0, weights: Vec::new(), note, spec: None }
+        }
+    }
+}
+
+/// A model type, sizes, and what else there is to say.
+type Sizes = (&'static str, [usize; 6], &'static str);
 
 const fn new(
     family: &'static str,
     id: &'static str,
     title: &'static str,
     source: &'static str,
-    shape: Shape,
+    (model_type, sizes, more): Sizes,
 ) -> Preset {
-    Preset { id, title, family, source, shape, note: None }
+    Preset { id, title, family, source, model_type, sizes, more, note: None }
 }
+
+const TIED: &str = r#""tie_word_embeddings": true"#;
 
 impl Preset {
     const fn note(self, note: &'static str) -> Self {
@@ -56,7 +88,7 @@ const GPT3: Preset = new(
     "gpt3-175b",
     "GPT-3 175B",
     "arXiv 2005.14165",
-    Shape { block: Block::Gpt3, ..Shape::gpt2(12288, 96, 96, 50257, 2048) },
+    ("gpt3", [12288, 4 * 12288, 96, 96, 96, 50257], r#""n_positions": 2048"#),
 )
 .note("The GPT-3 paper prints 174,600M (table D.1), which this reproduces; the LoRA paper prints 175,255.8M.");
 
@@ -70,82 +102,83 @@ static PRESETS: &[Preset] = &[
     GPT3,
 
     // hidden, ffn, layers, heads, kv heads, vocabulary
-    new("Llama", "llama-7b", "LLaMA 7B", "huggyllama/llama-7b", Shape::llama(4096, 11008, 32, 32, 32, 32000)),
-    new("Llama", "llama-13b", "LLaMA 13B", "huggyllama/llama-13b", Shape::llama(5120, 13824, 40, 40, 40, 32000)),
-    new("Llama", "llama-30b", "LLaMA 33B", "huggyllama/llama-30b", Shape::llama(6656, 17920, 60, 52, 52, 32000)),
-    new("Llama", "llama-65b", "LLaMA 65B", "huggyllama/llama-65b", Shape::llama(8192, 22016, 80, 64, 64, 32000)),
-    new("Llama", "llama-2-7b", "Llama 2 7B", "meta-llama/Llama-2-7b-hf", Shape::llama(4096, 11008, 32, 32, 32, 32000)),
-    new("Llama", "llama-2-13b", "Llama 2 13B", "meta-llama/Llama-2-13b-hf", Shape::llama(5120, 13824, 40, 40, 40, 32000)),
-    new("Llama", "llama-2-70b", "Llama 2 70B", "meta-llama/Llama-2-70b-hf", Shape::llama(8192, 28672, 80, 64, 8, 32000)),
-    new("Llama", "llama-3-8b", "Llama 3 8B", "meta-llama/Meta-Llama-3-8B", Shape::llama(4096, 14336, 32, 32, 8, 128256)),
-    new("Llama", "llama-3-70b", "Llama 3 70B", "meta-llama/Meta-Llama-3-70B", Shape::llama(8192, 28672, 80, 64, 8, 128256)),
-    new("Llama", "llama-3.1-8b", "Llama 3.1 8B", "meta-llama/Llama-3.1-8B", Shape::llama(4096, 14336, 32, 32, 8, 128256)),
-    new("Llama", "llama-3.1-70b", "Llama 3.1 70B", "meta-llama/Llama-3.1-70B", Shape::llama(8192, 28672, 80, 64, 8, 128256)),
-    new("Llama", "llama-3.1-405b", "Llama 3.1 405B", "meta-llama/Llama-3.1-405B", Shape::llama(16384, 53248, 126, 128, 8, 128256)),
-    new("Llama", "llama-3.2-1b", "Llama 3.2 1B", "meta-llama/Llama-3.2-1B", Shape::llama(2048, 8192, 16, 32, 8, 128256).tie()),
-    new("Llama", "llama-3.2-3b", "Llama 3.2 3B", "meta-llama/Llama-3.2-3B", Shape::llama(3072, 8192, 28, 24, 8, 128256).tie()),
-    new("Llama", "llama-3.3-70b", "Llama 3.3 70B", "meta-llama/Llama-3.3-70B-Instruct", Shape::llama(8192, 28672, 80, 64, 8, 128256)),
-    new("Llama", "tinyllama-1.1b", "TinyLlama 1.1B", "TinyLlama/TinyLlama-1.1B-Chat-v1.0", Shape::llama(2048, 5632, 22, 32, 4, 32000)),
+    new("Llama", "llama-7b", "LLaMA 7B", "huggyllama/llama-7b", ("llama", [4096, 11008, 32, 32, 32, 32000], "")),
+    new("Llama", "llama-13b", "LLaMA 13B", "huggyllama/llama-13b", ("llama", [5120, 13824, 40, 40, 40, 32000], "")),
+    new("Llama", "llama-30b", "LLaMA 33B", "huggyllama/llama-30b", ("llama", [6656, 17920, 60, 52, 52, 32000], "")),
+    new("Llama", "llama-65b", "LLaMA 65B", "huggyllama/llama-65b", ("llama", [8192, 22016, 80, 64, 64, 32000], "")),
+    new("Llama", "llama-2-7b", "Llama 2 7B", "meta-llama/Llama-2-7b-hf", ("llama", [4096, 11008, 32, 32, 32, 32000], "")),
+    new("Llama", "llama-2-13b", "Llama 2 13B", "meta-llama/Llama-2-13b-hf", ("llama", [5120, 13824, 40, 40, 40, 32000], "")),
+    new("Llama", "llama-2-70b", "Llama 2 70B", "meta-llama/Llama-2-70b-hf", ("llama", [8192, 28672, 80, 64, 8, 32000], "")),
+    new("Llama", "llama-3-8b", "Llama 3 8B", "meta-llama/Meta-Llama-3-8B", ("llama", [4096, 14336, 32, 32, 8, 128256], "")),
+    new("Llama", "llama-3-70b", "Llama 3 70B", "meta-llama/Meta-Llama-3-70B", ("llama", [8192, 28672, 80, 64, 8, 128256], "")),
+    new("Llama", "llama-3.1-8b", "Llama 3.1 8B", "meta-llama/Llama-3.1-8B", ("llama", [4096, 14336, 32, 32, 8, 128256], "")),
+    new("Llama", "llama-3.1-70b", "Llama 3.1 70B", "meta-llama/Llama-3.1-70B", ("llama", [8192, 28672, 80, 64, 8, 128256], "")),
+    new("Llama", "llama-3.1-405b", "Llama 3.1 405B", "meta-llama/Llama-3.1-405B", ("llama", [16384, 53248, 126, 128, 8, 128256], "")),
+    new("Llama", "llama-3.2-1b", "Llama 3.2 1B", "meta-llama/Llama-3.2-1B", ("llama", [2048, 8192, 16, 32, 8, 128256], TIED)),
+    new("Llama", "llama-3.2-3b", "Llama 3.2 3B", "meta-llama/Llama-3.2-3B", ("llama", [3072, 8192, 28, 24, 8, 128256], TIED)),
+    new("Llama", "llama-3.3-70b", "Llama 3.3 70B", "meta-llama/Llama-3.3-70B-Instruct", ("llama", [8192, 28672, 80, 64, 8, 128256], "")),
+    new("Llama", "tinyllama-1.1b", "TinyLlama 1.1B", "TinyLlama/TinyLlama-1.1B-Chat-v1.0", ("llama", [2048, 5632, 22, 32, 4, 32000], "")),
 
-    new("Mistral", "mistral-7b-v0.1", "Mistral 7B v0.1", "mistralai/Mistral-7B-v0.1", Shape::llama(4096, 14336, 32, 32, 8, 32000)),
-    new("Mistral", "mistral-7b-v0.3", "Mistral 7B v0.3", "mistralai/Mistral-7B-v0.3", Shape::llama(4096, 14336, 32, 32, 8, 32768)),
-    new("Mistral", "ministral-8b", "Ministral 8B 2410", "mistralai/Ministral-8B-Instruct-2410", Shape::llama(4096, 12288, 36, 32, 8, 131072)),
-    new("Mistral", "mistral-nemo-12b", "Mistral Nemo 12B", "mistralai/Mistral-Nemo-Base-2407", Shape::llama(5120, 14336, 40, 32, 8, 131072).head(128)),
-    new("Mistral", "mistral-small-24b", "Mistral Small 24B", "mistralai/Mistral-Small-24B-Base-2501", Shape::llama(5120, 32768, 40, 32, 8, 131072).head(128)),
-    new("Mistral", "mistral-large-123b", "Mistral Large 2 123B", "mistralai/Mistral-Large-Instruct-2407", Shape::llama(12288, 28672, 88, 96, 8, 32768)),
+    new("Mistral", "mistral-7b-v0.1", "Mistral 7B v0.1", "mistralai/Mistral-7B-v0.1", ("mistral", [4096, 14336, 32, 32, 8, 32000], "")),
+    new("Mistral", "mistral-7b-v0.3", "Mistral 7B v0.3", "mistralai/Mistral-7B-v0.3", ("mistral", [4096, 14336, 32, 32, 8, 32768], "")),
+    new("Mistral", "ministral-8b", "Ministral 8B 2410", "mistralai/Ministral-8B-Instruct-2410", ("mistral", [4096, 12288, 36, 32, 8, 131072], "")),
+    new("Mistral", "mistral-nemo-12b", "Mistral Nemo 12B", "mistralai/Mistral-Nemo-Base-2407", ("mistral", [5120, 14336, 40, 32, 8, 131072], r#""head_dim": 128"#)),
+    new("Mistral", "mistral-small-24b", "Mistral Small 24B", "mistralai/Mistral-Small-24B-Base-2501", ("mistral", [5120, 32768, 40, 32, 8, 131072], r#""head_dim": 128"#)),
+    new("Mistral", "mistral-large-123b", "Mistral Large 2 123B", "mistralai/Mistral-Large-Instruct-2407", ("mistral", [12288, 28672, 88, 96, 8, 32768], "")),
     new("Mistral", "mixtral-8x7b", "Mixtral 8x7B", "mistralai/Mixtral-8x7B-v0.1",
-        Shape { experts: 8, ..Shape::llama(4096, 14336, 32, 32, 8, 32000).blocks(Block::Mixtral) })
+        ("mixtral", [4096, 14336, 32, 32, 8, 32000], ""))
         .note("All linears include the router and every expert, as separate layers; newer transformers store the experts as one tensor, which PEFT leaves alone."),
 
-    new("Qwen", "qwen2.5-0.5b", "Qwen2.5 0.5B", "Qwen/Qwen2.5-0.5B", Shape::qwen2(896, 4864, 24, 14, 2, 151936).tie()),
-    new("Qwen", "qwen2.5-1.5b", "Qwen2.5 1.5B", "Qwen/Qwen2.5-1.5B", Shape::qwen2(1536, 8960, 28, 12, 2, 151936).tie()),
-    new("Qwen", "qwen2.5-3b", "Qwen2.5 3B", "Qwen/Qwen2.5-3B", Shape::qwen2(2048, 11008, 36, 16, 2, 151936).tie()),
-    new("Qwen", "qwen2.5-7b", "Qwen2.5 7B", "Qwen/Qwen2.5-7B", Shape::qwen2(3584, 18944, 28, 28, 4, 152064)),
-    new("Qwen", "qwen2.5-14b", "Qwen2.5 14B", "Qwen/Qwen2.5-14B", Shape::qwen2(5120, 13824, 48, 40, 8, 152064)),
-    new("Qwen", "qwen2.5-32b", "Qwen2.5 32B", "Qwen/Qwen2.5-32B", Shape::qwen2(5120, 27648, 64, 40, 8, 152064)),
-    new("Qwen", "qwen2.5-72b", "Qwen2.5 72B", "Qwen/Qwen2.5-72B", Shape::qwen2(8192, 29568, 80, 64, 8, 152064)),
-    new("Qwen", "qwen3-0.6b", "Qwen3 0.6B", "Qwen/Qwen3-0.6B", Shape::llama(1024, 3072, 28, 16, 8, 151936).head(128).normed().tie()),
-    new("Qwen", "qwen3-1.7b", "Qwen3 1.7B", "Qwen/Qwen3-1.7B", Shape::llama(2048, 6144, 28, 16, 8, 151936).normed().tie()),
-    new("Qwen", "qwen3-4b", "Qwen3 4B", "Qwen/Qwen3-4B", Shape::llama(2560, 9728, 36, 32, 8, 151936).head(128).normed().tie()),
-    new("Qwen", "qwen3-8b", "Qwen3 8B", "Qwen/Qwen3-8B", Shape::llama(4096, 12288, 36, 32, 8, 151936).normed()),
-    new("Qwen", "qwen3-14b", "Qwen3 14B", "Qwen/Qwen3-14B", Shape::llama(5120, 17408, 40, 40, 8, 151936).normed()),
-    new("Qwen", "qwen3-32b", "Qwen3 32B", "Qwen/Qwen3-32B", Shape::llama(5120, 25600, 64, 64, 8, 151936).head(128).normed()),
+    new("Qwen", "qwen2.5-0.5b", "Qwen2.5 0.5B", "Qwen/Qwen2.5-0.5B", ("qwen2", [896, 4864, 24, 14, 2, 151936], TIED)),
+    new("Qwen", "qwen2.5-1.5b", "Qwen2.5 1.5B", "Qwen/Qwen2.5-1.5B", ("qwen2", [1536, 8960, 28, 12, 2, 151936], TIED)),
+    new("Qwen", "qwen2.5-3b", "Qwen2.5 3B", "Qwen/Qwen2.5-3B", ("qwen2", [2048, 11008, 36, 16, 2, 151936], TIED)),
+    new("Qwen", "qwen2.5-7b", "Qwen2.5 7B", "Qwen/Qwen2.5-7B", ("qwen2", [3584, 18944, 28, 28, 4, 152064], "")),
+    new("Qwen", "qwen2.5-14b", "Qwen2.5 14B", "Qwen/Qwen2.5-14B", ("qwen2", [5120, 13824, 48, 40, 8, 152064], "")),
+    new("Qwen", "qwen2.5-32b", "Qwen2.5 32B", "Qwen/Qwen2.5-32B", ("qwen2", [5120, 27648, 64, 40, 8, 152064], "")),
+    new("Qwen", "qwen2.5-72b", "Qwen2.5 72B", "Qwen/Qwen2.5-72B", ("qwen2", [8192, 29568, 80, 64, 8, 152064], "")),
+    new("Qwen", "qwen3-0.6b", "Qwen3 0.6B", "Qwen/Qwen3-0.6B", ("qwen3", [1024, 3072, 28, 16, 8, 151936], r#""head_dim": 128, "tie_word_embeddings": true"#)),
+    new("Qwen", "qwen3-1.7b", "Qwen3 1.7B", "Qwen/Qwen3-1.7B", ("qwen3", [2048, 6144, 28, 16, 8, 151936], TIED)),
+    new("Qwen", "qwen3-4b", "Qwen3 4B", "Qwen/Qwen3-4B", ("qwen3", [2560, 9728, 36, 32, 8, 151936], r#""head_dim": 128, "tie_word_embeddings": true"#)),
+    new("Qwen", "qwen3-8b", "Qwen3 8B", "Qwen/Qwen3-8B", ("qwen3", [4096, 12288, 36, 32, 8, 151936], "")),
+    new("Qwen", "qwen3-14b", "Qwen3 14B", "Qwen/Qwen3-14B", ("qwen3", [5120, 17408, 40, 40, 8, 151936], "")),
+    new("Qwen", "qwen3-32b", "Qwen3 32B", "Qwen/Qwen3-32B", ("qwen3", [5120, 25600, 64, 64, 8, 151936], r#""head_dim": 128"#)),
 
-    new("Gemma", "gemma-2-2b", "Gemma 2 2B", "google/gemma-2-2b", gemma(2304, 9216, 26, 8, 4, 256000).head(256)),
-    new("Gemma", "gemma-2-9b", "Gemma 2 9B", "google/gemma-2-9b", gemma(3584, 14336, 42, 16, 8, 256000).head(256)),
-    new("Gemma", "gemma-2-27b", "Gemma 2 27B", "google/gemma-2-27b", gemma(4608, 36864, 46, 32, 16, 256000).head(128)),
-    new("Gemma", "gemma-3-270m", "Gemma 3 270M", "google/gemma-3-270m", gemma(640, 2048, 18, 4, 1, 262144).head(256).normed()),
-    new("Gemma", "gemma-3-1b", "Gemma 3 1B", "google/gemma-3-1b-pt", gemma(1152, 6912, 26, 4, 1, 262144).head(256).normed()),
-    new("Gemma", "gemma-3-4b", "Gemma 3 4B", "google/gemma-3-4b-pt", gemma(2560, 10240, 34, 8, 4, 262208).head(256).normed()).note(TEXT),
-    new("Gemma", "gemma-3-12b", "Gemma 3 12B", "google/gemma-3-12b-pt", gemma(3840, 15360, 48, 16, 8, 262208).head(256).normed()).note(TEXT),
-    new("Gemma", "gemma-3-27b", "Gemma 3 27B", "google/gemma-3-27b-pt", gemma(5376, 21504, 62, 32, 16, 262208).head(128).normed()).note(TEXT),
+    new("Gemma", "gemma-2-2b", "Gemma 2 2B", "google/gemma-2-2b", ("gemma2", [2304, 9216, 26, 8, 4, 256000], "")),
+    new("Gemma", "gemma-2-9b", "Gemma 2 9B", "google/gemma-2-9b", ("gemma2", [3584, 14336, 42, 16, 8, 256000], "")),
+    new("Gemma", "gemma-2-27b", "Gemma 2 27B", "google/gemma-2-27b", ("gemma2", [4608, 36864, 46, 32, 16, 256000], r#""head_dim": 128"#)),
+    new("Gemma", "gemma-3-270m", "Gemma 3 270M", "google/gemma-3-270m", ("gemma3_text", [640, 2048, 18, 4, 1, 262144], "")),
+    new("Gemma", "gemma-3-1b", "Gemma 3 1B", "google/gemma-3-1b-pt", ("gemma3_text", [1152, 6912, 26, 4, 1, 262144], "")),
+    new("Gemma", "gemma-3-4b", "Gemma 3 4B", "google/gemma-3-4b-pt", ("gemma3_text", [2560, 10240, 34, 8, 4, 262208], "")).note(TEXT),
+    new("Gemma", "gemma-3-12b", "Gemma 3 12B", "google/gemma-3-12b-pt", ("gemma3_text", [3840, 15360, 48, 16, 8, 262208], "")).note(TEXT),
+    new("Gemma", "gemma-3-27b", "Gemma 3 27B", "google/gemma-3-27b-pt", ("gemma3_text", [5376, 21504, 62, 32, 16, 262208], r#""head_dim": 128"#)).note(TEXT),
 
-    new("Phi", "phi-3-mini", "Phi-3 mini 3.8B", "microsoft/Phi-3-mini-4k-instruct", Shape::llama(3072, 8192, 32, 32, 32, 32064).blocks(Block::Phi3)),
-    new("Phi", "phi-3-medium", "Phi-3 medium 14B", "microsoft/Phi-3-medium-4k-instruct", Shape::llama(5120, 17920, 40, 40, 10, 32064).blocks(Block::Phi3)),
-    new("Phi", "phi-3.5-mini", "Phi-3.5 mini 3.8B", "microsoft/Phi-3.5-mini-instruct", Shape::llama(3072, 8192, 32, 32, 32, 32064).blocks(Block::Phi3)),
-    new("Phi", "phi-4", "Phi-4 14B", "microsoft/phi-4", Shape::llama(5120, 17920, 40, 40, 10, 100352).blocks(Block::Phi3)),
-    new("Phi", "phi-4-mini", "Phi-4 mini 3.8B", "microsoft/Phi-4-mini-instruct", Shape::llama(3072, 8192, 32, 24, 8, 200064).tie().blocks(Block::Phi3)),
-
-    // hidden, layers, heads, vocabulary, positions
-    new("GPT-2", "gpt2", "GPT-2 124M", "openai-community/gpt2", Shape::gpt2(768, 12, 12, 50257, 1024)),
-    new("GPT-2", "gpt2-medium", "GPT-2 medium 355M", "openai-community/gpt2-medium", Shape::gpt2(1024, 24, 16, 50257, 1024)),
-    new("GPT-2", "gpt2-large", "GPT-2 large 774M", "openai-community/gpt2-large", Shape::gpt2(1280, 36, 20, 50257, 1024)),
-    new("GPT-2", "gpt2-xl", "GPT-2 XL 1.5B", "openai-community/gpt2-xl", Shape::gpt2(1600, 48, 25, 50257, 1024)),
+    new("Phi", "phi-3-mini", "Phi-3 mini 3.8B", "microsoft/Phi-3-mini-4k-instruct", ("phi3", [3072, 8192, 32, 32, 32, 32064], "")),
+    new("Phi", "phi-3-medium", "Phi-3 medium 14B", "microsoft/Phi-3-medium-4k-instruct", ("phi3", [5120, 17920, 40, 40, 10, 32064], "")),
+    new("Phi", "phi-3.5-mini", "Phi-3.5 mini 3.8B", "microsoft/Phi-3.5-mini-instruct", ("phi3", [3072, 8192, 32, 32, 32, 32064], "")),
+    new("Phi", "phi-4", "Phi-4 14B", "microsoft/phi-4", ("phi3", [5120, 17920, 40, 40, 10, 100352], "")),
+    new("Phi", "phi-4-mini", "Phi-4 mini 3.8B", "microsoft/Phi-4-mini-instruct", ("phi3", [3072, 8192, 32, 24, 8, 200064], TIED)),
 
     // hidden, layers, heads, vocabulary
-    new("Pythia", "pythia-70m", "Pythia 70M", "EleutherAI/pythia-70m", Shape::neox(512, 6, 8, 50304)),
-    new("Pythia", "pythia-160m", "Pythia 160M", "EleutherAI/pythia-160m", Shape::neox(768, 12, 12, 50304)),
-    new("Pythia", "pythia-410m", "Pythia 410M", "EleutherAI/pythia-410m", Shape::neox(1024, 24, 16, 50304)),
-    new("Pythia", "pythia-1b", "Pythia 1B", "EleutherAI/pythia-1b", Shape::neox(2048, 16, 8, 50304)),
-    new("Pythia", "pythia-1.4b", "Pythia 1.4B", "EleutherAI/pythia-1.4b", Shape::neox(2048, 24, 16, 50304)),
-    new("Pythia", "pythia-2.8b", "Pythia 2.8B", "EleutherAI/pythia-2.8b", Shape::neox(2560, 32, 32, 50304)),
-    new("Pythia", "pythia-6.9b", "Pythia 6.9B", "EleutherAI/pythia-6.9b", Shape::neox(4096, 32, 32, 50432)),
-    new("Pythia", "pythia-12b", "Pythia 12B", "EleutherAI/pythia-12b", Shape::neox(5120, 36, 40, 50688)),
-    new("Pythia", "gpt-neox-20b", "GPT-NeoX 20B", "EleutherAI/gpt-neox-20b", Shape::neox(6144, 44, 64, 50432)),
+    new("GPT-2", "gpt2", "GPT-2 124M", "openai-community/gpt2", gpt("gpt2", 768, 12, 12, 50257)),
+    new("GPT-2", "gpt2-medium", "GPT-2 medium 355M", "openai-community/gpt2-medium", gpt("gpt2", 1024, 24, 16, 50257)),
+    new("GPT-2", "gpt2-large", "GPT-2 large 774M", "openai-community/gpt2-large", gpt("gpt2", 1280, 36, 20, 50257)),
+    new("GPT-2", "gpt2-xl", "GPT-2 XL 1.5B", "openai-community/gpt2-xl", gpt("gpt2", 1600, 48, 25, 50257)),
+
+    // hidden, layers, heads, vocabulary
+    new("Pythia", "pythia-70m", "Pythia 70M", "EleutherAI/pythia-70m", gpt("gpt_neox", 512, 6, 8, 50304)),
+    new("Pythia", "pythia-160m", "Pythia 160M", "EleutherAI/pythia-160m", gpt("gpt_neox", 768, 12, 12, 50304)),
+    new("Pythia", "pythia-410m", "Pythia 410M", "EleutherAI/pythia-410m", gpt("gpt_neox", 1024, 24, 16, 50304)),
+    new("Pythia", "pythia-1b", "Pythia 1B", "EleutherAI/pythia-1b", gpt("gpt_neox", 2048, 16, 8, 50304)),
+    new("Pythia", "pythia-1.4b", "Pythia 1.4B", "EleutherAI/pythia-1.4b", gpt("gpt_neox", 2048, 24, 16, 50304)),
+    new("Pythia", "pythia-2.8b", "Pythia 2.8B", "EleutherAI/pythia-2.8b", gpt("gpt_neox", 2560, 32, 32, 50304)),
+    new("Pythia", "pythia-6.9b", "Pythia 6.9B", "EleutherAI/pythia-6.9b", gpt("gpt_neox", 4096, 32, 32, 50432)),
+    new("Pythia", "pythia-12b", "Pythia 12B", "EleutherAI/pythia-12b", gpt("gpt_neox", 5120, 36, 40, 50688)),
+    new("Pythia", "gpt-neox-20b", "GPT-NeoX 20B", "EleutherAI/gpt-neox-20b", gpt("gpt_neox", 6144, 44, 64, 50432)),
 ];
 
-const fn gemma(hidden: usize, ffn: usize, layers: usize, heads: usize, kv_heads: usize, vocab: usize) -> Shape {
-    Shape::llama(hidden, ffn, layers, heads, kv_heads, vocab).tie().blocks(Block::Gemma)
+/// A GPT-2 or GPT-NeoX: an MLP of four hidden sizes, keys and values for every head.
+const fn gpt(model_type: &'static str, hidden: usize, layers: usize, heads: usize, vocab: usize) -> Sizes {
+    (model_type, [hidden, 4 * hidden, layers, heads, heads, vocab], "")
 }
 
 /// The preset with this identifier, title or hub name; case, spaces and punctuation do not matter.

@@ -87,7 +87,7 @@ pub fn read(path: &Path, checkpoint: &Checkpoint, seq: usize, progress: &dyn Pro
     }
     let folder = checkpoint.path();
     let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
-    let vocab = checkpoint.config_summary().and_then(|config| config.vocab_size).unwrap_or(usize::MAX);
+    let vocab = checkpoint.spec().map_or(usize::MAX, |spec| spec.vocab);
     let mut reader = Reader { path, vocab, seq, data: Data::default() };
     let json =
         text.trim_start().starts_with('{') || path.extension().is_some_and(|end| end == "jsonl" || end == "json");

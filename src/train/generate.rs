@@ -25,7 +25,7 @@ pub struct Sampling {
 /// No ids, ids outside the vocabulary, a prompt longer than the model allows, logits that are not numbers; and
 /// cancellation.
 pub fn generate(decoder: &Decoder, ids: &[u32], sampling: Sampling, progress: &dyn Progress) -> Result<Vec<u32>> {
-    let most = decoder.config.max_positions;
+    let most = decoder.spec.max_positions;
     let positions = (ids.len() + sampling.most).min(most);
     let (pool, mut cache) = (Pool::default(), Cache::new(decoder, positions));
     go_on(ids, most, sampling, progress, |new, all| {
@@ -47,7 +47,7 @@ pub fn generate_on_gpu(
     sampling: Sampling,
     progress: &dyn Progress,
 ) -> Result<Vec<u32>> {
-    let most = model.config.max_positions;
+    let most = model.spec.max_positions;
     let positions = (ids.len() + sampling.most).min(most);
     let mut cache = gpu::Cache::new(model, positions)?;
     go_on(ids, most, sampling, progress, |new, all| {

@@ -3,7 +3,6 @@
 use super::{Method, Settings};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::ModelConfig;
 use crate::model::ops::gemm::{Out, View, parallel};
 use crate::plan::Layout;
 use std::time::{Duration, Instant};
@@ -17,9 +16,9 @@ const PRODUCTS: f64 = 0.55;
 /// # Errors
 /// A model that cannot be trained.
 pub fn operations(checkpoint: &Checkpoint, settings: &Settings) -> Result<f64> {
-    let config = ModelConfig::of(checkpoint)?;
+    let spec = checkpoint.spec()?;
     let linear = Layout::of(checkpoint)?.linear_parameters() as f64;
-    let head = (config.vocab * config.hidden) as f64;
+    let head = (spec.vocab * spec.hidden) as f64;
     let times = if settings.method == Method::Full { 6.0 } else { 4.0 };
     Ok(times * (linear + head) + if settings.checkpointing { 2.0 * linear } else { 0.0 })
 }

@@ -24,7 +24,7 @@ use super::{Method, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Frozen, ModelConfig, Param, gpu};
+use crate::model::{Decoder, Frozen, Param, gpu};
 use crate::progress::Progress;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -189,7 +189,7 @@ pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progres
         }
         None => None,
     };
-    let most = ModelConfig::of(checkpoint)?.max_positions;
+    let most = checkpoint.spec()?.max_positions;
     let all = held_out.iter().flat_map(|held_out| &held_out.rows).chain(rows.iter());
     if let Some(longest) = all.map(|row| row.ids.len()).max().filter(|longest| *longest > most) {
         return Err(Error::usage(format!(

@@ -4,7 +4,7 @@ use super::Settings;
 use crate::checkpoint::Dtype;
 pub use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_tensors, write_whole};
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Family, Kind, Lora};
+use crate::model::{Decoder, Kind, Lora};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::path::Path;
@@ -98,7 +98,7 @@ fn adapter_config(decoder: &Decoder, settings: &Settings, doubled: bool) -> Valu
         "use_rslora": rslora,
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
-        "fan_in_fan_out": decoder.config.family == Family::Gpt2,
+        "fan_in_fan_out": decoder.spec.modules().any(|module| module.transposed),
         "bias": "none",
         "init_lora_weights": true,
         "inference_mode": true,

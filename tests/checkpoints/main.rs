@@ -28,6 +28,7 @@ fn models_have_the_parameters_that_torch_counts() {
     for (name, expected) in fixture_json("expected.json").as_object().unwrap() {
         let checkpoint = open(name);
         assert_eq!(json!(checkpoint.parameters()), expected["parameters"], "{name}");
+        assert_eq!(checkpoint.spec().unwrap().parameters(), checkpoint.parameters(), "{name}");
         assert_eq!(checkpoint.kind(), Kind::Model);
         assert_eq!(checkpoint.format(), "safetensors, 3 shards");
         assert_eq!(checkpoint.name(), *name);
@@ -41,10 +42,12 @@ fn models_have_the_parameters_that_torch_counts() {
 fn llama_reads_as_a_person_would_list_it() {
     let llama = open("llama");
     assert_eq!(llama.architecture(), Some("LlamaForCausalLM"));
-    let config = llama.config_summary().unwrap();
-    assert_eq!((config.hidden_size, config.num_hidden_layers, config.vocab_size), (Some(64), Some(2), Some(320)));
-    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (Some(4), Some(2), Some(16)));
-    assert_eq!((config.dtype.as_deref(), config.rope_theta), (Some("bfloat16"), Some(10000.0)));
+    let spec = llama.spec().unwrap();
+    assert_eq!((spec.hidden, spec.blocks.len(), spec.vocab), (64, 2, 320));
+    let attention = spec.blocks[0].attention().unwrap();
+    assert_eq!((attention.heads, attention.kv_heads, attention.head_dim), (4, 2, 16));
+    // θ 10000 over 16 dimensions: the second pair turns by 10000^(−2/16).
+    assert!((spec.ropes[0].frequencies[1] - 10000f32.powf(-0.125)).abs() < 1e-7);
     let block = |n: usize| {
         ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj"]
             .into_iter()
@@ -72,8 +75,10 @@ fn llama_reads_as_a_person_would_list_it() {
 fn gemma3_has_no_head_of_its_own() {
     let gemma = open("gemma3");
     assert!(gemma.module("lm_head").is_none());
-    assert_eq!(gemma.config_summary().unwrap().tie_word_embeddings, Some(true));
-    assert_eq!(gemma.config_summary().unwrap().rope_theta, Some(1e6), "of the full attention");
+    let spec = gemma.spec().unwrap();
+    assert!(spec.head.is_none());
+    let second = |at: usize| f64::from(spec.ropes[at].frequencies[1]).powf(-(spec.ropes[at].frequencies.len() as f64));
+    assert!((second(0) / 1e6 - 1.0).abs() < 1e-4 && (second(1) / 1e4 - 1.0).abs() < 1e-4, "full, sliding");
     assert_eq!(gemma.module("model.layers.0.self_attn.q_norm").unwrap().role, Role::Norm);
 }
 
@@ -237,6 +242,7 @@ fn every_architecture_of_the_reference() {
             continue;
         }
         assert_eq!(json!(checkpoint.parameters()), expected["parameters"], "{name}");
+        assert_eq!(checkpoint.spec().unwrap().parameters(), checkpoint.parameters(), "{name}");
         let adapter = Adapter::open(&folder.join(format!("{name}-adapter"))).unwrap();
         assert_eq!(json!(adapter.trainable()), expected["adapter_trainable"], "{name}");
         let tuned = Checkpoint::open(&folder.join(format!("{name}-tuned"))).unwrap();

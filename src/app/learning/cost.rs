@@ -1,7 +1,7 @@
 //! Chapter 2: what training keeps for each parameter, for a model of any size, against real GPUs.
 
 use crate::error::Result;
-use crate::plan::{Layout, Selection, Shape, Targets};
+use crate::plan::{Layout, Selection, Targets, of_sizes};
 use crate::quant::Scheme;
 
 /// Blocks of the smallest and the largest model.
@@ -90,7 +90,7 @@ fn layout(blocks: usize) -> Layout {
     let hidden = 128 * blocks;
     // Three matrices of 8/3 d are as large as two of 4 d.
     let ffn = (hidden * 8 / 3).next_multiple_of(128);
-    Layout::from_shape(format!("{blocks} blocks"), &Shape::llama(hidden, ffn, blocks, blocks, blocks, 32_000))
+    of_sizes(&format!("{blocks} blocks"), "llama", [hidden, ffn, blocks, blocks, blocks, 32_000], "")
 }
 
 fn memories(layout: &Layout) -> Result<[Kept; 3]> {

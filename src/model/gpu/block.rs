@@ -8,7 +8,8 @@ use super::ops::Gpu;
 use crate::error::{Error, Result};
 use crate::model::decoder::{self, Decoder};
 use crate::model::ops::attention::{Row, Rules};
-use crate::model::{ModelConfig, params::Params};
+use crate::model::params::Params;
+use crate::spec::{AttentionSpec, MlpSpec};
 
 #[derive(Debug)]
 pub(super) struct Block {
@@ -23,7 +24,9 @@ pub(super) struct Block {
     norm_out: Option<Norm>,
     row: Row,
     rules: Rules,
-    rope: usize,
+    rope: Option<usize>,
+    mlp: MlpSpec,
+    parallel: bool,
 }
 
 /// What a block's pass forward keeps for the pass backward, beside its input.
@@ -62,42 +65,48 @@ pub(super) struct BlockCache {
 }
 
 impl BlockCache {
-    pub(super) fn new(gpu: &Gpu, config: &ModelConfig, capacity: usize) -> Result<Self> {
-        let count = config.kv_heads * config.head_dim * capacity;
+    pub(super) fn new(gpu: &Gpu, attention: &AttentionSpec, capacity: usize) -> Result<Self> {
+        let count = attention.kv_heads * attention.head_dim * capacity;
         Ok(Self { keys: gpu.take(count)?, values: gpu.take(count)?, capacity })
     }
 }
 
 impl Block {
     pub(super) fn put(gpu: &Gpu, decoder: &Decoder, layer: usize) -> Result<Self> {
-        let (block, config, params): (&decoder::Block, _, &Params) =
-            (&decoder.blocks[layer], &decoder.config, &decoder.params);
-        let norm = |weights: &decoder::NormWeights| Norm::put(gpu, weights, config.family.is_gpt(), config.eps);
+        let (block, params): (&decoder::Block, &Params) = (&decoder.blocks[layer], &decoder.params);
+        let norm = |weights: &decoder::NormWeights| Norm::put(gpu, weights);
+        let needed = |weights: &Option<decoder::NormWeights>| match weights {
+            Some(weights) => norm(weights),
+            None => Err(Error::usage("blocks without a norm before each half are not computed on a GPU here")),
+        };
         let linear = |linear: &crate::model::Linear| Linear::put(gpu, linear, params);
         let parts = |parts: &[decoder::Part]| -> Result<Vec<(usize, Linear)>> {
             parts.iter().map(|part| Ok((part.offset, linear(&part.linear)?))).collect()
         };
-        let qk_norm = match &block.qk_norm {
+        let qk_norm = match block.q_norm.as_ref().zip(block.k_norm.as_ref()) {
             Some((q, k)) => Some((norm(q)?, norm(k)?)),
             None => None,
         };
-        if config.head_dim > super::attention::WIDEST {
-            let message = format!("heads of {} values; a GPU takes {} here", config.head_dim, super::attention::WIDEST);
+        let head_dim = block.attention.head_dim;
+        if head_dim > super::attention::WIDEST {
+            let message = format!("heads of {head_dim} values; a GPU takes {} here", super::attention::WIDEST);
             return Err(Error::usage(message));
         }
         Ok(Self {
-            norm_in: norm(&block.norm_in)?,
+            norm_in: needed(&block.norm_in)?,
             qkv: parts(&block.qkv)?,
             qk_norm,
             o: linear(&block.o)?,
-            norm_attention: block.norm_attention.as_ref().map(norm).transpose()?,
-            norm_mlp: norm(&block.norm_mlp)?,
+            norm_attention: block.norm_mixed.as_ref().map(norm).transpose()?,
+            norm_mlp: needed(&block.norm_ffn)?,
             up: parts(&block.up)?,
             down: linear(&block.down)?,
             norm_out: block.norm_out.as_ref().map(norm).transpose()?,
-            row: decoder.row(),
+            row: decoder.row(layer),
             rules: decoder.rules(layer),
-            rope: config.blocks[layer].rope,
+            rope: block.attention.rope,
+            mlp: block.mlp.clone(),
+            parallel: block.parallel,
         })
     }
 
@@ -105,7 +114,7 @@ impl Block {
         Attention {
             row: self.row,
             rules: self.rules,
-            angles: place.angles.get(self.rope),
+            angles: self.rope.and_then(|rope| place.angles.get(rope)),
             norms: self.qk_norm.as_ref().map(|(q, k)| (q, k)),
             seq: place.seq,
             first: place.first,
@@ -119,14 +128,14 @@ impl Block {
     pub(super) fn forward(
         &self,
         run: Run,
-        config: &ModelConfig,
+        hidden: usize,
         place: Place,
         x: &Tensor,
         cache: Option<&BlockCache>,
     ) -> Result<(Tensor, Tape)> {
         let gpu = run.gpu;
-        let c = config;
-        let rows = x.len() / c.hidden;
+        let rows = x.len() / hidden;
+        let mlp = &self.mlp;
         let qkv = gpu.take(rows * self.row.stride)?;
         {
             let h = self.norm_in.forward(run, x.all())?;
@@ -139,18 +148,18 @@ impl Block {
         let apart = attention.split(run, &qkv, kv)?;
         let attended = attention.forward(gpu, &apart, kv)?;
         let out = gpu.copy(x)?;
-        let o = self.added(run, &self.o, &attended, &self.norm_attention, &out, c.hidden)?;
-        let middle = if c.parallel_residual { None } else { Some(gpu.copy(&out)?) };
+        let o = self.added(run, &self.o, &attended, &self.norm_attention, &out, hidden)?;
+        let middle = if self.parallel { None } else { Some(gpu.copy(&out)?) };
         let up = {
             let h = self.norm_mlp.forward(run, middle.as_ref().unwrap_or(x).all())?;
-            let up = gpu.take(rows * c.up_width())?;
+            let up = gpu.take(rows * mlp.up_width())?;
             for (offset, linear) in &self.up {
-                linear.forward(run, &h, up.from(*offset), c.up_width(), false)?;
+                linear.forward(run, &h, up.from(*offset), mlp.up_width(), false)?;
             }
             up
         };
-        let inner = gpu.activation(c.activation, &up, c.gated(), c.ffn)?;
-        let down = self.added(run, &self.down, &inner, &self.norm_out, &out, c.hidden)?;
+        let inner = gpu.activation(mlp.activation, &up, mlp.gated, mlp.width)?;
+        let down = self.added(run, &self.down, &inner, &self.norm_out, &out, hidden)?;
         Ok((out, Tape { qkv, apart, attended, o, middle, up, down }))
     }
 
@@ -180,7 +189,7 @@ impl Block {
     pub(super) fn backward(
         &self,
         run: Run,
-        config: &ModelConfig,
+        hidden: usize,
         place: Place,
         x: &Tensor,
         tape: Tape,
@@ -188,29 +197,29 @@ impl Block {
         wanted: bool,
     ) -> Result<()> {
         let gpu = run.gpu;
-        let c = config;
+        let mlp = &self.mlp;
         let Tape { qkv, apart, attended, o, middle, up, down } = tape;
-        let rows = x.len() / c.hidden;
+        let rows = x.len() / hidden;
         // Parallel blocks: both branches get the gradient of the output, and add to it.
-        let out_gradient = if c.parallel_residual { Some(gpu.copy(d)?) } else { None };
+        let out_gradient = if self.parallel { Some(gpu.copy(d)?) } else { None };
 
         // The MLP.
         let from = middle.as_ref().unwrap_or(x);
         {
             let d_down = through(run, &self.norm_out, &down, d)?;
-            let d_inner = gpu.take(rows * c.ffn)?;
+            let d_inner = gpu.take(rows * mlp.width)?;
             {
-                let inner = gpu.activation(c.activation, &up, c.gated(), c.ffn)?;
+                let inner = gpu.activation(mlp.activation, &up, mlp.gated, mlp.width)?;
                 let dy = d_down.as_ref().unwrap_or(d);
-                self.down.backward(run, &inner, dy.all(), c.hidden, Some((&d_inner, false)))?;
+                self.down.backward(run, &inner, dy.all(), hidden, Some((&d_inner, false)))?;
             }
-            gpu.activation_backward(c.activation, &up, c.gated(), &d_inner, c.ffn)?;
+            gpu.activation_backward(mlp.activation, &up, mlp.gated, &d_inner, mlp.width)?;
         }
         {
             let h = self.norm_mlp.forward(run, from.all())?;
             let dh = gpu.take(x.len())?;
             for (index, (offset, linear)) in self.up.iter().enumerate() {
-                linear.backward(run, &h, up.from(*offset), c.up_width(), Some((&dh, index > 0)))?;
+                linear.backward(run, &h, up.from(*offset), mlp.up_width(), Some((&dh, index > 0)))?;
             }
             self.norm_mlp.backward(run, from, &dh, d, true)?;
         }
@@ -222,7 +231,7 @@ impl Block {
             let d_o = through(run, &self.norm_attention, &o, d_out)?;
             let d_attended = gpu.take(attended.len())?;
             let dy = d_o.as_ref().unwrap_or(d_out);
-            self.o.backward(run, &attended, dy.all(), c.hidden, Some((&d_attended, false)))?;
+            self.o.backward(run, &attended, dy.all(), hidden, Some((&d_attended, false)))?;
             self.attention(place, place.seq).backward(run, &qkv, &apart, &attended, &d_attended)?
         };
         let Some(d_qkv) = d_qkv else { return Ok(()) };

@@ -724,7 +724,7 @@ KERNEL(split_heads) {
     if (THREAD == 0) along[row] = sum;
 }
 
-/* ---- the MLP's nonlinearity: 0 SiLU, 1 GELU by tanh, 2 GELU, 3 ReLU ---- */
+/* ---- the MLP's nonlinearity: 0 SiLU, 1 GELU by tanh, 2 GELU, 3 ReLU, 4 ReLU squared ---- */
 
 DEVICE float function(int kind, float x, float *slope) {
     if (kind == 0) {
@@ -743,8 +743,9 @@ DEVICE float function(int kind, float x, float *slope) {
         *slope = half + x * expf(-0.5f * x * x) * 0.3989423f;
         return x * half;
     }
-    *slope = x > 0 ? 1.0f : 0.0f;
-    return x > 0 ? x : 0.0f;
+    const float above = x > 0 ? x : 0.0f;
+    *slope = kind == 4 ? 2.0f * above : x > 0 ? 1.0f : 0.0f;
+    return kind == 4 ? above * above : above;
 }
 
 KERNEL(activation_forward) {

@@ -17,8 +17,9 @@ pub(super) struct Norm {
 }
 
 impl Norm {
-    pub(super) fn put(gpu: &Gpu, weights: &NormWeights, centred: bool, eps: f32) -> Result<Self> {
+    pub(super) fn put(gpu: &Gpu, weights: &NormWeights) -> Result<Self> {
         let bias = weights.bias.as_ref().map(|bias| Vector::put(gpu, bias)).transpose()?;
+        let (centred, eps) = (weights.is_centred(), weights.spec.eps);
         Ok(Self { weight: Vector::put(gpu, &weights.weight)?, bias, centred, eps })
     }
 

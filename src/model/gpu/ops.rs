@@ -360,5 +360,6 @@ fn number(f: Activation) -> usize {
         Activation::GeluTanh => 1,
         Activation::Gelu => 2,
         Activation::Relu => 3,
+        Activation::Relu2 => 4,
     }
 }

@@ -11,7 +11,7 @@ use super::weights::{Arena, Matrix};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::params::{Grads, Params};
-use crate::model::{Backward, Batch, Dropout, ModelConfig};
+use crate::model::{Backward, Batch, Dropout, ModelSpec};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A decoder in a machine's memory.
@@ -21,7 +21,7 @@ pub struct Model {
     pub gpu: Gpu,
     pub(super) arena: Arena,
     /// What it computes.
-    pub config: ModelConfig,
+    pub spec: ModelSpec,
     embedding: Matrix,
     positions: Option<Matrix>,
     blocks: Vec<Block>,
@@ -50,21 +50,27 @@ impl Model {
     /// # Errors
     /// When the machine's memory does not suffice.
     pub fn put(gpu: Gpu, decoder: &Decoder) -> Result<Self> {
-        let (config, params) = (decoder.config.clone(), &decoder.params);
-        let table = [config.vocab, config.hidden];
-        let positions = [config.max_positions, config.hidden];
+        let (spec, params) = (decoder.spec.clone(), &decoder.params);
+        if spec.ropes.iter().any(|rope| rope.interleaved) {
+            let family = &spec.model_type;
+            return Err(Error::usage(format!(
+                "{family} turns neighbouring dimensions; a GPU does not compute that here"
+            )));
+        }
+        let table = [spec.vocab, spec.hidden];
+        let positions = spec.positions.as_ref().map_or([0, 0], |positions| positions.module.shape);
         let blocks = (0..decoder.blocks.len()).map(|layer| Block::put(&gpu, decoder, layer));
         Ok(Self {
             arena: Arena::put(&gpu, params)?,
             embedding: Matrix::put(&gpu, &decoder.embedding, params, table)?,
             positions: decoder.positions.as_ref().map(|w| Matrix::put(&gpu, w, params, positions)).transpose()?,
             blocks: blocks.collect::<Result<_>>()?,
-            norm: Norm::put(&gpu, &decoder.norm, config.family.is_gpt(), config.eps)?,
+            norm: Norm::put(&gpu, &decoder.norm)?,
             head: decoder.head.as_ref().map(|head| Linear::put(&gpu, head, params)).transpose()?,
             angles: Mutex::default(),
             totals: gpu.shelf.zeros(Kind::F32, 4)?,
             gpu,
-            config,
+            spec,
         })
     }
 
@@ -118,10 +124,10 @@ impl Model {
     /// Tables for `positions`, of sequences up to `longest`; those of before where they will do.
     fn angles(&self, positions: usize, longest: usize) -> Result<Arc<Vec<Angles>>> {
         let mut tables = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = self.config.ropes.iter().all(|rope| rope.same_for(tables.longest, longest));
+        let same = self.spec.ropes.iter().all(|rope| rope.same_for(tables.longest, longest));
         if tables.positions < positions || !same {
-            let positions = positions.next_power_of_two().min(self.config.max_positions.max(positions));
-            let made = self.config.ropes.iter().map(|rope| Angles::put(&self.gpu, &rope.table(positions, longest)));
+            let positions = positions.next_power_of_two().min(self.spec.max_positions.max(positions));
+            let made = self.spec.ropes.iter().map(|rope| Angles::put(&self.gpu, &rope.table(positions, longest)));
             *tables = Tables { positions, longest, angles: Arc::new(made.collect::<Result<_>>()?) };
         }
         Ok(Arc::clone(&tables.angles))
@@ -146,7 +152,7 @@ impl Model {
 
     fn embed(&self, ids: &Tensor, starts: Option<&Tensor>, seq: usize, first: usize) -> Result<Tensor> {
         let positions = self.positions.as_ref().map(|matrix| self.table(matrix)).transpose()?;
-        let (c, table) = (&self.config, self.table(&self.embedding)?);
+        let (c, table) = (&self.spec, self.table(&self.embedding)?);
         self.gpu.embed(ids, starts, table, positions, c.hidden, (seq, first), c.embedding_scale)
     }
 
@@ -155,7 +161,7 @@ impl Model {
     /// # Errors
     /// Ids outside the vocabulary, sequences longer than the model allows; memory that does not suffice.
     pub fn loss(&self, batch: Batch) -> Result<f64> {
-        self.config.check(&batch)?;
+        self.spec.check(&batch)?;
         let run = self.run(None);
         let positions = batch.longest();
         let angles = self.angles(positions, positions)?;
@@ -164,7 +170,7 @@ impl Model {
         let place = Place { seq: batch.seq, first: 0, positions, starts, angles: &angles };
         let mut x = self.embed(&ids, starts, batch.seq, 0)?;
         for block in &self.blocks {
-            x = block.forward(run, &self.config, place, &x, None)?.0;
+            x = block.forward(run, self.spec.hidden, place, &x, None)?.0;
         }
         let h = self.norm.forward(run, x.all())?;
         let total = self.gpu.shelf.zeros(Kind::F32, 2)?;
@@ -179,7 +185,7 @@ impl Model {
     /// # Errors
     /// As [`loss`](Self::loss).
     pub fn gradient(&self, batch: Batch, backward: Backward, dropout: Option<Dropout>) -> Result<()> {
-        self.config.check(&batch)?;
+        self.spec.check(&batch)?;
         let run = self.run(dropout);
         let positions = batch.longest();
         let angles = self.angles(positions, positions)?;
@@ -189,7 +195,7 @@ impl Model {
         let mut inputs = vec![self.embed(&ids, starts, batch.seq, 0)?];
         let mut tapes: Vec<Option<Tape>> = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
-            let (out, tape) = block.forward(run, &self.config, place, &inputs[layer], None)?;
+            let (out, tape) = block.forward(run, self.spec.hidden, place, &inputs[layer], None)?;
             inputs.push(out);
             tapes.push((!backward.checkpointing).then_some(tape));
         }
@@ -207,11 +213,11 @@ impl Model {
             let Some(x) = inputs.pop() else { break };
             let tape = match tapes.pop().flatten() {
                 Some(tape) => tape,
-                None => block.forward(run, &self.config, place, &x, None)?.1,
+                None => block.forward(run, self.spec.hidden, place, &x, None)?.1,
             };
-            block.backward(run, &self.config, place, &x, tape, &d, layer > 0 || embedding.is_some())?;
+            block.backward(run, self.spec.hidden, place, &x, tape, &d, layer > 0 || embedding.is_some())?;
         }
-        let (hidden, scale) = (self.config.hidden, self.config.embedding_scale);
+        let (hidden, scale) = (self.spec.hidden, self.spec.embedding_scale);
         if let Some(gradient) = embedding.and_then(|number| self.arena.gradient(number)) {
             self.gpu.embed_backward(Some(&ids), None, &d, gradient, hidden, batch.seq, scale)?;
         }
@@ -233,7 +239,7 @@ impl Model {
 
     /// Loss of the rows of `h` that predict something, added to `total`; in pieces, so that logits are held once.
     fn head_loss(&self, h: &Tensor, batch: &Batch, total: &Tensor, back: Option<(&Tensor, f32)>) -> Result<()> {
-        let (gpu, c) = (&self.gpu, &self.config);
+        let (gpu, c) = (&self.gpu, &self.spec);
         let (vocab, hidden) = (c.vocab, c.hidden);
         let targets = batch.targets();
         if targets.is_empty() {
@@ -283,14 +289,15 @@ impl Cache {
     /// # Errors
     /// When the machine's memory does not suffice.
     pub fn new(model: &Model, positions: usize) -> Result<Self> {
-        let blocks = model.blocks.iter().map(|_| BlockCache::new(&model.gpu, &model.config, positions));
+        let attention = model.spec.blocks.iter().filter_map(|block| block.attention());
+        let blocks = attention.map(|spec| BlockCache::new(&model.gpu, spec, positions));
         Ok(Self { blocks: blocks.collect::<Result<_>>()?, length: 0, capacity: positions, angles: Arc::default() })
     }
 
     /// As [`crate::model::Cache::goes_on`].
     pub fn goes_on(&self, model: &Model, more: usize) -> bool {
         let (now, then) = (self.length, self.length + more);
-        now == 0 || model.config.ropes.iter().all(|rope| rope.same_for(now, then))
+        now == 0 || model.spec.ropes.iter().all(|rope| rope.same_for(now, then))
     }
 }
 
@@ -300,8 +307,8 @@ impl Model {
     /// # Errors
     /// No ids, ids outside the vocabulary, and a sequence that becomes longer than the model or the cache allows.
     pub fn next(&self, ids: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
-        self.config.check(&Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] })?;
-        let limit = self.config.max_positions.min(cache.capacity);
+        self.spec.check(&Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] })?;
+        let limit = self.spec.max_positions.min(cache.capacity);
         let positions = cache.length + ids.len();
         if positions > limit {
             return Err(Error::usage(format!("a sequence of {positions} tokens; the model allows {limit}")));
@@ -316,16 +323,16 @@ impl Model {
         let place = Place { seq: ids.len(), first: cache.length, positions, starts: None, angles: &cache.angles };
         let mut x = self.embed(&self.ids(ids)?, None, ids.len(), cache.length)?;
         for (block, cache) in self.blocks.iter().zip(&cache.blocks) {
-            x = block.forward(run, &self.config, place, &x, Some(cache))?.0;
+            x = block.forward(run, self.spec.hidden, place, &x, Some(cache))?.0;
         }
         cache.length += ids.len();
-        let (vocab, hidden) = (self.config.vocab, self.config.hidden);
+        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
         let h = self.norm.forward(run, x.from(x.len() - hidden))?;
         let logits = gpu.floats(vocab)?;
         let head = Mat::dense(self.table(self.head())?, vocab, hidden);
         gpu.product(Mat::dense(logits.all(), 1, vocab), false, 1.0, Mat::dense(h.all(), 1, hidden), head.t(), 1)?;
-        if self.config.logit_cap > 0.0 {
-            gpu.cap(&logits, self.config.logit_cap)?;
+        if self.spec.logit_cap > 0.0 {
+            gpu.cap(&logits, self.spec.logit_cap)?;
         }
         logits.all().values(gpu.machine())
     }

@@ -1,21 +1,10 @@
 //! The nonlinearity of an MLP, gated (`f(gate) ∘ up`) or not (`f(up)`).
 
+pub use crate::spec::Activation;
+
 use super::rows_of;
 use super::simd::{erf, exp, sigmoid, tanh, wide};
 use rayon::prelude::*;
-
-/// The function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x · sigmoid(x)`.
-    Silu,
-    /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))`: `gelu_new`, `gelu_pytorch_tanh`.
-    GeluTanh,
-    /// `x/2 · (1 + erf(x/√2))`: `gelu`.
-    Gelu,
-    /// `max(x, 0)`.
-    Relu,
-}
 
 /// √(2/π).
 const ROOT: f32 = 0.797_884_6;
@@ -44,6 +33,11 @@ fn gelu(x: f32) -> (f32, f32) {
 #[inline(always)]
 fn relu(x: f32) -> (f32, f32) {
     if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
+}
+
+#[inline(always)]
+fn relu2(x: f32) -> (f32, f32) {
+    if x > 0.0 { (x * x, 2.0 * x) } else { (0.0, 0.0) }
 }
 
 #[inline(always)]
@@ -90,6 +84,7 @@ wide! {
             Activation::GeluTanh => rows_forward(gelu_tanh, rows, gated, out, width),
             Activation::Gelu => rows_forward(gelu, rows, gated, out, width),
             Activation::Relu => rows_forward(relu, rows, gated, out, width),
+            Activation::Relu2 => rows_forward(relu2, rows, gated, out, width),
         }
     }
 }
@@ -101,6 +96,7 @@ wide! {
             Activation::GeluTanh => rows_backward(gelu_tanh, rows, gated, d, width),
             Activation::Gelu => rows_backward(gelu, rows, gated, d, width),
             Activation::Relu => rows_backward(relu, rows, gated, d, width),
+            Activation::Relu2 => rows_backward(relu2, rows, gated, d, width),
         }
     }
 }

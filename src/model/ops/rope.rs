@@ -1,9 +1,11 @@
-//! Rotary position embedding: dimensions `i` and `i + n/2` of a head's first `n` turn by `position · frequency[i]`.
+//! Rotary position embedding: dimensions `i` and `i + n/2` of a head's first `n` turn by `position · frequency[i]`; or, in
+//! GPT-J's order, dimensions `2i` and `2i + 1`.
 //!
 //! `(a, b) → (a cos − b sin, b cos + a sin)`; the gradient turns back.
 
 use super::rows_of;
 use super::simd::wide;
+use crate::spec::Rope;
 use rayon::prelude::*;
 
 /// Cosines and sines for positions `0..positions`, each `[positions, n/2]`.
@@ -12,6 +14,8 @@ pub struct Table {
     cos: Vec<f32>,
     sin: Vec<f32>,
     half: usize,
+    /// Neighbours turn together.
+    interleaved: bool,
 }
 
 /// Where the heads that turn lie in a row.
@@ -46,6 +50,11 @@ impl Table {
         (&self.cos, &self.sin, self.half)
     }
 
+    /// Neighbours turn together.
+    pub fn is_interleaved(&self) -> bool {
+        self.interleaved
+    }
+
     /// Positions that it covers.
     pub fn positions(&self) -> usize {
         self.cos.len().checked_div(self.half).unwrap_or(usize::MAX)
@@ -55,7 +64,7 @@ impl Table {
     /// `starts`, one for every row, at those places of a sequence.
     pub fn turn(&self, rows: &mut [f32], at: Turned, seq: usize, first: usize, starts: &[u32], back: bool) {
         wide! {
-            fn run(row: &mut [f32], at: Turned, cos: &[f32], sin: &[f32], sign: f32) {
+            fn halves(row: &mut [f32], at: Turned, cos: &[f32], sin: &[f32], sign: f32) {
                 let half = cos.len();
                 let sin = &sin[..half];
                 for head in 0..at.heads {
@@ -65,6 +74,17 @@ impl Table {
                         let (x, y) = (a[i], b[i]);
                         a[i] = x * cos[i] - y * sin[i] * sign;
                         b[i] = y * cos[i] + x * sin[i] * sign;
+                    }
+                }
+            }
+        }
+        wide! {
+            fn pairs(row: &mut [f32], at: Turned, cos: &[f32], sin: &[f32], sign: f32) {
+                for head in 0..at.heads {
+                    let turned = &mut row[at.offset + head * at.step..][..2 * cos.len()];
+                    for (pair, (cos, sin)) in turned.as_chunks_mut::<2>().0.iter_mut().zip(cos.iter().zip(sin)) {
+                        let [x, y] = *pair;
+                        *pair = [x * cos - y * sin * sign, y * cos + x * sin * sign];
                     }
                 }
             }
@@ -79,9 +99,19 @@ impl Table {
                 let start = starts.get(number).map_or(0, |&start| start as usize);
                 let position = (first + number % seq - start) * self.half;
                 let angles = position..position + self.half;
-                run(row, at, &self.cos[angles.clone()], &self.sin[angles], sign);
+                let (cos, sin) = (&self.cos[angles.clone()], &self.sin[angles]);
+                if self.interleaved { pairs(row, at, cos, sin, sign) } else { halves(row, at, cos, sin, sign) }
             }
         });
+    }
+}
+
+impl Rope {
+    /// Cosines and sines for sequences of up to `positions`, of which the longest has `longest`.
+    pub fn table(&self, positions: usize, longest: usize) -> Table {
+        let long = self.beyond.as_ref().filter(|(original, _)| longest > *original);
+        let frequencies = long.map_or(&self.frequencies, |(_, frequencies)| frequencies);
+        Table { interleaved: self.interleaved, ..Table::new(frequencies, positions, self.scale) }
     }
 }
 

@@ -4,10 +4,10 @@
 //! half its size, is wanted. So what is held in the end is more than the sum of what lives at once, and only going
 //! through a step tells how much. [`Shelf`] does what [`Pool`](crate::model::ops::Pool) does, with sizes alone.
 
+use super::shape::Shape;
 use super::{Load, Method, Pairs};
 use crate::checkpoint::{Dtype, Role};
 use crate::plan::layout::{Layout, Weight};
-use crate::plan::shape::{Block, Shape};
 
 /// Bytes of buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,11 +180,11 @@ impl Step<'_> {
     }
 
     fn gemma(&self) -> bool {
-        self.shape.block == Block::Gemma
+        self.shape.sandwich
     }
 
     fn gated(&self) -> bool {
-        !matches!(self.shape.block, Block::Gpt2 | Block::Gpt3 | Block::NeoX)
+        self.shape.gated
     }
 
     /// The largest linear weight that is widened to `f32` at all.
@@ -273,7 +273,7 @@ impl Step<'_> {
         if gemma {
             self.shelf.pass(hidden);
         }
-        if self.shape.block != Block::NeoX {
+        if !self.shape.parallel {
             kept.push(self.shelf.take(hidden));
         }
         let h = self.shelf.take(hidden);
@@ -296,7 +296,7 @@ impl Step<'_> {
         let (hidden, inner) = (self.of(self.shape.hidden), self.of(self.shape.ffn));
         let attention = self.of(self.shape.heads * self.shape.head_dim);
         let Tape(kept, up) = tape;
-        let parallel = (self.shape.block == Block::NeoX).then(|| self.shelf.take(hidden));
+        let parallel = (self.shape.parallel).then(|| self.shelf.take(hidden));
         // The MLP.
         let through = self.gemma().then(|| self.shelf.take(hidden));
         let d_inner = self.shelf.take(inner);
@@ -377,7 +377,7 @@ mod tests {
     fn checkpointing_keeps_less_the_more_blocks_there_are() {
         for id in ["tinyllama-1.1b", "gemma-2-2b", "pythia-1b", "qwen3-4b"] {
             let layout = Layout::preset(id).unwrap();
-            let shape = layout.shape.unwrap();
+            let shape = Shape::of(layout.spec.as_ref().unwrap());
             let pairs = Pairs::uniform(&Selection::new(&layout, &Targets::AllLinear).unwrap(), 8);
             let load = Load { batch: 2, seq: 300, ..Load::default() };
             let step = Step {

@@ -19,6 +19,7 @@ mod buffers;
 mod gpus;
 mod largest;
 mod on_gpu;
+mod shape;
 
 pub use gpus::{CONTEXT, GPUS, Gpu, Verdict};
 pub use largest::{Largest, largest};
@@ -26,11 +27,11 @@ pub use on_gpu::Pieces;
 
 use super::count::Selection;
 use super::layout::{Layout, Weight};
-use super::shape::Shape;
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
 use crate::quant::Scheme;
 use serde::{Deserialize, Serialize};
+use shape::Shape;
 use std::fmt;
 use std::str::FromStr;
 
@@ -302,7 +303,7 @@ pub struct Part {
 /// # Errors
 /// Bad input when the sizes of the model are not known, or the batch or the sequence is empty.
 pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
-    let shape = sizes(layout, load)?;
+    let shape = &sizes(layout, load)?;
     if let Place::Gpu(pieces) = load.place {
         return Ok(on_gpu::of(layout, shape, pairs, load, pieces));
     }
@@ -331,8 +332,8 @@ pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
 }
 
 /// The sizes of a model and of a load that make sense.
-fn sizes<'a>(layout: &'a Layout, load: &Load) -> Result<&'a Shape> {
-    let shape = layout.shape.as_ref().ok_or_else(|| {
+fn sizes(layout: &Layout, load: &Load) -> Result<Shape> {
+    let spec = layout.spec.as_ref().ok_or_else(|| {
         Error::usage(format!(
             "{}: there is no config.json that gives the sizes of its blocks; memory cannot be predicted without it",
             layout.name
@@ -343,7 +344,7 @@ fn sizes<'a>(layout: &'a Layout, load: &Load) -> Result<&'a Shape> {
             return Err(Error::usage(format!("{name} 0; expected 1 or more")));
         }
     }
-    Ok(shape)
+    Ok(Shape::of(spec))
 }
 
 /// Bytes of weights and of their scales, as they are kept.

@@ -4,10 +4,10 @@
 //! activations are, or in 4 bits; trained values are `f32`, with a copy as they are multiplied.
 
 use super::buffers::{Linear, Linears, linears};
+use super::shape::Shape;
 use super::{Load, Memory, Method, Pairs, scales};
 use crate::checkpoint::Dtype;
 use crate::plan::layout::Layout;
-use crate::plan::shape::{Block, Shape};
 
 /// How many values are held at once of what comes in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,15 +130,15 @@ impl Step<'_> {
     }
 
     fn gemma(&self) -> bool {
-        self.shape.block == Block::Gemma
+        self.shape.sandwich
     }
 
     fn parallel(&self) -> bool {
-        self.shape.block == Block::NeoX
+        self.shape.parallel
     }
 
     fn gated(&self) -> bool {
-        !matches!(self.shape.block, Block::Gpt2 | Block::Gpt3 | Block::NeoX)
+        self.shape.gated
     }
 
     /// Values of the largest weight that becomes whole for a product.

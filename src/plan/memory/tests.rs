@@ -90,7 +90,7 @@ fn verdicts_leave_a_tenth() {
 #[test]
 fn a_model_without_sizes_says_so() {
     let mut layout = Layout::preset("gpt2").unwrap();
-    layout.shape = None;
+    layout.spec = None;
     let error = predict(&layout, &Pairs::default(), &Load::default()).unwrap_err();
     assert!(error.to_string().contains("config.json"), "{error}");
     let layout = Layout::preset("gpt2").unwrap();

@@ -3,7 +3,8 @@
 use eframe::egui::{DragValue, Grid, RichText, Ui};
 
 use crate::app::theme::Colors;
-use crate::plan::{Count, Layout, Shape, paper};
+use crate::plan::{Count, Layout, paper};
+use crate::spec::ModelSpec;
 use crate::units;
 
 /// What the formulas take.
@@ -35,8 +36,8 @@ pub struct Method {
 
 impl Methods {
     /// Every method, for a model of these sizes.
-    pub fn of(&self, shape: &Shape, parameters: u64, lora: Option<(&Count, String)>, r: usize) -> Vec<Method> {
-        let (d, layers) = (shape.hidden as u64, shape.layers as u64);
+    pub fn of(&self, spec: &ModelSpec, parameters: u64, lora: Option<(&Count, String)>, r: usize) -> Vec<Method> {
+        let (d, layers) = (spec.hidden as u64, spec.blocks.len() as u64);
         let prefix = format!("l_p = {}, l_i = {}", self.l_p, self.l_i);
         let mut all = vec![
             Method { name: "Full fine-tuning", setting: String::new(), formula: "all", trainable: parameters },
@@ -79,11 +80,11 @@ impl Methods {
             let after = DragValue::new(&mut self.l_i).range(0..=4096).prefix("l_i ");
             ui.add(after).on_hover_text("Trained tokens after the prompt").accessible_name("Prefix tokens after");
         });
-        let Some(shape) = &layout.shape else {
+        let Some(spec) = &layout.spec else {
             ui.label(RichText::new("Without a config.json the sizes of its blocks are not known.").color(weak));
             return;
         };
-        let methods = self.of(shape, layout.parameters, lora, r);
+        let methods = self.of(spec, layout.parameters, lora, r);
         Grid::new("methods").num_columns(4).spacing([18.0, 4.0]).show(ui, |ui| {
             for method in &methods {
                 ui.label(method.name);
@@ -106,7 +107,7 @@ mod tests {
     #[test]
     fn gpt3_has_the_papers_counts() {
         let layout = Layout::preset("gpt3-175b").unwrap();
-        let all = Methods::default().of(layout.shape.as_ref().unwrap(), layout.parameters, None, 8);
+        let all = Methods::default().of(layout.spec.as_ref().unwrap(), layout.parameters, None, 8);
         let counts: Vec<u64> = all.iter().map(|method| method.trainable).collect();
         assert_eq!(counts, [layout.parameters, 1_671_168, 96 * 1_671_168, 40_109_568]);
     }

@@ -9,7 +9,6 @@
 //! longrope   f / short_i, or f / long_i for sequences beyond original; cos and sin · √(1 + ln factor / ln original)
 //! ```
 
-use super::ops::rope::Table;
 use serde_json::Value;
 
 /// A rotary embedding.
@@ -21,6 +20,8 @@ pub struct Rope {
     pub beyond: Option<(usize, Vec<f32>)>,
     /// Multiplies cosines and sines: 1 but for yarn and longrope.
     pub scale: f32,
+    /// Dimensions `2i` and `2i + 1` turn together; otherwise `i` and `i + n/2` (of `n` that turn).
+    pub interleaved: bool,
 }
 
 /// What a config says of positions beside the scaling's own parameters.
@@ -71,7 +72,7 @@ impl Rope {
         // In f32, step by step as transformers does it.
         let powers: Vec<f32> = (0..dims / 2).map(|i| (theta as f32).powf((2 * i) as f32 / dims as f32)).collect();
         let frequencies = powers.iter().map(|power| 1.0 / power).collect();
-        let mut rope = Self { frequencies, beyond: None, scale: 1.0 };
+        let mut rope = Self { frequencies, beyond: None, scale: 1.0, interleaved: false };
         let Some(raw) = parameters.filter(|value| value.is_object()) else { return Ok(rope) };
         let text = |key: &str| raw.get(key).and_then(Value::as_str);
         let parameters = Parameters(raw);
@@ -164,11 +165,5 @@ impl Rope {
     /// Whether sequences of these lengths turn by the same frequencies.
     pub fn same_for(&self, one: usize, other: usize) -> bool {
         self.beyond.as_ref().is_none_or(|(original, _)| (one > *original) == (other > *original))
-    }
-
-    /// Cosines and sines for sequences of up to `positions`, of which the longest has `longest`.
-    pub fn table(&self, positions: usize, longest: usize) -> Table {
-        let long = self.beyond.as_ref().filter(|(original, _)| longest > *original);
-        Table::new(long.map_or(&self.frequencies, |(_, frequencies)| frequencies), positions, self.scale)
     }
 }

@@ -1,0 +1,24 @@
+//! Hunyuan: norms of queries and keys after the rotary embedding.
+
+use super::build::{QkNorm, Traits, build};
+use super::keys::{Keys, RopeDefaults};
+use crate::error::Result;
+use crate::spec::ModelSpec;
+
+/// `hunyuan_v1_dense`.
+pub(super) fn dense(keys: &Keys) -> Result<ModelSpec> {
+    let bias = keys.flag_or("attention_bias", false)?;
+    let mut spec = build(
+        keys,
+        Traits {
+            qkv_bias: bias,
+            o_bias: bias,
+            eps: 1e-5,
+            qk_norm: Some((QkNorm::Head, ["query_layernorm", "key_layernorm"])),
+            rope: Some(RopeDefaults { alpha: true, ..RopeDefaults::LLAMA }),
+            ..Traits::LLAMA
+        },
+    )?;
+    spec.each_attention(|_, attention| attention.norm_after_rope = true);
+    Ok(spec)
+}

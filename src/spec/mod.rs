@@ -1,0 +1,401 @@
+//! [`ModelSpec`]: what a decoder computes, with which modules, as plain data.
+//!
+//! ```text
+//! config.json ─ Keys ─ families/<family>.rs ─► ModelSpec ─┬─ loader, pass, memory, flops
+//!                                                         ├─ counts, targets, presets
+//!                                                         └─ a checkpoint's roles, tied heads, transposed weights
+//! ```
+//!
+//! One file a family ([`families`]) says how its `config.json` becomes a spec; nothing else reads that file for what a
+//! model computes. One block is
+//!
+//! ```text
+//! h  = norm_in(x)                         m = norm_mixed(mixer(h))        x₁ = x + s·m
+//! h₂ = norm_ffn(x₁)                       f = norm_out(ffn(h₂))           x₂ = x₁ + s·f
+//! parallel: h₂ = norm_ffn(x), or h where there is no norm_ffn;            x₂ = x + s·m + s·f
+//! ```
+//!
+//! where a norm that is `None` passes its input on, and `s` is [`BlockSpec::residual_scale`].
+
+mod activation;
+pub mod families;
+mod role;
+mod rope;
+
+pub use activation::Activation;
+pub use role::{Group, Role};
+pub use rope::{Positions, Rope};
+
+/// A decoder, described.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSpec {
+    /// `model_type` of the decoder: `llama`, `gemma3_text`.
+    pub model_type: String,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// Longest sequence.
+    pub max_positions: usize,
+    /// The embedding, `[vocab, hidden]`.
+    pub embedding: ModuleSpec,
+    /// Multiplies embeddings.
+    pub embedding_scale: f32,
+    /// Learned positions, added to the embeddings.
+    pub positions: Option<PositionsSpec>,
+    /// After the embeddings (BLOOM).
+    pub embedding_norm: Option<NormSpec>,
+    /// The blocks.
+    pub blocks: Vec<BlockSpec>,
+    /// Before the head.
+    pub norm: Option<NormSpec>,
+    /// The head, `[vocab, hidden]`; `None` where the embedding is the head.
+    pub head: Option<ModuleSpec>,
+    /// Multiplies logits.
+    pub logit_scale: f32,
+    /// Cap of logits, `cap · tanh(logits / cap)`, after [`logit_scale`](Self::logit_scale); 0 for none.
+    pub logit_cap: f32,
+    /// Rotary embeddings, by [`AttentionSpec::rope`].
+    pub ropes: Vec<Rope>,
+    /// Tensors that are known and not part of the decoder.
+    pub ignored: Vec<Ignored>,
+    /// Why this decoder can be counted, but not run: a setting that changes the result and is not computed here.
+    pub not_run: Option<String>,
+}
+
+/// Tensors beside the decoder: an image encoder, a head that predicts several tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// How their names begin.
+    pub prefix: String,
+    /// What they are.
+    pub what: String,
+}
+
+/// A table of learned positions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PositionsSpec {
+    /// The table, `[positions + offset, hidden]`.
+    pub module: ModuleSpec,
+    /// Row of position 0 (OPT: 2).
+    pub offset: usize,
+}
+
+/// One block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockSpec {
+    /// Before the mixer.
+    pub norm_in: Option<NormSpec>,
+    /// What mixes tokens; `None` in a block that is a feed-forward alone.
+    pub mixer: Option<Mixer>,
+    /// After the mixer, before its output is added.
+    pub norm_mixed: Option<NormSpec>,
+    /// Before the feed-forward; `None` in a parallel block whose feed-forward reads [`norm_in`](Self::norm_in)'s output.
+    pub norm_ffn: Option<NormSpec>,
+    /// What follows, token by token.
+    pub ffn: Option<FeedForward>,
+    /// After the feed-forward, before its output is added.
+    pub norm_out: Option<NormSpec>,
+    /// Mixer and feed-forward both read the block's input.
+    pub parallel: bool,
+    /// Multiplies both outputs before they are added (Granite's `residual_multiplier`).
+    pub residual_scale: f32,
+}
+
+impl BlockSpec {
+    /// Its attention, where it has one.
+    pub fn attention(&self) -> Option<&AttentionSpec> {
+        match &self.mixer {
+            Some(Mixer::Attention(attention)) => Some(attention),
+            None => None,
+        }
+    }
+
+    /// Its MLP, where it has one.
+    pub fn mlp(&self) -> Option<&MlpSpec> {
+        match &self.ffn {
+            Some(FeedForward::Dense(mlp)) => Some(mlp),
+            _ => None,
+        }
+    }
+
+    /// Its modules, in the order of a pass forward.
+    pub fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
+        let attention = self.attention().into_iter();
+        let mixer = attention
+            .flat_map(|spec| spec.projections.iter().map(|part| &part.module).chain(&spec.gate).chain([&spec.o]));
+        let (dense, experts) = match &self.ffn {
+            Some(FeedForward::Dense(mlp)) => (Some(mlp), None),
+            Some(FeedForward::Experts(experts)) => (None, Some(experts)),
+            None => (None, None),
+        };
+        let experts = experts.into_iter().flat_map(|experts| {
+            let shared = experts.shared.iter().flat_map(|shared| shared.mlp.modules().chain(&shared.gate));
+            [&experts.router].into_iter().chain(experts.mlp.modules()).chain(shared)
+        });
+        mixer.chain(dense.into_iter().flat_map(MlpSpec::modules)).chain(experts)
+    }
+
+    /// Its norms.
+    pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
+        let heads = self.attention().into_iter().flat_map(|spec| spec.q_norm.iter().chain(&spec.k_norm));
+        let own = self.norm_in.iter().chain(&self.norm_mixed).chain(&self.norm_ffn).chain(&self.norm_out);
+        own.chain(heads)
+    }
+}
+
+/// What mixes tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mixer {
+    /// Causal attention.
+    Attention(AttentionSpec),
+}
+
+/// A projection that fills columns of a row: from this one on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartSpec {
+    /// Its first column.
+    pub offset: usize,
+    /// The projection.
+    pub module: ModuleSpec,
+}
+
+/// How queries, keys and values lie in a row of what the projections give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkvLayout {
+    /// All queries, all keys, all values; of one projection or three.
+    Split,
+    /// For each key head: its queries, the key, the value (GPT-NeoX, BLOOM, Falcon).
+    Grouped,
+}
+
+/// Causal attention.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; query head `h` uses number `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Query, key and value projections: one or three.
+    pub projections: Vec<PartSpec>,
+    /// How their outputs lie in a row.
+    pub layout: QkvLayout,
+    /// Norm of queries: of each head where its width is [`head_dim`](Self::head_dim), else of the whole row (OLMo 2).
+    pub q_norm: Option<NormSpec>,
+    /// Norm of keys.
+    pub k_norm: Option<NormSpec>,
+    /// These two come after the rotary embedding (Hunyuan).
+    pub norm_after_rope: bool,
+    /// `[heads · head_dim, hidden]`: the sigmoid of what it gives multiplies the attention's output (Muse Glimmer).
+    pub gate: Option<ModuleSpec>,
+    /// Output projection, `[hidden, heads · head_dim]`.
+    pub o: ModuleSpec,
+    /// Which of [`ModelSpec::ropes`] turns queries and keys; `None` for none.
+    pub rope: Option<usize>,
+    /// A row sees itself and the `window − 1` rows before it.
+    pub window: Option<usize>,
+    /// Multiplies scores.
+    pub scale: f32,
+    /// Cap of scores, 0 for none.
+    pub softcap: f32,
+    /// Times `slope(head) · (key position − query position)` is added to scores (BLOOM), by [`alibi_slopes`]; 0 for none.
+    pub alibi: f32,
+    /// Queries, keys and values are clipped to ±this; 0 for none (OLMo).
+    pub clip: f32,
+    /// Multiplies queries by position (Ministral 3).
+    pub query_scaling: Option<QueryScaling>,
+}
+
+/// `1 + beta · ln(1 + ⌊position / original⌋)` multiplies a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QueryScaling {
+    /// Strength.
+    pub beta: f32,
+    /// Positions without it.
+    pub original: usize,
+}
+
+impl AttentionSpec {
+    /// Columns of a row of queries, keys and values.
+    pub fn row(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+
+    /// Columns of the attention's output before its projection.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+}
+
+/// Slopes of attention with linear biases, head by head (arXiv 2108.12409): powers of `2^(−8/n)`, `n` the largest power of
+/// two that is no more than `heads`; further heads take every second power of `2^(−4/n)`.
+pub fn alibi_slopes(heads: usize) -> Vec<f32> {
+    let closest = 1usize << heads.max(1).ilog2();
+    let base = 2f64.powf(-8.0 / closest as f64);
+    let between = 2f64.powf(-4.0 / closest as f64);
+    let first = (1..=closest).map(|power| base.powi(power as i32) as f32);
+    let rest = (0..heads - closest.min(heads)).map(|at| between.powi(2 * at as i32 + 1) as f32);
+    first.chain(rest).collect()
+}
+
+/// What follows the mixer, token by token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FeedForward {
+    /// An MLP.
+    Dense(MlpSpec),
+    /// A mixture of experts.
+    Experts(ExpertsSpec),
+}
+
+/// `down(f(gate) ∘ up)`, or `down(f(up))` without a gate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MlpSpec {
+    /// Gate and up projections: gate and up in one or two where it is gated, else one.
+    pub up: Vec<PartSpec>,
+    /// Down projection.
+    pub down: ModuleSpec,
+    /// Columns between them.
+    pub width: usize,
+    /// `f(gate) ∘ up`.
+    pub gated: bool,
+    /// `f`.
+    pub activation: Activation,
+}
+
+impl MlpSpec {
+    /// Columns of what the first projections give.
+    pub fn up_width(&self) -> usize {
+        if self.gated { 2 * self.width } else { self.width }
+    }
+
+    fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
+        self.up.iter().map(|part| &part.module).chain([&self.down])
+    }
+}
+
+/// A router and the experts that it chooses from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExpertsSpec {
+    /// Scores of experts, `[count, hidden]`.
+    pub router: ModuleSpec,
+    /// How many there are.
+    pub count: usize,
+    /// How many a token goes through.
+    pub chosen: usize,
+    /// One of them; [`ModuleSpec::copies`] says that its modules are there for each.
+    pub mlp: MlpSpec,
+    /// An expert that every token goes through.
+    pub shared: Option<SharedSpec>,
+}
+
+/// An expert that every token goes through.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SharedSpec {
+    /// The expert.
+    pub mlp: MlpSpec,
+    /// `[1, hidden]`: its output is multiplied by the sigmoid of this.
+    pub gate: Option<ModuleSpec>,
+}
+
+/// A weight `[out, in]` and its bias.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleSpec {
+    /// The checkpoint's name for it, without `.weight`; of one that is there for each expert, [`expert`](Self::expert) puts
+    /// the number in the place of `{}`.
+    pub name: String,
+    /// What it does.
+    pub role: Role,
+    /// Its block.
+    pub layer: Option<usize>,
+    /// `[out, in]`.
+    pub shape: [usize; 2],
+    /// There is a bias, `[out]`.
+    pub bias: bool,
+    /// A linear layer of a block: no embedding or head.
+    pub linear: bool,
+    /// The file has it as `[in, out]` (transformers' Conv1D).
+    pub transposed: bool,
+    /// How many there are, one for each expert.
+    pub copies: usize,
+}
+
+impl ModuleSpec {
+    /// Values of weight and bias, of all copies.
+    pub fn parameters(&self) -> u64 {
+        let [out, inner] = self.shape.map(|size| size as u64);
+        self.copies as u64 * (out * inner + if self.bias { out } else { 0 })
+    }
+
+    /// The name of the copy for expert `number`.
+    pub fn expert(&self, number: usize) -> String {
+        self.name.replacen("{}", &number.to_string(), 1)
+    }
+
+    /// The names of all copies.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        (0..self.copies).map(|number| self.expert(number))
+    }
+}
+
+/// What a normalization divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// The root of the mean square.
+    Rms,
+    /// The standard deviation, after the mean is subtracted.
+    Layer,
+}
+
+/// A normalization.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormSpec {
+    /// The checkpoint's name for it, without `.weight`.
+    pub name: String,
+    /// Of which kind.
+    pub kind: NormKind,
+    /// Values that are normalized together.
+    pub width: usize,
+    /// Added to the mean square or variance.
+    pub eps: f32,
+    /// The scale is 1 + what is stored (Gemma).
+    pub plus_one: bool,
+    /// There are scales, `[width]`; otherwise all are 1 (OLMo).
+    pub weight: bool,
+    /// There are shifts, `[width]`.
+    pub bias: bool,
+}
+
+impl NormSpec {
+    /// Values of scales and shifts.
+    pub fn parameters(&self) -> u64 {
+        self.width as u64 * (u64::from(self.weight) + u64::from(self.bias))
+    }
+}
+
+impl ModelSpec {
+    /// Every module, in the order of the model.
+    pub fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
+        let positions = self.positions.iter().map(|positions| &positions.module);
+        let blocks = self.blocks.iter().flat_map(BlockSpec::modules);
+        [&self.embedding].into_iter().chain(positions).chain(blocks).chain(&self.head)
+    }
+
+    /// Every norm.
+    pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
+        let blocks = self.blocks.iter().flat_map(BlockSpec::norms);
+        self.embedding_norm.iter().chain(blocks).chain(&self.norm)
+    }
+
+    /// Parameters as transformers counts them: a tied head once, no buffers.
+    pub fn parameters(&self) -> u64 {
+        let modules: u64 = self.modules().map(ModuleSpec::parameters).sum();
+        modules + self.norms().map(NormSpec::parameters).sum::<u64>()
+    }
+
+    /// The head's module: its own, or the embedding.
+    pub fn head(&self) -> &ModuleSpec {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+}
