@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. `use crate::` goes down, or stays within one folder; the ground floor is one folder.
 const FLOORS: [&[&str]; 12] = [
-    &["error", "matrix", "progress", "simd", "units"],
-    &["spec"],
+    &["error", "hash", "matrix", "progress", "simd", "units"],
+    &["spec", "figure"],
     &["device", "checkpoint"],
     &["adapter", "quant"],
     &["delta"],

@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, channel};
 use eframe::egui::{ColorImage, Context, Rect, ScreenshotCallback, ViewportCommand};
 
 use crate::error::{Error, Result};
+use crate::figure::{Figure, csv};
 use crate::job::{Job, Wake};
 
 use super::Message;
-use super::widgets::figure::Figure;
 use super::widgets::menu::Take;
 use super::widgets::picture::Picture;
 use super::widgets::picture_svg;
@@ -50,7 +50,7 @@ impl Source {
     fn csv(&self) -> String {
         match self {
             Self::Figure(figure) => figure.csv(),
-            Self::Table(rows) => csv(rows),
+            Self::Table(rows) => csv::table(rows),
             Self::Picture(picture) => texels(&**picture),
         }
     }
@@ -173,14 +173,6 @@ pub fn tsv(rows: &[Vec<String>]) -> String {
     rows.iter().map(|row| row.iter().map(clean).collect::<Vec<_>>().join("\t") + "\n").collect()
 }
 
-fn csv(rows: &[Vec<String>]) -> String {
-    let quoted = |cell: &String| match cell.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.clone(),
-    };
-    rows.iter().map(|row| row.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n").collect()
-}
-
 /// The finest level that is small enough, a row a line.
 fn texels(picture: &dyn Picture) -> String {
     let levels = picture.levels();
@@ -188,13 +180,7 @@ fn texels(picture: &dyn Picture) -> String {
     let level = all.iter().position(|l| l.rows * l.cols <= TEXELS).unwrap_or(all.len().saturating_sub(1));
     let of = levels.get(level);
     let block = picture.block(level, 0..of.rows, 0..of.cols);
-    let mut text = String::new();
-    for row in 0..block.rows() {
-        let cells: Vec<String> = block.row(row).iter().map(f32::to_string).collect();
-        text += &cells.join(",");
-        text.push('\n');
-    }
-    text
+    csv::table((0..block.rows()).map(|row| block.row(row).iter().map(|&cell| csv::number(cell))))
 }
 
 #[cfg(test)]
@@ -208,14 +194,13 @@ mod tests {
     fn cells_are_escaped() {
         let rows = [vec!["a\tb".to_owned(), "c".to_owned()], vec!["1,5".to_owned(), "say \"x\"".to_owned()]];
         assert_eq!(tsv(&rows), "a b\tc\n1,5\tsay \"x\"\n");
-        assert_eq!(csv(&rows), "a\tb,c\n\"1,5\",\"say \"\"x\"\"\"\n");
     }
 
     #[test]
     fn a_picture_is_written_as_its_numbers() {
         let matrix = Matrix::new(2, 2, vec![1.0, 2.5, -3.0, 0.0]).unwrap();
         let picture = Pyramid::build(Arc::new(matrix), Reduction::Mean, &()).unwrap();
-        assert_eq!(Source::Picture(Arc::new(picture)).csv(), "1,2.5\n-3,0\n");
+        assert_eq!(Source::Picture(Arc::new(picture)).csv(), "1,2.5\r\n-3,0\r\n");
     }
 
     #[test]

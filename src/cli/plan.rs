@@ -8,8 +8,9 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::write::write_whole;
 use crate::delta::{DeltaSet, Source};
 use crate::error::{Error, Result};
+use crate::figure::html::Report;
 use crate::plan::extract::{Changed, plan};
-use crate::plan::report::{self, Report};
+use crate::plan::report;
 use crate::plan::{Layout, Targets, budget, config};
 use crate::units::{exact, percent};
 use clap::Args;
@@ -87,7 +88,7 @@ impl Plan {
         if let Some(path) = &self.report {
             let mut report = Report::new(format!("Ranks for {}", layout.name));
             report::of_plan(&mut report, &offers, &ranks, uniform.as_ref(), &document);
-            write_whole(path, report.html().as_bytes())?;
+            write_whole(path, report.html()?.as_bytes())?;
         }
         if screen.json {
             let share = |at: usize, r: usize| {

@@ -1,5 +1,7 @@
 //! The files of `assets/demo`, within the program: an installed binary needs nothing beside it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
         /// Name below the sample's folder, and content.
@@ -28,17 +30,9 @@ files![
     "demo.json",
 ];
 
-/// A number that is another whenever some byte is: FNV-1a over names and contents, eight bytes at a time.
+/// A number that is another whenever some byte is: of names and contents.
 pub fn fingerprint() -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
-    for (name, bytes) in FILES {
-        for part in [name.as_bytes(), bytes] {
-            let (words, rest) = part.as_chunks::<8>();
-            words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
-            rest.iter().for_each(|byte| mix(u64::from(*byte)));
-            mix(part.len() as u64);
-        }
-    }
-    hash
+    let mut hasher = DefaultHasher::new();
+    FILES.hash(&mut hasher);
+    hasher.finish()
 }

@@ -1,123 +1,38 @@
-//! The study as a drawing (SVG): loss against rank, a panel for each length of each set.
+//! The study as a drawing: loss against rank, a panel for each length of each set.
 
+use super::Set;
 use super::study::{Length, Outcome, RANKS, Results, name, outcomes};
-use std::fmt::Write as _;
+use crate::figure::{Axis, Figure, Series, Style, sheet};
 
-const PANEL: [f64; 2] = [270.0, 190.0];
-const MARGIN: [f64; 2] = [56.0, 64.0];
-const INK: &str = "#333333";
-const GRID: &str = "#dddddd";
-/// At the best rate of each rank, and at one rate for all: colours that the colour-blind tell apart.
-const LINES: [(&str, &str); 2] = [("#0072b2", "best rate of each rank"), ("#d55e00", "one rate for all, 3e-3")];
+/// At the best rate of each rank, and at one rate for all.
+const LINES: [&str; 2] = ["best rate of each rank", "one rate for all, 3e-3"];
 
-/// What is complete of these lengths; `None` where nothing is.
+/// What is complete of these lengths, as SVG; `None` where nothing is.
 pub fn plot(lengths: &[Length], results: &Results) -> Option<String> {
-    let panels: Vec<(&Length, Vec<Option<[Outcome; 2]>>)> = lengths
-        .iter()
-        .map(|length| (length, RANKS.map(|rank| outcomes(length, rank, results)).to_vec()))
-        .filter(|(_, values)| values.iter().any(Option::is_some))
-        .collect();
-    if panels.is_empty() {
-        return None;
-    }
-    let columns = panels.len().min(3);
-    let rows = panels.len().div_ceil(columns);
-    let (step_x, step_y) = (PANEL[0] + MARGIN[0] + 14.0, PANEL[1] + MARGIN[1] + 14.0);
-    let (width, height) = (columns as f64 * step_x, rows as f64 * step_y + 30.0);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} \
-         {height:.0}\" role=\"img\" font-family=\"Inter, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12\" \
-         fill=\"{INK}\">\n<title>Loss against rank</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
-    );
-    for (at, (color, text)) in LINES.iter().enumerate() {
-        let x = MARGIN[0] + 190.0 * at as f64;
-        let _ = writeln!(
-            out,
-            "<line x1=\"{x}\" y1=\"16\" x2=\"{:.0}\" y2=\"16\" stroke=\"{color}\" stroke-width=\"2.5\"/>\
-             <text x=\"{:.0}\" y=\"20\">{text}</text>",
-            x + 22.0,
-            x + 28.0
-        );
-    }
-    for (at, (length, values)) in panels.iter().enumerate() {
-        let left = (at % columns) as f64 * step_x + MARGIN[0];
-        let top = (at / columns) as f64 * step_y + 30.0 + 34.0;
-        panel(&mut out, [left, top], length, values);
-    }
-    out.push_str("</svg>\n");
-    Some(out)
+    let panels: Vec<Figure> = lengths.iter().filter_map(|length| panel(length, results)).collect();
+    (!panels.is_empty()).then(|| sheet("Loss against rank", &panels, 3, [340.0, 270.0]))
 }
 
-fn panel(out: &mut String, [left, top]: [f64; 2], length: &Length, values: &[Option<[Outcome; 2]>]) {
-    let finite = values.iter().flatten().flatten().filter(|of| of.mean.is_finite());
-    let most = finite.map(|of| of.mean + of.spread).fold(0.1, f64::max) * 1.05;
-    let x = |at: usize| left + PANEL[0] * (at as f64 + 0.5) / values.len() as f64;
-    let y = |loss: f64| top + PANEL[1] * (1.0 - (loss / most).clamp(0.0, 1.0));
-    let what = if length.set == super::Set::Facts { "loss on what was trained" } else { "held-out loss" };
-    let _ = writeln!(
-        out,
-        "<text x=\"{left}\" y=\"{:.0}\" font-weight=\"600\">{}, {} steps</text>\
-         <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\" font-size=\"11\">{what}</text>",
-        top - 12.0,
-        length.set.stem(),
-        length.steps,
-        left + PANEL[0],
-        top - 12.0
-    );
-    for line in 0..=4 {
-        let loss = most * f64::from(line) / 4.0;
-        let _ = writeln!(
-            out,
-            "<line x1=\"{left}\" y1=\"{0:.1}\" x2=\"{1:.0}\" y2=\"{0:.1}\" stroke=\"{GRID}\"/>\
-             <text x=\"{2:.0}\" y=\"{3:.1}\" text-anchor=\"end\" font-size=\"11\">{loss:.2}</text>",
-            y(loss),
-            left + PANEL[0],
-            left - 6.0,
-            y(loss) + 4.0
-        );
-    }
-    for (at, rank) in RANKS.into_iter().enumerate() {
-        let _ = writeln!(
-            out,
-            "<text x=\"{:.1}\" y=\"{:.0}\" text-anchor=\"middle\" font-size=\"11\">{}</text>",
-            x(at),
-            top + PANEL[1] + 16.0,
-            name(rank)
-        );
-    }
-    let _ = writeln!(
-        out,
-        "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\" font-size=\"11\">rank r</text>",
-        left + PANEL[0] / 2.0,
-        top + PANEL[1] + 32.0
-    );
-    // The best rates last: they lie on top.
-    for which in [1, 0] {
-        let color = LINES[which].0;
-        let points: Vec<(usize, &Outcome)> = values
-            .iter()
-            .enumerate()
-            .filter_map(|(at, of)| Some((at, &of.as_ref()?[which])))
+/// Mean losses of the seeds with the furthest seed, by rank.
+fn panel(length: &Length, results: &Results) -> Option<Figure> {
+    let of = RANKS.map(|rank| outcomes(length, rank, results));
+    of.iter().any(Option::is_some).then_some(())?;
+    let judged = if length.set == Set::Facts { "loss on what was trained" } else { "held-out loss" };
+    let series = |which: usize| {
+        let done = of.iter().enumerate().filter_map(|(at, of)| Some((at as f64, of.as_ref()?[which])));
+        let (points, spread) = done
             .filter(|(_, of)| of.mean.is_finite())
-            .collect();
-        let path: Vec<String> = points.iter().map(|(at, of)| format!("{:.1},{:.1}", x(*at), y(of.mean))).collect();
-        let _ = writeln!(
-            out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>",
-            path.join(" ")
-        );
-        for (at, of) in points {
-            let _ = writeln!(
-                out,
-                "<line x1=\"{0:.1}\" y1=\"{1:.1}\" x2=\"{0:.1}\" y2=\"{2:.1}\" stroke=\"{color}\" stroke-width=\"1.5\"/>\
-                 <circle cx=\"{0:.1}\" cy=\"{3:.1}\" r=\"3.5\" fill=\"{color}\"/>",
-                x(at),
-                y(of.mean - of.spread),
-                y(of.mean + of.spread),
-                y(of.mean)
-            );
-        }
-    }
+            .map(|(at, Outcome { mean, spread, .. })| ([at, mean], spread))
+            .unzip();
+        Series { spread, ..Series::line(LINES[which], points).style(Style::LinePoints) }
+    };
+    Some(Figure {
+        title: format!("{}, {} steps", length.set.stem(), length.steps),
+        x: Axis::named("rank r", RANKS.map(name).to_vec()),
+        y: Axis { from_zero: true, ..Axis::linear(judged) },
+        series: vec![series(0), series(1)],
+        ..Figure::default()
+    })
 }
 
 #[cfg(test)]

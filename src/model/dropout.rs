@@ -1,6 +1,7 @@
 //! [`Dropout`]: which values are left out, from a seed and their place alone, so that a pass backward leaves out the same.
 
 use super::ops::{Buf, Pool};
+use crate::hash::mixed;
 use rayon::prelude::*;
 
 /// Leaves out values with probability `p` and multiplies the others by `1 / (1 − p)`.
@@ -10,15 +11,6 @@ pub struct Dropout {
     pub p: f32,
     /// Changes with every micro-batch.
     pub seed: u64,
-}
-
-/// A well-mixed number from a number (the finalizer of MurmurHash3).
-fn mixed(mut x: u64) -> u64 {
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ (x >> 33)
 }
 
 impl Dropout {

@@ -5,6 +5,7 @@ use super::{Init, Settings};
 use crate::adapter::Adapter;
 use crate::checkpoint::{Checkpoint, Dtype, Module};
 use crate::error::{Error, Result};
+use crate::hash::fnv1a;
 use crate::matrix::Matrix;
 use crate::model::{Decoder, Weight};
 use crate::plan::{Layout, Pairs, Selection, Targets};
@@ -58,10 +59,7 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
             continue;
         }
         // Each module draws from a generator of its own: more targets do not change the others' A.
-        let name = module
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        let mut rng = StdRng::seed_from_u64(settings.seed ^ name);
+        let mut rng = StdRng::seed_from_u64(settings.seed ^ fnv1a(module.as_bytes()));
         let bound = 1.0 / (inner as f32).sqrt();
         let a = Matrix::from_fn(r, inner, |_, _| rng.random_range(-bound..bound));
         decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling);

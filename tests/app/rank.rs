@@ -3,7 +3,7 @@
 use eframe::egui::accesskit::Role;
 use eframe::egui::{Key, Modifiers, vec2};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use rankscope::app::widgets::number::short;
+use rankscope::figure::number::short;
 use rankscope::spectrum::{self, Options};
 
 use crate::support::*;

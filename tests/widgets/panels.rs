@@ -3,14 +3,13 @@
 use eframe::egui::{self, Key, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use rankscope::app::widgets::colormap::ColorMap;
 use rankscope::app::widgets::fonts;
 use rankscope::app::widgets::map::{Cell, ModuleMap};
 use rankscope::app::widgets::menu::{Take, menu};
-use rankscope::app::widgets::number;
 use rankscope::app::widgets::range::{Limit, RangeControl, Scale};
 use rankscope::app::widgets::stats::Stats;
 use rankscope::app::widgets::table::{Entry, Head, Order, Table};
+use rankscope::figure::{ColorMap, number};
 
 use super::gallery::show;
 

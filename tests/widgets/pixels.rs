@@ -6,11 +6,11 @@ use eframe::egui::{self, Theme, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use egui_kittest::wgpu::WgpuTestRenderer;
-use rankscope::app::widgets::colormap::ColorMap;
 use rankscope::app::widgets::fonts;
 use rankscope::app::widgets::picture::{Picture, Reduction};
 use rankscope::app::widgets::pyramid::Pyramid;
 use rankscope::app::widgets::range::{Limit, Scale};
+use rankscope::figure::{Color, ColorMap};
 use rankscope::matrix::Matrix;
 
 use super::support::Owner;
@@ -55,11 +55,9 @@ fn rows_run_down_and_columns_run_right() {
     let at = |x: f32, y: f32| {
         let point = frame.min + frame.size() * vec2(x, y);
         let [r, g, b, _] = image.get_pixel(point.x as u32, point.y as u32).0;
-        egui::Color32::from_rgb(r, g, b)
+        Color([r, g, b])
     };
-    let near = |a: egui::Color32, b: egui::Color32| {
-        [(a.r(), b.r()), (a.g(), b.g()), (a.b(), b.b())].iter().all(|(x, y)| x.abs_diff(*y) <= 2)
-    };
+    let near = |a: Color, b: Color| a.0.iter().zip(b.0).all(|(x, y)| x.abs_diff(y) <= 2);
     for (x, y, position) in
         [(0.015, 0.03, 1.0), (0.985, 0.03, 0.0), (0.015, 0.97, 0.75), (0.5, 0.5, 0.5), (0.985, 0.97, 0.5)]
     {

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use eframe::egui;
-use rankscope::app::widgets::colormap::ColorMap;
 use rankscope::app::widgets::heatmap::{Heatmaps, Options};
 use rankscope::app::widgets::low_rank::{Factors, LowRank};
 use rankscope::app::widgets::picture::{Difference, Picture, Reduction};
 use rankscope::app::widgets::pyramid::Pyramid;
 use rankscope::app::widgets::range::RangeControl;
 use rankscope::app::widgets::tiles;
+use rankscope::figure::ColorMap;
 use rankscope::matrix::Matrix;
 
 /// Deterministic noise, about normal with unit variance.

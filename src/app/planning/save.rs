@@ -7,9 +7,11 @@ use crate::checkpoint::write::write_whole;
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::delta::Source;
 use crate::error::{Error, Result};
+use crate::figure::chart::{self, Bar};
+use crate::figure::html::{Piece, Report};
 use crate::job::{Job, Wake};
 use crate::plan::extract::{Changed, Cut, Extracted, extract};
-use crate::plan::report::{self, Bar, Piece, Report};
+use crate::plan::report;
 use crate::plan::{Layout, config};
 use crate::train::probe::{Probed, probe as run_probe};
 use crate::train::{Settings, data};
@@ -79,14 +81,14 @@ pub fn make(
                 serde_json::to_string_pretty(&json).map_err(|error| Error::failure(error.to_string()))?
             }
             Product::Python => config::python(&json),
-            _ => report_of(&layout, &choice, needs.as_ref(), &json),
+            _ => report_of(&layout, &choice, needs.as_ref(), &json)?,
         };
         write_whole(&path, text.as_bytes())?;
         Ok(Made { text: format!("Saved {}.", path.display()), adapter: None })
     }))
 }
 
-fn report_of(layout: &Layout, choice: &Choice, needs: Option<&Needs>, config: &serde_json::Value) -> String {
+fn report_of(layout: &Layout, choice: &Choice, needs: Option<&Needs>, config: &serde_json::Value) -> Result<String> {
     let mut report = Report::new(format!("Ranks for {}", layout.name));
     report::of_plan(&mut report, &choice.offers, &choice.best, choice.uniform.as_ref(), config);
     if let Some(needs) = needs {
@@ -123,7 +125,7 @@ fn memory_of(needs: &Needs) -> Vec<Piece> {
         let verdicts = room.verdicts.iter().map(|verdict| verdict.as_str().to_owned());
         rooms.push([room.name.clone(), bytes(room.bytes)].into_iter().chain(verdicts).collect());
     }
-    vec![Piece::Text(run), Piece::Drawing(report::bars("Memory", &bars, most)), Piece::Table(rows), Piece::Table(rooms)]
+    vec![Piece::Text(run), Piece::Drawing(chart::bars("Memory", &bars, most)), Piece::table(rows), Piece::table(rooms)]
 }
 
 /// Begins a probe of the open model.

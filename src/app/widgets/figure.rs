@@ -1,136 +1,17 @@
-//! [`Figure`]: a plot as data, to be drawn on screen, written as SVG or as CSV.
+//! A [`Figure`] on screen.
 
 use eframe::egui::{Color32, Id, Rect, Stroke, Ui, WidgetInfo, accesskit::Role};
 use egui_plot::{
     HLine, HoverPosition, Line, LineStyle, MarkerShape, PlotPoint, PlotPoints, PlotResponse, PlotUi, Points, VLine,
 };
 
-use super::colormap::ColorMap;
-use super::number;
-use super::palette;
-use super::plot::{self, Axis};
-
-/// A plot as data.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figure {
-    /// What is shown.
-    pub title: String,
-    /// The axis across.
-    pub x: Axis,
-    /// The axis upwards.
-    pub y: Axis,
-    /// Lines and points.
-    pub series: Vec<Series>,
-    /// Lines across the whole plot.
-    pub marks: Vec<Mark>,
-    /// No legend on screen: there is no room for it, or another plot has it. Saved drawings always have one.
-    pub quiet: bool,
-    /// It shares its axis across with other plots.
-    pub timeline: Option<Timeline>,
-}
-
-/// An axis across that several plots share: they move together, and a drag belongs to whoever shows them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Timeline {
-    /// Plots of the same group move together.
-    pub group: &'static str,
-    /// What all of them show at first.
-    pub span: [f64; 2],
-}
-
-/// How a series is drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Style {
-    /// A line.
-    #[default]
-    Line,
-    /// A dashed line.
-    Dashed,
-    /// Dots.
-    Points,
-    /// A line with dots where they can be told apart.
-    LinePoints,
-    /// A line, filled down to zero (to the lower end on a logarithmic axis).
-    Area,
-}
-
-/// Points with a name.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Series {
-    /// The name in the legend.
-    pub name: String,
-    /// `[x, y]`, as values, whatever the axes are.
-    pub points: Vec<[f64; 2]>,
-    /// How they are drawn.
-    pub style: Style,
-    /// Number of the colour in the palette; by default the place in the figure.
-    pub color: Option<usize>,
-    /// A shade in place of a colour: 0 for the first of a family of curves, 1 for the last.
-    pub shade: Option<f32>,
-}
-
-impl Series {
-    /// A line.
-    pub fn line(name: impl Into<String>, points: Vec<[f64; 2]>) -> Self {
-        Self { name: name.into(), points, ..Self::default() }
-    }
-
-    /// Another style.
-    pub fn style(mut self, style: Style) -> Self {
-        self.style = style;
-        self
-    }
-
-    /// A shade of a family of curves, from 0 to 1.
-    pub fn shade(mut self, shade: f32) -> Self {
-        self.shade = Some(shade);
-        self
-    }
-
-    /// The colour of another series.
-    pub fn color(mut self, color: usize) -> Self {
-        self.color = Some(color);
-        self
-    }
-}
-
-/// A line across the whole plot, at a value of one axis.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mark {
-    /// What it stands for.
-    pub name: String,
-    /// Where.
-    pub at: f64,
-    /// Upwards at a value of x, or across at a value of y.
-    pub vertical: bool,
-}
+use super::plot;
+use crate::figure::{Axis, Figure, Series, Style, Timeline, number};
 
 /// Dots are drawn where they are at least this many points (of the screen) apart, from the first one on.
 const APART: f32 = 5.0;
 
 impl Figure {
-    /// Adds a series.
-    pub fn with(mut self, series: Series) -> Self {
-        self.series.push(series);
-        self
-    }
-
-    /// The points of a series in plot coordinates; those that an axis cannot show are left out.
-    pub(super) fn places(&self, series: &Series) -> Vec<[f64; 2]> {
-        series.points.iter().filter_map(|&[x, y]| Some([self.x.place(x)?, self.y.place(y)?])).collect()
-    }
-
-    /// The colour of a series.
-    pub(super) fn color(&self, index: usize, dark: bool) -> Color32 {
-        let series = self.series.get(index);
-        match series.and_then(|s| s.shade) {
-            // The end that would fade into the ground is left out.
-            Some(shade) if dark => ColorMap::Viridis.table(true).at(0.95 - 0.6 * shade),
-            Some(shade) => ColorMap::Viridis.table(false).at(0.05 + 0.65 * shade),
-            None => palette::series(series.and_then(|s| s.color).unwrap_or(index), dark),
-        }
-    }
-
     /// Draws the figure in the room there is; `more` may add items of its own. Returns egui_plot's response, and the rectangle with the axes:
     /// what is cut out of the window for a PNG.
     pub fn ui(&self, ui: &mut Ui, id: &str, more: impl FnOnce(&mut PlotUi<'_>)) -> (PlotResponse<()>, Rect) {
@@ -148,9 +29,11 @@ impl Figure {
             plot = plot.link_axis(id, [true, false]).link_cursor(id, [true, false]).allow_drag(false);
             plot = span.iter().filter_map(|&x| self.x.place(x)).fold(plot, |plot, x| plot.include_x(x));
         }
+        plot = self.x.always().into_iter().fold(plot, |plot, x| plot.include_x(x));
+        plot = self.y.always().into_iter().fold(plot, |plot, y| plot.include_y(y));
         let response = plot.show(ui, |plot| {
             for (i, series) in self.series.iter().enumerate() {
-                self.draw(plot, series, self.color(i, dark));
+                self.draw(plot, series, self.color(i, dark).into());
             }
             for mark in &self.marks {
                 let Some(at) = (if mark.vertical { self.x.place(mark.at) } else { self.y.place(mark.at) }) else {
@@ -189,6 +72,10 @@ impl Figure {
                 line = line.fill(low as f32).fill_alpha(0.15);
             }
             plot.line(line);
+        }
+        for [x, low, high] in self.spreads(series) {
+            let bar = Line::new(series.name.clone(), PlotPoints::from(vec![[x, low], [x, high]]));
+            plot.line(bar.color(color).width(1.5).allow_hover(false));
         }
         let dots = match series.style {
             Style::Points => places,

@@ -4,9 +4,9 @@ use eframe::egui::{
     Align2, Color32, FontId, Mesh, Painter, Pos2, Rect, Shape, Stroke, Visuals, epaint::TextShape, pos2, vec2,
 };
 
-use super::number;
 use super::range::Scale;
 use super::tiles::Look;
+use crate::figure::number;
 
 /// Thickness of the bar.
 pub const THICKNESS: f32 = 8.0;
@@ -71,7 +71,7 @@ fn gradient(bar: Rect, direction: Direction, look: &Look) -> Shape {
     let mut mesh = Mesh::default();
     for i in 0..=STEPS {
         let t = i as f32 / STEPS as f32;
-        let color = table.at(t);
+        let color = table.at(t).into();
         let [a, b] = match direction {
             Direction::Horizontal => {
                 let x = bar.left() + t * bar.width();

@@ -5,12 +5,12 @@ use eframe::egui::{
     Vec2, WidgetInfo, accesskit::Role, pos2, vec2,
 };
 
-use super::colormap::ColorMap;
 use super::heatmap::ink;
 use super::legend::{self, Direction, SMALL, small};
-use super::number;
 use super::range::{Scale, ValueRange};
 use super::tiles::Look;
+use crate::figure::ColorMap;
+use crate::figure::number;
 
 /// What is known of a module.
 #[derive(Clone, Copy, Debug, PartialEq)]

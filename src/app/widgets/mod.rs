@@ -1,8 +1,6 @@
 //! Visual building blocks: they know matrices and numbers, not checkpoints or jobs.
 
-mod anchors;
 pub mod colormap;
-mod csv;
 pub mod derived;
 pub mod figure;
 pub mod fonts;
@@ -12,7 +10,6 @@ pub mod levels;
 pub mod low_rank;
 pub mod map;
 pub mod menu;
-pub mod number;
 pub mod palette;
 pub mod picture;
 pub mod picture_svg;
@@ -22,7 +19,6 @@ pub mod pyramid;
 pub mod range;
 pub mod rank_line;
 pub mod stats;
-pub mod svg;
 pub mod table;
 pub mod tile_cache;
 pub mod tiles;

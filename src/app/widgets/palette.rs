@@ -1,32 +1,18 @@
-//! Colours of series: Okabe and Ito's (2008), told apart by the colour-blind, made darker or lighter until they stand out from
-//! the background of the theme.
+//! Colours of plots for egui: those of series, and of the rank.
 
 use eframe::egui::Color32;
 
-const LIGHT: [Color32; 7] = [
-    Color32::from_rgb(0, 104, 170),
-    Color32::from_rgb(200, 80, 0),
-    Color32::from_rgb(0, 128, 94),
-    Color32::from_rgb(172, 78, 136),
-    Color32::from_rgb(146, 106, 0),
-    Color32::from_rgb(40, 140, 196),
-    Color32::from_rgb(90, 90, 94),
-];
+use crate::figure::{self, Color};
 
-const DARK: [Color32; 7] = [
-    Color32::from_rgb(86, 180, 233),
-    Color32::from_rgb(240, 128, 60),
-    Color32::from_rgb(40, 190, 146),
-    Color32::from_rgb(222, 146, 190),
-    Color32::from_rgb(230, 170, 30),
-    Color32::from_rgb(96, 140, 220),
-    Color32::from_rgb(170, 170, 174),
-];
+impl From<Color> for Color32 {
+    fn from(Color([r, g, b]): Color) -> Self {
+        Self::from_rgb(r, g, b)
+    }
+}
 
 /// The colour of series number `index`; after seven they repeat.
 pub fn series(index: usize, dark: bool) -> Color32 {
-    let colors = if dark { &DARK } else { &LIGHT };
-    colors[index % colors.len()]
+    figure::series_color(index, dark).into()
 }
 
 /// The colour of the rank, wherever it is drawn: it belongs to no series.

@@ -8,50 +8,20 @@ use eframe::egui::{FontId, Ui};
 use egui_plot::{AxisHints, GridInput, GridMark, HPlacement, Legend, Plot};
 
 use super::legend::SMALL;
-use super::number;
-
-/// An axis: what it shows and how.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Axis {
-    /// Name, with the unit if there is one.
-    pub label: String,
-    /// Logarithmic.
-    pub log: bool,
-}
+use crate::figure::{Axis, number};
 
 impl Axis {
-    /// A linear axis.
-    pub fn linear(label: impl Into<String>) -> Self {
-        Self { label: label.into(), log: false }
-    }
-
-    /// A logarithmic axis: only values above zero can be shown.
-    pub fn log(label: impl Into<String>) -> Self {
-        Self { label: label.into(), log: true }
-    }
-
-    /// The plot coordinate of a value; `None` where it cannot be shown.
-    pub fn place(&self, value: f64) -> Option<f64> {
-        let place = if self.log { value.log10() } else { value };
-        place.is_finite().then_some(place)
-    }
-
-    /// The value at a plot coordinate.
-    pub fn value(&self, place: f64) -> f64 {
-        if self.log { 10f64.powf(place) } else { place }
-    }
-
     /// Grid marks.
     fn marks(&self, input: &GridInput) -> Vec<GridMark> {
+        if !self.names.is_empty() {
+            return (0..self.names.len()).map(|i| GridMark { value: i as f64, step_size: 1.0 }).collect();
+        }
         if self.log { log_marks(input) } else { linear_marks(input) }
     }
 
     /// What is written at a grid mark; nothing at the finer ones.
     fn tick(&self, mark: GridMark, range: &RangeInclusive<f64>) -> String {
-        if !self.log {
-            return number::short(mark.value, 4);
-        }
-        log_label(mark.value, range.end() - range.start())
+        self.label_at(mark.value, range.end() - range.start())
     }
 }
 
@@ -79,23 +49,6 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
     // A mark outside of what is seen would be named beyond the frame.
     marks.retain(|mark| (low..=high).contains(&mark.value));
     marks
-}
-
-/// `10⁻³` at powers of ten; other marks are named only when there is hardly a power of ten in sight.
-pub(super) fn log_label(place: f64, span: f64) -> String {
-    let nearest = place.round();
-    if (place - nearest).abs() < 1e-6 {
-        let exponent = nearest as i32;
-        // Small numbers are read faster than their powers.
-        return if (0..=3).contains(&exponent) {
-            number::short(10f64.powi(exponent), 3)
-        } else {
-            number::power_of_ten(exponent)
-        };
-    }
-    let lead = (10f64.powf(place - place.floor())).round();
-    let named = if span < 0.7 { true } else { span < 1.6 && (lead == 2.0 || lead == 5.0) };
-    if named { number::short(10f64.powf(place), 2) } else { String::new() }
 }
 
 fn linear_marks(input: &GridInput) -> Vec<GridMark> {
@@ -147,21 +100,6 @@ pub fn legend() -> Legend {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn log_axes_name_powers_of_ten() {
-        let axis = Axis::log("σ");
-        assert_eq!(axis.place(0.0), None);
-        assert_eq!(axis.place(-1.0), None);
-        assert_eq!(axis.place(1000.0), Some(3.0));
-        assert!((axis.value(-2.0) - 0.01).abs() < 1e-15);
-        let label = |value: f64, range: RangeInclusive<f64>| axis.tick(GridMark { value, step_size: 1.0 }, &range);
-        assert_eq!(label(-3.0, -5.0..=1.0), "10⁻³");
-        assert_eq!(label(2.0, -5.0..=1.0), "100");
-        assert_eq!(label(2f64.log10(), -5.0..=1.0), "");
-        assert_eq!(label(2f64.log10(), 0.0..=1.0), "2");
-        assert_eq!(label(3f64.log10(), 0.0..=0.6), "3");
-    }
 
     #[test]
     fn log_marks_are_those_of_log_paper() {

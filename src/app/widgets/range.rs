@@ -3,8 +3,8 @@
 use eframe::egui::{Align, ComboBox, DragValue, Layout, Response, Ui, vec2};
 use serde::{Deserialize, Serialize};
 
-use super::number;
 use super::stats::Stats;
+use crate::figure::number;
 
 /// How values between the ends are spread over the colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

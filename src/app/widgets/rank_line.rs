@@ -11,7 +11,7 @@ use egui_plot::{PlotBounds, PlotGeometry, PlotItem, PlotItemBase, PlotResponse, 
 
 use super::heatmap::ink;
 use super::palette;
-use super::plot::Axis;
+use crate::figure::Axis;
 
 /// Width of what reacts to the pointer.
 const GRIP: f32 = 14.0;

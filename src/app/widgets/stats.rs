@@ -1,5 +1,6 @@
 //! What a colour range is chosen from: extremes, and percentiles of the magnitude.
 
+use crate::hash::mixed;
 use rayon::prelude::*;
 
 /// Values whose magnitudes are kept for percentiles.
@@ -79,16 +80,8 @@ fn sample(values: &[f32]) -> impl Iterator<Item = f32> + '_ {
     (0..count).map(move |i| {
         let start = (i as u128 * values.len() as u128 / count as u128) as usize;
         let end = ((i as u128 + 1) * values.len() as u128 / count as u128) as usize;
-        values[start + (mix(i as u64) % (end - start).max(1) as u64) as usize]
+        values[start + (mixed(i as u64 + 1) % (end - start).max(1) as u64) as usize]
     })
-}
-
-/// SplitMix64's output function.
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ mod tests {
         let rows = [("layer 10", Some(3.0)), ("layer 9", None), ("layer\t1", Some(-12.0))];
         match column {
             0 => Entry::text(rows[row].0),
-            _ => Entry::number(rows[row].1, |v| super::super::number::short(v, 3)),
+            _ => Entry::number(rows[row].1, |v| crate::figure::number::short(v, 3)),
         }
     }
 

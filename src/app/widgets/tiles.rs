@@ -6,11 +6,11 @@ use std::sync::Arc;
 use eframe::egui::{Color32, ColorImage, Id};
 use rayon::prelude::*;
 
-use super::colormap::{ColorMap, ENTRIES, Table};
 use super::levels::Levels;
 use super::picture::Picture;
 use super::range::{RangeControl, Scale, ValueRange};
 use crate::error::Result;
+use crate::figure::{ColorMap, ENTRIES, Table};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
 
@@ -102,7 +102,8 @@ impl Look {
     /// The colour of one value, exactly.
     pub fn color(&self, value: f32) -> Color32 {
         let table = self.map.table(self.dark);
-        if value.is_nan() { table.nan() } else { table.at(self.range.position(f64::from(value)) as f32) }
+        let color = if value.is_nan() { table.nan() } else { table.at(self.range.position(f64::from(value)) as f32) };
+        color.into()
     }
 
     /// The colours of all values of a matrix, one pixel each, in parallel. The symmetric log scale uses an approximate logarithm: a
@@ -132,8 +133,10 @@ fn paint(values: &[f32], pixels: &mut [Color32], table: &Table, position: impl F
     const CHUNK: usize = 1 << 14;
     const NAN: u32 = ENTRIES as u32;
     // A power of two of entries, so that a masked index needs no check; the one behind the last is for NaN.
-    let mut colors = [table.nan(); 512];
-    colors[..ENTRIES].copy_from_slice(table.colors());
+    let mut colors = [Color32::from(table.nan()); 512];
+    for (color, &of) in colors.iter_mut().zip(table.colors()) {
+        *color = of.into();
+    }
     let last = (ENTRIES - 1) as f32;
     values.par_chunks(CHUNK).zip(pixels.par_chunks_mut(CHUNK)).for_each(|(values, pixels)| {
         let mut entries = [0_u32; 64];
@@ -308,7 +311,8 @@ mod tests {
             for (low, map) in [(-1.0, ColorMap::Diverging), (0.0, ColorMap::Viridis)] {
                 let look = Look { map, dark: true, range: ValueRange { low, high: 1.0, scale, clipped: true } };
                 let image = look.image(&Matrix::new(1, values.len(), values.clone()).unwrap());
-                let entry = |c: Color32| map.table(true).colors().iter().position(|&x| x == c).unwrap() as i32;
+                let entry =
+                    |c: Color32| map.table(true).colors().iter().position(|&x| Color32::from(x) == c).unwrap() as i32;
                 for (&x, &pixel) in values.iter().zip(&image.pixels) {
                     assert!((entry(pixel) - entry(look.color(x))).abs() <= 1, "{scale:?} {map:?} {x}");
                 }
@@ -323,7 +327,7 @@ mod tests {
             let look = Look { map: ColorMap::Diverging, dark: false, range };
             let image = look.image(&Matrix::new(1, 4, vec![0.0, f32::NAN, 9.0, f32::NEG_INFINITY]).unwrap());
             let table = ColorMap::Diverging.table(false);
-            assert_eq!(image.pixels, [table.at(0.5), table.nan(), table.at(1.0), table.at(0.0)]);
+            assert_eq!(image.pixels, [table.at(0.5), table.nan(), table.at(1.0), table.at(0.0)].map(Color32::from));
         }
     }
 }

@@ -5,7 +5,7 @@ use eframe::egui::Ui;
 use crate::app::View;
 use crate::app::command::Command;
 use crate::app::learning::{Ask, ChangeEdit, Chapter, INPUT, WISH};
-use crate::app::widgets::number::short;
+use crate::figure::number::short;
 use crate::units;
 
 use super::flow::flow;

@@ -7,9 +7,8 @@ use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::learning::{Ask, Chapter, Counts, CountsEdit, MATRICES, RANKS};
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::{Figure, Mark, Series, Style};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::plot::Axis;
+use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::plan::{anchors, paper};
 use crate::units;
 

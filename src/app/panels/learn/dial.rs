@@ -5,10 +5,9 @@ use eframe::egui::{Button, Context, Grid, RichText, Slider, Ui, vec2};
 use crate::app::command::Command;
 use crate::app::learning::{Ask, Chapter, Game, GameEdit, Hand, Level, RULES, SIDE, Score};
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::{Figure, Mark, Series, Style};
-use crate::app::widgets::plot::Axis;
 use crate::app::widgets::rank_line::RankLine;
 use crate::app::{Features, View};
+use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::units;
 use crate::workspace::Workspace;
 

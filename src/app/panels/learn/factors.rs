@@ -6,7 +6,7 @@ use crate::app::View;
 use crate::app::command::Command;
 use crate::app::learning::{Ask, Chapter, FactorsEdit, Wish};
 use crate::app::theme;
-use crate::app::widgets::number::short;
+use crate::figure::number::short;
 use crate::units;
 
 use super::flow::flow;

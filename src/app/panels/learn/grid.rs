@@ -7,7 +7,7 @@ use eframe::egui::{
 };
 
 use crate::app::theme;
-use crate::app::widgets::number;
+use crate::figure::number;
 
 use super::flow::within;
 use super::parts::Part;

@@ -6,8 +6,7 @@ use eframe::egui::{
 };
 
 use crate::app::theme::Colors;
-use crate::app::widgets::colormap::ColorMap;
-use crate::app::widgets::number::short;
+use crate::figure::{ColorMap, number::short};
 use crate::matrix::Matrix;
 
 /// Room for the title.
@@ -35,7 +34,7 @@ impl Image {
         }
         let matrix = matrix();
         let table = ColorMap::Diverging.table(dark);
-        let color = |x: &f32| table.at(0.5 + 0.5 * x / scale.max(f32::MIN_POSITIVE));
+        let color = |x: &f32| table.at(0.5 + 0.5 * x / scale.max(f32::MIN_POSITIVE)).into();
         let pixels: Vec<Color32> = matrix.data().iter().map(color).collect();
         let image = ColorImage::new([matrix.cols(), matrix.rows()], pixels);
         self.texture = Some(ctx.load_texture("learn", image, TextureOptions::NEAREST));

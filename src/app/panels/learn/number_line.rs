@@ -8,7 +8,7 @@ use eframe::egui::{
 
 use crate::app::learning::{Bits, COUNT, REACH};
 use crate::app::theme::{self, Colors};
-use crate::app::widgets::number::{short, ticks};
+use crate::figure::number::{short, ticks};
 use crate::units;
 
 use super::parts::Part;

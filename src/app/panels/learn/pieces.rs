@@ -8,8 +8,8 @@ use eframe::egui::{
 
 use crate::app::glossary::Term;
 use crate::app::theme::{self, Colors};
-use crate::app::widgets::figure::Figure;
 use crate::app::widgets::palette;
+use crate::figure::Figure;
 
 /// A line of prose is no longer: the eye finds the next one.
 const MEASURE: f32 = 760.0;

@@ -7,11 +7,9 @@ use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::learning::{Ask, Chapter, Phase, RUN_MOST, RUN_RANKS, Rates, Tune, TuneEdit};
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::{Figure, Series, Style};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::number::short;
-use crate::app::widgets::plot::Axis;
 use crate::demo::Set;
+use crate::figure::{Axis, Figure, Series, Style, number::short};
 use crate::units;
 
 use super::pieces::{beside, choice, legend, right, said, stage, weak};

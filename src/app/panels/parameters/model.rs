@@ -1,8 +1,8 @@
 //! The counts that the tab shows: computed once for a model, not in a frame.
 
-use crate::app::widgets::figure::{Figure, Series, Style};
-use crate::app::widgets::plot::Axis;
 use crate::error::Error;
+use crate::figure::Axis;
+use crate::figure::{Figure, Series, Style};
 use crate::plan::{self, Layout, Selection, Targets};
 use crate::units;
 

@@ -7,10 +7,9 @@ use eframe::egui::{Align, Layout, RichText, Ui, vec2};
 use crate::app::View;
 use crate::app::export::Source;
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::{Figure, Mark, Series, Style};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::plot::Axis;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::plan::paper::{PaperRow, table};
 use crate::units;
 

@@ -6,9 +6,7 @@ use crate::app::View;
 use crate::app::glossary::{self, Term};
 use crate::app::quantization::{AgainstItem, Choice, Need};
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::{Figure, Series, Style};
-use crate::app::widgets::number;
-use crate::app::widgets::plot::Axis;
+use crate::figure::{Axis, Figure, Mark, Series, Style, number};
 use crate::spectrum::rounding::Against as Facts;
 use crate::units;
 
@@ -101,7 +99,7 @@ fn error_spectrum(facts: &Facts) -> Figure {
     let title = "Spectrum of the error".to_owned();
     let mut figure = Figure { title, x: Axis::log("index i"), y: Axis::log("σ"), ..Figure::default() };
     figure.series.push(Series::line("σ of Ŵ − W", points(&facts.spectrum.sigma)).style(Style::LinePoints));
-    figure.marks.push(crate::app::widgets::figure::Mark { name: "noise edge".into(), at: edge, vertical: false });
+    figure.marks.push(Mark { name: "noise edge".into(), at: edge, vertical: false });
     figure
 }
 

@@ -7,8 +7,8 @@ use crate::app::export::Source;
 use crate::app::quantization::{Choice, FormatRow, Need};
 use crate::app::theme::Colors;
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::number;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::figure::number;
 use crate::quant::Measures;
 use crate::units;
 

@@ -8,9 +8,8 @@ use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::quantization::Facts;
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::{Figure, Mark, Series, Style};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::plot::Axis;
+use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::quant::Usage;
 
 /// So many levels can be told apart.

@@ -22,11 +22,10 @@ use crate::app::export::Source;
 use crate::app::panels::parts::{GAP, is_cramped, one_below_the_other, split, within};
 use crate::app::quantization::{Ask, BlockPoint, Choice, Need, SWEPT, has_delta};
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::{Figure, Mark, Series, Style};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::plot::Axis;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::app::{Features, View};
+use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::quant::Group;
 use crate::workspace::Workspace;
 

@@ -8,9 +8,9 @@ use crate::app::export::Source;
 use crate::app::panels::spectrum::modules_map::{Places, lay_out};
 use crate::app::quantization::{Choice, ModuleRow, Need, has_delta, mapped};
 use crate::app::theme::Colors;
-use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::map::{Cell, ModuleMap};
 use crate::app::widgets::menu::Take;
+use crate::figure::ColorMap;
 use crate::quant::Recipe;
 use crate::workspace::{Selection, Workspace};
 

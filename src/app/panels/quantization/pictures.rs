@@ -8,13 +8,12 @@ use crate::app::export::Source;
 use crate::app::glossary::{self, Term};
 use crate::app::panels::parts;
 use crate::app::quantization::{Ask, CellFacts, Choice, Need};
-use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::number;
 use crate::app::widgets::range::RangeControl;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::error::Error;
+use crate::figure::{ColorMap, number};
 use crate::quant::Measures;
 use crate::units;
 

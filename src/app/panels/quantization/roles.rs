@@ -6,7 +6,7 @@ use crate::app::View;
 use crate::app::glossary;
 use crate::app::quantization::{Choice, Need, Roles, RolesItem};
 use crate::app::theme::Colors;
-use crate::app::widgets::number;
+use crate::figure::number;
 use crate::units;
 
 /// What the view remembers between frames.

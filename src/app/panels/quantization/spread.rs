@@ -1,8 +1,7 @@
 //! Where the error is: its histogram, and its size along rows, columns and blocks.
 
 use crate::app::quantization::Facts;
-use crate::app::widgets::figure::{Figure, Series, Style};
-use crate::app::widgets::plot::Axis;
+use crate::figure::{Axis, Figure, Series, Style};
 use crate::quant::Detail;
 
 /// A curve is drawn with this many points at most: the largest of neighbours, so that none is missed.

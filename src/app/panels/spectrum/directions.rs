@@ -11,12 +11,12 @@ use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::planning::Ask;
 use crate::app::theme::Colors;
-use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::legend::{self, Direction};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::range::{Scale, ValueRange};
 use crate::app::widgets::tiles::Look;
 use crate::delta;
+use crate::figure::ColorMap;
 use crate::plan::compare::{Side, Similarity};
 use crate::spectrum::subspaces::EPSILON;
 use crate::units;
@@ -189,7 +189,7 @@ fn heatmap(ui: &mut Ui, found: &Similarity) {
     for i in 0..rows {
         for j in 0..cols {
             let corner = grid.min + vec2(cell * j as f32, cell * i as f32);
-            mesh.add_colored_rect(Rect::from_min_size(corner, vec2(cell, cell)), table.at(found.phi.get(i, j)));
+            mesh.add_colored_rect(Rect::from_min_size(corner, vec2(cell, cell)), table.at(found.phi.get(i, j)).into());
         }
     }
     ui.painter().add(Shape::mesh(mesh));

@@ -6,10 +6,10 @@ use crate::app::View;
 use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::theme::Colors;
-use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::map::{Cell, ModuleMap};
 use crate::app::widgets::menu::Take;
 use crate::delta::DeltaSet;
+use crate::figure::ColorMap;
 use crate::spectrum::RuleId;
 use crate::workspace::{Selection, Workspace};
 

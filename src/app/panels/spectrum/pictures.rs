@@ -7,11 +7,11 @@ use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::theme::Colors;
-use crate::app::widgets::colormap::ColorMap;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::range::RangeControl;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
+use crate::figure::ColorMap;
 
 use super::facts;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::app::widgets::figure::{Figure, Mark, Series, Style};
-use crate::app::widgets::plot::Axis;
+use crate::figure::Axis;
+use crate::figure::{Figure, Mark, Series, Style};
 use crate::spectrum::{Rule, RuleId, Spectrum, rule_rank};
 use crate::workspace::Workspace;
 

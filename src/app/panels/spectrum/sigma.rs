@@ -7,9 +7,9 @@ use crate::app::command::Command;
 use crate::app::export::Source;
 use crate::app::glossary;
 use crate::app::theme::Colors;
-use crate::app::widgets::figure::Figure;
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::rank_line::RankLine;
+use crate::figure::Figure;
 
 use super::prepared::Prepared;
 

@@ -7,8 +7,8 @@ use crate::app::export::Source;
 use crate::app::glossary::{self, Term};
 use crate::app::theme::Colors;
 use crate::app::training::Track;
-use crate::app::widgets::figure::Figure;
 use crate::app::widgets::menu::Take;
+use crate::figure::Figure;
 use crate::units;
 
 use super::prepared::Prepared;

@@ -4,8 +4,7 @@
 use std::path::PathBuf;
 
 use crate::app::training::{Track, Training, smoothed};
-use crate::app::widgets::figure::{Figure, Series, Style, Timeline};
-use crate::app::widgets::plot::Axis;
+use crate::figure::{Axis, Figure, Series, Style, Timeline};
 use crate::train::film;
 
 /// A curve is drawn with about so many points; what is stored and exported is not thinned.

@@ -6,16 +6,16 @@ use eframe::egui::{
     Context, EventFilter, Id, Key, Rect, Response, Sense, Ui, Vec2, WidgetInfo, accesskit::Role, pos2, vec2,
 };
 
-use super::super::colormap::ColorMap;
 use super::super::legend::{self, Direction};
-use super::super::number;
 use super::super::picture::Picture;
 use super::super::range::{RangeControl, ValueRange};
 use super::super::tiles::{TileBatch, TileJob};
 use super::layout::{FOOTER, LEFT, Layout, TITLE, stretch};
-use super::model::{Heatmap, Seen, Shown, Status};
+use super::model::{Heatmap, Shown, Status};
 use super::paint;
 use super::view::{Projection, Spot, View};
+use crate::figure::ColorMap;
+use crate::figure::number;
 use crate::units;
 
 /// How the heatmaps of a group are drawn.
@@ -137,20 +137,6 @@ impl Heatmaps {
     pub fn spot(&self) -> Option<Spot> {
         let cursor = self.view.cursor()?;
         self.maps.iter().find_map(|m| Spot::at(m.levels()?, m.level, cursor))
-    }
-
-    /// What is seen of a heatmap: its picture, the level that is drawn, and the rows and columns of texels. For saving it, in a job.
-    pub fn visible(&self, index: usize) -> Option<Seen> {
-        let map = self.maps.get(index)?;
-        let picture = map.shown.as_ref()?.picture.clone();
-        let (of, area) = (picture.levels().get(map.level), self.view.area(picture.levels().shape()));
-        let range = |[low, high]: [f64; 2], cells: usize, end: usize| {
-            let last = ((high / cells as f64).ceil() as usize).min(end);
-            ((low.max(0.0) / cells as f64) as usize).min(last)..last
-        };
-        let [height, width] = of.cells();
-        let texels = [range(area.rows, height, of.rows), range(area.cols, width, of.cols)];
-        Some(Seen { picture, level: map.level, texels })
     }
 
     /// The value under the cursor.

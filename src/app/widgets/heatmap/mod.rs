@@ -7,6 +7,6 @@ mod paint;
 mod view;
 
 pub use group::{Blocks, Details, Heatmaps, Options};
-pub use model::{Seen, Status};
+pub use model::Status;
 pub use paint::ink;
 pub use view::{Spot, View};

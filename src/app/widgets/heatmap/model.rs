@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use eframe::egui::{Context, Id};
 
-use super::super::colormap::ColorMap;
 use super::super::levels::Levels;
 use super::super::picture::Picture;
 use super::super::range::{Limit, RangeControl};
 use super::super::tile_cache::TileCache;
 use super::super::tiles::{Coloring, Look, SIDE, Stamp, TileBatch, TileId, TileJob, visible};
 use super::view::Projection;
+use crate::figure::ColorMap;
 
 /// What to say instead of, or beside, a picture.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,16 +24,6 @@ pub enum Status {
     Message(String),
     /// What went wrong.
     Failed(String),
-}
-
-/// What is seen of a heatmap.
-pub struct Seen {
-    /// Its picture.
-    pub picture: Arc<dyn Picture>,
-    /// The level that is drawn.
-    pub level: usize,
-    /// Rows and columns of texels of that level.
-    pub texels: [std::ops::Range<usize>; 2],
 }
 
 /// A picture that is looked at, and its number: `(subject, version)`.

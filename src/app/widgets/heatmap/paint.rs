@@ -6,12 +6,12 @@ use eframe::egui::{
 };
 
 use super::super::legend::{SMALL, hairline, small};
-use super::super::number;
 use super::super::picture::Picture;
 use super::super::tiles::{Area, Look};
 use super::group::Blocks;
 use super::model::{Heatmap, Status};
 use super::view::{Projection, Spot};
+use crate::figure::number;
 use crate::units;
 
 /// Cells larger than this are set apart by lines.

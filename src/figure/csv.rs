@@ -1,7 +1,21 @@
-//! Pictures as CSV (RFC 4180): a dot before decimals, every digit that is needed, line ends of CR LF.
+//! The one writer of CSV (RFC 4180): a dot before decimals, every digit that is needed, line ends of CR LF.
 
-use super::figure::Figure;
-use super::heatmap::Seen;
+use super::Figure;
+
+/// Rows of cells as a file. A text that a spreadsheet would take for a formula gets a quote before it.
+pub fn table<Row>(rows: impl IntoIterator<Item = Row>) -> String
+where
+    Row: IntoIterator,
+    Row::Item: AsRef<str>,
+{
+    let line = |row: Row| row.into_iter().map(|cell| field(cell.as_ref())).collect::<Vec<_>>().join(",") + "\r\n";
+    rows.into_iter().map(line).collect()
+}
+
+/// The shortest text that reads back as the same number; empty for what is none.
+pub fn number(value: impl Into<f64> + std::fmt::Display + Copy) -> String {
+    if value.into().is_finite() { value.to_string() } else { String::new() }
+}
 
 impl Figure {
     /// One column for x and one for each series when all have the same x; otherwise rows of `series,x,y`. Marks follow as series of their own
@@ -10,18 +24,22 @@ impl Figure {
         let xs = |i: usize| self.series[i].points.iter().map(|p| p[0]);
         let same = !self.series.is_empty() && (1..self.series.len()).all(|i| xs(i).eq(xs(0)));
         let (x, y) = (label(&self.x.label, "x"), label(&self.y.label, "y"));
+        let at = |x: f64| {
+            let name = self.x.names.get(x.max(0.0) as usize).filter(|_| x >= 0.0 && x.fract() == 0.0);
+            name.cloned().unwrap_or_else(|| number(x))
+        };
         let mut rows: Vec<Vec<String>> = vec![];
         if same {
             let names = self.series.iter().map(|s| label(&s.name, y)).map(str::to_owned);
             rows.push(std::iter::once(x.to_owned()).chain(names).collect());
-            for (i, at) in xs(0).enumerate() {
+            for (i, x) in xs(0).enumerate() {
                 let values = self.series.iter().map(|s| number(s.points[i][1]));
-                rows.push(std::iter::once(number(at)).chain(values).collect());
+                rows.push(std::iter::once(at(x)).chain(values).collect());
             }
         } else {
             rows.push(vec!["series".into(), x.into(), y.into()]);
             for series in &self.series {
-                rows.extend(series.points.iter().map(|&[x, y]| vec![series.name.clone(), number(x), number(y)]));
+                rows.extend(series.points.iter().map(|&[x, y]| vec![series.name.clone(), at(x), number(y)]));
             }
             for mark in &self.marks {
                 let at = number(mark.at);
@@ -29,31 +47,7 @@ impl Figure {
                 rows.push(vec![mark.name.clone(), x, y]);
             }
         }
-        let line = |row: Vec<String>| row.iter().map(|f| field(f)).collect::<Vec<_>>().join(",") + "\r\n";
-        rows.into_iter().map(line).collect()
-    }
-}
-
-impl Seen {
-    /// What is seen as a table: the first row and the first column hold the numbers of the first cell that each texel stands for.
-    pub fn csv(&self) -> String {
-        let [rows, cols] = &self.texels;
-        let [height, width] = self.picture.levels().get(self.level).cells();
-        let block = self.picture.block(self.level, rows.clone(), cols.clone());
-        let mut out = String::from("row \\ column");
-        for col in cols.clone() {
-            out += &format!(",{}", col * width);
-        }
-        for (i, row) in rows.clone().enumerate() {
-            out += &format!("\r\n{}", row * height);
-            for &value in block.row(i) {
-                out.push(',');
-                if value.is_finite() {
-                    out += &value.to_string();
-                }
-            }
-        }
-        out + "\r\n"
+        table(rows)
     }
 }
 
@@ -61,12 +55,7 @@ fn label<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     if text.is_empty() { otherwise } else { text }
 }
 
-/// The shortest text that reads back as the same number; empty for what is none.
-fn number(value: f64) -> String {
-    if value.is_finite() { format!("{value}") } else { String::new() }
-}
-
-/// Quoted where it must be. A text that a spreadsheet would take for a formula gets a quote before it.
+/// Quoted where it must be.
 fn field(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '@', '\t']) || (text.starts_with('-') && text.parse::<f64>().is_err());
     let text = if formula { format!("'{text}") } else { text.to_owned() };
@@ -75,13 +64,14 @@ fn field(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figure::{Mark, Series};
-    use super::super::picture::Reduction;
-    use super::super::plot::Axis;
-    use super::super::pyramid::Pyramid;
+    use super::super::{Axis, Mark, Series};
     use super::*;
-    use crate::matrix::Matrix;
-    use std::sync::Arc;
+
+    #[test]
+    fn cells_are_quoted_where_they_must_be() {
+        assert_eq!(table([["a\tb", "1,5"], ["say \"x\"", "-3"]]), "a\tb,\"1,5\"\r\n\"say \"\"x\"\"\",-3\r\n");
+        assert_eq!((number(0.1_f32), number(f64::NAN), number(-3.0)), ("0.1".into(), String::new(), "-3".into()));
+    }
 
     #[test]
     fn the_same_x_gives_one_table() {
@@ -95,16 +85,9 @@ mod tests {
             ..Figure::default()
         };
         assert_eq!(figure.csv(), format!("i,\"a, \"\"b\"\"\",σ\r\n1,0.1,-3\r\n2,{},\r\n", 1e-300));
-    }
-
-    #[test]
-    fn what_is_seen_of_a_matrix_is_a_table() {
-        let source = Matrix::from_fn(130, 128, |r, c| (r * 1000 + c) as f32);
-        let picture = Arc::new(Pyramid::build(Arc::new(source), Reduction::Mean, &()).unwrap());
-        let seen = Seen { picture: picture.clone(), level: 0, texels: [1..3, 5..7] };
-        assert_eq!(seen.csv(), "row \\ column,5,6\r\n1,1005,1006\r\n2,2005,2006\r\n");
-        let far = Seen { picture, level: 1, texels: [64..65, 0..1] };
-        assert_eq!(far.csv(), "row \\ column,0\r\n128,128500.5\r\n");
+        let ranks = Axis::named("r", vec!["1".into(), "full".into()]);
+        let named = Figure { x: ranks, ..Figure::default() }.with(Series::line("loss", vec![[1.0, 0.5]]));
+        assert_eq!(named.csv(), "r,loss\r\nfull,0.5\r\n");
     }
 
     #[test]
