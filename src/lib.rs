@@ -29,8 +29,8 @@
 //! | 7 | [`plan`] | parameter counts, presets, the LoRA paper's table, memory (on the processor, on a GPU), budgets, extraction |
 //! | 8 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop, run folders, film, sweep |
 //! | 9 | [`demo`], [`workspace`] | the bundled model and data, and how they are made; everything loaded and computed, without interface or threads |
-//! | 10 | [`job`] | the only place that starts threads |
-//! | 11 | [`cli`], [`app`] | the command line; the window. Neither sees the other |
+//! | 10 | [`job`] | the only place that starts threads; feature `gui` |
+//! | 11 | [`cli`], [`app`] | the command line; the window (feature `gui`). Neither sees the other |
 //!
 //! # Rules of the house
 //!
@@ -42,6 +42,7 @@
 //! - Nothing read from a file is trusted; errors name the file, the tensor, what was found and what was expected.
 
 pub mod adapter;
+#[cfg(feature = "gui")]
 pub mod app;
 pub mod checkpoint;
 pub mod cli;
@@ -51,6 +52,7 @@ pub mod device;
 pub mod error;
 pub mod figure;
 pub mod hash;
+#[cfg(feature = "gui")]
 pub mod job;
 pub mod matrix;
 pub mod model;

@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use rankscope::app::{self, Start};
 use rankscope::cli::{self, Window};
 use rankscope::error::{Error, Result};
-use rankscope::workspace::Request;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,19 +27,18 @@ fn give_back_soon() {
 /// A file that grows beyond what the system allows is an error to be said, not the end of the program.
 #[cfg(unix)]
 fn ignore_file_size_signal() {
-    const SIGXFSZ: i32 = 25;
-    const IGNORE: usize = 1;
-    unsafe extern "C" {
-        fn signal(number: i32, handler: usize) -> usize;
-    }
-    // SAFETY: the C library's `signal`, with a number that Linux and macOS share and its own constant SIG_IGN.
-    unsafe { signal(SIGXFSZ, IGNORE) };
+    // SAFETY: a signal's own number and SIG_IGN, set before any other thread runs.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 #[cfg(not(unix))]
 fn ignore_file_size_signal() {}
 
+#[cfg(feature = "gui")]
 fn window(asked: Window) -> Result<()> {
+    use rankscope::app::{self, Start};
+    use rankscope::workspace::Request;
+
     let mut paths = asked.paths.into_iter();
     let base = asked.base.or_else(|| paths.next());
     let other = asked.tuned.or(asked.adapter).or_else(|| paths.next());
@@ -55,4 +52,11 @@ fn window(asked: Window) -> Result<()> {
         Err(_) => None,
     };
     app::run(&Start { request, renderer, data_dir: None }).map_err(Error::failure)
+}
+
+#[cfg(not(feature = "gui"))]
+fn window(_: Window) -> Result<()> {
+    Err(Error::usage(
+        "this build has no window, it was made without the feature gui; rankscope --help lists the commands",
+    ))
 }
