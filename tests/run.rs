@@ -118,7 +118,7 @@ fn the_adapter_written_is_the_model_trained() {
     let summary = run(settings.clone(), Start::default(), &(), &mut told).unwrap();
     assert_eq!(summary.eval_loss, last);
     let adapter = Adapter::open(&settings.out).unwrap();
-    assert_eq!((adapter.config.r, adapter.config.use_rslora), (4, true));
+    assert_eq!((adapter.config.r, adapter.config.scaling.is_rslora()), (4, true));
     assert_eq!(adapter.layer("model.layers.1.self_attn.v_proj").unwrap().r, 2);
     assert_eq!(adapter.layers.len(), 4);
     let base = Checkpoint::open(&settings.model).unwrap();

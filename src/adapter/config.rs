@@ -1,15 +1,19 @@
-//! [`LoraConfig`]: what `adapter_config.json` says.
+//! [`PeftConfig`]: what `adapter_config.json` says, read and written.
 
-use super::pattern::Patterns;
+use super::kinds;
+use super::pattern::{Budget, Pattern, Patterns};
+use super::scaling::Scaling;
 use crate::checkpoint::json::kind;
 use crate::error::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Which modules a PEFT adapter was made for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TargetModules {
     /// Nothing said: PEFT then takes its default for the architecture.
+    #[default]
     Unsaid,
     /// Names or ends of names.
     Names(Vec<String>),
@@ -17,17 +21,59 @@ pub enum TargetModules {
     Pattern(String),
 }
 
+/// Rows of an embedding that are trained (`trainable_token_indices`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TokenIndices {
+    /// None.
+    #[default]
+    None,
+    /// Of the model's input embedding.
+    Input(Vec<usize>),
+    /// By the (end of the) name of an embedding.
+    ByModule(BTreeMap<String, Vec<usize>>),
+}
+
+impl TokenIndices {
+    /// The rows of module `name`.
+    pub fn of(&self, name: &str) -> Option<&[usize]> {
+        match self {
+            Self::None => None,
+            Self::Input(rows) => Some(rows),
+            Self::ByModule(modules) => {
+                let meant =
+                    |key: &str| name.strip_suffix(key).is_some_and(|before| before.is_empty() || before.ends_with('.'));
+                modules.iter().find(|(key, _)| meant(key)).map(|(_, rows)| rows.as_slice())
+            }
+        }
+    }
+}
+
+/// Factors that are block-diagonal (`use_bdlora`): the file holds their blocks one below the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockDiagonal {
+    /// Modules whose A is (a part of their name).
+    pub a: Vec<String>,
+    /// Modules whose B is.
+    pub b: Vec<String>,
+    /// Number of blocks.
+    pub blocks: usize,
+}
+
 /// A LoRA adapter's settings, by PEFT's names.
 #[derive(Clone, Debug)]
-pub struct LoraConfig {
+pub struct PeftConfig {
     /// Rank, where `rank_pattern` says nothing else; 8 when missing, as in PEFT.
     pub r: usize,
     /// α, where `alpha_pattern` says nothing else; 8 when missing.
     pub lora_alpha: f64,
+    /// Dropout of the branches' input, for whoever trains on.
+    pub lora_dropout: f64,
     /// Adapted modules.
     pub target_modules: TargetModules,
-    /// Scaling α/√r instead of α/r.
-    pub use_rslora: bool,
+    /// Adapted parameters of modules: the experts of a mixture.
+    pub target_parameters: Vec<String>,
+    /// α/r, or with `use_rslora` α/√r.
+    pub scaling: Scaling,
     /// A magnitude vector beside A and B (DoRA).
     pub use_dora: bool,
     /// Ranks of some modules; see [`rank_of`](Self::rank_of).
@@ -42,26 +88,65 @@ pub struct LoraConfig {
     pub lora_bias: bool,
     /// Modules that are saved whole.
     pub modules_to_save: Vec<String>,
+    /// Rows of embeddings that are saved.
+    pub trainable_token_indices: TokenIndices,
+    /// Embedding and head stay one weight, also where one of them was trained.
+    pub ensure_weight_tying: bool,
     /// What the adapter was made for.
     pub base_model_name_or_path: Option<String>,
     /// `CAUSAL_LM`, ….
     pub task_type: Option<String>,
     /// How A and B were initialised, when it was not the default.
     pub init_lora_weights: Option<String>,
+    /// For a trained adapter; false for a plan that somebody is to train.
+    pub inference_mode: bool,
+    /// Block-diagonal factors.
+    pub block_diagonal: Option<BlockDiagonal>,
+    /// Everything that the file says, for those keys that mean nothing here and are written again.
+    pub json: Map<String, Value>,
 }
 
 /// PEFT's default for a missing rank and a missing α.
 const DEFAULT: usize = 8;
 
-impl LoraConfig {
-    /// Reads `adapter_config.json`, which is at `path`.
+impl Default for PeftConfig {
+    fn default() -> Self {
+        Self {
+            r: DEFAULT,
+            lora_alpha: DEFAULT as f64,
+            lora_dropout: 0.0,
+            target_modules: TargetModules::Unsaid,
+            target_parameters: Vec::new(),
+            scaling: Scaling::Rank,
+            use_dora: false,
+            rank_pattern: Patterns::default(),
+            alpha_pattern: Patterns::default(),
+            fan_in_fan_out: false,
+            bias: "none".to_owned(),
+            lora_bias: false,
+            modules_to_save: Vec::new(),
+            trainable_token_indices: TokenIndices::None,
+            ensure_weight_tying: false,
+            base_model_name_or_path: None,
+            task_type: None,
+            init_lora_weights: None,
+            inference_mode: false,
+            block_diagonal: None,
+            json: Map::new(),
+        }
+    }
+}
+
+impl PeftConfig {
+    /// Reads `adapter_config.json`, which is at `path`. `parameters` is what the file beside it holds, for the sentence about
+    /// an adapter of another kind.
     ///
     /// # Errors
     /// When a value has the wrong type, r is 0, or the adapter is of another kind than LoRA.
-    pub fn parse(json: &Value, path: &Path) -> Result<Self> {
+    pub fn parse(json: &Value, path: &Path, parameters: Option<u64>) -> Result<Self> {
         let fields = Fields { json, path };
         if let Some(found) = fields.text("peft_type")?.filter(|kind| kind != "LORA") {
-            return Err(Error::file(path, format!("found an adapter with peft_type {found}, expected LORA")));
+            return Err(Error::file(path, kinds::another(&found, parameters)));
         }
         if fields.flag("use_qalora")? {
             return Err(Error::file(
@@ -69,24 +154,33 @@ impl LoraConfig {
                 "found a QALoRA adapter, whose A is not of the weight's width, expected LoRA",
             ));
         }
-        let rank_pattern = Patterns::parse(fields.get("rank_pattern"), rank, "a whole number of 1 or more");
-        let alpha_pattern = Patterns::parse(fields.get("alpha_pattern"), alpha, "a number");
+        let mut budget = Budget::default();
         let wrong = |key: &str, message: String| Error::file(path, format!("{key}: {message}"));
+        let ranks = fields.get("rank_pattern");
+        let rank_pattern = Patterns::parse(ranks, rank, "a whole number of 1 or more", &mut budget);
+        let alpha_pattern = Patterns::parse(fields.get("alpha_pattern"), alpha, "a number", &mut budget);
         Ok(Self {
             r: fields.value("r", DEFAULT, rank, "a whole number of 1 or more")?,
             lora_alpha: fields.value("lora_alpha", DEFAULT as f64, alpha, "a number")?,
+            lora_dropout: fields.get("lora_dropout").and_then(alpha).unwrap_or(0.0),
             target_modules: fields.targets()?,
-            use_rslora: fields.flag("use_rslora")?,
+            target_parameters: fields.texts("target_parameters"),
+            scaling: Scaling::new(fields.flag("use_rslora")?),
             use_dora: fields.flag("use_dora")?,
             rank_pattern: rank_pattern.map_err(|e| wrong("rank_pattern", e))?,
             alpha_pattern: alpha_pattern.map_err(|e| wrong("alpha_pattern", e))?,
             fan_in_fan_out: fields.flag("fan_in_fan_out")?,
             bias: fields.text("bias")?.unwrap_or_else(|| "none".to_owned()),
             lora_bias: fields.flag("lora_bias")?,
-            modules_to_save: fields.get("modules_to_save").map_or(Some(Vec::new()), texts).unwrap_or_default(),
+            modules_to_save: fields.texts("modules_to_save"),
+            trainable_token_indices: fields.tokens()?,
+            ensure_weight_tying: fields.flag("ensure_weight_tying")?,
             base_model_name_or_path: fields.text("base_model_name_or_path")?,
             task_type: fields.text("task_type")?,
             init_lora_weights: fields.get("init_lora_weights").and_then(Value::as_str).map(str::to_owned),
+            inference_mode: fields.get("inference_mode").and_then(Value::as_bool).unwrap_or(false),
+            block_diagonal: fields.block_diagonal()?,
+            json: json.as_object().cloned().unwrap_or_default(),
         })
     }
 
@@ -100,10 +194,82 @@ impl LoraConfig {
         self.alpha_pattern.get(module).copied().unwrap_or(self.lora_alpha)
     }
 
-    /// Scaling of B·A: `α / r`, with rsLoRA (arXiv 2312.03732) `α / √r`.
-    pub fn scaling(&self, lora_alpha: f64, r: usize) -> f64 {
-        let r = r as f64;
-        lora_alpha / if self.use_rslora { r.sqrt() } else { r }
+    /// The words for how it was trained, where it is more than plain LoRA and changes what an adapter does: aLoRA, KaSA, ….
+    /// PEFT reads each from a key of its own.
+    pub fn variants(&self) -> impl Iterator<Item = &'static kinds::Variant> + '_ {
+        kinds::VARIANTS.iter().filter(|variant| match self.json.get(variant.key) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::Array(items)) => !items.is_empty(),
+            Some(Value::Object(items)) => !items.is_empty() || variant.key.ends_with("_config"),
+            Some(_) => true,
+        })
+    }
+
+    /// `adapter_config.json`, by PEFT's names; what a file said beyond them stands there again.
+    pub fn to_json(&self) -> Value {
+        let patterns = |values: Vec<(&str, Value)>| -> Value {
+            Value::Object(values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        };
+        let list = |texts: &[String]| if texts.is_empty() { Value::Null } else { json!(texts) };
+        let mut out = Map::new();
+        let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
+        put("peft_type", json!("LORA"));
+        put("task_type", json!(self.task_type));
+        put("base_model_name_or_path", json!(self.base_model_name_or_path));
+        put("r", json!(self.r));
+        put("lora_alpha", number(self.lora_alpha));
+        put("lora_dropout", number(self.lora_dropout));
+        put(
+            "target_modules",
+            match &self.target_modules {
+                TargetModules::Unsaid => Value::Null,
+                TargetModules::Names(names) => json!(names),
+                TargetModules::Pattern(pattern) => json!(pattern),
+            },
+        );
+        put("use_rslora", json!(self.scaling.is_rslora()));
+        put("rank_pattern", patterns(self.rank_pattern.iter().map(|(key, r)| (key.text(), json!(r))).collect()));
+        put("alpha_pattern", patterns(self.alpha_pattern.iter().map(|(key, a)| (key.text(), number(*a))).collect()));
+        put("fan_in_fan_out", json!(self.fan_in_fan_out));
+        put("bias", json!(self.bias));
+        put("init_lora_weights", self.init_lora_weights.as_ref().map_or(json!(true), |init| json!(init)));
+        put("inference_mode", json!(self.inference_mode));
+        put("modules_to_save", list(&self.modules_to_save));
+        put("use_dora", json!(self.use_dora));
+        if self.lora_bias || self.json.contains_key("lora_bias") {
+            put("lora_bias", json!(self.lora_bias));
+        }
+        if !self.target_parameters.is_empty() || self.json.contains_key("target_parameters") {
+            put("target_parameters", list(&self.target_parameters));
+        }
+        match &self.trainable_token_indices {
+            TokenIndices::None => {}
+            TokenIndices::Input(rows) => drop(put("trainable_token_indices", json!(rows))),
+            TokenIndices::ByModule(modules) => drop(put("trainable_token_indices", json!(modules))),
+        }
+        for (key, value) in &self.json {
+            // Who wrote the file last is not who wrote this one.
+            if key != "peft_version" && !out.contains_key(key) {
+                out.insert(key.clone(), value.clone());
+            }
+        }
+        Value::Object(out)
+    }
+}
+
+impl TargetModules {
+    /// Whether a name is meant, as PEFT decides it: names and ends of names, or a pattern for whole names. `None` where
+    /// nothing is said, or the pattern cannot be read.
+    pub fn matches(&self, module: &str) -> Option<bool> {
+        match self {
+            Self::Unsaid => None,
+            Self::Names(names) => Some(names.iter().any(|name| {
+                module.strip_suffix(name.as_str()).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+            })),
+            Self::Pattern(pattern) => {
+                Pattern::whole(pattern, &mut Budget::default()).ok().map(|pattern| pattern.matches(module))
+            }
+        }
     }
 }
 
@@ -115,9 +281,19 @@ fn alpha(value: &Value) -> Option<f64> {
     value.as_f64().filter(|x| x.is_finite())
 }
 
+/// A whole number without a point.
+fn number(x: f64) -> Value {
+    if x.fract() == 0.0 && x.abs() < 1e15 { json!(x as i64) } else { json!(x) }
+}
+
 /// A list of texts.
 fn texts(value: &Value) -> Option<Vec<String>> {
     value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// A list of rows.
+fn rows(value: &Value) -> Option<Vec<usize>> {
+    value.as_array()?.iter().map(|item| usize::try_from(item.as_u64()?).ok()).collect()
 }
 
 struct Fields<'a> {
@@ -143,12 +319,45 @@ impl<'a> Fields<'a> {
         self.value(key, false, Value::as_bool, "true or false")
     }
 
+    /// A list of names, or one name.
+    fn texts(&self, key: &str) -> Vec<String> {
+        let one = |value: &Value| value.as_str().map(|text| vec![text.to_owned()]);
+        self.get(key).and_then(|value| texts(value).or_else(|| one(value))).unwrap_or_default()
+    }
+
     fn targets(&self) -> Result<TargetModules> {
         let read = |value: &Value| match value {
             Value::String(pattern) => Some(TargetModules::Pattern(pattern.clone())),
             other => texts(other).map(TargetModules::Names),
         };
         self.value("target_modules", TargetModules::Unsaid, read, "a list of names or a text")
+    }
+
+    fn tokens(&self) -> Result<TokenIndices> {
+        let read = |value: &Value| match value {
+            Value::Object(modules) => {
+                let each = modules.iter().map(|(name, list)| Some((name.clone(), rows(list)?)));
+                each.collect::<Option<_>>().map(TokenIndices::ByModule)
+            }
+            other => rows(other).map(TokenIndices::Input),
+        };
+        self.value(
+            "trainable_token_indices",
+            TokenIndices::None,
+            read,
+            "a list of token ids, or one for each embedding",
+        )
+    }
+
+    fn block_diagonal(&self) -> Result<Option<BlockDiagonal>> {
+        let Some(found) = self.get("use_bdlora").filter(|value| value.is_object()) else { return Ok(None) };
+        let fields = Fields { json: found, path: self.path };
+        let blocks = fields.value("nblocks", 1, rank, "a whole number of 1 or more")?;
+        Ok(Some(BlockDiagonal {
+            a: fields.texts("target_modules_bd_a"),
+            b: fields.texts("target_modules_bd_b"),
+            blocks,
+        }))
     }
 }
 
@@ -164,20 +373,19 @@ pub(super) fn shown(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
-    fn parse(json: Value) -> Result<LoraConfig> {
-        LoraConfig::parse(&json, Path::new("adapter_config.json"))
+    fn parse(json: Value) -> Result<PeftConfig> {
+        PeftConfig::parse(&json, Path::new("adapter_config.json"), None)
     }
 
     #[test]
     fn missing_means_eight() {
         let config = parse(json!({"lora_alpha": null})).unwrap();
         assert_eq!((config.r, config.lora_alpha), (8, 8.0));
-        assert_eq!(config.scaling(16.0, 4), 4.0);
+        assert_eq!(config.scaling.factor(16.0, 4), 4.0);
         assert_eq!(config.target_modules, TargetModules::Unsaid);
         let rs = parse(json!({"use_rslora": true, "r": 4, "lora_alpha": 16})).unwrap();
-        assert_eq!(rs.scaling(rs.alpha_of("x"), rs.rank_of("x")), 8.0);
+        assert_eq!(rs.scaling.factor(rs.alpha_of("x"), rs.rank_of("x")), 8.0);
     }
 
     #[test]
@@ -199,7 +407,7 @@ mod tests {
         assert_eq!(sentence(json!({"r": 0})), "adapter_config.json: found r 0, expected a whole number of 1 or more");
         assert_eq!(
             sentence(json!({"peft_type": "IA3"})),
-            "adapter_config.json: found an adapter with peft_type IA3, expected LORA"
+            "adapter_config.json: found an adapter with peft_type IA3 (one factor for each channel of activations), expected LORA"
         );
         assert_eq!(
             sentence(json!({"lora_alpha": "16"})),
@@ -208,5 +416,38 @@ mod tests {
         assert!(sentence(json!({"rank_pattern": {"q_proj": 0}})).contains("q_proj"));
         assert!(sentence(json!({"rank_pattern": {"(q_proj": 1}})).contains("(q_proj"));
         assert!(sentence(json!({"use_rslora": 1})).contains("use_rslora"));
+        assert!(sentence(json!({"trainable_token_indices": "all"})).contains("trainable_token_indices"));
+    }
+
+    #[test]
+    fn what_is_written_says_what_was_read() {
+        let json = json!({
+            "peft_type": "LORA", "r": 4, "lora_alpha": 2.5, "target_modules": ["q_proj"], "use_rslora": true,
+            "rank_pattern": {"^model\\.q": 2}, "modules_to_save": ["score"], "task_type": "SEQ_CLS", "bias": "all",
+            "trainable_token_indices": {"embed_tokens": [1, 5]}, "alora_invocation_tokens": [7], "run_note": {"a": [1]},
+            "peft_version": "0.1"
+        });
+        let config = parse(json.clone()).unwrap();
+        let written = config.to_json();
+        for key in json.as_object().unwrap().keys().filter(|key| *key != "peft_version") {
+            assert_eq!(written[key], json[key], "{key}");
+        }
+        assert_eq!(written.get("peft_version"), None);
+        assert_eq!(config.variants().map(|variant| variant.name).collect::<Vec<_>>(), ["aLoRA"]);
+        assert_eq!(config.trainable_token_indices.of("model.embed_tokens"), Some([1, 5].as_slice()));
+        assert_eq!(config.trainable_token_indices.of("model.pos"), None);
+    }
+
+    #[test]
+    fn targets_as_peft_matches_them() {
+        let names = TargetModules::Names(vec!["q_proj".into(), "mlp.up".into()]);
+        assert_eq!(names.matches("a.q_proj"), Some(true));
+        assert_eq!(names.matches("a.xq_proj"), Some(false));
+        let pattern = TargetModules::Pattern(r".*layers\.(?!0\.).*q_proj".into());
+        assert_eq!(
+            (pattern.matches("m.layers.0.q_proj"), pattern.matches("m.layers.1.q_proj")),
+            (Some(false), Some(true))
+        );
+        assert_eq!(TargetModules::Unsaid.matches("x"), None);
     }
 }

@@ -1,15 +1,18 @@
 //! [`NewAdapter`]: an adapter that is yet to be written, as PEFT reads it.
 
-use crate::checkpoint::Dtype;
-use crate::checkpoint::write::{Planned, Tensor, write_lazily, write_whole};
+use super::{Adapter, Patterns, PeftConfig, TargetModules, usual};
+use crate::checkpoint::names::PEFT;
+use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_whole};
+use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use std::borrow::Cow;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One layer to be written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NewLayer {
     /// The base's name of the module.
     pub module: String,
@@ -21,66 +24,128 @@ pub struct NewLayer {
     pub lora_alpha: f64,
     /// True for an embedding.
     pub embedding: bool,
+    /// Sizes of a convolution's kernel; empty for a linear layer.
+    pub kernel: Vec<usize>,
+    /// True when B has a bias.
+    pub bias: bool,
+    /// True when there is a magnitude vector (DoRA).
+    pub magnitude: bool,
+}
+
+/// The values of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pair {
+    /// out × r.
+    pub b: Matrix,
+    /// r × in.
+    pub a: Matrix,
+    /// The bias of B, where the layer has one.
+    pub bias: Option<Vec<f32>>,
+    /// DoRA's magnitudes, where the layer has them.
+    pub magnitude: Option<Vec<f32>>,
+}
+
+impl From<(Matrix, Matrix)> for Pair {
+    fn from((b, a): (Matrix, Matrix)) -> Self {
+        Self { b, a, bias: None, magnitude: None }
+    }
+}
+
+/// A tensor that goes into the file as another adapter has it.
+#[derive(Clone, Debug)]
+struct Carried {
+    name: String,
+    from: Arc<Checkpoint>,
+    tensor: String,
 }
 
 /// Settings and layers of an adapter.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct NewAdapter {
     /// The layers.
     pub layers: Vec<NewLayer>,
-    /// Scaling α/√r instead of α/r.
-    pub use_rslora: bool,
-    /// The base stores its weights as `[in, out]` (GPT-2).
-    pub fan_in_fan_out: bool,
-    /// Dropout of the branches' input, for whoever trains on.
-    pub lora_dropout: f64,
-    /// What the adapter is for.
-    pub base_model_name_or_path: Option<String>,
-    /// `CAUSAL_LM` where nothing else is known.
-    pub task_type: Option<String>,
+    /// What is said beside ranks, α and target modules, which follow from the layers.
+    pub config: PeftConfig,
     /// All modules of the base: a last name stands for every module that has it.
     pub modules: Vec<String>,
-    /// For a trained adapter; false for a plan that somebody is to train.
-    pub inference_mode: bool,
+    /// What goes into the file as another adapter has it: see [`carry`](Self::carry).
+    pub kept: Kept,
+}
+
+/// What is taken over from another adapter.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    tensors: Vec<Carried>,
+    /// Ranks and α of layers that are carried over as they are.
+    ranks: Vec<(String, usize, f64)>,
 }
 
 impl NewAdapter {
-    /// `Σ r (d_in + d_out)`.
+    /// Takes over what another adapter holds beside the pairs that are written anew: saved weights and biases, rows of
+    /// embeddings, and the stacks of experts.
+    pub fn carry(&mut self, adapter: &Adapter) {
+        let (from, tensors) = (adapter.checkpoint(), &mut self.kept.tensors);
+        let mut carry = |name: String, tensor: &str| {
+            tensors.push(Carried { name, from: Arc::clone(from), tensor: tensor.to_owned() });
+        };
+        for saved in &adapter.saved {
+            carry(saved.peft_name(), &saved.tensor);
+        }
+        for tokens in &adapter.tokens {
+            carry(tokens.peft_name(), &tokens.tensor);
+        }
+        for layer in adapter.layers.iter().filter(|layer| layer.experts.is_some()) {
+            // The two factors keep PEFT's own names, which say which parameter they belong to.
+            for factor in [&layer.a, &layer.b] {
+                let name = crate::checkpoint::names::unwrapped(&factor.tensor);
+                carry(format!("{PEFT}{name}"), &factor.tensor);
+            }
+            let alpha = self.config.scaling.alpha(layer.scaling, layer.r);
+            self.kept.ranks.push((layer.module.clone(), layer.r, alpha));
+        }
+    }
+
+    /// `Σ r (d_in + d_out)`, biases and magnitudes.
     pub fn trainable(&self) -> u64 {
-        self.layers.iter().map(|layer| (layer.shape[0] as u64 + layer.shape[1] as u64) * layer.r as u64).sum()
+        let one = |layer: &NewLayer| {
+            let [out, inner] = layer.shape.map(|size| size as u64);
+            let width = if layer.embedding { inner } else { out };
+            (out + inner) * layer.r as u64 + width * (u64::from(layer.bias) + u64::from(layer.magnitude))
+        };
+        self.layers.iter().map(one).sum()
     }
 
     /// `adapter_config.json` by PEFT's names: what most layers have in `r` and `lora_alpha`, the others in the patterns.
-    pub fn config(&self) -> Value {
-        let r = usual(self.layers.iter().map(|layer| layer.r as u64)).unwrap_or(8);
+    pub fn to_json(&self) -> Value {
+        let r = usual(self.layers.iter().map(|layer| layer.r as u64)).unwrap_or(8) as usize;
         let alpha = usual(self.layers.iter().map(|layer| layer.lora_alpha.to_bits())).map_or(8.0, f64::from_bits);
-        let (mut ranks, mut alphas) = (Map::new(), Map::new());
-        for layer in &self.layers {
-            if layer.r as u64 != r {
-                ranks.insert(layer.module.clone(), json!(layer.r));
+        let (mut ranks, mut alphas) = (Vec::new(), Vec::new());
+        let layers = self.layers.iter().map(|layer| (&layer.module, layer.r, layer.lora_alpha));
+        for (module, own_r, own_alpha) in
+            layers.chain(self.kept.ranks.iter().map(|(name, r, alpha)| (name, *r, *alpha)))
+        {
+            if own_r != r {
+                ranks.push((module.clone(), own_r));
             }
-            if layer.lora_alpha != alpha {
-                alphas.insert(layer.module.clone(), number(layer.lora_alpha));
+            if own_alpha != alpha {
+                alphas.push((module.clone(), own_alpha));
             }
         }
-        json!({
-            "peft_type": "LORA",
-            "task_type": self.task_type.as_deref().unwrap_or("CAUSAL_LM"),
-            "base_model_name_or_path": self.base_model_name_or_path,
-            "r": r,
-            "lora_alpha": number(alpha),
-            "lora_dropout": number(self.lora_dropout),
-            "target_modules": self.targets(),
-            "use_rslora": self.use_rslora,
-            "rank_pattern": ranks,
-            "alpha_pattern": alphas,
-            "fan_in_fan_out": self.fan_in_fan_out,
-            "bias": "none",
-            "init_lora_weights": true,
-            "inference_mode": self.inference_mode,
-            "modules_to_save": null,
-            "use_dora": false,
-        })
+        let target_modules = match &self.config.target_modules {
+            TargetModules::Unsaid => TargetModules::Names(self.targets()),
+            said => said.clone(),
+        };
+        let config = PeftConfig {
+            r,
+            lora_alpha: alpha,
+            rank_pattern: Patterns::names(ranks),
+            alpha_pattern: Patterns::names(alphas),
+            target_modules,
+            use_dora: self.layers.iter().any(|layer| layer.magnitude),
+            lora_bias: self.layers.iter().any(|layer| layer.bias),
+            ..self.config.clone()
+        };
+        config.to_json()
     }
 
     /// The shortest names that mean these layers and no others: the last part of a name where every module that has it
@@ -100,88 +165,127 @@ impl NewAdapter {
         names
     }
 
-    /// Writes both files into `folder`. `factors` gives B (out × r) and A (r × in) of a layer, one layer after the other:
-    /// no more than one pair is in memory.
+    /// Writes both files into `folder`. `factors` gives the values of a layer, one layer after the other: no more than one pair
+    /// is in memory.
     ///
     /// # Errors
     /// When there are no layers, what `factors` says, or when a file cannot be written; nothing is left behind then.
-    pub fn write(
-        &self,
-        folder: &Path,
-        dtype: Dtype,
-        factors: &(dyn Fn(usize) -> Result<(Matrix, Matrix)> + Sync),
-    ) -> Result<()> {
+    pub fn write(&self, folder: &Path, dtype: Dtype, factors: &(dyn Fn(usize) -> Result<Pair> + Sync)) -> Result<()> {
         if self.layers.is_empty() {
             return Err(Error::failure("there are no layers to write an adapter of"));
         }
-        // In the order of the file, so that the two factors of a layer come one after the other.
+        // In the order of the file, so that the tensors of a layer come one after the other.
         let mut order: Vec<usize> = (0..self.layers.len()).collect();
         order.sort_by(|&a, &b| self.layers[a].module.cmp(&self.layers[b].module));
-        let planned: Vec<Planned> = order.iter().flat_map(|&at| self.layers[at].planned(dtype)).collect();
-        let last: Mutex<Option<(usize, Matrix, Matrix)>> = Mutex::new(None);
+        let mut slots: Vec<(Slot, Planned)> = Vec::new();
+        for at in order {
+            slots.extend(self.layers[at].planned(dtype).map(|(piece, planned)| (Slot::Layer(at, piece), planned)));
+        }
+        for (at, carried) in self.kept.tensors.iter().enumerate() {
+            let tensor = carried.find()?;
+            let dtype = if can_store(tensor.dtype) { tensor.dtype } else { Dtype::F32 };
+            slots.push((Slot::Carried(at), (carried.name.clone(), tensor.shape.clone(), dtype)));
+        }
+        let planned: Vec<Planned> = slots.iter().map(|(_, planned)| planned.clone()).collect();
+        let last: Mutex<Option<(usize, Pair)>> = Mutex::new(None);
         write_lazily(&folder.join("adapter_model.safetensors"), &planned, &|at| {
-            let (layer, second) = (order[at / 2], at % 2 == 1);
-            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.as_ref().is_none_or(|(number, ..)| *number != layer) {
-                *last = None;
-                let (b, a) = factors(layer)?;
-                let expected = (self.layers[layer].shape, self.layers[layer].r);
-                if ([b.rows(), a.cols()], b.cols()) != expected || a.rows() != b.cols() {
-                    return Err(Error::failure(format!(
-                        "the factors of {} have another size",
-                        self.layers[layer].module
-                    )));
-                }
-                *last = Some((layer, b, a));
-            }
-            let (name, shape, dtype) = planned[at].clone();
-            let Some((_, b, a)) = last.as_ref() else { return Err(Error::failure("a layer was lost")) };
-            // An embedding's A and B are the transposes of the other's factor.
-            let values = match (self.layers[layer].embedding, second) {
-                (false, false) => a.data().to_vec(),
-                (false, true) => b.data().to_vec(),
-                (true, false) => b.transposed().into_data(),
-                (true, true) => a.transposed().into_data(),
+            let (slot, (name, shape, dtype)) = &slots[at];
+            let &(layer, piece) = match slot {
+                Slot::Carried(at) => return self.kept.tensors[*at].copy(shape, *dtype),
+                Slot::Layer(layer, piece) => &(*layer, *piece),
             };
-            Ok(Tensor::new(name, shape, &values, dtype))
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.as_ref().is_none_or(|(number, _)| *number != layer) {
+                *last = None;
+                let pair = factors(layer)?;
+                self.layers[layer].check(&pair)?;
+                *last = Some((layer, pair));
+            }
+            let Some((_, pair)) = last.as_ref() else { return Err(Error::failure("a layer was lost")) };
+            // An embedding's A and B are the transposes of the other's factor.
+            let values = match (piece, self.layers[layer].embedding) {
+                (Piece::A, false) => Cow::Borrowed(pair.a.data()),
+                (Piece::B, false) => Cow::Borrowed(pair.b.data()),
+                (Piece::A, true) => Cow::Owned(pair.b.transposed().into_data()),
+                (Piece::B, true) => Cow::Owned(pair.a.transposed().into_data()),
+                (Piece::Bias, _) => Cow::Borrowed(pair.bias.as_deref().unwrap_or_default()),
+                (Piece::Magnitude, _) => Cow::Borrowed(pair.magnitude.as_deref().unwrap_or_default()),
+            };
+            Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
         })?;
-        let config = serde_json::to_string_pretty(&self.config());
+        let config = serde_json::to_string_pretty(&self.to_json());
         let config = config.map_err(|error| Error::failure(error.to_string()))?;
         write_whole(&folder.join("adapter_config.json"), config.as_bytes())
     }
 }
 
+/// Where a tensor of the file comes from.
+enum Slot {
+    Layer(usize, Piece),
+    Carried(usize),
+}
+
+#[derive(Clone, Copy)]
+enum Piece {
+    A,
+    B,
+    Bias,
+    Magnitude,
+}
+
+impl Carried {
+    fn find(&self) -> Result<&crate::checkpoint::Tensor> {
+        let missing = || Error::tensor(self.from.path(), &self.tensor, "there is no such tensor in this adapter");
+        self.from.tensor(&self.tensor).ok_or_else(missing)
+    }
+
+    fn copy(&self, shape: &[usize], dtype: Dtype) -> Result<Tensor<'static>> {
+        let tensor = self.find()?;
+        if tensor.dtype == dtype {
+            let bytes = Cow::Owned(self.from.bytes_of(tensor)?.to_vec());
+            return Ok(Tensor { name: self.name.clone(), shape: shape.to_vec(), dtype, bytes });
+        }
+        let values = self.from.tensor_matrix(tensor, &())?.into_data();
+        Ok(Tensor::new(self.name.clone(), shape.to_vec(), &values, dtype))
+    }
+}
+
 impl NewLayer {
-    /// Names, sizes and type of A and B in the file.
-    fn planned(&self, dtype: Dtype) -> [Planned; 2] {
+    /// Names, sizes and type of its tensors in the file.
+    fn planned(&self, dtype: Dtype) -> impl Iterator<Item = (Piece, Planned)> {
         let [out, inner] = self.shape;
-        let name = |part: &str| format!("base_model.model.{}.{part}", self.module);
+        let name = |part: &str| format!("{PEFT}{}.{part}", self.module);
+        let mut list = Vec::with_capacity(4);
         if self.embedding {
-            [
-                (name("lora_embedding_A"), vec![self.r, out], dtype),
-                (name("lora_embedding_B"), vec![inner, self.r], dtype),
-            ]
+            list.push((Piece::A, (name("lora_embedding_A"), vec![self.r, out], dtype)));
+            list.push((Piece::B, (name("lora_embedding_B"), vec![inner, self.r], dtype)));
         } else {
-            [(name("lora_A.weight"), vec![self.r, inner], dtype), (name("lora_B.weight"), vec![out, self.r], dtype)]
+            let kernel: usize = self.kernel.iter().product::<usize>().max(1);
+            let a = [&[self.r, inner / kernel], &self.kernel[..]].concat();
+            let b = [&[out, self.r], &vec![1; self.kernel.len()][..]].concat();
+            list.push((Piece::A, (name("lora_A.weight"), a, dtype)));
+            list.push((Piece::B, (name("lora_B.weight"), b, dtype)));
         }
-    }
-}
-
-/// The most frequent of some values, of equals the first.
-fn usual(values: impl Iterator<Item = u64>) -> Option<u64> {
-    let mut counts: Vec<(u64, usize)> = Vec::new();
-    for value in values {
-        match counts.iter_mut().find(|(known, _)| *known == value) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((value, 1)),
+        let width = if self.embedding { inner } else { out };
+        if self.bias {
+            list.push((Piece::Bias, (name("lora_B.bias"), vec![width], dtype)));
         }
+        if self.magnitude {
+            list.push((Piece::Magnitude, (name("lora_magnitude_vector"), vec![width], dtype)));
+        }
+        list.into_iter()
     }
-    counts.iter().rev().max_by_key(|(_, count)| *count).map(|(value, _)| *value)
-}
 
-/// A whole number without a point.
-fn number(x: f64) -> Value {
-    if x.fract() == 0.0 && x.abs() < 1e15 { json!(x as i64) } else { json!(x) }
+    fn check(&self, pair: &Pair) -> Result<()> {
+        let width = if self.embedding { self.shape[1] } else { self.shape[0] };
+        let length = |values: &Option<Vec<f32>>, there: bool| {
+            values.as_ref().map_or(!there, |values| there && values.len() == width)
+        };
+        let fits = ([pair.b.rows(), pair.a.cols()], pair.b.cols(), pair.a.rows()) == (self.shape, self.r, self.r)
+            && length(&pair.bias, self.bias)
+            && length(&pair.magnitude, self.magnitude);
+        if fits { Ok(()) } else { Err(Error::failure(format!("the factors of {} have another size", self.module))) }
+    }
 }
 
 fn leaf(module: &str) -> &str {
@@ -191,10 +295,11 @@ fn leaf(module: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::Adapter;
+    use crate::adapter::Scaling;
+    use serde_json::json;
 
-    fn layer(module: &str, r: usize, alpha: f64) -> NewLayer {
-        NewLayer { module: module.to_owned(), shape: [4, 3], r, lora_alpha: alpha, embedding: false }
+    fn layer(module: &str, r: usize, lora_alpha: f64) -> NewLayer {
+        NewLayer { module: module.to_owned(), shape: [4, 3], r, lora_alpha, ..NewLayer::default() }
     }
 
     #[test]
@@ -202,7 +307,7 @@ mod tests {
         let modules = ["h.0.q", "h.1.q", "h.2.q", "h.0.k", "h.1.k"].map(str::to_owned).to_vec();
         let layers =
             vec![layer("h.0.q", 2, 2.0), layer("h.1.q", 2, 2.0), layer("h.2.q", 1, 1.0), layer("h.0.k", 2, 0.5)];
-        let config = NewAdapter { layers, modules, ..NewAdapter::default() }.config();
+        let config = NewAdapter { layers, modules, ..NewAdapter::default() }.to_json();
         assert_eq!(config["r"], 2);
         assert_eq!(config["lora_alpha"], 2);
         assert_eq!(config["rank_pattern"], json!({"h.2.q": 1}));
@@ -214,27 +319,38 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let embedding =
-            NewLayer { module: "model.embed_tokens".into(), shape: [5, 3], r: 2, lora_alpha: 2.0, embedding: true };
-        let layers =
-            vec![layer("model.layers.10.mlp.up_proj", 1, 1.0), embedding, layer("model.layers.2.mlp.up_proj", 2, 2.0)];
-        let adapter = NewAdapter { layers: layers.clone(), ..NewAdapter::default() };
+        let embedding = NewLayer { embedding: true, shape: [5, 3], ..layer("model.embed_tokens", 2, 2.0) };
+        let conv = NewLayer { kernel: vec![3, 3], shape: [4, 18], ..layer("conv", 2, 2.0) };
+        let full = NewLayer { bias: true, magnitude: true, ..layer("model.layers.2.mlp.up_proj", 2, 2.0) };
+        let layers = vec![layer("model.layers.10.mlp.up_proj", 1, 1.0), embedding, conv, full];
+        let config = PeftConfig { scaling: Scaling::Rank, ..PeftConfig::default() };
+        let adapter = NewAdapter { layers: layers.clone(), config, ..NewAdapter::default() };
         let value = |layer: usize, part: usize, i: usize, j: usize| (1000 * layer + 100 * part + 10 * i + j) as f32;
         let factors = |at: usize| {
-            let NewLayer { shape: [out, inner], r, .. } = layers[at];
+            let NewLayer { shape: [out, inner], r, bias, magnitude, .. } = layers[at];
             let b = Matrix::from_fn(out, r, |i, j| value(at, 0, i, j));
-            Ok((b, Matrix::from_fn(r, inner, |i, j| value(at, 1, i, j))))
+            let a = Matrix::from_fn(r, inner, |i, j| value(at, 1, i, j));
+            let vector = |there: bool, x: f32| there.then(|| vec![x; out]);
+            Ok(Pair { b, a, bias: vector(bias, 1.5), magnitude: vector(magnitude, 2.5) })
         };
         adapter.write(folder.path(), Dtype::F32, &factors).unwrap();
+        // One layer is DoRA's, for PEFT all of them are then.
+        let path = folder.path().join("adapter_config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"use_dora\": true") && text.contains("\"lora_bias\": true"), "{text}");
+        std::fs::write(&path, text.replace("\"use_dora\": true", "\"use_dora\": false")).unwrap();
         let read = Adapter::open(folder.path()).unwrap();
-        assert_eq!(read.layers.len(), 3);
+        assert_eq!((read.layers.len(), read.trainable()), (4, adapter.trainable()));
         for (at, expected) in layers.iter().enumerate() {
             let layer = read.layer(&expected.module).unwrap();
             assert_eq!((layer.r, layer.lora_alpha, layer.scaling), (expected.r, expected.lora_alpha, 1.0));
-            assert_eq!(read.factors(layer).unwrap(), factors(at).unwrap());
+            assert_eq!((&layer.kernel, layer.shape), (&expected.kernel, expected.shape));
+            let Pair { b, a, bias, magnitude } = factors(at).unwrap();
+            assert_eq!(read.factors(layer).unwrap(), (b, a));
+            assert_eq!((read.bias(layer).unwrap(), read.magnitude(layer).unwrap()), (bias, magnitude));
         }
-        let error =
-            adapter.write(folder.path(), Dtype::F32, &|_| Ok((Matrix::zeros(1, 1), Matrix::zeros(1, 1)))).unwrap_err();
+        let wrong = |_: usize| Ok((Matrix::zeros(1, 1), Matrix::zeros(1, 1)).into());
+        let error = adapter.write(folder.path(), Dtype::F32, &wrong).unwrap_err();
         assert!(error.to_string().contains("another size"), "{error}");
     }
 }

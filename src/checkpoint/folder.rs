@@ -31,7 +31,11 @@ pub(super) struct Index {
 const CONFIG: &str = "config.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const MODEL: &str = "model.safetensors";
-const ADAPTER: &str = "adapter_model.safetensors";
+/// Weights of adapters: PEFT's, older ones by torch.save, mlx-lm's.
+const ADAPTERS: [&str; 3] = ["adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors"];
+/// A model by torch.save, in one file; the ending of the index where it is in several.
+const PICKLE: &str = "pytorch_model.bin";
+const PICKLE_INDEX: &str = ".bin.index.json";
 const INDEX_END: &str = ".safetensors.index.json";
 
 impl Found {
@@ -50,9 +54,9 @@ impl Found {
             Self::folder(folder, false)
         } else if name == ADAPTER_CONFIG {
             Self::folder(folder, true)
-        } else if name.ends_with(INDEX_END) {
+        } else if name.ends_with(INDEX_END) || name.ends_with(PICKLE_INDEX) {
             Self::sharded(folder, path)
-        } else if name.ends_with(".safetensors") {
+        } else if name.ends_with(".safetensors") || is_pickle(&name) {
             Self::file(folder, path)
         } else {
             Err(Error::file(
@@ -68,7 +72,7 @@ impl Found {
             let config = folder.join(name);
             json::object(&config).inspect_err(|e| log::debug!("left out: {e}")).ok()
         };
-        let adapter = path.file_name().is_some_and(|name| name == ADAPTER);
+        let adapter = path.file_name().is_some_and(|name| ADAPTERS.iter().any(|adapter| name == *adapter));
         Ok(Self {
             path: path.to_path_buf(),
             shards: vec![path.to_path_buf()],
@@ -82,18 +86,21 @@ impl Found {
         let names = names(folder)?;
         let has = |name: &str| names.iter().any(|n| n == name);
         let config = |name: &str| if has(name) { json::object(&folder.join(name)).map(Some) } else { Ok(None) };
-        let indices: Vec<&String> = names.iter().filter(|n| n.ends_with(INDEX_END)).collect();
+        let of = |end: &str| names.iter().filter(|name| name.ends_with(end)).collect::<Vec<&String>>();
+        let indices = of(INDEX_END);
         let index = indices.iter().find(|n| **n == "model.safetensors.index.json").or(indices.first());
-        let model = has(MODEL) || index.is_some();
-        if has(ADAPTER) && (adapter || !model) {
-            let shards = vec![folder.join(ADAPTER)];
+        let pickles = of(PICKLE_INDEX);
+        let model = has(MODEL) || index.is_some() || (!adapter && has(PICKLE));
+        let weights = ADAPTERS.into_iter().find(|name| has(name)).filter(|_| adapter || !model);
+        if let Some(weights) = weights.filter(|name| *name != ADAPTERS[2] || has(ADAPTER_CONFIG)) {
             let adapter_config = config(ADAPTER_CONFIG)?;
+            let shards = vec![folder.join(weights)];
             return Ok(Self { path: folder.to_path_buf(), shards, index: None, config: None, adapter_config });
         }
         if adapter || (has(ADAPTER_CONFIG) && !model) {
             return Err(Error::file(
                 folder,
-                format!("found {ADAPTER_CONFIG} but no weights, expected {ADAPTER} beside it"),
+                format!("found {ADAPTER_CONFIG} but no weights, expected {} beside it", ADAPTERS[0]),
             ));
         }
         if has(MODEL) {
@@ -109,6 +116,14 @@ impl Found {
         if let Some(index) = index {
             return Self::sharded(folder, &folder.join(index));
         }
+        if has(PICKLE) {
+            let shards = vec![folder.join(PICKLE)];
+            let config = config(CONFIG)?;
+            return Ok(Self { path: folder.to_path_buf(), shards, index: None, config, adapter_config: None });
+        }
+        if let Some(index) = pickles.first() {
+            return Self::sharded(folder, &folder.join(index));
+        }
         let files: Vec<&String> = names.iter().filter(|n| n.ends_with(".safetensors")).collect();
         match files[..] {
             [only] => {
@@ -121,7 +136,7 @@ impl Found {
                     adapter_config: None,
                 })
             }
-            [] => Err(Error::file(folder, without_weights(&names))),
+            [] => Err(Error::file(folder, without_weights(folder, &names))),
             _ => {
                 let message = format!(
                     "found {} .safetensors files and no index, expected model.safetensors.index.json beside them",
@@ -188,10 +203,15 @@ impl<'de> Keyed<'de> for Stated {
     }
 }
 
+/// Whether `torch.save` writes files with such an ending.
+fn is_pickle(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, end)| super::shard::PICKLES.contains(&end))
+}
+
 /// A relative path without `..`: it cannot leave the folder.
 fn inside(file: &str) -> bool {
     let mut components = Path::new(file).components();
-    file.ends_with(".safetensors") && components.all(|c| matches!(c, Component::Normal(_)))
+    (file.ends_with(".safetensors") || is_pickle(file)) && components.all(|c| matches!(c, Component::Normal(_)))
 }
 
 /// Of shards numbered `…-00002-of-00005.safetensors`: the first number that no name has.
@@ -200,9 +220,8 @@ fn missing_from<'a>(files: impl Iterator<Item = &'a String>) -> Option<String> {
     const MOST: usize = 100_000;
     let mut series = BTreeMap::<(&str, &str), Vec<usize>>::new();
     for file in files {
-        let Some((before, total)) = file.strip_suffix(".safetensors").and_then(|stem| stem.rsplit_once("-of-")) else {
-            continue;
-        };
+        let stem = file.strip_suffix(".safetensors").or_else(|| file.strip_suffix(".bin"));
+        let Some((before, total)) = stem.and_then(|stem| stem.rsplit_once("-of-")) else { continue };
         let Some((stem, number)) = before.rsplit_once('-') else { continue };
         if let Ok(number) = number.parse() {
             series.entry((stem, total)).or_default().push(number);
@@ -231,10 +250,22 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// What to say of a folder that holds no weights that can be read.
-fn without_weights(names: &[String]) -> String {
+fn without_weights(folder: &Path, names: &[String]) -> String {
+    /// Folders that are named.
+    const SHOWN: usize = 8;
     let other = |end: &str| names.iter().find(|n| n.ends_with(end));
     let expected = "expected model.safetensors, model.safetensors.index.json or adapter_model.safetensors";
-    match other(".bin").or_else(|| other(".gguf")).or_else(|| other(".pth")).or_else(|| other(".pt")) {
+    let below = |name: &&String| {
+        let folder = folder.join(name);
+        [MODEL, CONFIG, ADAPTER_CONFIG, ADAPTERS[0], ADAPTERS[1]].iter().any(|file| folder.join(file).is_file())
+    };
+    let mut inside: Vec<&str> = names.iter().filter(below).map(String::as_str).collect();
+    if !inside.is_empty() {
+        let more = if inside.len() > SHOWN { ", …" } else { "" };
+        inside.truncate(SHOWN);
+        return format!("the folder holds no weights, its sub-folders do: open one of {}{more}", inside.join(", "));
+    }
+    match other(".gguf").or_else(|| other(".bin")).or_else(|| other(".pth")).or_else(|| other(".pt")) {
         Some(name) => format!("the folder holds no safetensors weights: found {name}, {expected}"),
         None => format!("the folder holds no weights: {expected}"),
     }
@@ -280,7 +311,7 @@ mod tests {
             "/elsewhere/model.safetensors",
             "a/../../b.safetensors",
             "",
-            "model.bin",
+            "model.exe",
             "./../x.safetensors",
         ] {
             assert!(!inside(outside), "{outside}");

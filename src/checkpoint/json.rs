@@ -44,12 +44,44 @@ pub(crate) fn regular(path: &Path) -> Result<File> {
 /// As [`text`], and when it is not JSON or not an object.
 pub(crate) fn object(path: &Path) -> Result<serde_json::Value> {
     let text = text(path)?;
+    let parsed = serde_json::from_str(&text).or_else(|error| match without_nan(&text) {
+        Some(text) => serde_json::from_str(&text).map_err(|_| error),
+        None => Err(error),
+    });
     let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not valid JSON: {}", sentence(&e))))?;
+        parsed.map_err(|e| Error::file(path, format!("not valid JSON: {}", sentence(&e))))?;
     match value {
         serde_json::Value::Object(_) => Ok(value),
         other => Err(Error::file(path, format!("found {}, expected a JSON object", kind(&other)))),
     }
+}
+
+/// A text with null for the NaN and Infinity that Python's json writes; `None` where there are none outside of strings.
+pub(crate) fn without_nan(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut found) = (text, false);
+    while let Some(at) = rest.find(['"', 'N', 'I', '-']) {
+        let (before, word) = rest.split_at(at);
+        out.push_str(before);
+        if let Some(number) = ["NaN", "Infinity", "-Infinity"].iter().find(|number| word.starts_with(**number)) {
+            out.push_str("null");
+            rest = &word[number.len()..];
+            found = true;
+            continue;
+        }
+        // A string as a whole, or one character.
+        let mut escaped = true;
+        let end = word.char_indices().find(|&(at, c)| {
+            let closes = at > 0 && c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            closes
+        });
+        let end = if word.starts_with('"') { end.map_or(word.len(), |(at, _)| at + 1) } else { 1 };
+        out.push_str(&word[..end]);
+        rest = &word[end..];
+    }
+    out.push_str(rest);
+    found.then_some(out)
 }
 
 /// What a JSON value is, for a message.
@@ -142,5 +174,18 @@ impl<'de, V: Keyed<'de>> Visitor<'de> for Entries<'_, V> {
             entries.push((key, value));
         }
         Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pythons_numbers_are_null() {
+        let text = r#"{"a": NaN, "b": [-Infinity, Infinity, -1], "NaN": "NaN \" NaN \\", "c": NaN}"#;
+        let expected = r#"{"a": null, "b": [null, null, -1], "NaN": "NaN \" NaN \\", "c": null}"#;
+        assert_eq!(without_nan(text).as_deref(), Some(expected));
+        assert_eq!(without_nan(r#"{"a": "NaN"}"#), None);
     }
 }

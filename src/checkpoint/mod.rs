@@ -14,6 +14,9 @@ pub mod header;
 pub mod hub;
 pub(crate) mod json;
 mod module;
+pub(crate) mod names;
+mod overlay;
+mod pickle;
 pub(crate) mod read;
 mod role;
 mod shard;
@@ -24,6 +27,7 @@ pub use crate::spec::{Group, Role};
 pub use dtype::Dtype;
 pub use module::Module;
 pub(crate) use module::Place;
+pub use names::NameMap;
 pub use read::Reader;
 pub(crate) use role::layer as layer_of;
 pub use tensor::Tensor;
@@ -78,6 +82,8 @@ pub struct Checkpoint {
     module_by_name: HashMap<String, usize>,
     dtypes: BTreeMap<Dtype, usize>,
     parameters: u64,
+    /// Values that stand in place of the files', by the tensor's name: see [`overlaid`](Self::overlaid).
+    memory: HashMap<String, Vec<u8>>,
 }
 
 impl Checkpoint {
@@ -112,7 +118,7 @@ impl Checkpoint {
             tensor::agrees(index, &by_name, &tensors, &shards)?;
         }
         // Some models carry adapters of their own: with a config.json they are models.
-        let factors = || tensors.iter().any(|tensor| tensor.name.contains(".lora_"));
+        let factors = || tensors.iter().any(|tensor| names::is_factor(&tensor.name));
         let adapter = found.adapter_config.is_some() || (found.config.is_none() && factors());
         let kind = if adapter { Kind::Adapter } else { Kind::Model };
         let spec = spec(&found.path, found.config.as_ref(), &by_name);
@@ -140,6 +146,7 @@ impl Checkpoint {
             modules: modules.list,
             module_by_name,
             dtypes,
+            memory: HashMap::new(),
         })
     }
 
@@ -219,6 +226,14 @@ impl Checkpoint {
         self.module_by_name.get(name).map(|&at| &self.modules[at])
     }
 
+    /// The input embedding whose weights are the output head's too: where the config says so and no head is stored.
+    pub fn tied_head(&self) -> Option<&Module> {
+        let tied = module::is_tied(self.spec.as_deref().ok(), self.config.as_ref());
+        let stored = self.modules.iter().any(|module| module.role == Role::Head && !module.tied);
+        let words = |module: &&Module| module.role == Role::Embedding && module.is_matrix() && !module.tied;
+        if tied && !stored { self.modules.iter().find(words) } else { None }
+    }
+
     /// Every tensor as stored, by name.
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
@@ -245,7 +260,10 @@ impl Checkpoint {
     /// # Errors
     /// When the file has become shorter since it was opened.
     pub fn bytes_of(&self, tensor: &Tensor) -> Result<&[u8]> {
-        self.shard(tensor)?.bytes(tensor.range())
+        match self.memory.get(&tensor.name) {
+            Some(bytes) => Ok(bytes),
+            None => self.shard(tensor)?.bytes(tensor.range()),
+        }
     }
 
     /// A weight as `f32`, `[out, in]` (see [`Module::matrix_shape`] for what is not a matrix).
@@ -318,7 +336,8 @@ impl Checkpoint {
 
     fn plain_reader<'a>(&'a self, tensor: &'a Tensor, shape: [usize; 2]) -> Result<Reader<'a>> {
         let values = Values::Plain(tensor.dtype);
-        let (range, bytes) = (tensor.range(), self.bytes_of(tensor)?);
+        let range = if self.memory.contains_key(&tensor.name) { 0..0 } else { tensor.range() };
+        let bytes = self.bytes_of(tensor)?;
         Ok(Reader { shard: self.shard(tensor)?, tensor: &tensor.name, bytes, range, values, shape, transposed: false })
     }
 

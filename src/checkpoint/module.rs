@@ -245,7 +245,7 @@ fn known(spec: &ModelSpec) -> HashMap<String, Known> {
 const TIED: [&str; 8] = ["gemma3n_text", "mpt", "bert", "roberta", "distilbert", "electra", "albert", "t5"];
 
 /// Whether the head is the embedding.
-fn is_tied(spec: Option<&ModelSpec>, config: Option<&Value>) -> bool {
+pub(super) fn is_tied(spec: Option<&ModelSpec>, config: Option<&Value>) -> bool {
     if let Some(spec) = spec {
         return spec.head.is_none();
     }

@@ -9,6 +9,16 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// Endings of files that `torch.save` writes.
+pub(super) const PICKLES: [&str; 3] = ["bin", "pt", "pth"];
+
+/// What to say of a file that begins so, where git-lfs has left a pointer in its place.
+pub(super) fn pointer(begin: &[u8]) -> Option<&'static str> {
+    begin.starts_with(b"version ").then_some(
+        "found a git-lfs pointer in place of the weights: the repository was cloned without git-lfs; run git lfs pull in it",
+    )
+}
+
 /// One file of a checkpoint.
 ///
 /// The file must not shrink while it is open: the system kills a program that touches mapped bytes which are gone. Its
@@ -24,18 +34,29 @@ impl Shard {
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Entry>)> {
         let mut file = regular(path)?;
         let len = file.metadata().map_err(|e| Error::read(path, "read", &e))?.len();
+        if path.extension().is_some_and(|end| PICKLES.iter().any(|pickle| end == *pickle)) {
+            let entries = super::pickle::entries(&file, path)?;
+            return Ok((Self::map(path, file, len)?, entries));
+        }
         let mut bytes = Vec::new();
         (&mut file).take(8).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
+        if let Some(pointer) = pointer(&bytes) {
+            return Err(Error::file(path, pointer));
+        }
         let length = Header::length(&bytes, len, path)?;
         (&mut file).take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
         let header = Header::parse(&bytes, len, path)?;
+        Ok((Self::map(path, file, len)?, header.entries))
+    }
+
+    fn map(path: &Path, file: File, len: u64) -> Result<Self> {
         // SAFETY: the map is read-only, private to this type, and every access first makes sure that the file still has
         // the length it had here; see the type's description for what remains.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::read(path, "map into memory", &e))?;
         if (map.len() as u64) < len {
             return Err(shrunk(path, map.len() as u64, len));
         }
-        Ok((Self { path: path.to_path_buf(), file, map }, header.entries))
+        Ok(Self { path: path.to_path_buf(), file, map })
     }
 
     /// Where the file is.

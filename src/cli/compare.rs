@@ -99,11 +99,11 @@ impl Compare {
         }
         let all = match &b {
             Some(b) => compare::common(&a.changed(), &b.changed())?,
-            None => a.changed().names(),
+            None => a.changed().names().into_iter().map(|name| (name.clone(), name)).collect(),
         };
-        let names: Vec<String> = all
+        let names: Vec<(String, String)> = all
             .into_iter()
-            .filter(|name| match &self.modules {
+            .filter(|(name, _)| match &self.modules {
                 Some(regex) => regex.is_match(name),
                 None => a.usual(name),
             })
@@ -113,7 +113,7 @@ impl Compare {
         }
         let mut documents = Vec::new();
         let mut table = Table::new(&["module", ">φ(1,1)", ">φ(k,k)", ">k", ">random", ">amplified", ">intruders"]);
-        for (at, name) in names.iter().enumerate() {
+        for (at, (name, other)) in names.iter().enumerate() {
             let part = Part::new(screen, at as u64, names.len() as u64);
             let mut document = json!({"name": name});
             let mut row = vec![
@@ -126,7 +126,7 @@ impl Compare {
                 String::new(),
             ];
             if let Some(b) = &b {
-                let found = compare::similarity(&a.changed(), &b.changed(), name, self.top, self.side, &part)?;
+                let found = compare::similarity(&a.changed(), &b.changed(), (name, other), self.top, self.side, &part)?;
                 let phi: Vec<&[f32]> = (0..found.phi.rows()).map(|i| found.phi.row(i)).collect();
                 document["phi"] = json!(phi);
                 document["dimensions"] = json!(found.dimensions);

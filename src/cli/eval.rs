@@ -49,10 +49,10 @@ impl Eval {
         for note in &data.notes {
             screen.message(&format!("{}: {note}", self.data.display()));
         }
-        let mut decoder = Decoder::load(&checkpoint, Frozen::AsStored, screen)?;
-        if let Some(path) = &self.adapter {
-            decoder.attach(&Adapter::open(path)?)?;
-        }
+        let decoder = match &self.adapter {
+            Some(path) => Decoder::with_adapter(&checkpoint, &Adapter::open(path)?, Frozen::AsStored, screen)?,
+            None => Decoder::load(&checkpoint, Frozen::AsStored, screen)?,
+        };
         let loss = match place.gpu() {
             Some(gpu) => evaluate_on_gpu(&gpu::Model::put(gpu, &decoder)?, &data.rows, self.batch, screen)?,
             None => evaluate(&decoder, &data.rows, self.batch, &Pool::default(), screen)?,

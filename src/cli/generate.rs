@@ -58,10 +58,10 @@ impl Generate {
         let checkpoint = Checkpoint::open(&self.model)?;
         let path = checkpoint.path();
         let text = Text::open(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?;
-        let mut decoder = Decoder::load(&checkpoint, Frozen::AsStored, screen)?;
-        if let Some(path) = &self.adapter {
-            decoder.attach(&Adapter::open(path)?)?;
-        }
+        let decoder = match &self.adapter {
+            Some(path) => Decoder::with_adapter(&checkpoint, &Adapter::open(path)?, Frozen::AsStored, screen)?,
+            None => Decoder::load(&checkpoint, Frozen::AsStored, screen)?,
+        };
         let ids = if self.chat {
             let rendered = text.render(&[json!({"role": "user", "content": self.prompt})], true)?;
             text.row(&rendered, &[], false, false)?.ids

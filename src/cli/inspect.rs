@@ -2,7 +2,7 @@
 
 use super::screen::Screen;
 use super::text::{Table, or_dash};
-use crate::adapter::{Adapter, LoraConfig, TargetModules};
+use crate::adapter::{Adapter, PeftConfig, TargetModules};
 use crate::checkpoint::{Checkpoint, Kind};
 use crate::error::Result;
 use crate::units::{bytes, exact, real, shape};
@@ -20,10 +20,12 @@ pub struct Inspect {
 impl Inspect {
     pub fn run(self, screen: &Screen) -> Result<()> {
         let checkpoint = Arc::new(Checkpoint::open(&self.path)?);
-        // LoRA files of other programs come without PEFT's config: they are listed as the tensors that they hold.
-        let adapter = match (checkpoint.kind(), checkpoint.adapter_config()) {
-            (Kind::Adapter, Some(_)) => Some(Adapter::from_checkpoint(Arc::clone(&checkpoint))?),
-            _ => None,
+        let adapter = match (checkpoint.kind(), Adapter::from_checkpoint(Arc::clone(&checkpoint))) {
+            (Kind::Model, _) => None,
+            (Kind::Adapter, Ok(adapter)) => Some(adapter),
+            (Kind::Adapter, Err(error)) if checkpoint.adapter_config().is_some() => return Err(error),
+            // Factors in words that are not known here: they are listed as the tensors that the file holds.
+            (Kind::Adapter, Err(_)) => None,
         };
         if screen.json {
             return screen.document(&document(&checkpoint, adapter.as_ref()));
@@ -90,7 +92,8 @@ fn document(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Value {
             "r": config.r,
             "lora_alpha": config.lora_alpha,
             "trainable": adapter.trainable(),
-            "use_rslora": config.use_rslora,
+            "format": adapter.format,
+            "use_rslora": config.scaling.is_rslora(),
             "use_dora": config.use_dora,
             "fan_in_fan_out": config.fan_in_fan_out,
             "bias": config.bias,
@@ -99,12 +102,16 @@ fn document(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Value {
                 TargetModules::Names(names) => json!(names),
                 TargetModules::Pattern(pattern) => json!(pattern),
             },
-            "rank_pattern": config.rank_pattern.iter().map(|(key, r)| (key.to_owned(), json!(r))).collect::<Map<_, _>>(),
+            "rank_pattern": config.rank_pattern.iter().map(|(key, r)| (key.text().to_owned(), json!(r))).collect::<Map<_, _>>(),
             "alpha_pattern":
-                config.alpha_pattern.iter().map(|(key, alpha)| (key.to_owned(), json!(alpha))).collect::<Map<_, _>>(),
+                config.alpha_pattern.iter().map(|(key, alpha)| (key.text().to_owned(), json!(alpha))).collect::<Map<_, _>>(),
             "base_model_name_or_path": config.base_model_name_or_path,
             "task_type": config.task_type,
-            "saved_whole": adapter.saved,
+            "saved_whole": adapter.saved.iter().map(|saved| &saved.name).collect::<Vec<_>>(),
+            "trained_tokens":
+                adapter.tokens.iter().map(|one| (one.module.clone(), json!(one.rows))).collect::<Map<_, _>>(),
+            "left_out": adapter.broken.iter().map(|(name, error)| json!({"name": name, "reason": error.to_string()}))
+                .collect::<Vec<_>>(),
             "notes": adapter.notes(),
         });
     }
@@ -134,10 +141,10 @@ fn summary(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> String {
     format!("{}\n{text}", checkpoint.name())
 }
 
-fn adapter_lines(adapter: &Adapter, config: &LoraConfig) -> Vec<(&'static str, String)> {
+fn adapter_lines(adapter: &Adapter, config: &PeftConfig) -> Vec<(&'static str, String)> {
     let kind = if config.use_dora {
         "DoRA"
-    } else if config.use_rslora {
+    } else if config.scaling.is_rslora() {
         "rsLoRA, α/√r"
     } else {
         "LoRA, α/r"
@@ -153,11 +160,12 @@ fn adapter_lines(adapter: &Adapter, config: &LoraConfig) -> Vec<(&'static str, S
         ("trainable", exact(adapter.trainable())),
     ];
     if !config.rank_pattern.is_empty() {
-        let pattern: Vec<String> = config.rank_pattern.iter().map(|(key, r)| format!("{key} {r}")).collect();
+        let pattern: Vec<String> = config.rank_pattern.iter().map(|(key, r)| format!("{} {r}", key.text())).collect();
         lines.push(("rank_pattern", pattern.join(", ")));
     }
     if !config.alpha_pattern.is_empty() {
-        let pattern: Vec<String> = config.alpha_pattern.iter().map(|(key, alpha)| format!("{key} {alpha}")).collect();
+        let pattern: Vec<String> =
+            config.alpha_pattern.iter().map(|(key, alpha)| format!("{} {alpha}", key.text())).collect();
         lines.push(("alpha_pattern", pattern.join(", ")));
     }
     if let Some(base) = &config.base_model_name_or_path {

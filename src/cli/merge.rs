@@ -36,14 +36,15 @@ impl Merge {
             "bf16" => Dtype::BF16,
             _ => Dtype::F32,
         });
-        for note in adapter.notes() {
-            screen.message(&note);
-        }
-        write_model(&base, &Change::Adapter(&adapter), dtype, &self.out, screen)?;
+        let written = write_model(&base, &Change::Adapter(&adapter), dtype, &self.out, screen);
         screen.finish();
+        let notes = written?;
         let layers = adapter.layers.len();
         if screen.json {
-            return screen.document(&json!({"out": self.out, "merged": layers}));
+            return screen.document(&json!({"out": self.out, "merged": layers, "notes": notes}));
+        }
+        for note in &notes {
+            screen.message(&format!("note: {note}"));
         }
         screen.print(&format!("{layers} layers merged\n{}\n", self.out.display()))
     }

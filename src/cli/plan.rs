@@ -77,7 +77,7 @@ impl Plan {
         let uniform = budget::uniform(&offers, ranks.trainable);
         let base = std::path::absolute(&self.base).unwrap_or(self.base);
         let adapter = config::to_train(&layout, &offers, &ranks, self.alpha_ratio, base.to_str());
-        let document = adapter.config();
+        let document = adapter.to_json();
         if let Some(path) = &self.config {
             let text = serde_json::to_string_pretty(&document).map_err(|error| Error::failure(error.to_string()))?;
             write_whole(path, format!("{text}\n").as_bytes())?;

@@ -1,9 +1,9 @@
 //! Which module of a source belongs to which of the base, and what does not fit.
 
-use super::Entry;
-use crate::adapter::Adapter;
-use crate::checkpoint::{Checkpoint, Module, Role};
-use std::collections::{HashMap, HashSet};
+use super::{Entry, Misfit};
+use crate::adapter::{Adapter, LoraLayer, Part};
+use crate::checkpoint::{Checkpoint, Module, NameMap, Role};
+use std::collections::HashSet;
 
 /// Every matrix of a model.
 pub(super) fn weights(base: &Checkpoint) -> Vec<Entry> {
@@ -12,70 +12,155 @@ pub(super) fn weights(base: &Checkpoint) -> Vec<Entry> {
 
 /// The matrices of two models, by name; first the base's, then those that only the tuned model has.
 pub(super) fn tuned(base: &Checkpoint, tuned: &Checkpoint) -> Vec<Entry> {
-    let names = Names::new(tuned);
+    let names = NameMap::new(tuned.modules().iter().map(|module| module.name.as_str()));
     let mut entries = Vec::new();
     let mut matched = HashSet::new();
     for before in matrices(base) {
-        let Some(after) = names.find(&before.name) else {
+        let Some(at) = names.find(&before.name) else {
             // A stored copy of a tied embedding may be left out by whoever wrote the other file.
             if !before.tied {
-                entries.push(misfit(
+                entries.push(missing(
                     entry(before, None),
                     format!("{} has no such weight, expected one of {:?}", tuned.name(), before.shape),
                 ));
             }
             continue;
         };
-        matched.insert(after.name.as_str());
-        let mut found = entry(before, None);
-        found.other = Some(after.name.clone());
-        if before.shape != after.shape {
-            found.shape = after.matrix_shape();
-            found = misfit(found, mismatch(before, &after.shape));
-        } else {
-            found.problem = after
-                .problem
-                .clone()
-                .or_else(|| before.problem.as_ref().map(|problem| format!("in the base: {problem}")));
-        }
-        entries.push(found);
+        matched.insert(at);
+        entries.push(difference(entry(before, None), before, &tuned.modules()[at]));
     }
-    for after in matrices(tuned).filter(|after| !after.tied && !matched.contains(after.name.as_str())) {
-        entries.push(misfit(entry(after, None), format!("the base {} has no such weight", base.name())));
+    for (at, after) in tuned.modules().iter().enumerate() {
+        if !after.is_matrix() || after.tied || matched.contains(&at) {
+            continue;
+        }
+        // A head of its own, where the base's is its embedding.
+        match base.tied_head().filter(|_| after.role == Role::Head) {
+            Some(embedding) => {
+                let mut found = entry(after, None);
+                found.of = Some(embedding.name.clone());
+                entries.push(difference(found, embedding, after));
+            }
+            None => entries.push(missing(entry(after, None), format!("the base {} has no such weight", base.name()))),
+        }
     }
     entries
 }
 
+/// An entry for the difference of two weights.
+fn difference(mut found: Entry, before: &Module, after: &Module) -> Entry {
+    found.other = Some(after.name.clone());
+    if before.shape != after.shape {
+        found.shape = after.matrix_shape();
+        return misfit(found, before, &after.shape);
+    }
+    found.problem =
+        after.problem.clone().or_else(|| before.problem.as_ref().map(|problem| format!("in the base: {problem}")));
+    found
+}
+
 /// The layers of an adapter, in the base's order; what the base does not have comes last.
 pub(super) fn adapter(base: &Checkpoint, adapter: &Adapter) -> Vec<Entry> {
-    let names = Names::new(base);
-    let order: HashMap<&str, usize> =
-        base.modules().iter().enumerate().map(|(at, module)| (module.name.as_str(), at)).collect();
+    let names = NameMap::new(base.modules().iter().map(|module| module.name.as_str()));
     let mut entries: Vec<(usize, Entry)> = Vec::with_capacity(adapter.layers.len());
     for layer in &adapter.layers {
-        let mut found = Entry {
-            name: layer.module.clone(),
-            shape: layer.shape,
-            layer: layer.layer,
-            role: layer.role,
-            linear: !layer.embedding,
-            problem: adapter.problem(layer),
-            misfit: false,
-            other: Some(layer.module.clone()),
-        };
-        let Some(module) = names.find(&layer.module) else {
-            entries.push((usize::MAX, misfit(found, format!("the base {} has no such module", base.name()))));
+        if let Some(experts) = layer.experts {
+            entries.extend(stack(base, &names, layer, experts));
             continue;
-        };
-        found.name = module.name.clone();
-        found.linear = module.linear;
-        if module.shape != layer.shape {
-            found = misfit(found, mismatch(module, &layer.shape));
         }
-        entries.push((order.get(module.name.as_str()).copied().unwrap_or(usize::MAX), found));
+        let mut found = Entry { linear: !layer.embedding, ..of_layer(layer, layer.module.clone()) };
+        let (at, module) = match names.find(&layer.module) {
+            Some(at) => (at, &base.modules()[at]),
+            // The head of a model whose head is its embedding.
+            None => match base.tied_head().filter(|_| layer.role == Role::Head) {
+                Some(embedding) => {
+                    found.of = Some(embedding.name.clone());
+                    found.linear = false;
+                    (base.modules().len(), embedding)
+                }
+                None => {
+                    entries.push((usize::MAX, missing(found, format!("the base {} has no such module", base.name()))));
+                    continue;
+                }
+            },
+        };
+        if found.of.is_none() {
+            found.name = module.name.clone();
+            found.linear = module.linear || !layer.kernel.is_empty();
+        }
+        let shape = if layer.kernel.is_empty() { module.shape.clone() } else { module.matrix_shape().to_vec() };
+        if shape != layer.shape {
+            found = misfit(found, module, &layer.shape);
+        }
+        entries.push((at, found));
     }
     entries.sort_by_key(|(at, _)| *at);
     entries.into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// The entries of a stack of experts: one for each matrix of the base, where it stores them apart; one for each expert where it
+/// stores the stack.
+fn stack(base: &Checkpoint, names: &NameMap, layer: &LoraLayer, experts: usize) -> Vec<(usize, Entry)> {
+    let [out, _] = layer.shape;
+    let mut entries = Vec::new();
+    for (expert, halves) in split(layer, experts) {
+        let found: Vec<(usize, &str, Part)> = halves
+            .into_iter()
+            .filter_map(|(spellings, rows)| {
+                let at = spellings.iter().find_map(|name| names.find(name))?;
+                Some((at, base.modules()[at].name.as_str(), Part { expert: Some(expert), rows: Some(rows) }))
+            })
+            .collect();
+        if found.iter().map(|(.., part)| part.rows.as_ref().map_or(0, |rows| rows.len())).sum::<usize>() == out {
+            for (at, name, part) in found {
+                let module = &base.modules()[at];
+                let rows = part.rows.as_ref().map_or(out, |rows| rows.len());
+                let mut one = Entry { shape: [rows, layer.shape[1]], ..of_layer(layer, name.to_owned()) };
+                (one.role, one.part) = (module.role, part);
+                if module.shape != one.shape {
+                    let shape = one.shape;
+                    one = misfit(one, module, &shape);
+                }
+                entries.push((at, one));
+            }
+        }
+    }
+    if !entries.is_empty() {
+        return entries;
+    }
+    let stored = names.find(&layer.module);
+    let fits = stored.map(|at| &base.modules()[at]).is_some_and(|module| fits_stack(&module.shape, layer, experts));
+    for expert in 0..experts {
+        let mut one = of_layer(layer, format!("{}[{expert}]", layer.module));
+        one.part.expert = Some(expert);
+        entries.push(match stored {
+            Some(at) if fits => (at, one),
+            Some(at) => (at, misfit(one, &base.modules()[at], &[experts, layer.shape[0], layer.shape[1]])),
+            None => (usize::MAX, missing(one, format!("the base {} has no such experts", base.name()))),
+        });
+    }
+    entries
+}
+
+/// Whether a stack that is stored as one tensor has room for the pairs of all experts, whichever way its matrices lie.
+fn fits_stack(shape: &[usize], layer: &LoraLayer, experts: usize) -> bool {
+    let [out, inner] = layer.shape;
+    *shape == [experts, out, inner] || *shape == [experts, inner, out]
+}
+
+/// For each expert of a stack the names that its matrices have where they are stored apart, and their rows in the stack.
+fn split(layer: &LoraLayer, experts: usize) -> Vec<(usize, Vec<(Vec<String>, std::ops::Range<usize>)>)> {
+    let Some((module, parameter)) = layer.module.rsplit_once('.') else { return Vec::new() };
+    let out = layer.shape[0];
+    let parts: Vec<(&[&str], std::ops::Range<usize>)> = match parameter {
+        "gate_up_proj" => vec![(&["gate_proj", "w1"], 0..out / 2), (&["up_proj", "w3"], out / 2..out)],
+        "down_proj" => vec![(&["down_proj", "w2"], 0..out)],
+        _ => Vec::new(),
+    };
+    let names =
+        |expert: usize, leaves: &[&str]| leaves.iter().map(|leaf| format!("{module}.{expert}.{leaf}")).collect();
+    (0..experts)
+        .map(|expert| (expert, parts.iter().map(|(leaves, rows)| (names(expert, leaves), rows.clone())).collect()))
+        .collect()
 }
 
 fn matrices(checkpoint: &Checkpoint) -> impl Iterator<Item = &Module> {
@@ -92,64 +177,55 @@ fn entry(module: &Module, problem: Option<String>) -> Entry {
         problem,
         misfit: false,
         other: None,
+        of: None,
+        part: Part::default(),
+        why: None,
     }
 }
 
-fn misfit(entry: Entry, problem: String) -> Entry {
-    Entry { problem: Some(problem), misfit: true, ..entry }
-}
-
-/// What to say of a shape that is not the base's.
-fn mismatch(base: &Module, found: &[usize]) -> String {
-    match (base.role, &base.shape[..], found) {
-        (Role::Embedding | Role::Head, [expected, width], [rows, cols]) if width == cols => {
-            format!("found vocabulary {rows}, expected {expected}")
-        }
-        _ => format!("found shape {found:?}, expected {:?}", base.shape),
+fn of_layer(layer: &LoraLayer, name: String) -> Entry {
+    Entry {
+        name,
+        shape: layer.shape,
+        layer: layer.layer,
+        role: layer.role,
+        linear: true,
+        problem: None,
+        misfit: false,
+        other: Some(layer.module.clone()),
+        of: None,
+        part: Part::default(),
+        why: None,
     }
 }
 
-/// The modules of a checkpoint by name, and by name without what stands in front of the blocks: some tools save
-/// `model.layers.0…`, others `layers.0…`.
-struct Names<'a> {
-    checkpoint: &'a Checkpoint,
-    /// `None` where two modules would have the same short name.
-    short: HashMap<&'a str, Option<&'a Module>>,
+fn missing(entry: Entry, problem: String) -> Entry {
+    Entry { problem: Some(problem), misfit: true, why: Some(Misfit::Missing), ..entry }
 }
 
-impl<'a> Names<'a> {
-    fn new(checkpoint: &'a Checkpoint) -> Self {
-        let mut short = HashMap::new();
-        for module in checkpoint.modules() {
-            short.entry(shortened(&module.name)).and_modify(|found| *found = None).or_insert(Some(module));
-        }
-        Self { checkpoint, short }
-    }
-
-    fn find(&self, name: &str) -> Option<&'a Module> {
-        self.checkpoint.module(name).or_else(|| self.short.get(shortened(name)).copied().flatten())
-    }
+/// A weight of another shape than the base's.
+fn misfit(entry: Entry, base: &Module, found: &[usize]) -> Entry {
+    let vocabulary = match (base.role, &base.shape[..], found) {
+        (Role::Embedding | Role::Head, [expected, width], [rows, cols]) if width == cols => Some((rows, expected)),
+        _ => None,
+    };
+    let (why, problem) = match vocabulary {
+        Some((found, expected)) => (Misfit::Vocabulary, format!("found vocabulary {found}, expected {expected}")),
+        None => (Misfit::Shape, format!("found shape {found:?}, expected {:?}", base.shape)),
+    };
+    Entry { problem: Some(problem), misfit: true, why: Some(why), ..entry }
 }
 
-/// A name without the wrappers in front of it.
-fn shortened(name: &str) -> &str {
-    const WRAPPERS: [&str; 6] = ["base_model.", "model.", "transformer.", "language_model.", "gpt_neox.", "module."];
-    let mut short = name;
-    while let Some(rest) = WRAPPERS.iter().find_map(|wrapper| short.strip_prefix(wrapper)) {
-        short = rest;
-    }
-    short
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wrappers_come_off() {
-        assert_eq!(shortened("model.language_model.layers.0.mlp.up_proj"), "layers.0.mlp.up_proj");
-        assert_eq!(shortened("language_model.model.layers.0.mlp.up_proj"), "layers.0.mlp.up_proj");
-        assert_eq!(shortened("transformer.h.0.attn.c_attn"), "h.0.attn.c_attn");
-        assert_eq!(shortened("lm_head"), "lm_head");
-    }
+/// The modules of two sets that mean the same, by the names of the first: adapters without their bases may have wrappers in
+/// their names.
+pub fn common(first: &[String], second: &[String]) -> Vec<(String, String)> {
+    let names = NameMap::new(second.iter().map(String::as_str));
+    let mut taken = HashSet::new();
+    first
+        .iter()
+        .filter_map(|name| {
+            let at = names.find(name)?;
+            taken.insert(at).then(|| (name.clone(), second[at].clone()))
+        })
+        .collect()
 }

@@ -2,13 +2,16 @@
 //!
 //! Matching reads no weights: what does not fit is known, and said per module, before anything is computed.
 
+mod dora;
 mod matching;
 mod subtract;
 mod weight;
 
+pub use dora::rescaled;
+pub use matching::common;
 pub use weight::{DeltaWeight, Dense, LowRank};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, LoraLayer, Part};
 use crate::checkpoint::{Checkpoint, Kind, Module, Role};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
@@ -55,8 +58,24 @@ pub struct Entry {
     pub problem: Option<String>,
     /// True when base and source do not belong together here: a missing module, another shape.
     pub misfit: bool,
+    why: Option<Misfit>,
     /// Name in the tuned checkpoint or the adapter.
     other: Option<String>,
+    /// The base's weight that it is compared with, where that has another name: the embedding, for a head tied to it.
+    of: Option<String>,
+    /// Which part of an adapter's layer it is.
+    part: Part,
+}
+
+/// How base and source do not belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misfit {
+    /// One of them has no such module.
+    Missing,
+    /// Embeddings of another number of tokens.
+    Vocabulary,
+    /// Another shape.
+    Shape,
 }
 
 impl DeltaSet {
@@ -82,7 +101,7 @@ impl DeltaSet {
             true if set.entries.is_empty() => {
                 Err(Error::file(set.path(), "found no matrix, expected weights with two sizes"))
             }
-            true => Err(set.another_base()),
+            true => Err(set.does_not_fit()),
             false => Ok(set),
         }
     }
@@ -112,15 +131,24 @@ impl DeltaSet {
         self.entries.iter().filter(|entry| entry.misfit)
     }
 
-    /// An adapter must fit whole: PEFT does not load one of which a part fits.
+    /// Whether an adapter belongs to this base: a module that the base does not have is a module left out, one of another shape
+    /// is another base.
     ///
     /// # Errors
-    /// For an adapter with a misfit: how many there are, the first of them, and which base the adapter names.
+    /// For an adapter with a shape that is not the base's: how many do not fit, the first of them, and which base the adapter
+    /// names.
     pub fn check_adapter(&self) -> Result<()> {
+        let shape = |entry: &Entry| entry.why == Some(Misfit::Shape);
         match self.source {
-            Source::Adapter(_) if self.misfits().next().is_some() => Err(self.another_base()),
+            Source::Adapter(_) if self.misfits().any(shape) => Err(self.does_not_fit()),
             _ => Ok(()),
         }
+    }
+
+    /// A layer of the adapter with a part of it: where an entry's ΔW is found.
+    fn layer<'a>(&self, adapter: &'a Adapter, entry: &Entry) -> Result<&'a LoraLayer> {
+        let other = entry.other.as_deref().unwrap_or(&entry.name);
+        adapter.layer(other).ok_or_else(|| Error::tensor(adapter.path(), other, NOT_THERE))
     }
 
     /// Computes ΔW of one entry: reads the weights of this module and no others.
@@ -143,16 +171,23 @@ impl DeltaSet {
                 }))
             }
             Source::Tuned(tuned) => {
-                let (before, after) = (find(&self.base, &entry.name)?, find(tuned, other)?);
+                let (before, after) = (find(&self.base, entry.base())?, find(tuned, other)?);
                 let base = Side { reader: self.base.reader(before)?, dtype: before.dtype };
                 let side = Side { reader: tuned.reader(after)?, dtype: after.dtype };
                 subtract::subtract(&base, &side, after.epsilon(), progress).map(DeltaWeight::Dense)
             }
             Source::Adapter(adapter) => {
-                let layer = adapter.layer(other).ok_or_else(|| Error::tensor(adapter.path(), other, NOT_THERE))?;
-                let (b, a) = adapter.factors(layer)?;
+                let layer = self.layer(adapter, entry)?;
+                let (b, a) = adapter.part(layer, &entry.part)?;
                 let epsilon = layer.dtype.epsilon().unwrap_or(f64::from(f32::EPSILON));
-                Ok(DeltaWeight::LowRank(LowRank { b, a, scaling: layer.scaling, epsilon }))
+                let pair = LowRank { b, a, scaling: layer.scaling, epsilon };
+                match adapter.magnitude(layer)? {
+                    None => Ok(DeltaWeight::LowRank(pair)),
+                    Some(magnitude) => {
+                        let base = self.base.matrix(find(&self.base, entry.base())?, progress)?;
+                        dora::difference(base, pair, &magnitude, layer.embedding, progress).map(DeltaWeight::Dense)
+                    }
+                }
             }
         }
     }
@@ -168,13 +203,14 @@ impl DeltaSet {
         match &self.source {
             Source::Weight => Ok(false),
             Source::Adapter(adapter) => {
-                let layer = adapter.layer(other).ok_or_else(|| Error::tensor(adapter.path(), other, NOT_THERE))?;
-                let (b, a) = adapter.factors(layer)?;
+                let layer = self.layer(adapter, entry)?;
+                let (b, a) = adapter.part(layer, &entry.part)?;
                 let zero = |matrix: &Matrix| matrix.data().iter().all(|&x| x == 0.0);
-                Ok(zero(&b) || zero(&a))
+                // Magnitudes alone change a weight too.
+                Ok(!layer.dora && (zero(&b) || zero(&a)))
             }
             Source::Tuned(tuned) => {
-                let (before, after) = (find(&self.base, &entry.name)?, find(tuned, other)?);
+                let (before, after) = (find(&self.base, entry.base())?, find(tuned, other)?);
                 let (base, tuned) = (self.base.reader(before)?, tuned.reader(after)?);
                 let [rows, cols] = tuned.shape();
                 let step = (STEP / cols.max(1)).max(1);
@@ -202,24 +238,68 @@ impl DeltaSet {
         }
     }
 
-    fn another_base(&self) -> Error {
-        let count = self.misfits().count();
+    /// The sentence about what does not fit.
+    fn does_not_fit(&self) -> Error {
         let (what, named) = match &self.source {
             Source::Adapter(adapter) => ("adapter", adapter.config.base_model_name_or_path.as_deref()),
             _ => ("model", None),
         };
-        let named = named.map(|base| format!("; it says that it was made for {base}")).unwrap_or_default();
-        let first = self
-            .misfits()
-            .next()
-            .map(|entry| format!("; {}: {}", entry.name, entry.problem.as_deref().unwrap_or_default()));
-        let first = first.unwrap_or_default();
-        let message = format!(
-            "this {what} belongs to another base than {}: {count} of its {} modules do not fit{first}{named}",
-            self.base.name(),
-            self.entries.len()
+        Error::file(self.path(), does_not_fit(&self.base, &self.entries, what, named))
+    }
+}
+
+/// The layers of an adapter beside what they change in its base; every one of them fits.
+///
+/// # Errors
+/// For an adapter that does not fit whole: which modules, and whether it is another base's.
+pub fn fitted(base: &Checkpoint, adapter: &Adapter) -> Result<Vec<Entry>> {
+    let entries = matching::adapter(base, adapter);
+    if entries.iter().any(|entry| entry.misfit) {
+        let named = adapter.config.base_model_name_or_path.as_deref();
+        return Err(Error::file(adapter.path(), does_not_fit(base, &entries, "adapter", named)));
+    }
+    Ok(entries)
+}
+
+/// What is said of entries that do not fit. That it belongs to another base is said when nothing fits or a shape differs.
+fn does_not_fit(base: &Checkpoint, entries: &[Entry], what: &str, named: Option<&str>) -> String {
+    let misfits = || entries.iter().filter(|entry| entry.misfit);
+    let (count, all, name) = (misfits().count(), entries.len(), base.name());
+    let named = named.map(|base| format!("; it says that it was made for {base}")).unwrap_or_default();
+    let of = |why: Misfit| misfits().find(|entry| entry.why == Some(why));
+    let shape = of(Misfit::Shape);
+    let first = shape.or_else(|| misfits().next());
+    let first = first.map(|entry| format!("; {}: {}", entry.name, entry.problem.as_deref().unwrap_or_default()));
+    let first = first.unwrap_or_default();
+    if misfits().all(|entry| entry.why == Some(Misfit::Vocabulary)) {
+        return format!(
+            "{count} of the {all} modules of this {what} do not fit {name}, whose vocabulary has another size{first}{named}"
         );
-        Error::file(self.path(), message)
+    }
+    if shape.is_none() && count < all {
+        return format!("{count} of the {all} modules of this {what} are not in {name}{first}{named}");
+    }
+    let has = base.modules().iter().find(|module| module.linear).filter(|_| shape.is_none());
+    let has = has.map(|module| format!("; the base has names such as {}", module.name)).unwrap_or_default();
+    format!(
+        "this {what} belongs to another base than {name}: {count} of its {all} modules do not fit{first}{has}{named}"
+    )
+}
+
+impl Entry {
+    /// The base's name of the weight that it changes.
+    pub fn base(&self) -> &str {
+        self.of.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The name of its layer in the adapter, or of its weight in the tuned model.
+    pub fn other(&self) -> &str {
+        self.other.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Which part of the adapter's layer it is.
+    pub fn part(&self) -> &Part {
+        &self.part
     }
 }
 

@@ -74,7 +74,7 @@ impl DeltaWeight {
 
 impl LowRank {
     /// `scaling · B A`, out × in.
-    fn product(&self, progress: &dyn Progress) -> Result<Matrix> {
+    pub(super) fn product(&self, progress: &dyn Progress) -> Result<Matrix> {
         /// Multiplications between two reports of progress.
         const STEP: usize = 1 << 26;
         let (rows, cols, r) = (self.b.rows(), self.a.cols(), self.a.rows());

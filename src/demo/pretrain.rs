@@ -215,7 +215,7 @@ pub fn pretrain(
             }
         }
     }
-    write_model(&checkpoint, &Change::Params(&trainer.decoder.params), Some(Dtype::F16), out, &())
+    write_model(&checkpoint, &Change::Params(&trainer.decoder.params), Some(Dtype::F16), out, &()).map(|_| ())
 }
 
 /// Steps between two sentences.

@@ -1,51 +1,100 @@
 //! LoRA branches on a decoder: those of an adapter on disk, or new ones.
 
+use super::applied::{Applied, Branch};
 use super::decoder::Decoder;
 use super::linear::Lora;
 use super::params::Kind;
-use super::weight::Weight;
-use crate::adapter::Adapter;
+use super::weight::{Frozen, Weight};
+use crate::adapter::{Adapter, LoraLayer};
+use crate::checkpoint::{Checkpoint, NameMap, Role};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
+use crate::progress::Progress;
 
 impl Decoder {
-    /// Gives the linear layers the branches of an adapter.
+    /// Reads a model with an adapter on it. Pairs of linear layers become branches; whatever else the adapter holds goes into
+    /// the weights: see [`Applied`].
     ///
     /// # Errors
-    /// When a layer of the adapter is not in this model or has another shape, and for what this model cannot do with an
-    /// adapter: adapted embeddings, tensors saved whole, DoRA, biases.
+    /// As [`load`](Self::load) and [`Applied::new`].
+    pub fn with_adapter(
+        checkpoint: &Checkpoint,
+        adapter: &Adapter,
+        frozen: Frozen,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let applied = Applied::new(checkpoint, adapter)?;
+        let changed = applied.overlay()?;
+        let mut decoder = Self::load(changed.as_ref().unwrap_or(checkpoint), frozen, progress)?;
+        for Branch { module, layer } in applied.branches() {
+            let at = decoder.linears().position(|linear| linear.module == module);
+            let at = at.ok_or_else(|| {
+                let message = "the model has no such linear layer in a block, expected one for the pair";
+                Error::tensor(adapter.path(), &module, message)
+            })?;
+            decoder.attach_layer(adapter, layer, at)?;
+        }
+        Ok(decoder)
+    }
+
+    /// Gives the linear layers the branches of an adapter, to be trained on.
+    ///
+    /// # Errors
+    /// When a layer of the adapter is not in this model or has another shape, and for what is no pair of a linear layer and
+    /// therefore cannot be trained on: adapted embeddings, tensors saved whole, DoRA, biases.
     pub fn attach(&mut self, adapter: &Adapter) -> Result<()> {
         let path = adapter.path();
-        if let Some(name) = adapter.saved.first() {
-            let message = "a tensor that is saved whole beside the factors is not supported in a running model";
+        let whole = adapter.saved.iter().find(|saved| saved.trained).map(|saved| saved.tensor.as_str());
+        if let Some(name) = whole.or(adapter.tokens.first().map(|tokens| tokens.tensor.as_str())) {
+            let message = "a tensor that is saved whole beside the factors cannot be trained on here";
             return Err(Error::tensor(path, name, message));
         }
+        if let Some(why) = adapter.unmergeable() {
+            return Err(Error::file(path, why));
+        }
+        let modules: Vec<String> = self.linears().map(|linear| linear.module.clone()).collect();
+        let names = NameMap::new(modules.iter().map(String::as_str));
+        let tables = NameMap::new(
+            [Some(&self.spec.embedding.name), self.head.as_ref().map(|head| &head.module)]
+                .into_iter()
+                .flatten()
+                .map(String::as_str),
+        );
         for layer in &adapter.layers {
             let wrong = |message: String| Error::tensor(path, &layer.module, message);
-            let linear = self.linears().position(|linear| same(&linear.module, &layer.module));
-            let Some(at) = linear.filter(|_| !layer.embedding) else {
-                return Err(wrong(if layer.embedding || self.is_table(&layer.module) {
-                    "adapted embeddings and heads are not supported in a running model".to_owned()
+            let table = layer.embedding || layer.role == Role::Head || tables.find(&layer.module).is_some();
+            let Some(at) = names.find(&layer.module).filter(|_| !layer.embedding) else {
+                return Err(wrong(if table {
+                    "adapted embeddings and heads cannot be trained on here".to_owned()
                 } else {
-                    "the model has no such linear layer: the adapter was made for another base".to_owned()
+                    let there = modules.first().map_or("none", String::as_str);
+                    format!("the model has no such linear layer; it has names such as {there}")
                 }));
             };
-            let (b, a) = adapter.factors(layer)?;
-            let shape = [b.rows(), a.cols()];
-            let expected = self.linears().nth(at).map(|linear| linear.shape).unwrap_or_default();
-            if shape != expected {
-                let message = format!(
-                    "found a layer of {shape:?}, the model's is {expected:?}: the adapter was made for another base"
-                );
-                return Err(wrong(message));
+            if let Some(problem) = adapter.problem(layer) {
+                return Err(wrong(problem));
             }
-            self.branch(at, a, b, layer.lora_alpha, layer.scaling as f32);
+            if adapter.bias(layer)?.is_some() {
+                return Err(wrong("a bias of B (lora_bias) cannot be trained on here".to_owned()));
+            }
+            self.attach_layer(adapter, layer, at)?;
         }
         Ok(())
     }
 
-    fn is_table(&self, module: &str) -> bool {
-        same(&self.spec.embedding.name, module) || self.head.as_ref().is_some_and(|head| same(&head.module, module))
+    /// The pair of one layer as a branch of linear layer number `at`.
+    fn attach_layer(&mut self, adapter: &Adapter, layer: &LoraLayer, at: usize) -> Result<()> {
+        let (b, a) = adapter.factors(layer)?;
+        let shape = [b.rows(), a.cols()];
+        let expected = self.linears().nth(at).map(|linear| linear.shape).unwrap_or_default();
+        if shape != expected {
+            let message = format!(
+                "found a layer of {shape:?}, the model's is {expected:?}: the adapter was made for another base"
+            );
+            return Err(Error::tensor(adapter.path(), &layer.module, message));
+        }
+        self.branch(at, a, b, layer.lora_alpha, layer.scaling as f32);
+        Ok(())
     }
 
     /// Freezes other values in linear layer number `at`.
@@ -64,9 +113,4 @@ impl Decoder {
         let b = params.push(linear.module.clone(), Kind::LoraB, shapes[1], b.into_data());
         linear.lora = Some(Lora { a, b, r, alpha, scaling });
     }
-}
-
-/// The same module, in a checkpoint that leaves out the outer name (`transformer.`) or not.
-fn same(ours: &str, theirs: &str) -> bool {
-    ours == theirs || theirs.strip_suffix(ours).is_some_and(|outer| outer.ends_with('.'))
 }

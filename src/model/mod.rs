@@ -21,6 +21,7 @@
 //! The price is that a second kind of device needs these operations again, each as a kernel; they are few, and coarse:
 //! [`gpu`] has them.
 
+mod applied;
 mod attach;
 mod block;
 mod decoder;
@@ -35,6 +36,7 @@ mod watch;
 mod weight;
 
 pub use crate::spec::{self, ModelSpec};
+pub use applied::{Applied, Branch};
 pub use decoder::Decoder;
 pub use dropout::Dropout;
 pub use linear::{Linear, Lora, Run};

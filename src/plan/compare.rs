@@ -2,7 +2,7 @@
 
 use super::extract::Changed;
 use crate::checkpoint::{Checkpoint, Module};
-use crate::delta::{DeltaSet, DeltaWeight, Dense};
+use crate::delta::{self, DeltaSet, DeltaWeight, Dense};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
@@ -72,13 +72,13 @@ pub struct Similarity {
 /// Directions of some updates are compared up to this many where nobody says how many.
 pub const DIRECTIONS: usize = 64;
 
-/// The modules that both updates have, in the order of the first.
+/// The modules that both updates have, in the order of the first: their names in either.
 ///
 /// # Errors
 /// Bad input when there is none, with a name of each.
-pub fn common(a: &Changed, b: &Changed) -> Result<Vec<String>> {
+pub fn common(a: &Changed, b: &Changed) -> Result<Vec<(String, String)>> {
     let (first, second) = (a.names(), b.names());
-    let found: Vec<String> = first.iter().filter(|name| second.contains(*name)).cloned().collect();
+    let found = delta::common(&first, &second);
     if found.is_empty() {
         let one = |names: &[String]| names.first().cloned().unwrap_or_else(|| "none".to_owned());
         let message = format!(
@@ -91,20 +91,21 @@ pub fn common(a: &Changed, b: &Changed) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// φ of module `name` over the top `k` directions of both updates. Directions whose σ is rounding are left out.
+/// φ of a module, by its name in either, over the top `k` directions of both updates. Directions whose σ is rounding are left
+/// out.
 ///
 /// # Errors
 /// A module that one of them does not have or that has another size; NaN and Inf; cancellation.
 pub fn similarity(
     a: &Changed,
     b: &Changed,
-    name: &str,
+    (name, other): (&str, &str),
     k: usize,
     side: Side,
     progress: &dyn Progress,
 ) -> Result<Similarity> {
     let first = directions(a, name, k, side, &Part::new(progress, 0, 2))?;
-    let second = directions(b, name, k, side, &Part::new(progress, 1, 2))?;
+    let second = directions(b, other, k, side, &Part::new(progress, 1, 2))?;
     if first.rows() != second.rows() {
         return Err(Error::usage(format!(
             "{name} has {} dimensions in one and {} in the other; expected two updates of one model",
@@ -120,6 +121,11 @@ pub fn similarity(
 fn directions(of: &Changed, name: &str, k: usize, side: Side, progress: &dyn Progress) -> Result<Matrix> {
     /// Below this share of σ₁ a direction is rounding.
     const FLOOR: f64 = 1e-6;
+    if let Changed::Adapter(adapter) = of
+        && let Some(problem) = adapter.layer(name).and_then(|layer| adapter.problem(layer))
+    {
+        return Err(Error::tensor(adapter.path(), name, problem).and("expected --base"));
+    }
     let delta = of.load(name, &Part::new(progress, 0, 2))?;
     let (sigma, vectors) = spectrum::leading(&delta, k, &Part::new(progress, 1, 2))?;
     let largest = sigma.first().copied().unwrap_or(0.0);

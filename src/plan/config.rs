@@ -2,7 +2,7 @@
 
 use super::budget::{Offer, Ranks};
 use super::layout::Layout;
-use crate::adapter::{NewAdapter, NewLayer};
+use crate::adapter::{NewAdapter, NewLayer, PeftConfig};
 use crate::checkpoint::Role;
 use serde_json::Value;
 
@@ -15,11 +15,17 @@ pub fn to_train(layout: &Layout, offers: &[Offer], ranks: &Ranks, ratio: f64, ba
         r,
         lora_alpha: ratio * r as f64,
         embedding: role(&offer.name) == Some(Role::Embedding),
+        ..NewLayer::default()
     });
+    let config = PeftConfig {
+        base_model_name_or_path: base.map(str::to_owned),
+        task_type: Some("CAUSAL_LM".to_owned()),
+        ..PeftConfig::default()
+    };
     NewAdapter {
         layers: layers.collect(),
-        base_model_name_or_path: base.map(str::to_owned),
         modules: layout.weights.iter().map(|weight| weight.name.clone()).collect(),
+        config,
         ..NewAdapter::default()
     }
 }
@@ -105,7 +111,7 @@ mod tests {
         let r: Vec<usize> = (0..offers.len()).map(|at| at % 3).collect();
         let adapter = to_train(&layout, &offers, &Ranks::of(&offers, r), 2.0, Some("meta-llama/Llama-3.2-1B"));
         assert!(adapter.layers.iter().all(|layer| layer.r > 0 && layer.lora_alpha == 2.0 * layer.r as f64));
-        let config = adapter.config();
+        let config = adapter.to_json();
         assert_eq!(config["inference_mode"], false);
         let python = python(&config);
         for line in ["    r=1,\n", "    lora_alpha=2,\n", "    task_type=\"CAUSAL_LM\",\n", "    rank_pattern={\n"] {

@@ -1,11 +1,11 @@
 //! What is amiss with an adapter's scale: the sentences that its loss curve does not say.
 
 use super::layout::Layout;
-use crate::adapter::{Adapter, TargetModules};
+use crate::adapter::{Adapter, Part, Scaling, TargetModules};
+use crate::checkpoint::{NameMap, Role};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::units::real;
-use regex::Regex;
 use std::path::Path;
 
 /// How much a finding matters.
@@ -66,23 +66,19 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
     let (mut zero, mut dora) = (Vec::new(), 0);
     for (at, layer) in adapter.layers.iter().enumerate() {
         progress.step(at as u64, adapter.layers.len() as u64)?;
-        let bound = if adapter.problem(layer).is_some() {
-            dora += 1;
-            f64::NAN
-        } else {
-            let (b, a) = adapter.factors(layer)?;
-            let norm = b.frobenius();
-            if norm == 0.0 {
-                zero.push(layer.module.as_str());
-            }
-            layer.scaling.abs() * norm * a.frobenius()
-        };
+        let part = Part { expert: layer.experts.map(|_| 0), rows: None };
+        let (b, a) = adapter.part(layer, &part)?;
+        let norm = b.frobenius();
+        dora += usize::from(layer.dora);
+        if norm == 0.0 && !layer.dora {
+            zero.push(layer.module.as_str());
+        }
         scales.push(Scale {
             module: layer.module.clone(),
             r: layer.r,
             lora_alpha: layer.lora_alpha,
             scaling: layer.scaling,
-            bound,
+            bound: if layer.dora { f64::NAN } else { layer.scaling.abs() * norm * a.frobenius() },
         });
     }
     progress.step(1, 1)?;
@@ -111,7 +107,7 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
         );
     }
     for key in ["lora_alpha", "r"] {
-        if !said(key) {
+        if !said(key) && adapter.format == "PEFT" {
             say(
                 Weight::Warning,
                 format!("{key} is not in adapter_config.json: PEFT then takes 8, other programs may not"),
@@ -119,7 +115,7 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
             );
         }
     }
-    if said("lora_alpha") && config.lora_alpha == 8.0 && config.r >= 32 && !config.use_rslora {
+    if said("lora_alpha") && config.lora_alpha == 8.0 && config.r >= 32 && !config.scaling.is_rslora() {
         say(
             Weight::Warning,
             format!(
@@ -130,24 +126,33 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
             "choose α with the rank: 2 r and r are common, 16 with r = 64 is QLoRA's",
         );
     }
-    if config.use_rslora {
+    if config.scaling.is_rslora() {
         let r = config.r as f64;
         say(
             Weight::Warning,
             format!(
                 "use_rslora: the scale is α/√r = {}; a program that does not know it takes α/r = {}, {} times less",
-                real(config.lora_alpha / r.sqrt(), 3),
-                real(config.lora_alpha / r, 3),
+                real(config.scaling.factor(config.lora_alpha, config.r), 3),
+                real(Scaling::Rank.factor(config.lora_alpha, config.r), 3),
                 real(r.sqrt(), 3)
             ),
             "for such programs write lora_alpha · √r as lora_alpha and use_rslora false: the same scale",
         );
     }
-    let plain: Vec<f64> = scales.iter().map(|scale| scale.scaling).collect();
-    let (low, high) = plain.iter().fold((f64::INFINITY, 0f64), |(low, high), &s| (low.min(s), high.max(s)));
+    // A negative scale turns a direction round; how far it goes is its size.
+    let sizes: Vec<f64> = scales.iter().map(|scale| scale.scaling.abs()).collect();
+    let (low, high) = sizes.iter().fold((f64::INFINITY, 0f64), |(low, high), &s| (low.min(s), high.max(s)));
+    if scales.iter().any(|scale| scale.scaling < 0.0) {
+        say(
+            Weight::Warning,
+            "lora_alpha is negative: ΔW is subtracted from the base".to_owned(),
+            "intended? adapters are negated so to take away what they have learnt",
+        );
+    }
     if high > 1.5 * low && low.is_finite() {
-        let least = scales.iter().find(|scale| scale.scaling == low).map_or("", |scale| scale.module.as_str());
-        let most = scales.iter().find(|scale| scale.scaling == high).map_or("", |scale| scale.module.as_str());
+        let named = |size: f64| scales.iter().find(|scale| scale.scaling.abs() == size);
+        let least = named(low).map_or("", |scale| scale.module.as_str());
+        let most = named(high).map_or("", |scale| scale.module.as_str());
         let advice = if config.alpha_pattern.is_empty() && !config.rank_pattern.is_empty() {
             "rank_pattern changes r and not α: give alpha_pattern the same keys to keep one scale, or use rsLoRA"
         } else {
@@ -168,32 +173,30 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
     }
     let modules: Vec<&str> = match base {
         Some(layout) => layout.weights.iter().map(|weight| weight.name.as_str()).collect(),
-        None => adapter.layers.iter().map(|layer| layer.module.as_str()).collect(),
+        None => Vec::new(),
     };
+    let adapted: Vec<&str> = adapter.layers.iter().map(|layer| layer.module.as_str()).collect();
     let where_ = if base.is_some() { "of the base" } else { "of this adapter" };
-    for (what, keys) in [
-        ("rank_pattern", config.rank_pattern.iter().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()),
-        ("alpha_pattern", config.alpha_pattern.iter().map(|(key, _)| key.to_owned()).collect()),
-    ] {
-        let unused: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !used(key, &modules)).collect();
-        if !unused.is_empty() {
+    let all = || modules.iter().chain(&adapted);
+    let ranks = config.rank_pattern.iter().map(|(key, _)| ("rank_pattern", key));
+    let alphas = config.alpha_pattern.iter().map(|(key, _)| ("alpha_pattern", key));
+    let unused: Vec<_> = ranks.chain(alphas).filter(|(_, key)| !all().any(|module| key.matches(module))).collect();
+    for what in ["rank_pattern", "alpha_pattern"] {
+        let keys: Vec<&str> = unused.iter().filter(|(of, _)| *of == what).map(|(_, key)| key.text()).collect();
+        if !keys.is_empty() {
             say(
                 Weight::Warning,
-                format!("{what}: {} matches no module {where_}", some(&unused)),
+                format!("{what}: {} matches no module {where_}", some(&keys)),
                 "keys are the ends of names or regular expressions for them, as q_proj or layers.0.self_attn.q_proj",
             );
         }
     }
     if let TargetModules::Names(names) = &config.target_modules {
-        let adapted: Vec<&str> = adapter.layers.iter().map(|layer| layer.module.as_str()).collect();
+        let one = |name: &String| TargetModules::Names(vec![name.clone()]);
         let unused: Vec<&str> = names
             .iter()
+            .filter(|name| !adapted.iter().any(|module| one(name).matches(module) == Some(true)))
             .map(String::as_str)
-            .filter(|name| {
-                !adapted
-                    .iter()
-                    .any(|module| module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
-            })
             .collect();
         if !unused.is_empty() {
             say(
@@ -204,19 +207,7 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
         }
     }
     if let Some(layout) = base {
-        let missing: Vec<&str> = adapter
-            .layers
-            .iter()
-            .map(|layer| layer.module.as_str())
-            .filter(|module| !layout.weights.iter().any(|weight| weight.name == *module))
-            .collect();
-        if !missing.is_empty() {
-            say(
-                Weight::Warning,
-                format!("{} is not in {}", some(&missing), layout.name),
-                "the adapter belongs to another base",
-            );
-        }
+        beside(adapter, layout, &mut say);
     }
     for note in adapter.notes() {
         say(Weight::Note, note, "");
@@ -225,9 +216,39 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
     Ok(Diagnosis { scales, findings })
 }
 
-/// PEFT's rule for the keys of patterns.
-fn used(key: &str, modules: &[&str]) -> bool {
-    Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).is_ok_and(|regex| modules.iter().any(|module| regex.is_match(module)))
+/// Names and shapes beside the base's. That an adapter belongs to another base is said when none of its modules is there, or
+/// one has another shape.
+fn beside(adapter: &Adapter, layout: &Layout, say: &mut dyn FnMut(Weight, String, &str)) {
+    let names = NameMap::new(layout.weights.iter().map(|weight| weight.name.as_str()));
+    let (mut missing, mut shapes) = (Vec::new(), Vec::new());
+    for layer in adapter.layers.iter().filter(|layer| layer.experts.is_none()) {
+        match names.find(&layer.module).map(|at| &layout.weights[at]) {
+            Some(weight) if layer.kernel.is_empty() && [weight.d_out, weight.d_in] != layer.shape => {
+                let table = matches!(weight.role, Role::Embedding | Role::Head) && weight.d_in == layer.shape[1];
+                if !table {
+                    shapes.push(format!(
+                        "{} is {} × {}, here {} × {}",
+                        layer.module, layer.shape[0], layer.shape[1], weight.d_out, weight.d_in
+                    ));
+                }
+            }
+            Some(_) => {}
+            // The head of a model whose head is its embedding is not in its file.
+            None if layer.role == Role::Head && !layout.weights.iter().any(|weight| weight.role == Role::Head) => {}
+            None => missing.push(layer.module.as_str()),
+        }
+    }
+    let there = layout.weights.iter().find(|weight| weight.linear).map_or("none", |weight| weight.name.as_str());
+    if let Some(first) = shapes.first() {
+        let text = format!("{} modules have another shape in {}: {first}", shapes.len(), layout.name);
+        say(Weight::Warning, text, "the adapter belongs to another base");
+    } else if !missing.is_empty() && missing.len() == adapter.layers.len() {
+        let text = format!("none of its modules is in {}: {} beside {there}", layout.name, some(&missing));
+        say(Weight::Warning, text, "the adapter belongs to another base");
+    } else if !missing.is_empty() {
+        let text = format!("{} is not in {}, the other modules are", some(&missing), layout.name);
+        say(Weight::Warning, text, "these modules are left out");
+    }
 }
 
 fn some(names: &[&str]) -> String {
@@ -259,13 +280,13 @@ mod tests {
             shape: [6, 6],
             r,
             lora_alpha: r as f64,
-            embedding: false,
+            ..NewLayer::default()
         };
         let layers = vec![layer("model.layers.0.self_attn.q_proj", 4), layer("model.layers.0.self_attn.v_proj", 4)];
         let adapter = NewAdapter { layers, ..NewAdapter::default() };
-        let factors = |_: usize| Ok((Matrix::from_fn(6, 4, |_, _| fill), Matrix::from_fn(4, 6, |_, _| 1.0)));
+        let factors = |_: usize| Ok((Matrix::from_fn(6, 4, |_, _| fill), Matrix::from_fn(4, 6, |_, _| 1.0)).into());
         adapter.write(folder.path(), Dtype::F32, &factors).unwrap();
-        let mut config = adapter.config();
+        let mut config = adapter.to_json();
         change(&mut config);
         std::fs::write(folder.path().join("adapter_config.json"), config.to_string()).unwrap();
         examine_folder(folder.path(), None, &()).unwrap()

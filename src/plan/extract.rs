@@ -7,9 +7,9 @@
 //! From a tuned model that is extraction, from an adapter resizing. One ΔW is in memory at a time, and one pair.
 
 use super::budget::{self, Offer, Ranks};
-use crate::adapter::{Adapter, NewAdapter, NewLayer};
+use crate::adapter::{Adapter, NewAdapter, NewLayer, Pair, PeftConfig, Scaling, TargetModules};
 use crate::checkpoint::{Checkpoint, Dtype, Role};
-use crate::delta::{DeltaSet, DeltaWeight, Entry, LowRank, Source};
+use crate::delta::{DeltaSet, DeltaWeight, LowRank, Source};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
@@ -53,11 +53,21 @@ pub enum Changed<'a> {
 }
 
 /// A module that can be taken.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Item {
     name: String,
     shape: [usize; 2],
     embedding: bool,
+    kernel: Vec<usize>,
+    bias: bool,
+    magnitude: bool,
+}
+
+/// What is taken, and sentences about what is not.
+#[derive(Default)]
+struct Items {
+    list: Vec<Item>,
+    notes: Vec<String>,
 }
 
 /// What was kept of a module.
@@ -90,31 +100,63 @@ pub struct Extracted {
 
 impl<'a> Changed<'a> {
     /// The modules that are taken: the linear layers of the blocks, or those that are named.
-    fn items(&self, names: Option<&[String]>) -> Result<Vec<Item>> {
+    fn items(&self, names: Option<&[String]>) -> Result<Items> {
         let wanted = |name: &str| names.is_none_or(|names| names.iter().any(|known| known == name));
-        let items: Vec<Item> = match self {
+        let mut items = Items::default();
+        match self {
             Self::Models(set) => {
                 set.check_adapter()?;
-                let taken = |entry: &&Entry| if names.is_some() { wanted(&entry.name) } else { entry.linear };
-                let mut items = Vec::new();
-                for entry in set.entries().iter().filter(taken) {
-                    if let Some(problem) = &entry.problem {
-                        return Err(Error::tensor(set.base().path(), &entry.name, problem));
+                let mut experts = 0usize;
+                for entry in set.entries() {
+                    if !(if names.is_some() { wanted(&entry.name) } else { entry.linear || entry.misfit }) {
+                        continue;
                     }
-                    let embedding = entry.role == Role::Embedding;
-                    items.push(Item { name: entry.name.clone(), shape: entry.shape, embedding });
+                    match &entry.problem {
+                        // What does not fit is named, and the rest is taken; who asks for it by name is told.
+                        Some(problem) if entry.misfit && names.is_none() => {
+                            items.notes.push(format!("left out: {}: {problem}", entry.name));
+                        }
+                        Some(problem) => return Err(Error::tensor(set.base().path(), &entry.name, problem)),
+                        None if expert_of(&entry.name) => experts += 1,
+                        None => items.list.push(Item {
+                            name: entry.name.clone(),
+                            shape: entry.shape,
+                            embedding: entry.role == Role::Embedding,
+                            ..Item::default()
+                        }),
+                    }
                 }
-                items
+                if experts > 0 {
+                    items.notes.push(format!(
+                        "{experts} matrices of experts are left out: PEFT knows the experts of a block as one parameter and loads \
+                         no pair for a single one"
+                    ));
+                }
             }
             Self::Adapter(adapter) => {
-                let layers = adapter.layers.iter().filter(|layer| wanted(&layer.module));
-                layers
-                    .map(|layer| Item { name: layer.module.clone(), shape: layer.shape, embedding: layer.embedding })
-                    .collect()
+                if let Some(why) = adapter.unresizable() {
+                    return Err(Error::file(adapter.path(), why));
+                }
+                for layer in adapter.layers.iter().filter(|layer| layer.experts.is_none() && wanted(&layer.module)) {
+                    items.list.push(Item {
+                        name: layer.module.clone(),
+                        shape: layer.shape,
+                        embedding: layer.embedding,
+                        kernel: layer.kernel.clone(),
+                        bias: adapter.bias(layer)?.is_some(),
+                        magnitude: layer.dora,
+                    });
+                }
+                let stacks = adapter.layers.iter().filter(|layer| layer.experts.is_some()).count();
+                if stacks > 0 {
+                    items.notes.push(format!("the pairs of {stacks} stacks of experts are kept as they are"));
+                }
             }
-        };
-        if items.is_empty() {
-            return Err(Error::usage("no module of these has a ΔW: there is nothing to make an adapter of"));
+        }
+        if items.list.is_empty() {
+            let notes: String = items.notes.iter().map(|note| format!("; {note}")).collect();
+            let message = format!("no module of these has a ΔW: there is nothing to make an adapter of{notes}");
+            return Err(Error::usage(message));
         }
         Ok(items)
     }
@@ -126,11 +168,14 @@ impl<'a> Changed<'a> {
                 let entries = set.entries().iter().filter(|entry| entry.problem.is_none());
                 entries.map(|entry| entry.name.clone()).collect()
             }
-            Self::Adapter(adapter) => adapter.layers.iter().map(|layer| layer.module.clone()).collect(),
+            Self::Adapter(adapter) => {
+                let pairs = adapter.layers.iter().filter(|layer| layer.experts.is_none());
+                pairs.map(|layer| layer.module.clone()).collect()
+            }
         }
     }
 
-    /// The ΔW of a module.
+    /// The ΔW of a module; of an adapter without its base `s · B A`, which of DoRA is not all of it.
     ///
     /// # Errors
     /// When there is no such module, or its weights cannot be read; cancellation.
@@ -222,30 +267,71 @@ impl<'a> Changed<'a> {
     }
 
     fn new_adapter(&self, layers: Vec<NewLayer>) -> NewAdapter {
-        let (modules, fan_in_fan_out, task_type) = match self {
+        match self {
             Self::Models(set) => {
                 let modules = set.base().modules();
-                let names = modules.iter().map(|module| module.name.clone()).collect();
-                (names, modules.iter().any(|module| module.is_transposed()), None)
+                let config = PeftConfig {
+                    base_model_name_or_path: self.base(),
+                    task_type: set.base().architecture().and_then(task_type).map(str::to_owned),
+                    fan_in_fan_out: modules.iter().any(|module| module.is_transposed()),
+                    inference_mode: true,
+                    ..PeftConfig::default()
+                };
+                let modules = modules.iter().map(|module| module.name.clone()).collect();
+                NewAdapter { layers, modules, config, ..NewAdapter::default() }
             }
-            // All that is known of the base are the adapter's own layers.
-            Self::Adapter(adapter) => (
-                adapter.layers.iter().map(|layer| layer.module.clone()).collect(),
-                adapter.config.fan_in_fan_out,
-                adapter.config.task_type.clone(),
-            ),
-        };
-        let base_model_name_or_path = self.base();
-        NewAdapter {
-            layers,
-            modules,
-            fan_in_fan_out,
-            task_type,
-            base_model_name_or_path,
-            inference_mode: true,
-            ..NewAdapter::default()
+            // All that is known of the base are the adapter's own layers; what its config says beyond ranks stays.
+            Self::Adapter(adapter) => {
+                let whole = adapter
+                    .layers
+                    .iter()
+                    .all(|layer| layer.experts.is_some() || layers.iter().any(|kept| kept.module == layer.module));
+                let target_modules = if whole { adapter.config.target_modules.clone() } else { TargetModules::Unsaid };
+                let config = PeftConfig {
+                    scaling: Scaling::Rank,
+                    init_lora_weights: None,
+                    inference_mode: true,
+                    block_diagonal: None,
+                    target_modules,
+                    ..adapter.config.clone()
+                };
+                let modules = adapter.layers.iter().map(|layer| layer.module.clone()).collect();
+                let mut new = NewAdapter { layers, modules, config, ..NewAdapter::default() };
+                new.carry(adapter);
+                new
+            }
         }
     }
+
+    /// What goes beside a pair whose scaling is 1: the bias of B, magnitudes.
+    fn beside(&self, name: &str) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
+        let Self::Adapter(adapter) = self else { return Ok((None, None)) };
+        let Some(layer) = adapter.layer(name) else { return Ok((None, None)) };
+        let scaling = layer.scaling as f32;
+        let bias = adapter.bias(layer)?.map(|bias| bias.into_iter().map(|x| scaling * x).collect());
+        Ok((bias, adapter.magnitude(layer)?))
+    }
+}
+
+/// Whether a module is the matrix of one expert: `…experts.3.up_proj`.
+fn expert_of(name: &str) -> bool {
+    name.split_once("experts.").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
+        || name.ends_with(']')
+}
+
+/// The task that PEFT loads such a model for, by its class; none where there is no word for it.
+fn task_type(architecture: &str) -> Option<&'static str> {
+    const TASKS: [(&str, &str); 8] = [
+        ("ForCausalLM", "CAUSAL_LM"),
+        ("LMHeadModel", "CAUSAL_LM"),
+        ("ForSequenceClassification", "SEQ_CLS"),
+        ("ForTokenClassification", "TOKEN_CLS"),
+        ("ForQuestionAnswering", "QUESTION_ANS"),
+        ("T5ForConditionalGeneration", "SEQ_2_SEQ_LM"),
+        ("BartForConditionalGeneration", "SEQ_2_SEQ_LM"),
+        ("M2M100ForConditionalGeneration", "SEQ_2_SEQ_LM"),
+    ];
+    TASKS.iter().find(|(end, _)| architecture.ends_with(end)).map(|(_, task)| *task)
 }
 
 /// The least rank that holds this share; all that are known where they do not.
@@ -278,7 +364,7 @@ pub fn plan(
     progress: &dyn Progress,
 ) -> Result<(Vec<Offer>, Ranks)> {
     cut.check()?;
-    let items = changed.items(names)?;
+    let items = changed.items(names)?.list;
     let r = changed.ranks(&items, cut, &Part::new(progress, 0, 2))?;
     let offers = changed.offers(&items, Method::Auto, &Part::new(progress, 1, 2))?;
     let ranks = Ranks::of(&offers, r);
@@ -300,11 +386,22 @@ pub fn extract(
     progress: &dyn Progress,
 ) -> Result<Extracted> {
     cut.check()?;
-    let items = changed.items(names)?;
+    let Items { list: items, mut notes } = changed.items(names)?;
     let ranks = changed.ranks(&items, cut, &Part::new(progress, 0, 2))?;
     let taken: Vec<(&Item, usize)> = items.iter().zip(ranks).filter(|(_, r)| *r > 0).collect();
     if taken.is_empty() {
-        return Err(Error::usage("nothing has changed: every ΔW is zero, there is nothing to make an adapter of"));
+        let outside = match changed {
+            Changed::Models(set) => left_out(set, &[])?,
+            Changed::Adapter(_) => Vec::new(),
+        };
+        let message = match outside.first() {
+            Some(outside) => format!("no linear layer has changed; {outside}; name what is to be taken as targets"),
+            None => "nothing has changed: every ΔW is zero, there is nothing to make an adapter of".to_owned(),
+        };
+        return Err(Error::usage(message));
+    }
+    if let Cut::Rank(r) = cut {
+        notes.extend(clipped(r, &taken));
     }
     let layer = |&(item, r): &(&Item, usize)| NewLayer {
         module: item.name.clone(),
@@ -312,6 +409,9 @@ pub fn extract(
         r,
         lora_alpha: r as f64,
         embedding: item.embedding,
+        kernel: item.kernel.clone(),
+        bias: item.bias,
+        magnitude: item.magnitude,
     };
     let adapter = changed.new_adapter(taken.iter().map(layer).collect());
     let kept: Mutex<Vec<Option<Kept>>> = Mutex::new(vec![None; taken.len()]);
@@ -323,16 +423,17 @@ pub fn extract(
         let delta = changed.load(&item.name, &())?;
         let (pair, found) = pair(&delta, item, r, &part)?;
         kept.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(found);
-        Ok(pair)
+        let (bias, magnitude) = changed.beside(&item.name)?;
+        Ok(Pair { bias, magnitude, ..pair.into() })
     })?;
     progress.step(1, 1)?;
     let modules: Vec<Kept> = kept.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect();
-    let mut notes = match changed {
+    notes.extend(match changed {
         // Whoever names modules knows what is left out.
         Changed::Models(set) if names.is_none() => left_out(set, &modules)?,
         Changed::Models(_) => Vec::new(),
         Changed::Adapter(adapter) => adapter.notes(),
-    };
+    });
     let unchanged = items.len() - modules.len();
     if unchanged > 0 {
         notes.push(match cut {
@@ -341,6 +442,15 @@ pub fn extract(
         });
     }
     Ok(Extracted { trainable: adapter.trainable(), modules, notes })
+}
+
+/// The sentence about a rank that some modules are too small for.
+fn clipped(r: usize, taken: &[(&Item, usize)]) -> Option<String> {
+    let small = || taken.iter().filter(|(item, _)| item.shape[0].min(item.shape[1]) < r);
+    let (first, kept) = small().next()?;
+    let more = small().count() - 1;
+    let more = if more > 0 { format!(" and {more} others") } else { String::new() };
+    Some(format!("rank {r} is above the smaller side of {}{more}: they have all there is, {kept} here", first.name))
 }
 
 /// B and A of one module, and what they keep.

@@ -2,8 +2,8 @@
 
 use super::init::{self, Pair};
 use super::{Init, Settings};
-use crate::adapter::Adapter;
-use crate::checkpoint::{Checkpoint, Dtype, Module};
+use crate::adapter::{Adapter, Budget, Patterns, Scaling};
+use crate::checkpoint::{Checkpoint, Dtype, Module, NameMap};
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::matrix::Matrix;
@@ -13,7 +13,6 @@ use crate::progress::Progress;
 use crate::quant::{Quantized, Reading};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use regex::Regex;
 
 /// Gives the targets of `settings` new pairs: A from the seed, B zero; or those of PiSSA or LoftQ, which change what is frozen.
 ///
@@ -50,7 +49,7 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
             return Err(Error::usage(message));
         }
         let alpha = settings.alpha();
-        let scaling = (alpha / if settings.rslora { (r as f64).sqrt() } else { r as f64 }) as f32;
+        let scaling = Scaling::new(settings.rslora).factor(alpha, r) as f32;
         if settings.init != Init::Default {
             progress.step(number as u64, count)?;
             let (Pair { a, b }, weight) = from_weight(checkpoint, &module, r, scaling, settings)?;
@@ -74,8 +73,8 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
 pub fn pairs(layout: &Layout, settings: &Settings) -> Result<Pairs> {
     if let Some(path) = &settings.init_adapter {
         let adapter = Adapter::open(path)?;
-        let place = |module: &str| layout.weights.iter().position(|weight| weight.name == module);
-        let layers = adapter.layers.iter().filter_map(|layer| Some((place(&layer.module)?, layer.r)));
+        let names = NameMap::new(layout.weights.iter().map(|weight| weight.name.as_str()));
+        let layers = adapter.layers.iter().filter_map(|layer| Some((names.find(&layer.module)?, layer.r)));
         return Ok(Pairs(layers.collect()));
     }
     let targets: Targets = settings.targets.parse()?;
@@ -136,23 +135,22 @@ fn from_weight(
 
 /// Ranks by PEFT's `rank_pattern`.
 struct Ranks {
-    patterns: Vec<(Regex, usize)>,
+    patterns: Patterns<usize>,
     r: usize,
 }
 
 impl Ranks {
     fn new(settings: &Settings) -> Result<Self> {
-        let pattern = |(key, &r): (&String, &usize)| {
-            let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$"));
-            let regex = regex.map_err(|_| {
-                Error::usage(format!("the key {key:?} of rank-pattern is not a pattern that can be read"))
-            })?;
-            if r == 0 { Err(Error::usage(format!("rank 0 for {key:?}; expected 1 or more"))) } else { Ok((regex, r)) }
-        };
-        Ok(Self { patterns: settings.rank_pattern.iter().map(pattern).collect::<Result<_>>()?, r: settings.rank })
+        if let Some((key, _)) = settings.rank_pattern.iter().find(|(_, r)| **r == 0) {
+            return Err(Error::usage(format!("rank 0 for {key:?}; expected 1 or more")));
+        }
+        let keys = settings.rank_pattern.iter().map(|(key, &r)| (key.clone(), r));
+        let patterns = Patterns::new(keys, &mut Budget::default());
+        let patterns = patterns.map_err(|message| Error::usage(format!("rank-pattern: {message}")))?;
+        Ok(Self { patterns, r: settings.rank })
     }
 
     fn of(&self, module: &str) -> usize {
-        self.patterns.iter().find(|(regex, _)| regex.is_match(module)).map_or(self.r, |&(_, r)| r)
+        self.patterns.get(module).copied().unwrap_or(self.r)
     }
 }

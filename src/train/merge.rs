@@ -1,19 +1,19 @@
 //! A whole model written as transformers loads it: a base with an adapter merged in, or what a full run has made of it.
 
-use super::store::{Tensor, write_lazily, write_whole};
+use super::store::{Planned, Tensor, write_lazily, write_whole};
 use crate::adapter::Adapter;
-use crate::checkpoint::{Checkpoint, Dtype, Module};
+use crate::checkpoint::{self, Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::model::Params;
-use crate::model::ops::gemm::{self, Out, View};
+use crate::model::{Applied, Params};
 use crate::progress::Progress;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Where the changed values come from.
 pub enum Change<'a> {
-    /// `W + s · B A`.
+    /// See [`Applied`].
     Adapter(&'a Adapter),
     /// Every parameter, by its name.
     Params(&'a Params),
@@ -35,56 +35,59 @@ const BESIDE: [&str; 11] = [
 ];
 
 /// Writes the model with its change to `out`, tensor by tensor. `dtype` is that of all floating-point tensors; `None`
-/// keeps each one's own.
+/// keeps each one's own. Gives what a person should know about the result.
 ///
 /// # Errors
-/// When the adapter does not fit the base, a tensor cannot be read, or a file cannot be written; and cancellation.
+/// When the adapter does not fit the base or cannot be merged, a tensor cannot be read, a number is too large for the type that
+/// it is written as, or a file cannot be written; and cancellation. Nothing is left behind then.
 pub fn write_model(
     base: &Checkpoint,
     change: &Change,
     dtype: Option<Dtype>,
     out: &Path,
     progress: &dyn Progress,
-) -> Result<()> {
-    if let Change::Adapter(adapter) = change {
-        fits(base, adapter)?;
-    }
+) -> Result<Vec<String>> {
+    let applied = match change {
+        Change::Adapter(adapter) => Some(Applied::new(base, adapter)?),
+        Change::Params(_) => None,
+    };
     refuse_itself(base, out)?;
     let constants = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
     let constant = |name: &str| name.contains(".quant_state.") || constants.iter().any(|end| name.ends_with(end));
     let tensors: Vec<_> = base.tensors().iter().filter(|tensor| !constant(&tensor.name)).collect();
     let module = |name: &str| base.module(name.strip_suffix(".weight").unwrap_or(name));
-    let target = |tensor: &crate::checkpoint::Tensor| {
-        let own = match tensor.dtype {
-            Dtype::F16 | Dtype::BF16 => tensor.dtype,
-            _ => Dtype::F32,
-        };
+    let target = |own: Dtype| {
+        let own = if matches!(own, Dtype::F16 | Dtype::BF16) { own } else { Dtype::F32 };
         dtype.unwrap_or(own)
     };
-    let shapes = tensors.iter().map(|tensor| {
+    let edits: HashMap<&str, (&[usize], bool)> =
+        applied.iter().flat_map(Applied::changed).map(|(name, shape, added)| (name, (shape, added))).collect();
+    let mut planned: Vec<Planned> = Vec::new();
+    for tensor in &tensors {
         let four_bit = module(&tensor.name).filter(|module| matches!(module.dtype, Dtype::NF4 | Dtype::FP4));
-        let shape = four_bit.map_or_else(|| tensor.shape.clone(), |module| module.shape.clone());
-        (tensor.name.clone(), shape, target(tensor))
-    });
-    let shapes: Vec<_> = shapes.collect();
-    let total = tensors.len() as u64;
-    write_lazily(&out.join("model.safetensors"), &shapes, &|at| {
+        let own = four_bit.map_or(&tensor.shape, |module| &module.shape);
+        let shape = edits.get(tensor.name.as_str()).map_or(own.as_slice(), |(shape, _)| shape);
+        planned.push((tensor.name.clone(), shape.to_vec(), target(tensor.dtype)));
+    }
+    // What the base does not have is of the type that its embedding, or whatever is largest, has.
+    let largest = tensors.iter().max_by_key(|tensor| tensor.bytes).map_or(Dtype::F32, |tensor| tensor.dtype);
+    for (name, shape, _) in applied.iter().flat_map(Applied::changed).filter(|(.., added)| *added) {
+        planned.push((name.to_owned(), shape.to_vec(), target(largest)));
+    }
+    let total = planned.len() as u64;
+    write_lazily(&out.join("model.safetensors"), &planned, &|at| {
         progress.step(at as u64, total)?;
-        let (tensor, (name, shape, dtype)) = (tensors[at], &shapes[at]);
-        let values = match module(name).filter(|module| module.is_matrix()) {
-            Some(module) => changed(base, module, change)?,
-            None => match change {
-                Change::Params(params) => match params.list.iter().find(|param| is_of(name, &param.name)) {
-                    Some(param) => param.value.clone(),
-                    None => base.tensor_matrix(tensor, &())?.into_data(),
-                },
-                Change::Adapter(_) => base.tensor_matrix(tensor, &())?.into_data(),
-            },
+        let (name, shape, dtype) = &planned[at];
+        let values = match applied.as_ref().map(|applied| applied.values(name)).transpose()?.flatten() {
+            Some(values) => values,
+            None => unchanged(base, tensors.get(at).copied(), name, change)?,
         };
+        finite(&values, *dtype, name, base)?;
         Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
     })?;
     copy_beside(base, out)?;
-    let mut config = base.config().cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let config = applied.as_ref().and_then(Applied::config).or(base.config());
+    let mut config = config.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     if let Some(object) = config.as_object_mut() {
         object.remove("quantization_config");
         if let Some(dtype) = dtype {
@@ -98,7 +101,56 @@ pub fn write_model(
         }
     }
     let text = serde_json::to_string_pretty(&config).map_err(|error| Error::failure(error.to_string()))?;
-    write_whole(&out.join("config.json"), text.as_bytes())
+    write_whole(&out.join("config.json"), text.as_bytes())?;
+    Ok(applied.map(|applied| applied.notes().to_vec()).unwrap_or_default())
+}
+
+/// A tensor that no adapter changes: the base's, or the parameter of a full run.
+fn unchanged(base: &Checkpoint, tensor: Option<&checkpoint::Tensor>, name: &str, change: &Change) -> Result<Vec<f32>> {
+    let param = match change {
+        Change::Params(params) => params.list.iter().find(|param| is_of(name, &param.name)),
+        Change::Adapter(_) => None,
+    };
+    let missing = || Error::tensor(base.path(), name, "there is no such tensor");
+    let tensor = tensor.ok_or_else(missing)?;
+    match base.module(name.strip_suffix(".weight").unwrap_or(name)).filter(|module| module.is_matrix()) {
+        Some(module) => {
+            let matrix = match param {
+                Some(param) => Matrix::new(param.shape[0], param.shape[1], param.value.clone())?,
+                None => base.matrix(module, &())?,
+            };
+            // Stored as [in, out] (GPT-2).
+            Ok(if module.is_transposed() { matrix.transposed() } else { matrix }.into_data())
+        }
+        None => Ok(match param {
+            Some(param) => param.value.clone(),
+            None => base.tensor_matrix(tensor, &())?.into_data(),
+        }),
+    }
+}
+
+/// A number that the type does not have would be written as Inf: it is refused, with what would help.
+fn finite(values: &[f32], dtype: Dtype, name: &str, base: &Checkpoint) -> Result<()> {
+    let kept = |x: f32| match dtype {
+        Dtype::F16 => half::f16::from_f32(x).is_finite(),
+        Dtype::BF16 => half::bf16::from_f32(x).is_finite(),
+        _ => x.is_finite(),
+    };
+    let lost = values.iter().filter(|&&x| !kept(x)).count();
+    if lost == 0 {
+        return Ok(());
+    }
+    let largest = values.iter().fold(0f32, |max, x| max.max(x.abs()));
+    let help = match dtype {
+        Dtype::F16 => "the largest of f16 is 65504: write it with --dtype bf16 or f32",
+        _ => "look at lora_alpha, whose scaling multiplies B·A",
+    };
+    let message = format!(
+        "{lost} of {} numbers would be written as Inf in {}, the largest is {largest:e}; {help}",
+        values.len(),
+        dtype.name()
+    );
+    Err(Error::tensor(base.path(), name, message))
 }
 
 /// The folder that a model lies in.
@@ -127,59 +179,4 @@ pub(super) fn copy_beside(base: &Checkpoint, out: &Path) -> Result<()> {
 
 fn is_of(tensor: &str, param: &str) -> bool {
     tensor == param || tensor.strip_suffix(".weight") == Some(param)
-}
-
-/// A matrix with its change, as the base stores it.
-fn changed(base: &Checkpoint, module: &Module, change: &Change) -> Result<Vec<f32>> {
-    let matrix = match change {
-        Change::Params(params) => match params.list.iter().find(|param| param.name == module.name) {
-            Some(param) => Matrix::new(param.shape[0], param.shape[1], param.value.clone())?,
-            None => base.matrix(module, &())?,
-        },
-        Change::Adapter(adapter) => {
-            let mut matrix = base.matrix(module, &())?;
-            if let Some(layer) = adapter.layers.iter().find(|layer| same(&module.name, &layer.module)) {
-                let (b, a) = adapter.factors(layer)?;
-                let [out, inner] = matrix.shape();
-                let (b, a) = (View::dense(b.data(), out, layer.r), View::dense(a.data(), layer.r, inner));
-                gemm::parallel(Out::dense(matrix.data_mut(), out, inner), true, layer.scaling as f32, b, a);
-            }
-            matrix
-        }
-    };
-    // Stored as [in, out] (GPT-2).
-    Ok(if module.is_transposed() { matrix.transposed() } else { matrix }.into_data())
-}
-
-fn same(ours: &str, theirs: &str) -> bool {
-    ours == theirs || theirs.strip_suffix(ours).is_some_and(|outer| outer.ends_with('.'))
-}
-
-fn fits(base: &Checkpoint, adapter: &Adapter) -> Result<()> {
-    if let Some(name) = adapter.saved.first() {
-        return Err(Error::tensor(
-            adapter.path(),
-            name,
-            "a tensor that is saved whole beside the factors is not merged here",
-        ));
-    }
-    for layer in &adapter.layers {
-        let wrong = |message: String| Error::tensor(adapter.path(), &layer.module, message);
-        if let Some(problem) = adapter.problem(layer) {
-            return Err(wrong(problem));
-        }
-        let module = base.modules().iter().find(|module| same(&module.name, &layer.module));
-        match module {
-            None => return Err(wrong("the model has no such layer: the adapter was made for another base".to_owned())),
-            Some(module) if module.shape != layer.shape => {
-                let message = format!(
-                    "found a layer of {:?}, the model's is {:?}: the adapter was made for another base",
-                    layer.shape, module.shape
-                );
-                return Err(wrong(message));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
 }

@@ -286,7 +286,7 @@ fn go(
     progress.step(1, 1)?;
     trainer.gather()?;
     let written = if settings.method == Method::Full {
-        write_model(checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &())
+        write_model(checkpoint, &Change::Params(&trainer.decoder.params), None, &out, &()).map(|_| ())
     } else {
         trainer.write_adapter(&out)
     };

@@ -53,7 +53,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Settings that cannot be, a model or adapter that cannot be used, no rows; and cancellation.
-    pub fn new(checkpoint: &Checkpoint, settings: Settings, rows: Rows, progress: &dyn Progress) -> Result<Self> {
+    pub fn new(checkpoint: &Checkpoint, mut settings: Settings, rows: Rows, progress: &dyn Progress) -> Result<Self> {
         settings.check()?;
         if rows.rows.is_empty() {
             return Err(Error::usage("the data holds no row that can be used"));
@@ -68,7 +68,12 @@ impl Trainer {
             (Some(_), Method::Full) => {
                 return Err(Error::usage("init-adapter goes with lora and qlora, not with full"));
             }
-            (Some(path), _) => decoder.attach(&Adapter::open(path)?)?,
+            (Some(path), _) => {
+                let adapter = Adapter::open(path)?;
+                decoder.attach(&adapter)?;
+                // What is written again is scaled as what was read.
+                settings.rslora = adapter.config.scaling.is_rslora();
+            }
             (None, Method::Full) => {}
             (None, _) => lora::add(&mut decoder, checkpoint, &settings, progress)?,
         }

@@ -1,16 +1,7 @@
 //! The rank dial: r, α and what is adapted.
 
+pub use crate::adapter::Scaling;
 use crate::plan::Targets;
-
-/// How B·A is scaled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scaling {
-    /// `s = α / r` (LoRA, arXiv 2106.09685).
-    #[default]
-    Rank,
-    /// `s = α / √r` (rsLoRA, arXiv 2312.03732).
-    SquareRoot,
-}
 
 /// What the rank bar sets and every view follows.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,10 +22,7 @@ impl Dial {
 
     /// The factor s in ΔW = s·B·A.
     pub fn factor(&self) -> f64 {
-        match self.scaling {
-            Scaling::Rank => self.alpha / self.r as f64,
-            Scaling::SquareRoot => self.alpha / (self.r as f64).sqrt(),
-        }
+        self.scaling.factor(self.alpha, self.r)
     }
 
     /// Keeps r within 1…max.

@@ -85,10 +85,10 @@ impl Workspace {
             .unwrap_or_default();
         self.spectra.clear();
         self.generation += 1;
-        if let Some((r, alpha, rslora)) = opened.adapter_setting() {
+        if let Some((r, alpha, scaling)) = opened.adapter_setting() {
             self.dial.r = r;
             self.dial.alpha = alpha;
-            self.dial.scaling = if rslora { Scaling::SquareRoot } else { Scaling::Rank };
+            self.dial.scaling = scaling;
         }
         self.opened = Some(opened);
         self.dial.limit(self.max_rank());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Scaling};
 use crate::checkpoint::{Checkpoint, Kind, hub};
 use crate::delta::{DeltaSet, Source};
 use crate::error::{Error, Result};
@@ -100,12 +100,12 @@ impl Opened {
         Ok(Self { base, delta, layout })
     }
 
-    /// r, α and rsLoRA of the open adapter.
-    pub fn adapter_setting(&self) -> Option<(usize, f64, bool)> {
+    /// r, α and scaling of the open adapter.
+    pub fn adapter_setting(&self) -> Option<(usize, f64, Scaling)> {
         match self.delta.source() {
             Source::Adapter(adapter) => {
                 let c = &adapter.config;
-                Some((c.r, c.lora_alpha, c.use_rslora))
+                Some((c.r, c.lora_alpha, c.scaling))
             }
             _ => None,
         }

@@ -149,7 +149,7 @@ fn adapters_whose_values_cannot_be_used() {
     says(load(&json!({"r": 2, "use_dora": true}), &good()), &["layers.0.q_proj", "DoRA", "magnitude"]);
     let mut dora = good();
     dora.push(zeros("base_model.model.layers.0.q_proj.lora_magnitude_vector", &[8]));
-    says(load(&config, &dora), &["DoRA"]);
+    assert!(matches!(load(&config, &dora), Ok(DeltaWeight::Dense(_))), "DoRA's has full rank");
     // A rank over min(out, in) is no use but PEFT trains it: it loads.
     let wide = load(&json!({"r": 20}), &[zeros(A, &[20, 8]), zeros(B, &[8, 20])]);
     assert_eq!(wide.unwrap().shape(), [8, 8]);

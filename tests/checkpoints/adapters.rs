@@ -80,8 +80,9 @@ fn settings_of_adapters_are_peft_s() {
     assert_eq!((layer("layers.0.q_proj").r, layer("layers.0.q_proj").scaling), (9, 4.0));
     assert_eq!((layer("layers.1.q_proj").r, layer("layers.1.q_proj").lora_alpha), (3, 12.0));
     assert_eq!((layer("layers.0.v_proj").r, layer("layers.0.v_proj").scaling), (4, 4.0), "a missing α is 8");
-    assert_eq!(adapter.trainable(), 9 * 8 + 3 * 8 + 4 * 8 + 4);
-    assert_eq!(adapter.saved, ["lm_head.weight"]);
+    assert_eq!(adapter.trainable(), 9 * 8 + 3 * 8 + 4 * 8 + 4 + 5 * 4);
+    let saved: Vec<_> = adapter.saved.iter().map(|saved| (saved.name.as_str(), saved.trained)).collect();
+    assert_eq!(saved, [("lm_head.weight", true)]);
     assert_eq!(adapter.notes().len(), 2);
     assert_eq!(adapter.config.target_modules, TargetModules::Pattern("all-linear".into()));
 }

@@ -75,7 +75,7 @@ pub fn make(
     }
     Ok(Job::spawn("Writing a plan", wake, move |_| {
         let adapter = config::to_train(&layout, &choice.offers, &choice.best, ratio, base.as_deref());
-        let json = adapter.config();
+        let json = adapter.to_json();
         let text = match product {
             Product::Config => {
                 serde_json::to_string_pretty(&json).map_err(|error| Error::failure(error.to_string()))?

@@ -172,7 +172,7 @@ impl Updates {
             let (delta, other) = (Arc::clone(&delta), Arc::clone(other));
             self.comparing = Some(Job::spawn(format!("Comparing {name}"), Arc::clone(wake), move |progress| {
                 let (a, b) = (Changed::Models(&delta), Changed::Models(&other));
-                let found = compare::similarity(&a, &b, &wanted.0, DIRECTIONS, wanted.1, progress)?;
+                let found = compare::similarity(&a, &b, (&wanted.0, &wanted.0), DIRECTIONS, wanted.1, progress)?;
                 Ok(Alike { of: wanted, found })
             }));
         }

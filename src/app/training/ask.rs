@@ -418,8 +418,7 @@ impl Training {
         let mut dial = round.workspace.dial().clone();
         dial.r = settings.rank;
         dial.alpha = settings.alpha();
-        dial.scaling =
-            if settings.rslora { crate::workspace::Scaling::SquareRoot } else { crate::workspace::Scaling::Rank };
+        dial.scaling = crate::workspace::Scaling::new(settings.rslora);
         if let Ok(targets) = settings.targets.parse() {
             dial.targets = targets;
         }

@@ -14,7 +14,7 @@ use crate::job::{Job, Wake};
 use crate::model::gpu::Kind;
 use crate::train::memory::{self, Memory};
 use crate::train::{Method, Preview, Settings, pace};
-use crate::workspace::{Dial, Scaling, Slot, Workspace};
+use crate::workspace::{Dial, Slot, Workspace};
 
 /// What a person sets up. Model, r, α and targets come from the window's base and rank bar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ impl Draft {
         let settings = &mut self.settings;
         settings.rank = dial.r;
         settings.alpha = Some(dial.alpha);
-        settings.rslora = dial.scaling == Scaling::SquareRoot;
+        settings.rslora = dial.scaling.is_rslora();
         settings.targets = dial.targets.to_string();
     }
 }
