@@ -124,7 +124,7 @@ fn compile(expression: &str, text: &str, budget: &mut Budget) -> Result<Box<Rege
             Err(error) => reason = error.to_string(),
         }
     }
-    let reason = if reason.contains("size limit") || reason.is_empty() {
+    let reason = if reason.contains("size limit") || reason.contains("building NFA") || reason.is_empty() {
         "it would take too much memory".to_owned()
     } else {
         reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()

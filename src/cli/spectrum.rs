@@ -111,7 +111,8 @@ impl Spectrum {
         let entries = set.entries();
         let Some(regex) = &self.modules else {
             let all = self.adapter.is_some() || !entries.iter().any(|entry| entry.linear);
-            return Ok(entries.iter().filter(|entry| all || entry.linear).collect());
+            // What does not fit is named wherever it is.
+            return Ok(entries.iter().filter(|entry| all || entry.linear || entry.misfit).collect());
         };
         let chosen: Vec<&Entry> = entries.iter().filter(|entry| regex.is_match(&entry.name)).collect();
         if chosen.is_empty() {
