@@ -11,11 +11,13 @@ use crate::plan::{self, Targets};
 use crate::spectrum::{AUTO_EXACT, Method, Options};
 use crate::workspace::{Event, Opened, Request, Workspace};
 
-use super::command::{Command, Round, Tab, Work};
-use super::dialogs::Asking;
-use super::jobs::{Found, News};
-use super::settings::Settings;
-use super::{App, Features, Message, drops, keys, training};
+use super::effect::{Command, Round, Tab, Work};
+use super::look::settings::Settings;
+use super::shell::dialogs::Asking;
+use super::shell::{drops, keys};
+use super::tabs::train::state as training;
+use super::work::jobs::{Found, News};
+use super::{App, Features, Message};
 
 /// All modules are computed unasked when that takes about this long at most, in seconds.
 const UNASKED: f64 = 30.0;

@@ -1,27 +1,15 @@
 //! The window. [`App::logic`](eframe::App::logic) receives results and decides; [`App::ui`](eframe::App::ui) paints and
 //! pushes [`Command`]s. Panels see a [`View`] of everything and change nothing but their own looks.
 
-mod command;
-mod dialogs;
-mod drops;
-mod export;
-mod glossary;
-mod help;
-mod jobs;
-mod keys;
-mod learning;
+mod effect;
 mod logic;
-mod notice;
-mod palette;
-mod panels;
-mod planning;
-mod quantization;
-mod settings;
-mod shown;
+pub mod look;
+mod shared;
+mod shell;
 mod start;
-mod theme;
-mod training;
+mod tabs;
 pub mod widgets;
+mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,16 +22,21 @@ use crate::job::{Job, Wake};
 use crate::plan;
 use crate::workspace::Workspace;
 
-use command::{Command, Commands};
-use dialogs::Asking;
-use export::{Export, Exporter, Source};
-use jobs::Jobs;
-use notice::Notices;
-use palette::Palette;
-use panels::Panels;
-use settings::Settings;
-use shown::Shown;
+use effect::{Command, Commands};
+use look::settings::Settings;
+use look::theme;
+use shell::Panels;
+use shell::dialogs::Asking;
+use shell::notice::Notices;
+use shell::palette::Palette;
+use tabs::learn::state as learning;
+use tabs::parameters::state as planning;
+use tabs::quantization::state as quantization;
+use tabs::train::state as training;
 use widgets::menu::Take;
+use work::export::{Export, Exporter, Source};
+use work::jobs::Jobs;
+use work::shown::Shown;
 
 pub use start::{Start, run};
 
@@ -137,7 +130,7 @@ impl Features {
         }
     }
 
-    fn think(&mut self, round: &mut command::Round<'_>) {
+    fn think(&mut self, round: &mut effect::Round<'_>) {
         self.quantization.think(round);
         self.planning.think(round);
         self.training.think(round);
@@ -145,8 +138,8 @@ impl Features {
     }
 
     /// Their jobs, for the status bar.
-    pub fn running(&self) -> Vec<(command::Work, &str, crate::job::Status)> {
-        use command::{Feature, Work};
+    pub fn running(&self) -> Vec<(effect::Work, &str, crate::job::Status)> {
+        use effect::{Feature, Work};
         let of = |feature: Feature, all| -> Vec<_> {
             let all: Vec<(&str, crate::job::Status)> = all;
             all.into_iter().map(|(title, status)| (Work::Of(feature, title.to_owned()), title, status)).collect()
@@ -158,12 +151,12 @@ impl Features {
         all
     }
 
-    fn cancel(&mut self, feature: command::Feature, title: &str) {
+    fn cancel(&mut self, feature: effect::Feature, title: &str) {
         match feature {
-            command::Feature::Quantization => self.quantization.cancel(title),
-            command::Feature::Planning => self.planning.cancel(title),
-            command::Feature::Training => self.training.cancel(title),
-            command::Feature::Learning => self.learning.cancel(title),
+            effect::Feature::Quantization => self.quantization.cancel(title),
+            effect::Feature::Planning => self.planning.cancel(title),
+            effect::Feature::Training => self.training.cancel(title),
+            effect::Feature::Learning => self.learning.cancel(title),
         }
     }
 }
@@ -310,11 +303,11 @@ impl eframe::App for App {
         let line = theme::Colors::of(ui).line;
         let fill = ui.visuals().panel_fill;
         let bar = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 7));
-        Panel::top("top").frame(bar).show(ui, |ui| panels::top::ui(ui, &mut view));
+        Panel::top("top").frame(bar).show(ui, |ui| shell::top::ui(ui, &mut view));
         self.panels.path.ui(ui, &mut view);
         Panel::top("rank").frame(bar).show(ui, |ui| self.panels.rank.ui(ui, &mut view));
         let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
-        Panel::bottom("status").frame(status).show(ui, |ui| panels::status::ui(ui, &mut view));
+        Panel::bottom("status").frame(status).show(ui, |ui| shell::status::ui(ui, &mut view));
         let listed = if view.cramped { self.panels.listed } else { view.settings.show_modules };
         if listed {
             Panel::left("modules")
@@ -326,9 +319,9 @@ impl eframe::App for App {
         let centre = Frame::new().fill(ui.visuals().extreme_bg_color).stroke(Stroke::new(0.0, line));
         CentralPanel::default().frame(centre).show(ui, |ui| self.panels.tabs.ui(ui, &mut view));
         self.palette.ui(ui, &mut view);
-        help::ui(ui, &mut self.help);
-        panels::train::closing(ui, &mut view);
-        drops::ui(ui);
+        shell::help::ui(ui, &mut self.help);
+        tabs::train::closing(ui, &mut view);
+        shell::drops::ui(ui);
         self.notices.ui(ui);
         // What was asked for while painting is carried out at once, not at the next movement of the mouse.
         let panes = &self.panels.tabs.panes;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use eframe::egui::{self, Theme, Vec2, vec2};
 use egui_kittest::Harness;
-use rankscope::app::widgets::fonts;
+use rankscope::app::look::fonts;
 use rankscope::app::widgets::heatmap::Status;
 use rankscope::app::widgets::range::{Limit, Scale};
 

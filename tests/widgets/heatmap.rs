@@ -8,7 +8,7 @@ use super::support::{Owner, pictures};
 
 fn harness(rows: usize, cols: usize) -> Harness<'static, Owner> {
     Harness::builder()
-        .with_context_setup(rankscope::app::widgets::fonts::install)
+        .with_context_setup(rankscope::app::look::fonts::install)
         .with_size(vec2(900.0, 400.0))
         .build_ui_state(|ui, o: &mut Owner| o.ui(ui), Owner::new(&pictures(rows, cols, 2)))
 }
@@ -103,7 +103,7 @@ fn an_idle_heatmap_does_not_repaint() {
 fn overtaken_tiles_are_dropped() {
     let [delta, approximation, _] = pictures(600, 600, 2);
     let ctx = egui::Context::default();
-    rankscope::app::widgets::fonts::install(&ctx);
+    rankscope::app::look::fonts::install(&ctx);
     let mut owner = Owner::new(std::slice::from_ref(&delta));
     let frame = |owner: &mut Owner| {
         let options = rankscope::app::widgets::heatmap::Options {
@@ -150,7 +150,7 @@ fn details_are_shown_at_the_pointer_and_what_is_seen_can_be_saved() {
     let owner = Owner::new(&pictures(600, 600, 2));
     let mut harness = Harness::builder()
         .with_size(vec2(900.0, 400.0))
-        .with_context_setup(rankscope::app::widgets::fonts::install)
+        .with_context_setup(rankscope::app::look::fonts::install)
         .build_ui_state(
             |ui, o: &mut Owner| {
                 let details = |spot: &Spot| vec![("code".to_owned(), format!("nf4 {}", spot.cell[0] % 16))];

@@ -3,7 +3,7 @@
 use eframe::egui::{self, Key, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use rankscope::app::widgets::fonts;
+use rankscope::app::look::fonts;
 use rankscope::app::widgets::map::{Cell, ModuleMap};
 use rankscope::app::widgets::menu::{Take, menu};
 use rankscope::app::widgets::range::{Limit, RangeControl, Scale};

@@ -6,7 +6,7 @@ use eframe::egui::{self, Theme, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable as _;
 use egui_kittest::wgpu::WgpuTestRenderer;
-use rankscope::app::widgets::fonts;
+use rankscope::app::look::fonts;
 use rankscope::app::widgets::picture::{Picture, Reduction};
 use rankscope::app::widgets::pyramid::Pyramid;
 use rankscope::app::widgets::range::{Limit, Scale};

@@ -1,7 +1,7 @@
 use eframe::egui::{self, Key, vec2};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
-use rankscope::app::widgets::fonts;
+use rankscope::app::look::fonts;
 use rankscope::app::widgets::rank_line::RankLine;
 use rankscope::figure::{Axis, Figure, Mark, Series, Style};
 

@@ -3,7 +3,6 @@
 pub mod colormap;
 pub mod derived;
 pub mod figure;
-pub mod fonts;
 pub mod heatmap;
 pub mod legend;
 pub mod levels;

@@ -1,0 +1,3 @@
+//! What several tabs show.
+
+pub mod layout;

@@ -1,0 +1,338 @@
+//! The module list: block → module, with shape, dtype and a tiny spectrum; filter and multi-selection.
+
+use std::collections::BTreeSet;
+
+use eframe::egui::text::{LayoutJob, TextWrapping};
+use eframe::egui::{self, FontId, Key, Pos2, Rect, RichText, Sense, Stroke, TextEdit, Ui, WidgetInfo, vec2};
+use regex::{Regex, RegexBuilder};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::delta::{DeltaSet, Entry};
+use crate::spectrum::Spectrum;
+use crate::units;
+use crate::workspace::Selection;
+
+const ROW: f32 = 24.0;
+/// A list that is short enough is shown whole at first.
+const OPEN_UP_TO: usize = 64;
+
+/// One line of the list.
+enum Row {
+    /// A block's heading, with how many of its modules are shown.
+    Block(Option<usize>, usize),
+    /// A module, by its place among the entries.
+    Module(usize),
+}
+
+/// What the list remembers between frames.
+#[derive(Default)]
+pub struct ModuleList {
+    filter: String,
+    regex: Option<Result<Regex, String>>,
+    closed: BTreeSet<Option<usize>>,
+    rows: Vec<Row>,
+    shown: usize,
+    laid_out_for: Option<u64>,
+    anchor: Option<String>,
+}
+
+impl ModuleList {
+    /// Paints the list.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        ui.take_available_width();
+        let Some(delta) = view.workspace.delta().cloned() else {
+            ui.label("No model is open.");
+            return;
+        };
+        if self.laid_out_for != Some(view.workspace.generation()) {
+            self.laid_out_for = Some(view.workspace.generation());
+            self.closed.clear();
+            if delta.entries().len() > OPEN_UP_TO {
+                let first = delta.entries().iter().find_map(|e| e.layer);
+                self.closed = delta.entries().iter().map(|e| e.layer).filter(|&l| l.is_some() && l != first).collect();
+            }
+            self.lay_out(&delta);
+        }
+        self.header(ui, &delta, view);
+        self.list(ui, &delta, view);
+    }
+
+    fn header(&mut self, ui: &mut Ui, delta: &DeltaSet, view: &mut View<'_>) {
+        let edit = TextEdit::singleline(&mut self.filter)
+            .hint_text("Filter, or /regex/")
+            .desired_width(f32::INFINITY)
+            .margin(vec2(8.0, 5.0));
+        let response = ui.add(edit);
+        response.widget_info(|| WidgetInfo::text_edit(true, "", &self.filter, "Filter modules"));
+        let response = response
+            .on_hover_text("Words that the module's name must contain, or /a regular expression/")
+            .accessible_name("Filter modules");
+        if response.changed() {
+            self.regex = compile(&self.filter);
+            self.lay_out(delta);
+        }
+        let colors = Colors::of(ui);
+        ui.horizontal(|ui| {
+            let total = delta.entries().len();
+            let text = match &self.regex {
+                Some(Err(error)) => RichText::new(error).color(colors.bad),
+                _ if self.shown == total => {
+                    RichText::new(format!("{total} module{}", if total == 1 { "" } else { "s" })).color(colors.weak)
+                }
+                _ => RichText::new(format!("{} of {total} modules", self.shown)).color(colors.weak),
+            };
+            ui.label(text.small());
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                let all = egui::Button::new(RichText::new("Select all").small()).frame_when_inactive(false);
+                if ui.add_enabled(self.shown > 0, all).on_hover_text("Select every module in the list").clicked() {
+                    let names = self.visible(delta).map(|e| e.name.clone()).collect();
+                    view.commands.push(Command::Select(Selection::of(names)));
+                }
+            });
+        });
+    }
+
+    fn visible<'a>(&'a self, delta: &'a DeltaSet) -> impl Iterator<Item = &'a Entry> {
+        delta.entries().iter().filter(|e| e.problem.is_none() && self.matches(&e.name))
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match &self.regex {
+            None => true,
+            Some(Ok(regex)) => regex.is_match(name),
+            Some(Err(_)) => false,
+        }
+    }
+
+    fn lay_out(&mut self, delta: &DeltaSet) {
+        let entries = delta.entries();
+        let hits: Vec<usize> = (0..entries.len()).filter(|&i| self.matches(&entries[i].name)).collect();
+        self.shown = hits.len();
+        self.rows.clear();
+        let mut at = 0;
+        while at < hits.len() {
+            let layer = entries[hits[at]].layer;
+            let end = hits[at..].iter().position(|&i| entries[i].layer != layer).map_or(hits.len(), |n| at + n);
+            self.rows.push(Row::Block(layer, end - at));
+            // What a filter has found is always shown.
+            if self.regex.is_some() || !self.closed.contains(&layer) {
+                self.rows.extend(hits[at..end].iter().map(|&i| Row::Module(i)));
+            }
+            at = end;
+        }
+    }
+
+    fn list(&mut self, ui: &mut Ui, delta: &DeltaSet, view: &mut View<'_>) {
+        ui.spacing_mut().item_spacing.y = 0.0;
+        let mut toggled = None;
+        let mut chosen = None;
+        egui::ScrollArea::vertical().auto_shrink(false).show_rows(ui, ROW, self.rows.len(), |ui, range| {
+            for row in &self.rows[range] {
+                match *row {
+                    Row::Block(layer, count) => {
+                        if block(ui, layer, count, !self.closed.contains(&layer)) {
+                            toggled = Some(layer);
+                        }
+                    }
+                    Row::Module(i) => {
+                        let entry = &delta.entries()[i];
+                        let spectrum = view.workspace.latest(&entry.name).map(AsRef::as_ref);
+                        let failed = view.workspace.spectrum(&entry.name).and_then(|slot| slot.error());
+                        let problem = entry.problem.clone().or_else(|| failed.map(ToString::to_string));
+                        let selected = view.workspace.selection().contains(&entry.name);
+                        let dtype =
+                            view.workspace.base().and_then(|b| b.module(&entry.name)).map_or("", |m| m.dtype.name());
+                        if module(ui, entry, spectrum, problem.as_deref(), selected, dtype) {
+                            chosen = Some(entry.name.clone());
+                        }
+                    }
+                }
+            }
+        });
+        if let Some(layer) = toggled {
+            if !self.closed.remove(&layer) {
+                self.closed.insert(layer);
+            }
+            self.lay_out(delta);
+        }
+        if let Some(name) = chosen {
+            let modifiers = ui.input(|i| i.modifiers);
+            view.commands.push(Command::Select(self.choose(delta, view.workspace.selection(), &name, modifiers)));
+        }
+        if ui.ui_contains_pointer() && ui.input(|i| i.modifiers.command && i.key_pressed(Key::A)) {
+            let names = self.visible(delta).map(|e| e.name.clone()).collect();
+            view.commands.push(Command::Select(Selection::of(names)));
+        }
+    }
+
+    /// A click chooses one, with Ctrl adds or takes out, with Shift chooses all from the last one clicked.
+    fn choose(&mut self, delta: &DeltaSet, now: &Selection, name: &str, modifiers: egui::Modifiers) -> Selection {
+        let mut selection = now.clone();
+        if modifiers.shift
+            && let Some(anchor) = &self.anchor
+        {
+            let names: Vec<String> = self.visible(delta).map(|e| e.name.clone()).collect();
+            let place = |wanted: &str| names.iter().position(|n| n == wanted);
+            if let (Some(a), Some(b)) = (place(anchor), place(name)) {
+                let mut range = names[a.min(b)..=a.max(b)].to_vec();
+                if b < a {
+                    range.reverse();
+                }
+                return Selection::of(range);
+            }
+        }
+        self.anchor = Some(name.to_owned());
+        if modifiers.command {
+            selection.toggle(name);
+            selection
+        } else {
+            Selection::one(name)
+        }
+    }
+}
+
+fn compile(filter: &str) -> Option<Result<Regex, String>> {
+    let filter = filter.trim();
+    if filter.is_empty() {
+        return None;
+    }
+    let pattern = match filter.strip_prefix('/').and_then(|f| f.strip_suffix('/')) {
+        Some(regex) => regex.to_owned(),
+        // Every word must occur, in the order in which they stand in module names.
+        None => filter.split_whitespace().map(regex::escape).collect::<Vec<_>>().join(".*"),
+    };
+    let built = RegexBuilder::new(&pattern).case_insensitive(true).size_limit(1 << 20).build();
+    Some(built.map_err(|_| "not a regular expression".into()))
+}
+
+fn block(ui: &mut Ui, layer: Option<usize>, count: usize, open: bool) -> bool {
+    let colors = Colors::of(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+    let title = layer.map_or_else(|| "Outside the blocks".into(), |l| format!("Block {l}"));
+    response.widget_info(|| WidgetInfo::selected(egui::Role::Button, true, open, &title));
+    let painter = ui.painter();
+    if response.hovered() || response.has_focus() {
+        painter.rect_filled(rect, 4.0, ui.visuals().widgets.hovered.weak_bg_fill);
+    }
+    let center = Pos2::new(rect.left() + 9.0, rect.center().y);
+    let d = 3.5;
+    let arrow = if open {
+        vec![center + vec2(-d, -d * 0.5), center + vec2(d, -d * 0.5), center + vec2(0.0, d * 0.8)]
+    } else {
+        vec![center + vec2(-d * 0.5, -d), center + vec2(d * 0.8, 0.0), center + vec2(-d * 0.5, d)]
+    };
+    painter.add(egui::Shape::convex_polygon(arrow, colors.weak, Stroke::NONE));
+    let font = FontId::proportional(12.0);
+    let at = Pos2::new(rect.left() + 20.0, rect.center().y);
+    let text = painter.text(at, egui::Align2::LEFT_CENTER, &title, font.clone(), ui.visuals().strong_text_color());
+    let at = Pos2::new(text.right() + 8.0, rect.center().y);
+    painter.text(at, egui::Align2::LEFT_CENTER, count.to_string(), FontId::proportional(11.0), colors.weak);
+    response.clicked()
+}
+
+fn module(
+    ui: &mut Ui,
+    entry: &Entry,
+    spectrum: Option<&Spectrum>,
+    problem: Option<&str>,
+    selected: bool,
+    dtype: &str,
+) -> bool {
+    let colors = Colors::of(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+    response.widget_info(|| WidgetInfo::selected(egui::Role::Button, problem.is_none(), selected, &entry.name));
+    if ui.is_rect_visible(rect) {
+        let visuals = ui.visuals();
+        let painter = ui.painter();
+        if selected {
+            painter.rect_filled(rect, 4.0, visuals.selection.bg_fill);
+        } else if response.hovered() || response.has_focus() {
+            painter.rect_filled(rect, 4.0, visuals.widgets.hovered.weak_bg_fill);
+        }
+        let spark = Rect::from_min_max(
+            Pos2::new(rect.right() - 56.0, rect.top() + 5.0),
+            Pos2::new(rect.right() - 6.0, rect.bottom() - 5.0),
+        );
+        let text = if selected { visuals.selection.stroke.color } else { visuals.text_color() };
+        let left = Pos2::new(rect.left() + 20.0, rect.center().y);
+        let name = short(&entry.name);
+        let color = if problem.is_some() { colors.weak } else { text };
+        let shape = units::shape(&entry.shape);
+        let right = Pos2::new(spark.left() - 8.0, rect.center().y);
+        let shape = painter.text(right, egui::Align2::RIGHT_CENTER, shape, FontId::proportional(10.5), colors.weak);
+        // A long name ends in … before the shape begins.
+        let mut job = LayoutJob::simple_singleline(name.to_owned(), FontId::proportional(12.5), color);
+        job.wrap = TextWrapping::truncate_at_width((shape.left() - left.x - 6.0).max(24.0));
+        let galley = painter.layout_job(job);
+        painter.galley(left - vec2(0.0, galley.size().y / 2.0), galley, color);
+        if problem.is_some() {
+            painter.text(spark.center(), egui::Align2::CENTER_CENTER, "⚠", FontId::proportional(12.0), colors.warn);
+        } else if let Some(spectrum) = spectrum {
+            let color = if selected { visuals.selection.stroke.color } else { colors.accent };
+            sparkline(painter, spark, spectrum, color);
+        }
+    }
+    response
+        .on_hover_ui(|ui| {
+            ui.label(RichText::new(&entry.name).strong());
+            ui.label(format!("{} · {} · {}", entry.role.label(), units::shape(&entry.shape), dtype));
+            if let Some(problem) = problem {
+                ui.label(RichText::new(problem).color(colors.warn));
+            }
+        })
+        .clicked()
+}
+
+/// The last two parts of a name: what tells modules of one block apart.
+fn short(name: &str) -> &str {
+    let mut dots = name.rmatch_indices('.');
+    let Some((last, _)) = dots.next() else { return name };
+    let part = &name[last + 1..];
+    // `mlp.0` alone would say nothing.
+    if part.chars().all(|c| c.is_ascii_digit()) {
+        return dots.next().map_or(name, |(i, _)| &name[i + 1..]);
+    }
+    part
+}
+
+/// σ on a log axis from σ₁ down to a thousandth of it.
+fn sparkline(painter: &egui::Painter, rect: Rect, spectrum: &Spectrum, color: egui::Color32) {
+    const POINTS: usize = 24;
+    const DECADES: f64 = 3.0;
+    let sigma = &spectrum.sigma;
+    let Some(&top) = sigma.first().filter(|&&s| s > 0.0) else { return };
+    let n = sigma.len();
+    let line: Vec<Pos2> = (0..POINTS)
+        .map(|i| {
+            let t = i as f32 / (POINTS - 1) as f32;
+            let s = sigma[((n - 1) as f32 * t).round() as usize];
+            let y = if s > 0.0 { (-(s / top).log10() / DECADES).clamp(0.0, 1.0) as f32 } else { 1.0 };
+            Pos2::new(rect.left() + t * rect.width(), rect.top() + y * rect.height())
+        })
+        .collect();
+    painter.add(egui::Shape::line(line, Stroke::new(1.2, color)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_take_words_and_expressions() {
+        let hit = |filter: &str, name: &str| compile(filter).unwrap().unwrap().is_match(name);
+        assert!(hit("3 Q_proj", "model.layers.3.self_attn.q_proj"));
+        assert!(!hit("3 q_proj", "model.layers.4.self_attn.q_proj"));
+        assert!(hit("/[qv]_proj$/", "model.layers.4.self_attn.v_proj"));
+        assert!(compile("  ").is_none());
+        assert!(compile("/(/").unwrap().is_err());
+    }
+
+    #[test]
+    fn short_names_tell_modules_apart() {
+        assert_eq!(short("model.layers.0.self_attn.q_proj"), "q_proj");
+        assert_eq!(short("experts.0"), "experts.0");
+        assert_eq!(short("lm_head"), "lm_head");
+    }
+}

@@ -1,0 +1,90 @@
+//! Opening by typing a path: for whoever has it on the clipboard, and where there is no system dialog.
+
+use std::path::PathBuf;
+
+use eframe::egui::{Frame, Key, Margin, Panel, RichText, TextEdit, Ui, WidgetInfo, vec2};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::workspace::Request;
+
+/// What the field remembers between frames.
+#[derive(Default)]
+pub struct PathField {
+    open: bool,
+    focus: bool,
+    text: String,
+}
+
+impl PathField {
+    /// Opens the field, or closes it.
+    pub fn toggle(&mut self) {
+        self.open = !self.open;
+        self.focus = self.open;
+    }
+
+    /// Paints it under the top bar while it is open.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        if !self.open {
+            return;
+        }
+        let bar = Frame::new().fill(ui.visuals().panel_fill).inner_margin(Margin::symmetric(12, 7));
+        Panel::top("path").frame(bar).show(ui, |ui| ui.horizontal(|ui| self.row(ui, view)));
+    }
+
+    fn row(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let label = ui.label(RichText::new("Path").color(Colors::of(ui).weak));
+        let edit = TextEdit::singleline(&mut self.text)
+            .hint_text("a .safetensors file, or a model or adapter folder")
+            .desired_width((ui.available_width() - 260.0).max(160.0))
+            .margin(vec2(8.0, 4.0));
+        let field = ui.add(edit).labelled_by(label.id);
+        field.widget_info(|| WidgetInfo::text_edit(true, "", &self.text, "Path"));
+        if std::mem::take(&mut self.focus) {
+            field.request_focus();
+        }
+        let enter = field.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
+        let path = clean(&self.text);
+        let ready = !self.text.trim().is_empty();
+        let open = ui.button("Open").clicked() || enter;
+        if open && ready {
+            view.commands.push(Command::Open(Request::Any(path.clone())));
+            self.open = false;
+        }
+        let tuned = ui
+            .add_enabled(view.workspace.base().is_some(), eframe::egui::Button::new("As tuned model"))
+            .on_hover_text("ΔW = this model − the open base");
+        if tuned.clicked() && ready {
+            view.commands.push(Command::Open(Request::Tuned(path)));
+            self.open = false;
+        }
+        let escape = ui.input(|i| i.key_pressed(Key::Escape));
+        if ui.button("Close").clicked() || escape {
+            self.open = false;
+        }
+    }
+}
+
+/// A path as people paste it: with quotes, a `file://` before it, or `~`.
+pub fn clean(text: &str) -> PathBuf {
+    let text = text.trim();
+    let text = text.strip_prefix(['"', '\'']).and_then(|t| t.strip_suffix(['"', '\''])).unwrap_or(text);
+    let text = text.strip_prefix("file://").unwrap_or(text);
+    match (text.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pasted_paths_are_understood() {
+        assert_eq!(clean(" \"a b/c\" "), PathBuf::from("a b/c"));
+        assert_eq!(clean("file:///x"), PathBuf::from("/x"));
+        assert!(!clean("~/m").starts_with("~"));
+    }
+}

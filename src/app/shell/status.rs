@@ -1,0 +1,52 @@
+//! The status bar: what runs, how far, how long, Cancel; else the last message.
+
+use eframe::egui::{self, Align, Layout, ProgressBar, RichText, Ui};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::units;
+
+/// Paints the bar.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    ui.horizontal(|ui| {
+        let colors = Colors::of(ui);
+        let mut running = view.jobs.running();
+        running.extend(view.features.running());
+        if running.is_empty() {
+            let color = if view.message.bad { colors.bad } else { colors.weak };
+            let room = ui.available_width() - 220.0;
+            ui.scope(|ui| {
+                ui.set_max_width(room.max(120.0));
+                ui.add(egui::Label::new(RichText::new(view.message.text.as_str()).small().color(color)).truncate());
+            });
+        }
+        for (work, title, status) in running.into_iter().take(2) {
+            ui.label(RichText::new(title).small());
+            let bar = ProgressBar::new(status.fraction.unwrap_or(0.0)).desired_width(140.0).desired_height(8.0);
+            ui.add(bar).widget_info(|| {
+                let mut info = egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, "Progress");
+                info.value = status.fraction.map(f64::from);
+                info
+            });
+            // Before the time, whose width changes: a button that is aimed at stays where it is.
+            if ui.small_button("Cancel").clicked() {
+                view.commands.push(Command::Cancel(work));
+            }
+            let time = match status.remaining {
+                Some(left) => format!("{} left", units::duration(left)),
+                None => units::duration(status.elapsed),
+            };
+            ui.label(RichText::new(time).small().color(colors.weak));
+            ui.add_space(10.0);
+        }
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let selection = view.workspace.selection().names().len();
+            let modules = view.workspace.delta().map_or(0, |d| d.entries().len());
+            if modules > 0 {
+                let text = format!("{} of {modules} spectra · {selection} selected", view.workspace.known());
+                ui.label(RichText::new(text).small().color(colors.weak));
+            }
+        });
+    });
+}

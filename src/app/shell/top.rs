@@ -1,0 +1,190 @@
+//! The top bar: what is open, where ΔW comes from, the device, what can be done.
+
+use eframe::egui::{self, Align, Layout, RichText, Ui};
+
+use crate::app::View;
+use crate::app::effect::{Command, Question};
+use crate::app::look::{glossary, theme::Colors};
+use crate::delta::Source;
+use crate::units;
+use crate::workspace::Request;
+
+/// In a narrower window (or at a larger scale) the bar names what is open and leaves the facts to tooltips.
+const FACTS: f32 = 900.0;
+/// In one still narrower the captions go too.
+const CAPTIONS: f32 = 700.0;
+
+/// Paints the bar.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    let width = ui.available_width();
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        ui.label(RichText::new("Rankscope").text_style(egui::TextStyle::Heading));
+        ui.add_space(6.0);
+        model(ui, view, width);
+        source(ui, view, width);
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| right(ui, view, width));
+    });
+}
+
+fn model(ui: &mut Ui, view: &mut View<'_>, width: f32) {
+    let text = match view.workspace.base() {
+        Some(base) => format!("{}  ▾", base.name()),
+        None => "Open a model  ▾".into(),
+    };
+    if width >= CAPTIONS {
+        caption(ui, "Model");
+    }
+    let button = ui.menu_button(text, |ui| menu(ui, view)).response;
+    let name = view.workspace.base().map(|base| base.name());
+    button.widget_info(|| egui::WidgetInfo {
+        current_text_value: name.clone(),
+        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Base model")
+    });
+    let button = button.on_hover_text("The base model: open another one (Ctrl+O)");
+    if let Some(base) = view.workspace.base().filter(|_| width >= FACTS) {
+        let dtypes: Vec<String> = base.dtypes().keys().map(ToString::to_string).collect();
+        let facts = [
+            base.architecture().unwrap_or("unknown architecture").to_owned(),
+            format!("{} parameters", units::count(base.parameters())),
+            dtypes.join(", "),
+        ];
+        let room = ui.available_width() > 760.0;
+        let text =
+            if room { facts.join(" · ") } else { format!("{} · {}", units::count(base.parameters()), facts[2]) };
+        ui.label(RichText::new(text).small().color(Colors::of(ui).weak)).on_hover_text(format!(
+            "{}\n{}\n{} parameters, {} in {}",
+            base.path().display(),
+            facts[0],
+            units::exact(base.parameters()),
+            units::bytes(base.bytes()),
+            base.format()
+        ));
+    }
+    let _ = button;
+}
+
+fn menu(ui: &mut Ui, view: &mut View<'_>) {
+    ui.set_min_width(300.0);
+    let mut item = |ui: &mut Ui, text: &str, command: Command| {
+        if ui.button(text).clicked() {
+            view.commands.push(command);
+            ui.close();
+        }
+    };
+    item(ui, "Open folder…", Command::Ask(Question::Folder));
+    item(ui, "Open file…", Command::Ask(Question::File));
+    item(ui, "Open path…", Command::TogglePathField);
+    item(ui, "Open the bundled sample", Command::OpenSample);
+    if !view.settings.recent.is_empty() {
+        ui.separator();
+        ui.label(RichText::new("Recent").small().color(Colors::of(ui).weak));
+        for recent in &view.settings.recent {
+            let name =
+                |path: &std::path::Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+            let (text, request) = match &recent.other {
+                Some(other) => (
+                    format!("{} + {}", name(&recent.base), name(other)),
+                    Request::Pair(recent.base.clone(), other.clone()),
+                ),
+                None => (name(&recent.base), Request::Any(recent.base.clone())),
+            };
+            if ui.button(text).on_hover_text(recent.base.display().to_string()).clicked() {
+                view.commands.push(Command::Open(request));
+                ui.close();
+            }
+        }
+        if ui.button(RichText::new("Forget recent files").color(Colors::of(ui).weak)).clicked() {
+            view.commands.push(Command::ForgetRecent);
+            ui.close();
+        }
+    }
+    if !view.hub.is_empty() {
+        ui.separator();
+        ui.menu_button("From the hub's cache", |ui| {
+            egui::ScrollArea::vertical().max_height(400.0).show(ui, |ui| {
+                for entry in view.hub {
+                    if ui.button(&entry.name).on_hover_text(entry.path.display().to_string()).clicked() {
+                        view.commands.open(entry.path.clone());
+                        ui.close();
+                    }
+                }
+            });
+        });
+    }
+}
+
+fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
+    let Some(delta) = view.workspace.delta() else { return };
+    if width >= CAPTIONS {
+        caption(ui, "ΔW");
+    }
+    let text = match delta.source() {
+        Source::Weight => "the weights themselves".to_owned(),
+        Source::Tuned(tuned) => tuned.name(),
+        Source::Adapter(adapter) => adapter.name(),
+    };
+    let current = delta.source();
+    let response = ui
+        .menu_button(format!("{text}  ▾"), |ui| {
+            ui.set_min_width(260.0);
+            if ui.button("Tuned model…").on_hover_text("ΔW = tuned − base").clicked() {
+                view.commands.push(Command::Ask(Question::TunedFolder));
+                ui.close();
+            }
+            if ui.button("Adapter…").on_hover_text("ΔW = s · B A").clicked() {
+                view.commands.push(Command::Ask(Question::AdapterFolder));
+                ui.close();
+            }
+            let weight = matches!(current, Source::Weight);
+            if ui.add_enabled(!weight, egui::Button::new("The weights themselves")).clicked() {
+                view.commands.push(Command::Open(Request::Weight));
+                ui.close();
+            }
+            ui.separator();
+            ui.label(RichText::new("Bundled sample").small().color(Colors::of(ui).weak));
+            if ui.button("Base and tuned model").clicked() {
+                view.commands.push(Command::OpenSample);
+                ui.close();
+            }
+        })
+        .response;
+    response.widget_info(|| egui::WidgetInfo {
+        current_text_value: Some(text.clone()),
+        ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Source of ΔW")
+    });
+    response.on_hover_ui(|ui| glossary::DELTA.ui(ui));
+}
+
+fn right(ui: &mut Ui, view: &mut View<'_>, width: f32) {
+    let dark = ui.visuals().dark_mode;
+    let (theme, name) = match dark {
+        true => (egui::ThemePreference::Light, "Light theme"),
+        false => (egui::ThemePreference::Dark, "Dark theme"),
+    };
+    if icon_button(ui, "◐", name).clicked() {
+        view.commands.push(Command::Theme(theme));
+    }
+    if icon_button(ui, "?", "Help (F1)").clicked() {
+        view.commands.push(Command::ToggleHelp);
+    }
+    if icon_button(ui, "Ctrl K", "Commands (Ctrl+K)").clicked() {
+        view.commands.push(Command::TogglePalette);
+    }
+    if width < FACTS {
+        return;
+    }
+    ui.add_space(4.0);
+    ui.label(RichText::new(view.device.summary.as_str()).small().color(Colors::of(ui).weak))
+        .on_hover_text(view.device.details.as_str());
+}
+
+fn icon_button(ui: &mut Ui, icon: &str, name: &str) -> egui::Response {
+    let response = ui.add(egui::Button::new(icon).frame_when_inactive(false).min_size(egui::vec2(26.0, 24.0)));
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, name));
+    response.on_hover_text(name)
+}
+
+fn caption(ui: &mut Ui, text: &str) {
+    ui.label(RichText::new(text).small().color(Colors::of(ui).weak));
+}

@@ -1,0 +1,169 @@
+//! Chapter 2: what training keeps, as bars against real GPUs.
+
+use eframe::egui::{
+    Align2, FontFamily, FontId, Rect, RichText, Sense, Slider, Stroke, Ui, WidgetInfo, accesskit::Role, pos2, vec2,
+};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::{self, Colors};
+use crate::app::tabs::learn::state::{Ask, BLOCKS, COST_RANK, Chapter, GPU, Kept, cost_parameters};
+use crate::app::widgets::palette;
+use crate::units;
+
+use super::parts::Part;
+use super::pieces::{beside, said, stage, weak};
+
+/// GPUs that the bars are held against.
+const GPUS: [(&str, u64); 4] =
+    [("RTX 4090", 24 << 30), ("A100, H100", 80 << 30), ("H200", 141 << 30), ("8 × H100", 640 << 30)];
+
+/// Paints it.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    let cost = &view.features.learning.cost;
+    let mut asked = None;
+    let memory = match cost.memory() {
+        Ok(memory) => memory,
+        Err(error) => {
+            ui.label(format!("{error}."));
+            return;
+        }
+    };
+    stage(ui, |ui| {
+        ui.horizontal_wrapped(|ui| {
+            let label = ui.label(RichText::new("Size of the model").strong());
+            let mut blocks = cost.blocks();
+            ui.spacing_mut().slider_width = (ui.available_width() - 260.0).clamp(140.0, 340.0);
+            let slider = Slider::new(&mut blocks, BLOCKS).logarithmic(true).smart_aim(false);
+            let slider = slider.custom_formatter(|blocks, _| units::count(cost_parameters(blocks as usize)));
+            if ui.add(slider).labelled_by(label.id).changed() {
+                asked = Some(blocks);
+            }
+            for (name, blocks) in [("7B", 32), ("175B", 96)] {
+                if ui.button(name).clicked() {
+                    asked = Some(blocks);
+                }
+            }
+        });
+        weak(
+            ui,
+            format!(
+                "{} parameters, {} blocks of width {}",
+                units::count(cost.parameters()),
+                cost.blocks(),
+                units::exact(128 * cost.blocks() as u64)
+            ),
+        );
+        ui.add_space(6.0);
+        bars(ui, memory);
+        legend(ui);
+    });
+    let [full, _, qlora] = memory;
+    let now = format!(
+        "Now full tuning of {} keeps {}; a GPU of 80 GB, which is counted in GiB, has {}.",
+        units::count(cost.parameters()),
+        units::bytes(full.total()),
+        units::bytes(GPU)
+    );
+    let truth = format!(
+        "That is to run it. At {}: {} for the weights in 16 bit, but {} to tune all of them: {} bytes for each. With QLoRA at r = \
+         {COST_RANK}, {}. Activations come on top of all of these.",
+        units::count(cost.parameters()),
+        units::bytes(2 * cost.parameters()),
+        units::bytes(full.total()),
+        full.total() / cost.parameters().max(1),
+        units::bytes(qlora.total()),
+    );
+    beside(
+        ui,
+        |ui| super::goal(ui, view, Chapter::Cost, &now),
+        |ui| said(ui, "a model takes 2 bytes a parameter.", &truth),
+    );
+    if let Some(blocks) = asked {
+        view.commands.push(Command::Learning(Ask::Cost(blocks)));
+    }
+}
+
+/// Parts of a bar in their order, with their colours.
+fn parts(ui: &Ui, memory: &Kept) -> [(&'static str, u64, eframe::egui::Color32); 4] {
+    let dark = ui.visuals().dark_mode;
+    [
+        ("weights", memory.weights, Part::Base.color(ui)),
+        ("what is trained, if apart", memory.adapters, Part::B.color(ui)),
+        ("gradients", memory.gradients, Part::Delta.color(ui)),
+        ("Adam's averages", memory.optimizer, palette::series(4, dark)),
+    ]
+}
+
+fn bars(ui: &mut Ui, memory: &[Kept; 3]) {
+    const NAME: f32 = 64.0;
+    const ROW: f32 = 44.0;
+    const HEAD: f32 = 36.0;
+    let colors = Colors::of(ui);
+    let (room, _) = ui.allocate_exact_size(vec2(ui.available_width(), HEAD + 3.0 * ROW), Sense::hover());
+    let line =
+        Rect::from_min_max(pos2(room.left() + NAME, room.top() + HEAD), pos2(room.right() - 84.0, room.bottom()));
+    let most = memory.iter().map(Kept::total).max().unwrap_or(1) as f32;
+    let x = |bytes: u64| line.left() + bytes as f32 / most * line.width();
+    let strong = FontId::new(13.0, FontFamily::Name(theme::STRONG.into()));
+    let text = ui.visuals().text_color();
+    let mut free = f32::NEG_INFINITY;
+    for (name, bytes) in GPUS {
+        let at = x(bytes);
+        if at > line.right() + 40.0 {
+            continue;
+        }
+        let painter = ui.painter();
+        painter.vline(at, line.top() - 4.0..=line.bottom(), Stroke::new(1.0, colors.weak));
+        let lines = [name.to_owned(), format!("{} GB", bytes >> 30)];
+        let wide = lines.iter().map(|l| painter.layout_no_wrap(l.clone(), FontId::proportional(11.0), text).size().x);
+        let wide = wide.fold(0.0, f32::max);
+        let left = at - wide / 2.0;
+        if left < free {
+            continue;
+        }
+        free = at + wide / 2.0 + 8.0;
+        for (i, words) in lines.into_iter().enumerate() {
+            let place = pos2(at, room.top() + 14.0 * i as f32);
+            painter.text(place, Align2::CENTER_TOP, words, FontId::proportional(11.0), colors.weak);
+        }
+    }
+    for (i, (name, memory)) in ["full", "LoRA", "QLoRA"].into_iter().zip(memory).enumerate() {
+        let top = line.top() + ROW * i as f32 + 6.0;
+        let row = Rect::from_min_max(pos2(room.left(), top), pos2(room.right(), top + 28.0));
+        ui.painter().text(row.left_center(), Align2::LEFT_CENTER, name, strong.clone(), text);
+        let mut from = 0;
+        for (_, bytes, color) in parts(ui, memory) {
+            let part = Rect::from_x_y_ranges(x(from)..=x(from + bytes), row.y_range());
+            ui.painter().rect_filled(part, 0, color);
+            from += bytes;
+        }
+        let total = memory.total();
+        let gpus = total.div_ceil(GPU);
+        let color = if gpus == 1 { colors.good } else { colors.bad };
+        let at = pos2(x(total) + 8.0, row.center().y);
+        ui.painter().text(at, Align2::LEFT_CENTER, units::bytes(total), strong.clone(), color);
+        let response = ui.interact(row, ui.scope_id().with(("bar", i)), Sense::hover());
+        let detail: Vec<String> = parts(ui, memory)
+            .iter()
+            .filter(|(_, bytes, _)| *bytes > 0)
+            .map(|(part, bytes, _)| format!("{part} {}", units::bytes(*bytes)))
+            .collect();
+        let on = if gpus == 1 { "fits one GPU of 80 GB".to_owned() } else { format!("takes {gpus} GPUs of 80 GB") };
+        let said = format!("{name}: {}, {on}; {}", units::bytes(total), detail.join(", "));
+        response.widget_info(|| WidgetInfo::labeled(Role::Label, true, &said));
+        response.on_hover_text(said);
+    }
+}
+
+fn legend(ui: &mut Ui) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 5.0;
+        for (name, _, color) in parts(ui, &Kept::default()) {
+            let (rect, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());
+            ui.painter().rect_filled(rect, 2, color);
+            ui.label(RichText::new(name).small());
+            ui.add_space(8.0);
+        }
+    });
+}

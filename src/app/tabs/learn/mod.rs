@@ -1,0 +1,170 @@
+//! The Learn tab: nine chapters, one screen each, one file each.
+
+mod bits;
+mod change;
+mod cost;
+mod counts;
+mod dial;
+mod factors;
+mod flow;
+mod grid;
+mod image;
+mod list;
+mod number_line;
+mod parts;
+mod pieces;
+mod rank;
+pub mod state;
+mod tune;
+mod ways;
+
+use eframe::egui::{Align, Button, FontFamily, FontId, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2, vec2};
+
+use crate::app::effect::Command;
+use crate::app::look::theme::{self, Colors};
+use crate::app::tabs::learn::state::{Ask, Chapter};
+use crate::app::{Features, View};
+use crate::workspace::Workspace;
+
+/// From this width on the list of chapters stands at the left.
+const WIDE: f32 = 720.0;
+const LIST: f32 = 204.0;
+const GAP: f32 = 22.0;
+/// A chapter is not wider: text and picture stay together.
+const CHAPTER: f32 = 1000.0;
+const FOOT: f32 = 44.0;
+/// Room for the scroll bar.
+const SCROLL: f32 = 10.0;
+
+/// What the tab remembers between frames: looks, never data.
+#[derive(Default)]
+pub struct LearnTab {
+    rank: rank::Looks,
+    dial: dial::Looks,
+    counts: counts::Looks,
+    bits: bits::Looks,
+    tune: tune::Looks,
+}
+
+impl LearnTab {
+    /// Prepares what changes with the workspace; nothing is painted.
+    pub fn think(&mut self, workspace: &Workspace, features: &Features) {
+        self.dial.think(workspace, features);
+        self.tune.think(&features.learning.tune);
+    }
+
+    /// Paints the tab.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let chapter = Chapter::of(&view.settings.chapter);
+        let room = ui.available_rect_before_wrap();
+        let mut place = room;
+        let wide = room.width() >= WIDE;
+        if wide {
+            let left = Rect::from_min_max(room.min, pos2(room.left() + LIST, room.bottom()));
+            within(ui, left, |ui| list::ui(ui, view, chapter));
+            place.min.x += LIST + GAP;
+        } else {
+            let top = Rect::from_min_max(room.min, pos2(room.right(), room.top() + 30.0));
+            within(ui, top, |ui| list::short(ui, view, chapter));
+            place.min.y += 36.0;
+        }
+        let spare = ((place.width() - CHAPTER) / 2.0).max(0.0).floor();
+        place = place.shrink2(vec2(spare, 0.0));
+        // Where there is little room, the way on stands at the top.
+        let cut = if wide { place.bottom() - FOOT } else { place.bottom() };
+        within(ui, place.with_max_y(cut), |ui| self.chapter(ui, view, chapter, wide));
+        if wide {
+            within(ui, place.with_min_y(cut), |ui| foot(ui, view, chapter));
+        }
+        ui.advance_cursor_after_rect(room);
+    }
+
+    fn chapter(&mut self, ui: &mut Ui, view: &mut View<'_>, chapter: Chapter, wide: bool) {
+        let words = chapter.words();
+        ScrollArea::vertical().id_salt(words.id).auto_shrink(false).show(ui, |ui| {
+            ui.set_width(ui.available_width() - SCROLL);
+            ui.spacing_mut().item_spacing.y = 9.0;
+            head(ui, view, chapter);
+            pieces::prose(ui, words.text);
+            ui.add_space(2.0);
+            match chapter {
+                Chapter::Ways => ways::ui(ui, view),
+                Chapter::Cost => cost::ui(ui, view),
+                Chapter::Change => change::ui(ui, view),
+                Chapter::Factors => factors::ui(ui, view),
+                Chapter::Rank => rank::ui(ui, view, &mut self.rank),
+                Chapter::Dial => dial::ui(ui, view, &mut self.dial),
+                Chapter::Counts => counts::ui(ui, view, &mut self.counts),
+                Chapter::Bits => bits::ui(ui, view, &mut self.bits),
+                Chapter::Tune => tune::ui(ui, view, &mut self.tune),
+            }
+            pieces::fold(ui, words.id, words.terms);
+            if !wide {
+                link(ui, view, chapter);
+            }
+        });
+    }
+}
+
+/// Number and title; at the right the way back to the beginning.
+fn head(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
+    ui.horizontal(|ui| {
+        let font = FontId::new(21.0, FontFamily::Name(theme::STRONG.into()));
+        ui.label(RichText::new(chapter.number().to_string()).font(font.clone()).color(Colors::of(ui).accent));
+        ui.label(RichText::new(chapter.words().title).font(font));
+        pieces::right(ui, |ui| {
+            if ui.button("Start over").on_hover_text("Everything in this chapter as it was at first").clicked() {
+                view.commands.push(Command::Learning(Ask::Restart(chapter)));
+            }
+        });
+    });
+}
+
+/// The way on, the way back, and the way to the real thing.
+fn foot(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
+    ui.add_space(6.0);
+    ui.separator();
+    ui.horizontal(|ui| {
+        ui.set_width(ui.available_width() - SCROLL);
+        if let Some(before) = chapter.previous() {
+            let button = ui.button(format!("← {}", before.words().title));
+            if button.accessible_name("Previous chapter").clicked() {
+                view.commands.push(Command::Learning(Ask::Open(before)));
+            }
+        }
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            if let Some(next) = chapter.next() {
+                let colors = Colors::of(ui);
+                let text =
+                    RichText::new(format!("{} →", next.words().title)).strong().color(ui.visuals().extreme_bg_color);
+                let button = ui.add(Button::new(text).fill(colors.accent));
+                if button.accessible_name("Next chapter").clicked() {
+                    view.commands.push(Command::Learning(Ask::Open(next)));
+                }
+            }
+            link(ui, view, chapter);
+        });
+    });
+}
+
+/// Where the same is done on real models.
+fn link(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
+    let words = chapter.words();
+    if ui.link(format!("{}: {} tab", words.there, words.tab.title())).clicked() {
+        view.commands.push(Command::Show(words.tab));
+    }
+}
+
+fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {
+    ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
+        ui.set_clip_rect(ui.clip_rect().intersect(rect.expand(3.0)));
+        add(ui);
+    });
+}
+
+/// The goal card of a chapter, with what is true now.
+fn goal(ui: &mut Ui, view: &View<'_>, chapter: Chapter, now: &str) {
+    let words = chapter.words();
+    let done = view.settings.learned.iter().any(|id| id == words.id);
+    pieces::goal(ui, words.goal, now, view.features.learning.reached(chapter), done);
+}

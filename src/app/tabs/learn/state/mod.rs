@@ -1,0 +1,211 @@
+//! What the Learn tab knows: nine chapters, the small computations behind their pictures, the goals that were reached.
+
+mod bits;
+mod change;
+mod chapters;
+mod cost;
+mod counts;
+mod factors;
+mod game;
+mod rank;
+mod terms;
+mod tune;
+mod ways;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::job::{Job, Status, Wake};
+
+use crate::app::effect::{Command, Round};
+
+pub use bits::{Bits, COUNT, Cost as BitsCost, Edit as BitsEdit, LAYER, Preset, REACH, Story};
+pub use change::{Change, Edit as ChangeEdit, INPUT, WISH};
+pub use chapters::{Chapter, Words};
+pub use cost::{BLOCKS, Cost, GPU, Kept, RANK as COST_RANK, parameters as cost_parameters};
+pub use counts::{Counts, Edit as CountsEdit, MATRICES, RANKS};
+pub use factors::{Edit as FactorsEdit, Factors, Wish};
+pub use game::{Edit as GameEdit, Game, Hand, Level, RULES, SIDE, Score};
+pub use rank::Rank;
+pub use tune::{Edit as TuneEdit, MOST_STEPS as RUN_MOST, Phase, RANKS as RUN_RANKS, Rates, Tune};
+pub use ways::{DISK, Data, Edit as WaysEdit, MOST, Moving, Ways};
+
+/// What the tab asks for.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Another chapter.
+    Open(Chapter),
+    /// The chapter's matrices as they were at first.
+    Restart(Chapter),
+    /// Chapter 1: a choice.
+    Ways(WaysEdit),
+    /// Chapter 2: blocks of the model.
+    Cost(usize),
+    /// Chapter 3: a cell.
+    Change(ChangeEdit),
+    /// Chapter 4: a number of B or A, or the other wish.
+    Factors(FactorsEdit),
+    /// Chapter 5: row, column, value.
+    Rank(usize, usize, f64),
+    /// Chapter 6: a move of the game.
+    Game(GameEdit),
+    /// Chapter 7: a matrix, or the rank.
+    Counts(CountsEdit),
+    /// Chapter 8: a weight, or the rank.
+    Bits(BitsEdit),
+    /// Chapter 9: the runs.
+    Tune(TuneEdit),
+}
+
+/// What is computed and known for the tab; panels look at it and push [`Ask`]s.
+pub struct Learning {
+    wake: Wake,
+    /// Chapter 1.
+    pub ways: Ways,
+    /// Chapter 2.
+    pub cost: Cost,
+    /// Chapter 3.
+    pub change: Change,
+    /// Chapter 4.
+    pub factors: Factors,
+    /// Chapter 5.
+    pub rank: Rank,
+    /// Chapter 6, once it was opened.
+    pub game: Option<Game>,
+    /// Chapter 7.
+    pub counts: Counts,
+    /// Chapter 8.
+    pub bits: Bits,
+    /// Chapter 9.
+    pub tune: Tune,
+    stories: Option<(usize, Vec<BitsCost>)>,
+    quantizing: Option<Job<(usize, Vec<BitsCost>)>>,
+    failed: bool,
+}
+
+impl Learning {
+    /// Everything as at first; `wake` makes the window look again, the bundled model lies under `home`.
+    pub fn new(wake: Wake, home: PathBuf) -> Self {
+        Self {
+            tune: Tune::new(Arc::clone(&wake), home),
+            wake,
+            ways: Ways::default(),
+            cost: Cost::default(),
+            change: Change::default(),
+            factors: Factors::default(),
+            rank: Rank::default(),
+            game: None,
+            counts: Counts::default(),
+            bits: Bits::default(),
+            stories: None,
+            quantizing: None,
+            failed: false,
+        }
+    }
+
+    /// Remembers the goals that were reached since the last call.
+    pub fn think(&mut self, round: &mut Round<'_>) {
+        if self.game.is_none() && Chapter::of(&round.settings.chapter) == Chapter::Dial {
+            self.game = Some(Game::new(round.settings.rounds));
+        }
+        if let Some(text) = self.tune.think() {
+            round.commands.push(Command::Say(text));
+        }
+        self.quantize(Chapter::of(&round.settings.chapter) == Chapter::Bits);
+        for chapter in Chapter::ALL {
+            let Words { id, title, .. } = chapter.words();
+            if self.reached(chapter) && !round.settings.learned.iter().any(|done| done == id) {
+                round.settings.learned.push((*id).to_owned());
+                round.commands.push(Command::Say(format!("Chapter {}, {title}: done.", chapter.number())));
+                round.ctx.request_repaint();
+            }
+        }
+    }
+
+    /// Quantizes the layer of chapter 8 for the rank that is looked at, beside the window.
+    fn quantize(&mut self, open: bool) {
+        if let Some(result) = self.quantizing.as_mut().and_then(Job::take) {
+            self.quantizing = None;
+            self.failed = result.is_err();
+            self.stories = result.ok().or(self.stories.take());
+        }
+        let r = self.bits.r;
+        let known = self.stories.as_ref().is_some_and(|(of, _)| *of == r);
+        if open && !known && !self.failed && self.quantizing.is_none() {
+            let work = move |progress: &dyn crate::progress::Progress| bits::stories(r, progress);
+            self.quantizing = Some(Job::spawn("Quantizing a layer", Arc::clone(&self.wake), work));
+        }
+    }
+
+    /// The rank and the stories of chapter 8, of the last rank that was computed.
+    pub fn stories(&self) -> Option<&(usize, Vec<BitsCost>)> {
+        self.stories.as_ref()
+    }
+
+    /// The goal is reached as things stand now.
+    pub fn reached(&self, chapter: Chapter) -> bool {
+        match chapter {
+            Chapter::Ways => self.ways.reached(),
+            Chapter::Cost => self.cost.reached(),
+            Chapter::Change => self.change.reached(),
+            Chapter::Factors => self.factors.reached(),
+            Chapter::Rank => self.rank.reached(),
+            Chapter::Dial => self.game.as_ref().is_some_and(Game::reached),
+            Chapter::Counts => self.counts.reached(),
+            Chapter::Bits => self.bits.reached(),
+            Chapter::Tune => self.tune.reached(),
+        }
+    }
+
+    /// Carries out what was asked for.
+    pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
+        match ask {
+            Ask::Open(chapter) => round.settings.chapter = chapter.words().id.to_owned(),
+            Ask::Restart(chapter) => match chapter {
+                Chapter::Ways => self.ways = Ways::default(),
+                Chapter::Cost => self.cost = Cost::default(),
+                Chapter::Change => self.change = Change::default(),
+                Chapter::Factors => self.factors = Factors::default(),
+                Chapter::Rank => self.rank = Rank::default(),
+                Chapter::Dial => self.game = None,
+                Chapter::Counts => self.counts = Counts::default(),
+                Chapter::Bits => self.bits = Bits::default(),
+                Chapter::Tune => self.tune.restart(),
+            },
+            Ask::Ways(edit) => self.ways.edit(edit),
+            Ask::Cost(blocks) => self.cost = Cost::of(blocks),
+            Ask::Change(edit) => self.change.edit(edit),
+            Ask::Factors(edit) => self.factors.edit(edit),
+            Ask::Rank(row, col, value) => self.rank.edit(row, col, value),
+            Ask::Game(edit) => {
+                if let Some(game) = &mut self.game {
+                    game.edit(edit);
+                    // The next start goes on with other matrices.
+                    round.settings.rounds = game.round() + 1;
+                }
+            }
+            Ask::Counts(edit) => self.counts.edit(edit),
+            Ask::Tune(edit) => self.tune.edit(edit),
+            Ask::Bits(edit) => {
+                self.failed = false;
+                self.bits.edit(edit);
+            }
+        }
+    }
+
+    /// The jobs that a person can see and stop.
+    pub fn running(&self) -> Vec<(&str, Status)> {
+        let runs = self.tune.status().map(|status| (tune::TITLE, status));
+        runs.into_iter().chain(self.quantizing.iter().map(|job| (job.title(), job.status()))).collect()
+    }
+
+    /// Stops the job of this title.
+    pub fn cancel(&mut self, title: &str) {
+        if title == tune::TITLE {
+            self.tune.cancel();
+        }
+        if let Some(job) = self.quantizing.as_ref().filter(|job| job.title() == title) {
+            job.cancel();
+        }
+    }
+}

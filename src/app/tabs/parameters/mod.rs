@@ -1,0 +1,244 @@
+//! The Parameters tab: what a rank costs, in parameters and in memory, and which rank to choose.
+
+mod areas;
+mod bars;
+mod measured;
+mod memory;
+mod methods;
+mod model;
+mod modules;
+mod paper;
+mod probe;
+mod ranks;
+mod scales;
+pub mod state;
+mod table;
+
+use std::sync::{Arc, LazyLock};
+
+use eframe::egui::{ComboBox, Layout, RichText, ScrollArea, Ui};
+
+use crate::app::effect::Command;
+use crate::app::look::glossary;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::parameters::state::Ask;
+use crate::app::widgets::menu::Take;
+use crate::app::work::export::Source;
+use crate::app::{Features, View};
+use crate::plan::{self, Layout as Model, Preset, Selection, Targets};
+use crate::units;
+use crate::workspace::Workspace;
+
+use model::{Bar, Counts};
+
+/// GPT-3 as the LoRA paper tunes it.
+const GPT3: &str = "gpt3-175b";
+
+static GPT3_COUNTS: LazyLock<Option<Counts>> = LazyLock::new(|| Model::preset(GPT3).ok().map(|m| Counts::of(&m)));
+
+/// The parts of the tab.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Counts,
+    Modules,
+    Paper,
+    Memory,
+    Ranks,
+    Probe,
+    Scales,
+}
+
+impl Part {
+    const ALL: [(Self, &'static str, &'static str); 7] = [
+        (Self::Counts, "Counts", "Trainable parameters by rank and target set; 175B against 4.7M"),
+        (Self::Modules, "Modules", "The same for each module"),
+        (Self::Paper, "The paper", "Every way the LoRA paper tunes GPT-3; quality against parameters"),
+        (Self::Memory, "Memory", "Full, LoRA and QLoRA against real GPUs"),
+        (Self::Ranks, "Ranks", "The best rank of every module under a budget"),
+        (Self::Probe, "Probe & data", "Gradients before any training; data against capacity"),
+        (Self::Scales, "Scales", "What is amiss with an adapter's scale"),
+    ];
+}
+
+/// What the tab remembers between frames.
+#[derive(Default)]
+pub struct Parameters {
+    part: Part,
+    key: Option<(u64, Option<&'static str>)>,
+    layout: Option<Arc<Model>>,
+    counts: Option<Counts>,
+    selection: Option<(Targets, Option<Selection>)>,
+    preset: Option<&'static Preset>,
+    methods: methods::Methods,
+    modules: modules::Modules,
+    paper: paper::Paper,
+    memory: memory::MemoryTab,
+    ranks: ranks::RanksTab,
+    probe: probe::ProbeTab,
+    scales: scales::Scales,
+}
+
+impl Parameters {
+    /// Counts anew when another model is open or chosen, or other targets.
+    pub fn think(&mut self, workspace: &Workspace, features: &Features) {
+        self.preset = features.planning.preset();
+        let key = (workspace.generation(), self.preset.map(|p| p.id));
+        if self.key != Some(key) {
+            self.key = Some(key);
+            self.layout = match self.preset {
+                Some(preset) => Some(Arc::new(preset.layout())),
+                None => workspace.layout().cloned(),
+            };
+            self.counts = self.layout.as_ref().map(|layout| Counts::of(layout));
+            self.selection = None;
+        }
+        let targets = &workspace.dial().targets;
+        if self.selection.as_ref().is_none_or(|(known, _)| known != targets) {
+            let selection = self.layout.as_ref().and_then(|layout| Selection::new(layout, targets).ok());
+            self.selection = Some((targets.clone(), selection));
+        }
+    }
+
+    /// Paints the tab.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        ui.horizontal_wrapped(|ui| {
+            self.model(ui, view);
+            ui.separator();
+            for (part, name, tip) in Part::ALL {
+                if ui.selectable_label(self.part == part, name).on_hover_text(tip).clicked() {
+                    self.part = part;
+                }
+            }
+        });
+        ui.add_space(4.0);
+        match self.part {
+            Part::Counts => {
+                ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                    // The bar for scrolling lies over the right edge.
+                    ui.set_max_width(ui.available_width() - 12.0);
+                    if ui.available_width() > 860.0 {
+                        ui.columns(2, |columns| {
+                            self.counts_ui(&mut columns[0], view);
+                            against(&mut columns[1], view);
+                        });
+                    } else {
+                        self.counts_ui(ui, view);
+                        ui.add_space(20.0);
+                        against(ui, view);
+                    }
+                });
+            }
+            Part::Modules => {
+                if let Some(layout) = self.layout.clone() {
+                    let selection = self.selection.as_ref().and_then(|(_, selection)| selection.as_ref());
+                    self.modules.ui(ui, view, &layout, selection, self.preset.is_none());
+                } else {
+                    ui.label("Open a model, or choose a published one.");
+                }
+            }
+            Part::Paper => self.paper.ui(ui, view),
+            Part::Memory => self.memory.ui(ui, view),
+            Part::Ranks => self.ranks.ui(ui, view),
+            Part::Probe => self.probe.ui(ui, view),
+            Part::Scales => self.scales.ui(ui, view),
+        }
+    }
+
+    /// The model that is counted and predicted for.
+    fn model(&self, ui: &mut Ui, view: &mut View<'_>) {
+        let open = view.workspace.base().map_or_else(|| "no open model".to_owned(), |base| base.name());
+        let shown = self.preset.map_or(open.as_str(), |p| p.title);
+        let mut chosen = self.preset;
+        let combo = ComboBox::from_id_salt("model").selected_text(shown).width(190.0).height(420.0);
+        let combo = combo.show_ui(ui, |ui| {
+            if ui.selectable_label(chosen.is_none(), open.as_str()).clicked() {
+                chosen = None;
+            }
+            let mut family = "";
+            for preset in plan::presets() {
+                if preset.family != family {
+                    family = preset.family;
+                    ui.label(RichText::new(family).small().color(Colors::of(ui).weak));
+                }
+                if ui.selectable_label(chosen.is_some_and(|p| p.id == preset.id), preset.title).clicked() {
+                    chosen = Some(preset);
+                }
+            }
+        });
+        combo.response.on_hover_text("Counts and memory are of this model").accessible_name("Model to count");
+        if chosen.map(|p| p.id) != self.preset.map(|p| p.id) {
+            view.commands.push(Command::Planning(Ask::Model(chosen)));
+        }
+    }
+
+    fn counts_ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        ui.horizontal(|ui| {
+            let label = ui.label(RichText::new("Trainable parameters").strong());
+            label.on_hover_ui(|ui| glossary::TRAINABLE.ui(ui));
+            if let Some(counts) = &self.counts {
+                let weak = Colors::of(ui).weak;
+                let all = format!("{} parameters in all", units::exact(counts.parameters));
+                ui.label(RichText::new(all).color(weak));
+                ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+                    let area = ui.clip_rect();
+                    view.export(ui, "parameter counts", &Take::TABLE, area, || Source::Table(counts.rows()));
+                });
+            }
+        });
+        let Some(counts) = &self.counts else {
+            ui.label("Open a model, or choose a published one.");
+            return;
+        };
+        table::ui(ui, view, counts, self.preset.is_none());
+        ui.add_space(14.0);
+        ui.spacing_mut().item_spacing.y = 6.0;
+        if let Some(layout) = &self.layout {
+            let dial = view.workspace.dial();
+            let selection = self.selection.as_ref().and_then(|(_, selection)| selection.as_ref());
+            let count = selection.and_then(|selection| selection.count(dial.r.min(selection.max_rank())).ok());
+            let lora = count.as_ref().map(|count| (count, crate::app::shell::rank::name(&dial.targets)));
+            self.methods.ui(ui, layout, lora, dial.r);
+        }
+    }
+}
+
+fn against(ui: &mut Ui, view: &mut View<'_>) {
+    let Some(gpt3) = GPT3_COUNTS.as_ref() else { return };
+    let bars = bars_of(view, gpt3);
+    let area = ui.available_rect_before_wrap().intersect(ui.clip_rect());
+    ui.horizontal(|ui| {
+        ui.label(RichText::new("175B against 4.7M").strong());
+        ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+            view.export(ui, "175B against 4.7M", &Take::PLOT, area, || Source::Figure(Box::new(model::figure(&bars))));
+        });
+    });
+    if let Some(least) = gpt3.columns[0].count(1) {
+        let text = format!(
+            "Full fine-tuning of GPT-3 changes every parameter. LoRA at r = 1 on the query and value projections of all \
+             layers trains {}: {} times fewer.",
+            units::exact(least.trainable),
+            units::exact(gpt3.parameters / least.trainable)
+        );
+        ui.label(RichText::new(text).color(Colors::of(ui).weak));
+    }
+    ui.add_space(8.0);
+    bars::ui(ui, &bars);
+    ui.add_space(14.0);
+    ui.label(RichText::new("The same as areas, to scale").strong());
+    if let Some(least) = gpt3.columns[0].count(1) {
+        areas::ui(ui, ("GPT-3 175B", gpt3.parameters), ("LoRA at r = 1", least.trainable));
+    }
+}
+
+fn bars_of(view: &View<'_>, gpt3: &Counts) -> Vec<Bar> {
+    let base = view.workspace.base().map(|base| (base.name(), base.parameters()));
+    let dial = view.workspace.dial();
+    let adapter = match view.cost {
+        Some(Ok(count)) => {
+            Some((format!("LoRA r = {} on {}", dial.r, crate::app::shell::rank::name(&dial.targets)), count.trainable))
+        }
+        _ => None,
+    };
+    model::bars(base.as_ref().map(|(name, n)| (name.as_str(), *n)), adapter, gpt3)
+}

@@ -1,0 +1,166 @@
+//! Before any training: gradients of the frozen model on one's own data, and how much data there is for the rank.
+
+use eframe::egui::{Button, DragValue, Layout, RichText, TextEdit, Ui, WidgetInfo};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::glossary;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::parameters::state::{Ask, Probe};
+use crate::app::widgets::menu::Take;
+use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::app::work::export::Source;
+use crate::train::probe::Probed;
+use crate::units;
+use crate::workspace::Selection;
+
+use crate::app::shell::path::clean;
+
+/// What the section remembers.
+pub struct ProbeTab {
+    data: String,
+    batches: usize,
+    batch: usize,
+    seq: usize,
+    order: Order,
+}
+
+impl Default for ProbeTab {
+    fn default() -> Self {
+        Self { data: String::new(), batches: 4, batch: 4, seq: 512, order: Order::default() }
+    }
+}
+
+const HEADS: [Head<'static>; 7] = [
+    Head { title: "module", tip: "A click chooses it", number: false, width: 220.0 },
+    Head {
+        title: "of the gradient",
+        tip: "Share of the energy of all gradients: where training pulls most",
+        number: true,
+        width: 100.0,
+    },
+    Head { title: "‖gradient‖", tip: "Frobenius norm", number: true, width: 80.0 },
+    Head { title: "stable", tip: "Σσ² / σ₁²: about how many directions pull", number: true, width: 60.0 },
+    Head { title: "90 %", tip: "Directions that hold 90 % of its energy", number: true, width: 50.0 },
+    Head { title: "99 %", tip: "Directions that hold 99 % of its energy", number: true, width: 50.0 },
+    Head {
+        title: "suggested r",
+        tip: "Its rank when as many parameters as the dial's are spent where the gradient has most energy; 0: better left alone",
+        number: true,
+        width: 90.0,
+    },
+];
+
+fn entry(found: &Probed, row: usize, column: usize) -> Entry {
+    let module = &found.modules[row];
+    let whole = |n: Option<usize>| Entry::number(n.map(|n| n as f64), |n| format!("{n:.0}"));
+    match column {
+        0 => Entry::text(&module.name),
+        1 => Entry::number(Some(module.share), units::percent),
+        2 => Entry::number(Some(module.spectrum.frobenius), |x| units::real(x, 3)),
+        3 => Entry::number(Some(module.spectrum.stable_rank()), |x| units::real(x, 3)),
+        4 => whole(module.spectrum.energy_rank(0.9)),
+        5 => whole(module.spectrum.energy_rank(0.99)),
+        _ => whole(Some(module.suggested)),
+    }
+}
+
+impl ProbeTab {
+    /// Paints the section.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let colors = Colors::of(ui);
+        ui.horizontal_wrapped(|ui| {
+            let label = ui.label(RichText::new("Data").strong());
+            let field = TextEdit::singleline(&mut self.data)
+                .hint_text("a file of JSON lines, or plain text")
+                .desired_width(300.0);
+            let field = ui.add(field).labelled_by(label.id);
+            field.widget_info(|| WidgetInfo::text_edit(true, "", &self.data, "Data"));
+            let number = |ui: &mut Ui, name: &str, value: &mut usize, most: usize| {
+                let label = ui.label(RichText::new(name).color(colors.weak));
+                ui.add(DragValue::new(value).range(1..=most).speed(0.2)).labelled_by(label.id);
+            };
+            number(ui, "batches", &mut self.batches, 1000);
+            number(ui, "batch", &mut self.batch, 1000);
+            number(ui, "sequence", &mut self.seq, 1 << 17);
+            let ready = !self.data.trim().is_empty() && view.workspace.base().is_some();
+            let probe = ui
+                .add_enabled(ready && !view.features.planning.is_probing(), Button::new("Probe gradients"))
+                .on_hover_ui(|ui| glossary::PROBE.ui(ui));
+            if probe.clicked() {
+                let (batches, batch, seq) = (self.batches, self.batch, self.seq);
+                let probe = Probe { data: clean(&self.data), batches, batch, seq };
+                view.commands.push(Command::Planning(Ask::Probe(probe)));
+            }
+            if ui.add_enabled(ready, Button::new("Count tokens")).clicked() {
+                view.commands.push(Command::Planning(Ask::Tokens(clean(&self.data))));
+            }
+        });
+        if let Some(tokens) = view.features.planning.tokens() {
+            let trainable = view.cost.and_then(|cost| cost.as_ref().ok()).map_or(0, |count| count.trainable);
+            let text = format!(
+                "{} rows, {} tokens. {}",
+                units::exact(tokens.rows as u64),
+                units::exact(tokens.tokens as u64),
+                tokens.against(trainable)
+            );
+            ui.label(text).on_hover_ui(|ui| glossary::CAPACITY.ui(ui));
+        }
+        ui.add_space(6.0);
+        let Some(found) = view.features.planning.probed() else {
+            let text = if view.features.planning.is_probing() {
+                "Probing: forward through the frozen model, backward block by block …"
+            } else {
+                "A probe shows, before any training, in which modules your data pulls and in how many directions."
+            };
+            ui.label(RichText::new(text).color(colors.weak));
+            // What came with the open model is one click away.
+            let sets = view.features.training.sets();
+            if !sets.is_empty() && !view.features.planning.is_probing() {
+                ui.add_space(4.0);
+                ui.horizontal_wrapped(|ui| {
+                    ui.label(RichText::new("Came with this model:").color(colors.weak));
+                    for set in sets {
+                        if ui.button(set.name).on_hover_text(set.about).clicked() {
+                            self.data = set.train.display().to_string();
+                        }
+                    }
+                });
+            }
+            return;
+        };
+        let area = ui.available_rect_before_wrap();
+        ui.horizontal(|ui| {
+            let text = format!(
+                "Loss {:.4} over {} tokens; the suggested ranks train {} parameters",
+                found.loss,
+                units::exact(found.tokens as u64),
+                units::exact(found.trainable)
+            );
+            ui.label(RichText::new(text).strong()).on_hover_text(found.notes.join("\n"));
+            ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+                view.export(ui, "gradients", &Take::TABLE, area, || Source::Table(rows(found)));
+            });
+        });
+        let workspace = view.workspace;
+        let chosen = Table {
+            id: "probe",
+            heads: &HEADS,
+            rows: found.modules.len(),
+            entry: &|row, column| entry(found, row, column),
+            name: &|row| format!("{}: rank {} suggested", found.modules[row].name, found.modules[row].suggested),
+            selected: &|row| workspace.selection().contains(&found.modules[row].name),
+        }
+        .ui(ui, &mut self.order);
+        if let Some(row) = chosen {
+            view.commands.push(Command::Select(Selection::one(&found.modules[row].name)));
+        }
+    }
+}
+
+fn rows(found: &Probed) -> Vec<Vec<String>> {
+    let heads = HEADS.iter().map(|head| head.title.to_owned()).collect();
+    let cells =
+        (0..found.modules.len()).map(|row| (0..HEADS.len()).map(|column| entry(found, row, column).text).collect());
+    std::iter::once(heads).chain(cells).collect()
+}

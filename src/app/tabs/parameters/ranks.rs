@@ -1,0 +1,299 @@
+//! Ranks under a budget: the best of every module beside one rank for all, on the map and in a table; what is made of it.
+
+use eframe::egui::{Button, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::glossary;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::parameters::state::{Ask, Choice, Product, RULES};
+use crate::app::widgets::map::{Cell, ModuleMap};
+use crate::app::widgets::menu::Take;
+use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::app::work::export::Source;
+use crate::figure::ColorMap;
+use crate::plan::budget;
+use crate::units;
+use crate::workspace::Selection;
+
+use crate::app::shell::path::clean;
+
+/// What the section remembers.
+#[derive(Default)]
+pub struct RanksTab {
+    budget: String,
+    wrong: Option<String>,
+    path: String,
+    order: Order,
+    uniform: bool,
+}
+
+const HEADS: [Head<'static>; 7] = [
+    Head { title: "module", tip: "A click chooses it", number: false, width: 210.0 },
+    Head { title: "best r", tip: "Its rank under the budget", number: true, width: 54.0 },
+    Head { title: "keeps", tip: "Share of the module's own energy that this rank keeps", number: true, width: 62.0 },
+    Head { title: "one r for all", tip: "Share that one rank for all modules keeps", number: true, width: 84.0 },
+    Head { title: "rules from", tip: "The least rank that a rule asks for", number: true, width: 70.0 },
+    Head {
+        title: "to",
+        tip: "The most: between the two lies what the spectrum alone cannot decide",
+        number: true,
+        width: 54.0,
+    },
+    Head {
+        title: "which rules",
+        tip: "Energy 90 and 99 %, stable, effective, Gavish–Donoho, rounding edge, kohya sv_fro 0.9, PEFT 0.9, mergekit",
+        number: false,
+        width: 200.0,
+    },
+];
+
+impl RanksTab {
+    /// Paints the section.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        self.budget(ui, view);
+        let choice = match view.features.planning.choice() {
+            Some(Ok(choice)) => choice.clone(),
+            Some(Err(error)) => {
+                ui.label(RichText::new(error.to_string()).color(Colors::of(ui).bad));
+                return;
+            }
+            None => {
+                let weak = Colors::of(ui).weak;
+                ui.label(RichText::new("The spectra of the modules decide, and none is known yet.").color(weak));
+                if !view.jobs.is_sweeping()
+                    && view.workspace.delta().is_some()
+                    && ui.button("Compute all spectra").clicked()
+                {
+                    view.commands.push(Command::AnalyseAll);
+                }
+                return;
+            }
+        };
+        self.verdict(ui, view, &choice);
+        ui.add_space(4.0);
+        self.products(ui, view);
+        ui.add_space(8.0);
+        let room = ui.available_size();
+        if room.x > 1300.0 {
+            ui.horizontal_top(|ui| {
+                ui.allocate_ui(vec2(room.x * 0.58, room.y), |ui| ui.vertical(|ui| self.table(ui, view, &choice)));
+                ui.add_space(16.0);
+                ui.allocate_ui(vec2(ui.available_width(), room.y), |ui| ui.vertical(|ui| self.map(ui, view, &choice)));
+            });
+        } else {
+            ui.allocate_ui(vec2(room.x, room.y * 0.45), |ui| ui.vertical(|ui| self.map(ui, view, &choice)));
+            ui.add_space(8.0);
+            self.table(ui, view, &choice);
+        }
+    }
+
+    fn budget(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let colors = Colors::of(ui);
+        ui.horizontal(|ui| {
+            let label = ui.label(RichText::new("Budget").strong());
+            let label = label.on_hover_ui(|ui| glossary::BUDGET.ui(ui));
+            let field = TextEdit::singleline(&mut self.budget).hint_text("as the dial").desired_width(120.0);
+            let field = ui.add(field).labelled_by(label.id);
+            field.widget_info(|| WidgetInfo::text_edit(true, "", &self.budget, "Budget"));
+            if field.changed() {
+                let text = self.budget.trim();
+                let budget = if text.is_empty() { Ok(None) } else { budget::parse(text, 4).map(Some) };
+                match budget {
+                    Ok(budget) => {
+                        self.wrong = None;
+                        view.commands.push(Command::Planning(Ask::Budget(budget)));
+                    }
+                    Err(error) => self.wrong = Some(error.to_string()),
+                }
+            }
+            match &self.wrong {
+                Some(wrong) => ui.label(RichText::new(wrong).small().color(colors.bad)),
+                None => {
+                    let text = "trainable parameters (4.7M) or the adapter's size in f32 (10MB); empty: what the dial's rank takes on its modules";
+                    ui.label(RichText::new(text).small().color(colors.weak))
+                }
+            };
+        });
+    }
+
+    fn verdict(&self, ui: &mut Ui, view: &mut View<'_>, choice: &Choice) {
+        let colors = Colors::of(ui);
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing.x = 6.0;
+            ui.label(format!("{} parameters keep", units::exact(choice.best.trainable)));
+            ui.label(RichText::new(units::percent(choice.best.energy)).strong().color(colors.rank));
+            ui.label("of the energy with the best ranks;");
+            match &choice.uniform {
+                Some((r, all)) => {
+                    ui.label(format!("rank {r} everywhere keeps"));
+                    ui.label(RichText::new(units::percent(all.energy)).strong());
+                    ui.label(format!("with {}.", units::exact(all.trainable)));
+                }
+                None => {
+                    ui.label("rank 1 everywhere would already take more.");
+                }
+            }
+            if choice.missing > 0 {
+                ui.label(
+                    RichText::new(format!("{} modules are not computed and left out.", choice.missing))
+                        .color(colors.warn),
+                );
+                if !view.jobs.is_sweeping() && ui.small_button("Compute all spectra").clicked() {
+                    view.commands.push(Command::AnalyseAll);
+                }
+            }
+        });
+    }
+
+    fn products(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        ui.horizontal_wrapped(|ui| {
+            let label = ui.label(RichText::new("Write to").color(Colors::of(ui).weak));
+            let field = TextEdit::singleline(&mut self.path).hint_text("a new folder or file").desired_width(260.0);
+            let field = ui.add(field).labelled_by(label.id);
+            field.widget_info(|| WidgetInfo::text_edit(true, "", &self.path, "Write to"));
+            let ready = !self.path.trim().is_empty() && !view.features.planning.is_making();
+            for (product, name, tip) in [
+                (Product::Adapter, "Adapter", "A PEFT adapter of what changed, with these ranks: a folder"),
+                (
+                    Product::Config,
+                    "LoraConfig as JSON",
+                    "These ranks for a new training: rank_pattern and alpha_pattern",
+                ),
+                (Product::Python, "as Python", "The same as lines of Python"),
+                (Product::Report, "Report as HTML", "The whole plan with its drawings in one file"),
+            ] {
+                if ui.add_enabled(ready, Button::new(name)).on_hover_text(tip).clicked() {
+                    view.commands.push(Command::Planning(Ask::Make(product, clean(&self.path))));
+                }
+            }
+            if let Some(made) = view.features.planning.made() {
+                let least = made.modules.iter().map(|kept| kept.energy).fold(1.0, f64::min);
+                let text =
+                    format!("{} modules written, none keeps less than {}", made.modules.len(), units::percent(least));
+                ui.label(RichText::new(text).small().color(Colors::of(ui).weak)).on_hover_text(made.notes.join("\n"));
+            }
+        });
+    }
+
+    fn table(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &Choice) {
+        let area = ui.available_rect_before_wrap();
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("Module by module").strong());
+            ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+                view.export(ui, "ranks", &Take::TABLE, area, || Source::Table(rows(choice)));
+            });
+        });
+        let workspace = view.workspace;
+        let chosen = Table {
+            id: "ranks",
+            heads: &HEADS,
+            rows: choice.rows.len(),
+            entry: &|row, column| entry(choice, row, column),
+            name: &|row| format!("{}: rank {}", choice.offers[row].name, choice.rows[row].best),
+            selected: &|row| workspace.selection().contains(&choice.offers[row].name),
+        }
+        .ui(ui, &mut self.order);
+        if let Some(row) = chosen {
+            view.commands.push(Command::Select(Selection::one(&choice.offers[row].name)));
+        }
+    }
+
+    fn map(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &Choice) {
+        let area = ui.available_rect_before_wrap();
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("Ranks").strong());
+            ui.selectable_value(&mut self.uniform, false, "best");
+            ui.selectable_value(&mut self.uniform, true, "one for all");
+            ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+                view.export(
+                    ui,
+                    "map of ranks",
+                    &[Take::CopyPng, Take::SavePng, Take::CopyTsv, Take::SaveCsv],
+                    area,
+                    || Source::Table(rows(choice)),
+                );
+            });
+        });
+        let (blocks, projections, places) = lay_out(choice);
+        if places.is_empty() {
+            ui.label(RichText::new("No module stands in a numbered block.").color(Colors::of(ui).weak));
+            return;
+        }
+        let at = |b: usize, p: usize| places[b * projections.len() + p];
+        let rank = |place: usize| match (&choice.uniform, self.uniform) {
+            (Some((_, all)), true) => all.r[place],
+            (None, true) => 0,
+            _ => choice.rows[place].best,
+        };
+        let workspace = view.workspace;
+        let map = ModuleMap {
+            title: "Map of ranks",
+            blocks: &blocks,
+            projections: &projections,
+            cell: &|b, p| at(b, p).map_or(Cell::Absent, |place| Cell::Value(rank(place) as f64)),
+            selected: &|b, p| at(b, p).is_some_and(|place| workspace.selection().contains(&choice.offers[place].name)),
+            quantity: "rank",
+            map: ColorMap::Viridis,
+        };
+        if let Some(place) = map.ui(ui).chosen.and_then(|(b, p)| at(b, p)) {
+            view.commands.push(Command::Select(Selection::one(&choice.offers[place].name)));
+        }
+    }
+}
+
+fn entry(choice: &Choice, row: usize, column: usize) -> Entry {
+    let (offer, found) = (&choice.offers[row], &choice.rows[row]);
+    let whole = |n: Option<usize>| Entry::number(n.map(|n| n as f64), |n| format!("{n:.0}"));
+    let share = |x: f64| Entry::number(Some(x), units::percent);
+    match column {
+        0 => Entry::text(&offer.name),
+        1 => whole(Some(found.best)),
+        2 => share(found.energy),
+        3 => share(found.uniform),
+        4 => whole(found.spread().map(|(low, _)| low)),
+        5 => whole(found.spread().map(|(_, high)| high)),
+        _ => {
+            let say = RULES.iter().zip(found.rules).map(|(rule, r)| match r {
+                Some(r) => format!("{} {r}", rule.name()),
+                None => format!("{} –", rule.name()),
+            });
+            let text = say.collect::<Vec<_>>().join(", ");
+            Entry::text(&text).tip(text)
+        }
+    }
+}
+
+fn rows(choice: &Choice) -> Vec<Vec<String>> {
+    let heads = HEADS.iter().map(|head| head.title.to_owned()).collect();
+    let cells =
+        (0..choice.rows.len()).map(|row| (0..HEADS.len()).map(|column| entry(choice, row, column).text).collect());
+    std::iter::once(heads).chain(cells).collect()
+}
+
+/// Names of blocks and projections, and the place of each module among the offers.
+fn lay_out(choice: &Choice) -> (Vec<String>, Vec<String>, Vec<Option<usize>>) {
+    let mut layers: Vec<usize> = Vec::new();
+    let mut projections: Vec<String> = Vec::new();
+    let mut found = Vec::new();
+    for (at, offer) in choice.offers.iter().enumerate() {
+        let Some(layer) = offer.name.split('.').find_map(|part| part.parse::<usize>().ok()) else { continue };
+        let leaf = offer.name.rsplit('.').next().unwrap_or(&offer.name).to_owned();
+        if !layers.contains(&layer) {
+            layers.push(layer);
+        }
+        let p = projections.iter().position(|known| *known == leaf).unwrap_or_else(|| {
+            projections.push(leaf);
+            projections.len() - 1
+        });
+        found.push((layer, p, at));
+    }
+    layers.sort_unstable();
+    let mut places = vec![None; layers.len() * projections.len()];
+    for (layer, p, at) in found {
+        if let Ok(b) = layers.binary_search(&layer) {
+            places[b * projections.len() + p] = Some(at);
+        }
+    }
+    (layers.iter().map(usize::to_string).collect(), projections, places)
+}

@@ -1,0 +1,93 @@
+//! The scale doctor: effective scales of the open adapter's modules and what is amiss with them.
+
+use eframe::egui::{Layout, RichText, Ui};
+
+use crate::app::View;
+use crate::app::look::theme::Colors;
+use crate::app::widgets::menu::Take;
+use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::app::work::export::Source;
+use crate::plan::doctor::{Diagnosis, Weight};
+use crate::units;
+
+/// What the section remembers.
+#[derive(Default)]
+pub struct Scales {
+    order: Order,
+}
+
+const HEADS: [Head<'static>; 5] = [
+    Head { title: "module", tip: "As the base names it", number: false, width: 260.0 },
+    Head { title: "r", tip: "Rank after rank_pattern", number: true, width: 40.0 },
+    Head { title: "α", tip: "lora_alpha after alpha_pattern", number: true, width: 50.0 },
+    Head { title: "scale s", tip: "α/r, or α/√r with rsLoRA: what multiplies B·A", number: true, width: 70.0 },
+    Head {
+        title: "s‖B‖‖A‖",
+        tip: "No norm of ΔW is larger; 0 for a B that was never trained",
+        number: true,
+        width: 90.0,
+    },
+];
+
+fn entry(found: &Diagnosis, row: usize, column: usize) -> Entry {
+    let scale = &found.scales[row];
+    let real = |x: f64| Entry::number(Some(x).filter(|x| x.is_finite()), |x| units::real(x, 4));
+    match column {
+        0 => Entry::text(&scale.module),
+        1 => Entry::number(Some(scale.r as f64), |n| format!("{n:.0}")),
+        2 => real(scale.lora_alpha),
+        3 => real(scale.scaling),
+        _ => real(scale.bound),
+    }
+}
+
+impl Scales {
+    /// Paints the section.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let colors = Colors::of(ui);
+        let Some(found) = view.features.planning.updates().diagnosis() else {
+            let text = "Open an adapter on its base: its scales are looked at here. α left at its default, rsLoRA that other \
+                        programs do not know, patterns that match nothing, a B that is zero.";
+            ui.label(RichText::new(text).color(colors.weak));
+            return;
+        };
+        if found.findings.is_empty() {
+            ui.label(RichText::new("✓ Nothing is amiss with this adapter's scales.").color(colors.good));
+        }
+        for finding in &found.findings {
+            let (mark, color) = match finding.weight {
+                Weight::Warning => ("!", colors.warn),
+                Weight::Note => ("·", colors.weak),
+            };
+            ui.horizontal_wrapped(|ui| {
+                ui.label(RichText::new(mark).strong().color(color));
+                ui.label(&finding.text);
+                ui.label(RichText::new(&finding.advice).color(colors.weak));
+            });
+        }
+        ui.add_space(8.0);
+        let area = ui.available_rect_before_wrap();
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("Effective scales").strong());
+            ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+                view.export(ui, "scales", &Take::TABLE, area, || Source::Table(rows(found)));
+            });
+        });
+        Table {
+            id: "scales",
+            heads: &HEADS,
+            rows: found.scales.len(),
+            entry: &|row, column| entry(found, row, column),
+            name: &|row| format!("{}: scale {}", found.scales[row].module, units::real(found.scales[row].scaling, 4)),
+            selected: &|_| false,
+        }
+        .ui(ui, &mut self.order);
+    }
+}
+
+fn rows(found: &Diagnosis) -> Vec<Vec<String>> {
+    let heads = HEADS.iter().map(|head| head.title.to_owned()).collect();
+    let cells =
+        (0..found.scales.len()).map(|row| (0..HEADS.len()).map(|column| entry(found, row, column).text).collect());
+    std::iter::once(heads).chain(cells).collect()
+}

@@ -1,0 +1,184 @@
+//! What is made of a plan: an adapter, PEFT's config, Python, a report; and the jobs that read a person's data.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::checkpoint::write::write_whole;
+use crate::checkpoint::{Checkpoint, Dtype};
+use crate::delta::Source;
+use crate::error::{Error, Result};
+use crate::figure::chart::{self, Bar};
+use crate::figure::html::{Piece, Report};
+use crate::job::{Job, Wake};
+use crate::plan::extract::{Changed, Cut, Extracted, extract};
+use crate::plan::report;
+use crate::plan::{Layout, config};
+use crate::train::probe::{Probed, probe as run_probe};
+use crate::train::{Settings, data};
+use crate::units::{bytes, exact, percent};
+
+use super::{Choice, Needs, Probe, Tokens};
+use crate::app::effect::Round;
+
+/// What can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// A PEFT adapter of what changed, with the best ranks.
+    Adapter,
+    /// A `LoraConfig` with these ranks, as JSON.
+    Config,
+    /// The same as Python.
+    Python,
+    /// Everything about the plan in one HTML file.
+    Report,
+}
+
+/// What was made.
+pub struct Made {
+    /// A sentence about it.
+    pub text: String,
+    /// The adapter, where it was one.
+    pub adapter: Option<Extracted>,
+}
+
+/// Begins to make something at `path`.
+pub fn make(
+    product: Product,
+    path: PathBuf,
+    choice: Option<&Choice>,
+    needs: Option<&Result<Needs>>,
+    round: &mut Round<'_>,
+    wake: &Wake,
+) -> Result<Job<Made>> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::usage("there is no path to write to"));
+    }
+    let choice = choice.cloned().ok_or_else(|| Error::usage("there are no ranks yet: compute the spectra first"))?;
+    let layout = round.workspace.layout().cloned().ok_or_else(|| Error::usage("no model is open"))?;
+    let dial = round.workspace.dial();
+    let ratio = dial.alpha / dial.r as f64;
+    let base = round.workspace.base().map(|base| base.path().to_string_lossy().into_owned());
+    let needs = needs.and_then(|needs| needs.as_ref().ok()).cloned();
+    let wake = Arc::clone(wake);
+    if product == Product::Adapter {
+        let delta = round.workspace.delta().cloned().ok_or_else(|| Error::usage("no model is open"))?;
+        if matches!(delta.source(), Source::Weight) {
+            return Err(Error::usage("nothing changed here: open a tuned model or an adapter beside the base"));
+        }
+        let names: Vec<String> = choice.offers.iter().map(|offer| offer.name.clone()).collect();
+        return Ok(Job::spawn("Extracting an adapter", wake, move |progress| {
+            let cut = Cut::Budget(choice.budget);
+            let made = extract(Changed::Models(&delta), Some(&names), cut, Dtype::F32, &path, progress)?;
+            let text = format!("An adapter of {} parameters is in {}.", exact(made.trainable), path.display());
+            Ok(Made { text, adapter: Some(made) })
+        }));
+    }
+    Ok(Job::spawn("Writing a plan", wake, move |_| {
+        let adapter = config::to_train(&layout, &choice.offers, &choice.best, ratio, base.as_deref());
+        let json = adapter.to_json();
+        let text = match product {
+            Product::Config => {
+                serde_json::to_string_pretty(&json).map_err(|error| Error::failure(error.to_string()))?
+            }
+            Product::Python => config::python(&json),
+            _ => report_of(&layout, &choice, needs.as_ref(), &json)?,
+        };
+        write_whole(&path, text.as_bytes())?;
+        Ok(Made { text: format!("Saved {}.", path.display()), adapter: None })
+    }))
+}
+
+fn report_of(layout: &Layout, choice: &Choice, needs: Option<&Needs>, config: &serde_json::Value) -> Result<String> {
+    let mut report = Report::new(format!("Ranks for {}", layout.name));
+    report::of_plan(&mut report, &choice.offers, &choice.best, choice.uniform.as_ref(), config);
+    if let Some(needs) = needs {
+        report.section(format!("Memory of {}", needs.model), memory_of(needs));
+    }
+    report.html()
+}
+
+fn memory_of(needs: &Needs) -> Vec<Piece> {
+    let most = needs.needs.iter().map(|need| need.parts.total()).max().unwrap_or(1) as f64;
+    let bars: Vec<Bar> = needs
+        .needs
+        .iter()
+        .map(|need| {
+            let total = need.parts.total();
+            Bar { label: need.method.as_str().to_owned(), value: total as f64, text: bytes(total) }
+        })
+        .collect();
+    let mut rows = vec![["part", "full", "lora", "qlora"].map(str::to_owned).to_vec()];
+    for (at, part) in needs.needs[0].parts.parts().iter().enumerate() {
+        let cells = needs.needs.iter().map(|need| bytes(need.parts.parts()[at].bytes));
+        rows.push(std::iter::once(part.name.to_owned()).chain(cells).collect());
+    }
+    let run = format!(
+        "Rank {} on {}, batch {}, sequences of {} tokens, {}. Predicted for the engine of this program.",
+        needs.r,
+        needs.targets,
+        needs.load.batch,
+        needs.load.seq,
+        if needs.load.checkpointing { "with checkpointing" } else { "without checkpointing" }
+    );
+    let mut rooms = vec![["memory", "size", "full", "lora", "qlora"].map(str::to_owned).to_vec()];
+    for room in &needs.rooms {
+        let verdicts = room.verdicts.iter().map(|verdict| verdict.as_str().to_owned());
+        rooms.push([room.name.clone(), bytes(room.bytes)].into_iter().chain(verdicts).collect());
+    }
+    vec![Piece::Text(run), Piece::Drawing(chart::bars("Memory", &bars, most)), Piece::table(rows), Piece::table(rooms)]
+}
+
+/// Begins a probe of the open model.
+pub fn probe(ask: &Probe, round: &mut Round<'_>, wake: &Wake) -> Result<Job<Probed>> {
+    let base = round.workspace.base().ok_or_else(|| Error::usage("no model is open"))?;
+    let dial = round.workspace.dial();
+    let settings = Settings {
+        model: base.path().to_path_buf(),
+        data: ask.data.clone(),
+        targets: dial.targets.to_string(),
+        rank: dial.r,
+        batch: ask.batch,
+        seq: ask.seq,
+        ..Settings::default()
+    };
+    let batches = ask.batches;
+    Ok(Job::spawn("Probing gradients", Arc::clone(wake), move |progress| run_probe(&settings, batches, None, progress)))
+}
+
+/// Begins to count the tokens of a data set for the open model.
+pub fn tokens(path: PathBuf, round: &mut Round<'_>, wake: &Wake) -> Result<Job<Tokens>> {
+    /// Rows are not cut for counting.
+    const LONGEST: usize = 1 << 20;
+    let base: Arc<Checkpoint> = round.workspace.base().cloned().ok_or_else(|| Error::usage("no model is open"))?;
+    let title = format!("Counting tokens of {}", path.file_name().unwrap_or_default().to_string_lossy());
+    Ok(Job::spawn(title, Arc::clone(wake), move |progress| {
+        let data = data::read(Path::new(&path), &base, LONGEST, progress)?;
+        let rows = &data.rows.rows;
+        Ok(Tokens {
+            rows: rows.len(),
+            tokens: rows.iter().map(|row| row.ids.len()).sum(),
+            predicted: rows.iter().map(|row| row.predictions()).sum(),
+            path,
+        })
+    }))
+}
+
+impl Tokens {
+    /// Trainable parameters for each predicted token, in words.
+    pub fn against(&self, trainable: u64) -> String {
+        let per = trainable as f64 / self.predicted.max(1) as f64;
+        let tokens = exact(self.predicted as u64);
+        if per > 1.0 {
+            format!(
+                "{} trainable parameters for {tokens} predicted tokens: {per:.1} for each. There is room to learn them by heart; watch the held-out loss.",
+                exact(trainable)
+            )
+        } else {
+            format!(
+                "{} trainable parameters for {tokens} predicted tokens: {} of a parameter for each. The rank is no more than the data can fill.",
+                exact(trainable),
+                percent(per)
+            )
+        }
+    }
+}

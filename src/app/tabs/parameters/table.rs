@@ -1,0 +1,91 @@
+//! The table of counts: a row for each rank, a column for each set of targets.
+
+use eframe::egui::{Align, Label, Layout, RichText, Sense, Ui};
+use egui_extras::{Column, TableBuilder};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::app::widgets::table::name_row;
+use crate::units;
+
+use super::model::{Counts, RANKS};
+
+const ROW: f32 = 26.0;
+
+/// Paints the table. For the open model a click on a row turns the dial.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
+    let r = view.workspace.dial().r;
+    let mut chosen = None;
+    ui.spacing_mut().item_spacing.y = 0.0;
+    ui.push_id("counts", |ui| {
+        TableBuilder::new(ui)
+            .sense(Sense::CLICK)
+            .vscroll(false)
+            .cell_layout(Layout::left_to_right(Align::Center))
+            .column(Column::exact(44.0))
+            .columns(Column::remainder().at_least(110.0), counts.columns.len())
+            .header(ROW, |mut header| {
+                let mut title = |text: &str| {
+                    header.col(|ui| {
+                        right(ui, |ui| ui.label(RichText::new(text).small().color(Colors::of(ui).weak)));
+                    });
+                };
+                title("r");
+                counts.columns.iter().for_each(|column| title(column.title));
+            })
+            .body(|body| {
+                body.rows(ROW, RANKS.len(), |mut row| {
+                    let rank = RANKS[row.index()];
+                    row.set_selected(dialed && rank == r);
+                    let mut clicked = false;
+                    row.col(|ui| {
+                        clicked = name_row(ui, rank, &format!("Counts at rank {rank}"), dialed);
+                        let number = Label::new(RichText::new(rank.to_string()).monospace()).selectable(false);
+                        right(ui, |ui| ui.add(number));
+                    });
+                    for column in &counts.columns {
+                        row.col(|ui| right(ui, |ui| cell(ui, column, rank)));
+                    }
+                    if (clicked || row.response().clicked()) && dialed {
+                        chosen = Some(rank);
+                    }
+                });
+            });
+    });
+    for column in &counts.columns {
+        if let Err(error) = &column.selection {
+            ui.label(RichText::new(format!("{}: {error}", column.title)).small().color(Colors::of(ui).weak));
+        }
+    }
+    if let Some(rank) = chosen {
+        let mut dial = view.workspace.dial().clone();
+        dial.r = rank;
+        view.commands.push(Command::Turn(dial));
+    }
+}
+
+/// Within a cell, not as the layout of cells: those would reach to the left over their neighbours, and take their pointer.
+fn right<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
+    ui.with_layout(Layout::right_to_left(Align::Center), add).inner
+}
+
+fn cell(ui: &mut Ui, column: &super::model::Column, rank: usize) {
+    let weak = Colors::of(ui).weak;
+    match column.count(rank) {
+        Some(count) => {
+            let share = units::percent(count.percent / 100.0);
+            ui.add(Label::new(RichText::new(share).small().color(weak)).selectable(false));
+            let text = RichText::new(units::count(count.trainable)).monospace();
+            ui.add(Label::new(text).selectable(false)).on_hover_text(format!(
+                "{} trainable parameters, {} in 16 bit",
+                units::exact(count.trainable),
+                units::bytes(count.adapter_bytes_f16)
+            ));
+        }
+        None => {
+            ui.add(Label::new(RichText::new("–").color(weak)).selectable(false))
+                .on_hover_text("A rank cannot be larger than the smaller side of a matrix");
+        }
+    }
+}

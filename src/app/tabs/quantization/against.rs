@@ -1,0 +1,128 @@
+//! The error beside ΔW: sizes, shares, the spectrum of the error, what a low rank repairs.
+
+use eframe::egui::{DragValue, RichText, ScrollArea, Ui};
+
+use crate::app::View;
+use crate::app::look::glossary::{self, Term};
+use crate::app::look::theme::Colors;
+use crate::app::tabs::quantization::state::{AgainstItem, Choice, Need};
+use crate::figure::{Axis, Figure, Mark, Series, Style, number};
+use crate::spectrum::rounding::Against as Facts;
+use crate::units;
+
+/// What the view remembers between frames.
+pub struct Against {
+    iterations: usize,
+}
+
+impl Default for Against {
+    /// LoftQ's paper uses five iterations.
+    fn default() -> Self {
+        Self { iterations: 5 }
+    }
+}
+
+impl Against {
+    /// What the view needs.
+    pub fn need(&self, choice: &Choice) -> Need {
+        Need::Against { recipe: choice.a, iterations: self.iterations }
+    }
+
+    /// Paints it into the room there is.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let items = view.features.quantization.against();
+        let facts = items.iter().find_map(|item| match item {
+            AgainstItem::Facts(facts) => Some(&**facts),
+            AgainstItem::Repair(..) => None,
+        });
+        let r = view.workspace.dial().r;
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("LoftQ iterations").color(Colors::of(ui).weak))
+                .on_hover_ui(|ui| glossary::LOFTQ.ui(ui));
+            ui.add(DragValue::new(&mut self.iterations).range(1..=20)).accessible_name("LoftQ iterations");
+        });
+        let Some(facts) = facts else { return };
+        let room = ui.available_rect_before_wrap();
+        let parts = super::split(room, &[0.3, 0.35, 0.35]);
+        super::within(ui, parts[0], |ui| {
+            ScrollArea::vertical().id_salt("against").auto_shrink(false).show(ui, |ui| sentences(ui, facts, r));
+        });
+        let mut spectrum = error_spectrum(facts);
+        spectrum.quiet = false;
+        super::within(ui, parts[1], |ui| super::plot(ui, view, &spectrum, "spectrum of the error"));
+        let repair = repair(facts, items);
+        super::within(ui, parts[2], |ui| super::plot(ui, view, &repair, "repair by a low rank"));
+        ui.advance_cursor_after_rect(room);
+    }
+}
+
+fn sentences(ui: &mut Ui, facts: &Facts, r: usize) {
+    ui.spacing_mut().interact_size.y = 18.0;
+    ui.spacing_mut().item_spacing.y = 2.0;
+    let short = |x: f64| number::whole(x, 3);
+    let ratio = facts.error / facts.delta.max(f64::MIN_POSITIVE);
+    let mut line = |term: Term, name: &str, value: String| {
+        ui.horizontal(|ui| {
+            ui.label(RichText::new(name).color(Colors::of(ui).weak));
+            ui.label(RichText::new(value).monospace());
+        })
+        .response
+        .on_hover_ui(|ui| term.ui(ui));
+    };
+    line(glossary::ERROR_NORM, "‖Ŵ − W‖", short(facts.error));
+    line(glossary::FROBENIUS, "‖ΔW‖", short(facts.delta));
+    line(glossary::ERROR_NORM, "error / ΔW", format!("{} ×", short(ratio)));
+    let at = r.min(facts.inside.len());
+    if let Some(&inside) = at.checked_sub(1).and_then(|i| facts.inside.get(i)) {
+        let text = format!("{}  (chance {})", units::percent(inside), units::percent(facts.chance(at)));
+        line(glossary::INSIDE, &format!("in ΔW's top {at}"), text);
+        let [error, signal] = facts.signal[at - 1];
+        line(glossary::INSIDE, &format!("error : ΔW in the top {at}"), format!("{} : {}", short(error), short(signal)));
+    }
+    line(glossary::SURVIVE, "entries whose code moves", units::percent(facts.moved));
+    line(glossary::SURVIVE, "ΔW that arrives", units::percent(facts.kept));
+    ui.add_space(4.0);
+    let verdict = if ratio > 1.0 {
+        "Rounding is larger than the change: merged and rounded again, most entries keep their old code. In QLoRA the adapter stays beside \
+         the 4-bit weight and loses nothing."
+    } else {
+        "The change is larger than rounding: merged and rounded again, most of it arrives."
+    };
+    ui.label(RichText::new(verdict).small());
+}
+
+fn error_spectrum(facts: &Facts) -> Figure {
+    let points = |values: &[f64]| values.iter().enumerate().map(|(i, &s)| [(i + 1) as f64, s]).collect();
+    let [out, inner] = facts.spectrum.shape.map(|n| n as f64);
+    // Bai–Yin: what noise of that size would have at most.
+    let edge = facts.error / (out * inner).sqrt() * (out.sqrt() + inner.sqrt());
+    let title = "Spectrum of the error".to_owned();
+    let mut figure = Figure { title, x: Axis::log("index i"), y: Axis::log("σ"), ..Figure::default() };
+    figure.series.push(Series::line("σ of Ŵ − W", points(&facts.spectrum.sigma)).style(Style::LinePoints));
+    figure.marks.push(Mark { name: "noise edge".into(), at: edge, vertical: false });
+    figure
+}
+
+fn repair(facts: &Facts, items: &[AgainstItem]) -> Figure {
+    let title = "What a repair of rank r leaves".to_owned();
+    let mut figure =
+        Figure { title, x: Axis::log("rank r"), y: Axis::linear("share that is left"), ..Figure::default() };
+    let total: f64 = facts.error * facts.error;
+    let mut kept = 0f64;
+    let tail = facts.spectrum.sigma.iter().enumerate().map(|(i, s)| {
+        kept += s * s;
+        [(i + 1) as f64, ((total - kept).max(0.0) / total.max(f64::MIN_POSITIVE)).sqrt()]
+    });
+    figure.series.push(Series::line("SVD of the error (1 iteration)", tail.collect()));
+    let last = items.iter().filter_map(|item| match item {
+        AgainstItem::Repair(r, left) => Some([*r as f64, *left.last()?]),
+        AgainstItem::Facts(_) => None,
+    });
+    let iterations = items.iter().find_map(|item| match item {
+        AgainstItem::Repair(_, left) => Some(left.len()),
+        AgainstItem::Facts(_) => None,
+    });
+    let name = format!("LoftQ, {} iterations", iterations.unwrap_or(1));
+    figure.series.push(Series::line(name, last.collect()).style(Style::LinePoints));
+    figure
+}

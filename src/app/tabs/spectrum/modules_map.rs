@@ -1,0 +1,182 @@
+//! The map of all modules: block × projection, coloured by the rank that a rule asks for.
+
+use eframe::egui::{Align, Button, ComboBox, Layout, RichText, Ui};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::app::widgets::map::{Cell, ModuleMap};
+use crate::app::widgets::menu::Take;
+use crate::app::work::export::Source;
+use crate::delta::DeltaSet;
+use crate::figure::ColorMap;
+use crate::spectrum::RuleId;
+use crate::workspace::{Selection, Workspace};
+
+use super::prepared::Prepared;
+
+/// The places of the modules, laid out once for a model.
+#[derive(Default)]
+pub struct Map {
+    generation: Option<u64>,
+    blocks: Vec<String>,
+    projections: Vec<String>,
+    /// By block and projection: the place among the entries.
+    places: Vec<Option<usize>>,
+}
+
+impl Map {
+    /// Lays the map out anew when another model is open.
+    pub fn think(&mut self, workspace: &Workspace) {
+        if self.generation == Some(workspace.generation()) {
+            return;
+        }
+        self.generation = Some(workspace.generation());
+        let (blocks, projections, places) = workspace.delta().map(|d| lay_out(d)).unwrap_or_default();
+        (self.blocks, self.projections, self.places) = (blocks, projections, places);
+    }
+
+    /// Paints the map into the room there is.
+    pub fn ui(&self, ui: &mut Ui, view: &mut View<'_>, prepared: &Prepared) {
+        let Some(delta) = view.workspace.delta().cloned() else { return };
+        let area = ui.max_rect();
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("coloured by").color(Colors::of(ui).weak));
+            rule(ui, view);
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                view.export(
+                    ui,
+                    "map of modules",
+                    &[Take::CopyPng, Take::SavePng, Take::CopyTsv, Take::SaveCsv],
+                    area,
+                    || Source::Table(self.rows(&delta, prepared)),
+                );
+            });
+        });
+        // Not what failed: that would fail again.
+        let missing =
+            |name: &str| view.workspace.spectrum(name).is_none_or(|s| s.latest().is_none() && s.error().is_none());
+        let left = delta.entries().iter().filter(|e| e.problem.is_none() && missing(&e.name)).count();
+        if left > 0 && !view.jobs.is_sweeping() {
+            ui.horizontal(|ui| {
+                let weak = Colors::of(ui).weak;
+                ui.label(RichText::new(format!("{left} modules are not computed")).small().color(weak));
+                if ui.add(Button::new("Compute all")).clicked() {
+                    view.commands.push(Command::AnalyseAll);
+                }
+            });
+        }
+        if self.places.is_empty() {
+            ui.label(RichText::new("No module stands in a numbered block.").color(Colors::of(ui).weak));
+            return;
+        }
+        let entry = |b: usize, p: usize| self.places[b * self.projections.len() + p].map(|i| &delta.entries()[i]);
+        let workspace = view.workspace;
+        let cell = |b: usize, p: usize| match entry(b, p) {
+            None => Cell::Absent,
+            Some(entry) if entry.problem.is_some() => Cell::Unknown,
+            Some(entry) => match prepared.rank(&entry.name) {
+                Some(Some(rank)) => Cell::Value(rank as f64),
+                Some(None) => Cell::Unknown,
+                None if workspace.spectrum(&entry.name).is_some_and(|s| s.error().is_some()) => Cell::Unknown,
+                None => Cell::Pending,
+            },
+        };
+        let selected = |b: usize, p: usize| entry(b, p).is_some_and(|e| workspace.selection().contains(&e.name));
+        let map = ModuleMap {
+            title: "Map of all modules",
+            blocks: &self.blocks,
+            projections: &self.projections,
+            cell: &cell,
+            selected: &selected,
+            quantity: "rank",
+            map: ColorMap::Viridis,
+        };
+        if let Some(name) = map.ui(ui).chosen.and_then(|(b, p)| entry(b, p)).map(|e| e.name.clone()) {
+            let mut selection = workspace.selection().clone();
+            if ui.input(|i| i.modifiers.command) {
+                selection.toggle(&name);
+            } else {
+                selection = Selection::one(&name);
+            }
+            view.commands.push(Command::Select(selection));
+        }
+    }
+
+    fn rows(&self, delta: &DeltaSet, prepared: &Prepared) -> Vec<Vec<String>> {
+        let mut rows = vec![vec!["module".to_owned(), "rank".to_owned()]];
+        for entry in self.places.iter().flatten().map(|&i| &delta.entries()[i]) {
+            let rank = prepared.rank(&entry.name).flatten().map_or_else(String::new, |r| r.to_string());
+            rows.push(vec![entry.name.clone(), rank]);
+        }
+        rows
+    }
+}
+
+fn rule(ui: &mut Ui, view: &mut View<'_>) {
+    let now = view.settings.map_rule();
+    let response =
+        ComboBox::from_id_salt("map rule").selected_text(now.name()).width(120.0).height(360.0).show_ui(ui, |ui| {
+            for rule in RuleId::ALL {
+                if ui.selectable_label(rule == now, rule.name()).on_hover_text(rule.formula()).clicked() {
+                    view.commands.push(Command::Rule(rule));
+                }
+            }
+        });
+    response
+        .response
+        .on_hover_text(format!("The rule that colours the map: {}", now.formula()))
+        .accessible_name("Rule of the map");
+}
+
+/// Names of the blocks and of the projections, and by block and projection the place among the entries.
+pub(in crate::app::tabs) type Places = (Vec<String>, Vec<String>, Vec<Option<usize>>);
+
+/// Blocks × projections of a model's modules.
+pub(in crate::app::tabs) fn lay_out(delta: &DeltaSet) -> Places {
+    let entries = delta.entries();
+    let mut layers: Vec<usize> = entries.iter().filter_map(|e| e.layer).collect();
+    layers.sort_unstable();
+    layers.dedup();
+    let mut projections: Vec<String> = Vec::new();
+    let mut found = Vec::new();
+    for (i, entry) in entries.iter().enumerate() {
+        let Some(layer) = entry.layer else { continue };
+        let leaf = leaf(&entry.name, layer);
+        let p = projections.iter().position(|known| known == leaf).unwrap_or_else(|| {
+            projections.push(leaf.to_owned());
+            projections.len() - 1
+        });
+        if let Ok(b) = layers.binary_search(&layer) {
+            found.push((b, p, i));
+        }
+    }
+    let mut places = vec![None; layers.len() * projections.len()];
+    for (b, p, i) in found {
+        places[b * projections.len() + p] = Some(i);
+    }
+    (layers.iter().map(usize::to_string).collect(), projections, places)
+}
+
+/// What stands behind the block's number: `q_proj` of `model.layers.3.self_attn.q_proj`; more where names are nested deeper.
+fn leaf(name: &str, layer: usize) -> &str {
+    let number = format!(".{layer}.");
+    let rest = name.find(&number).map_or(name, |at| &name[at + number.len()..]);
+    match rest.split_once('.') {
+        Some((_, leaf)) if !leaf.is_empty() => leaf,
+        _ => rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_tell_projections_apart() {
+        assert_eq!(leaf("model.layers.3.self_attn.q_proj", 3), "q_proj");
+        assert_eq!(leaf("transformer.h.0.attn.c_proj", 0), "c_proj");
+        assert_eq!(leaf("model.layers.1.mlp.experts.0.up_proj", 1), "experts.0.up_proj");
+        assert_eq!(leaf("blocks.2.fc", 2), "fc");
+    }
+}

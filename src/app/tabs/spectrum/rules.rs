@@ -1,0 +1,133 @@
+//! The table of rules: what each would choose here, and what that means.
+
+use eframe::egui::{self, Align, Layout, RichText, Sense, Ui};
+use egui_extras::{Column, TableBuilder};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::app::widgets::table::name_row;
+use crate::spectrum::Rule;
+use crate::units;
+
+const ROW: f32 = 23.0;
+
+/// Paints the table; a click on a row turns the dial to its rank.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
+    let r = view.workspace.dial().r;
+    let max = view.workspace.max_rank();
+    let mut chosen = None;
+    ui.spacing_mut().item_spacing.y = 0.0;
+    ui.push_id("rules", |ui| {
+        TableBuilder::new(ui)
+            .striped(false)
+            .sense(Sense::CLICK)
+            .cell_layout(Layout::left_to_right(Align::Center))
+            .column(Column::exact(178.0))
+            .column(Column::exact(64.0))
+            .column(Column::exact(22.0))
+            .column(Column::remainder().clip(true))
+            .auto_shrink(false)
+            .header(20.0, |mut header| {
+                for title in ["Rule", "Rank", "", "What it says"] {
+                    header.col(|ui| {
+                        let weak = Colors::of(ui).weak;
+                        if title == "Rank" {
+                            right(ui, |ui| ui.label(RichText::new(title).small().color(weak)));
+                        } else {
+                            ui.label(RichText::new(title).small().color(weak));
+                        }
+                    });
+                }
+            })
+            .body(|body| {
+                body.rows(ROW, rules.len(), |mut row| {
+                    let rule = &rules[row.index()];
+                    let name = format!("{}: {}", rule.name, value(rule));
+                    let mut clicked = false;
+                    row.col(|ui| {
+                        clicked = name_row(ui, rule.name, &name, rule.rank.is_some());
+                        ui.add(egui::Label::new(rule.name).truncate().selectable(false));
+                    });
+                    row.col(|ui| {
+                        right(ui, |ui| {
+                            let text = RichText::new(value(rule)).monospace();
+                            let text = if rule.rank == Some(r) { text.color(Colors::of(ui).rank) } else { text };
+                            ui.add(egui::Label::new(text).selectable(false))
+                        });
+                    });
+                    row.col(|ui| mark(ui, rule, r));
+                    row.col(|ui| {
+                        let text = rule.note.as_deref().filter(|_| rule.rank.is_none()).unwrap_or(&rule.meaning);
+                        let color = if rule.rank.is_none() { Colors::of(ui).weak } else { ui.visuals().text_color() };
+                        ui.add(egui::Label::new(RichText::new(text).small().color(color)).truncate().selectable(false));
+                    });
+                    let response = row.response();
+                    if clicked || response.clicked() {
+                        chosen = rule.rank;
+                    }
+                    response.on_hover_ui(|ui| details(ui, rule));
+                });
+            });
+    });
+    if let Some(rank) = chosen {
+        let mut dial = view.workspace.dial().clone();
+        dial.r = rank.clamp(1, max);
+        view.commands.push(Command::Turn(dial));
+    }
+}
+
+fn right<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
+    ui.with_layout(Layout::right_to_left(Align::Center), add).inner
+}
+
+/// The measure, or the rank.
+fn value(rule: &Rule) -> String {
+    match (rule.value, rule.rank) {
+        (Some(value), _) if value.fract() != 0.0 => units::real(value, 3),
+        (_, Some(rank)) => rank.to_string(),
+        _ => "–".into(),
+    }
+}
+
+/// Whether the dial's rank is enough for the rule.
+fn mark(ui: &mut Ui, rule: &Rule, r: usize) {
+    let colors = Colors::of(ui);
+    match rule.rank {
+        Some(rank) if r >= rank => ui.label(RichText::new("✓").color(colors.good)),
+        Some(_) => ui.label(RichText::new("·").color(colors.weak)),
+        None => ui.label(""),
+    };
+}
+
+fn details(ui: &mut Ui, rule: &Rule) {
+    ui.set_max_width(400.0);
+    ui.label(RichText::new(rule.name).strong());
+    ui.label(&rule.meaning);
+    if let Some(note) = &rule.note {
+        ui.label(note);
+    }
+    ui.label(RichText::new(rule.formula).monospace());
+    if let Some((name, value)) = rule.parameter {
+        ui.label(format!("{name} = {value}"));
+    }
+    ui.label(RichText::new(rule.source).small().color(Colors::of(ui).weak));
+    if rule.rank.is_some() {
+        ui.label(RichText::new("Click to turn the dial to this rank.").small().color(Colors::of(ui).accent));
+    }
+}
+
+/// The table as text: what is copied.
+pub fn rows(rules: &[Rule]) -> Vec<Vec<String>> {
+    let mut rows = vec![["rule", "value", "rank", "formula", "meaning"].map(String::from).to_vec()];
+    rows.extend(rules.iter().map(|rule| {
+        vec![
+            rule.name.to_owned(),
+            rule.value.map_or_else(String::new, |v| v.to_string()),
+            rule.rank.map_or_else(String::new, |r| r.to_string()),
+            rule.formula.to_owned(),
+            rule.meaning.clone(),
+        ]
+    }));
+    rows
+}

@@ -1,0 +1,345 @@
+//! Runs laid over each other: losses, and the spectra of what they changed.
+
+use std::path::PathBuf;
+
+use eframe::egui::{self, Align, Button, ComboBox, DragValue, Layout, Rect, RichText, ScrollArea, Sense, Ui, vec2};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::train::state::{Ask, Track, Training, method_name, smoothed};
+use crate::app::widgets::menu::Take;
+use crate::app::widgets::palette;
+use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::app::work::export::Source;
+use crate::figure::{Axis, Figure, Series, Style, number};
+use crate::train::Method;
+use crate::train::film::{effective, energy_rank};
+use crate::units;
+
+use super::plots::columns;
+use super::prepared::thin;
+
+/// Height of the losses.
+const LOSSES: f32 = 260.0;
+/// Height of the spectra.
+const SPECTRA: f32 = 260.0;
+/// Steps that smoothing looks back.
+const WINDOW: f64 = 20.0;
+
+const HEADS: [Head<'static>; 10] = [
+    head("run", "Its folder's name", false, 190.0),
+    head("method", "LoRA, QLoRA or full", false, 60.0),
+    head("r", "Rank", true, 36.0),
+    head("lr", "Peak learning rate", true, 60.0),
+    head("trained", "Elements that are trained", true, 70.0),
+    head("loss", "Of the last step, smoothed", true, 64.0),
+    head("held out", "The last loss on held-out rows", true, 70.0),
+    head("tokens/s", "Over the last steps", true, 70.0),
+    head("memory", "Weights, everything trained and buffers at their most", true, 76.0),
+    head("90 % / 99 %", "Directions of the chosen module's ΔW that hold so much of its energy", true, 90.0),
+];
+
+const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
+    Head { title, tip, number, width }
+}
+
+/// What the comparison remembers between frames.
+#[derive(Default)]
+pub struct Compare {
+    key: Vec<(PathBuf, u64)>,
+    made: Option<(bool, String)>,
+    by_time: bool,
+    module: String,
+    modules: Vec<String>,
+    train: Figure,
+    held_out: Figure,
+    spectra: Figure,
+    energy: Figure,
+    order: Order,
+}
+
+impl Compare {
+    /// Follows the runs that are compared.
+    pub fn think(&mut self, training: &Training) {
+        let tracks: Vec<&Track> = training.compared().collect();
+        let key: Vec<_> = tracks.iter().map(|track| (track.folder.clone(), track.version)).collect();
+        let look = (self.by_time, self.module.clone());
+        if key == self.key && self.made.as_ref() == Some(&look) {
+            return;
+        }
+        let mut modules: Vec<String> = Vec::new();
+        for name in tracks.iter().filter_map(|track| track.frames.last()).flat_map(|frame| frame.modules.keys()) {
+            if !modules.contains(name) {
+                modules.push(name.clone());
+            }
+        }
+        modules.sort_by(|a, b| natord::compare(a, b));
+        // First what all of them have changed: there the spectra can be laid over each other.
+        let all = |name: &String| {
+            tracks.iter().all(|track| track.frames.last().is_none_or(|frame| frame.modules.contains_key(name)))
+        };
+        if !self.modules.contains(&self.module) || !modules.contains(&self.module) {
+            self.module = modules.iter().find(|name| all(name)).or(modules.first()).cloned().unwrap_or_default();
+        }
+        self.modules = modules;
+        self.key = key;
+        self.made = Some((self.by_time, self.module.clone()));
+        self.train = thin(self.losses(&tracks, false));
+        self.held_out = self.losses(&tracks, true);
+        self.spectra = self.spectra_of(&tracks, false);
+        self.energy = self.spectra_of(&tracks, true);
+    }
+
+    fn losses(&self, tracks: &[&Track], held_out: bool) -> Figure {
+        let x = Axis::linear(if self.by_time { "seconds of training" } else { "step" });
+        let title = if held_out { "Loss on held-out rows" } else { "Training loss, smoothed" };
+        let mut figure = Figure { title: title.into(), x, y: Axis::linear("loss"), ..Figure::default() };
+        let names = names(tracks);
+        for (color, track) in tracks.iter().enumerate() {
+            let losses: Vec<f64> = if held_out {
+                track.records.iter().map(|record| record.eval_loss.unwrap_or(f64::NAN)).collect()
+            } else {
+                smoothed(track.records.iter().map(|record| record.step.loss), WINDOW)
+            };
+            let x = |i: usize| if self.by_time { track.seconds[i] } else { track.records[i].step.step as f64 };
+            let points = losses.iter().enumerate().filter(|(_, loss)| loss.is_finite()).map(|(i, &loss)| [x(i), loss]);
+            let style = if held_out { Style::LinePoints } else { Style::Line };
+            figure.series.push(Series::line(&names[color], points.collect()).style(style).color(color));
+        }
+        figure
+    }
+
+    /// σ, or the energy of the first directions, of the chosen module as each run left it.
+    fn spectra_of(&self, tracks: &[&Track], energy: bool) -> Figure {
+        let (title, y) = match energy {
+            true => ("Cumulative energy", Axis::linear("energy E(i)")),
+            false => ("Singular values of ΔW", Axis::log("σ")),
+        };
+        let title = format!("{title} of {}", self.module);
+        let mut figure = Figure { title, x: Axis::log("index i"), y, quiet: energy, ..Figure::default() };
+        let names = names(tracks);
+        for (color, track) in tracks.iter().enumerate() {
+            let Some(sigma) = track.frames.last().and_then(|frame| frame.modules.get(&self.module)) else { continue };
+            let total: f64 = sigma.iter().map(|&s| f64::from(s).powi(2)).sum();
+            let mut sum = 0.0;
+            let value = |&s: &f32| {
+                sum += f64::from(s).powi(2);
+                if energy { sum / total.max(f64::MIN_POSITIVE) } else { f64::from(s) }
+            };
+            let points: Vec<[f64; 2]> =
+                sigma.iter().map(value).enumerate().map(|(i, value)| [(i + 1) as f64, value]).collect();
+            let points = points.into_iter().filter(|point| point[1] > 0.0).collect();
+            figure.series.push(Series::line(&names[color], points).style(Style::LinePoints).color(color));
+        }
+        figure
+    }
+
+    /// Paints it.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        methods(ui, view);
+        ui.add_space(4.0);
+        self.choice(ui, view);
+        let tracks: Vec<&Track> = view.features.training.compared().collect();
+        if tracks.is_empty() {
+            return nothing(ui);
+        }
+        ScrollArea::vertical().id_salt("compare").auto_shrink(false).show(ui, |ui| {
+            ui.horizontal(|ui| {
+                ui.label(RichText::new("Across").color(Colors::of(ui).weak));
+                let steps = ui.selectable_value(&mut self.by_time, false, "steps").clicked();
+                if ui.selectable_value(&mut self.by_time, true, "time").clicked() || steps {
+                    ui.ctx().request_repaint();
+                }
+            });
+            columns(ui, LOSSES, |ui, index| match index {
+                0 => plot(ui, view, "Training loss, smoothed", &self.train),
+                _ => plot(ui, view, "Loss on held-out rows", &self.held_out),
+            });
+            ui.add_space(6.0);
+            if !self.modules.is_empty() {
+                ui.horizontal(|ui| {
+                    ui.label(RichText::new("What each of them changed").text_style(egui::TextStyle::Heading));
+                    let combo = ComboBox::from_id_salt("module").selected_text(&self.module).width(280.0).height(360.0);
+                    let before = self.module.clone();
+                    let combo = combo.show_ui(ui, |ui| {
+                        for module in &self.modules {
+                            ui.selectable_value(&mut self.module, module.clone(), module);
+                        }
+                    });
+                    combo.response.accessible_name("Module to compare");
+                    if self.module != before {
+                        ui.ctx().request_repaint();
+                    }
+                });
+                self.sentence(ui, &tracks);
+                columns(ui, SPECTRA, |ui, index| match index {
+                    0 => plot(ui, view, "Singular values of ΔW", &self.spectra),
+                    _ => plot(ui, view, "Cumulative energy", &self.energy),
+                });
+            }
+            ui.add_space(6.0);
+            self.table(ui, &tracks);
+        });
+    }
+
+    /// Which runs are compared; more can be added.
+    fn choice(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let training = &view.features.training;
+        let dark = ui.visuals().dark_mode;
+        let mut asks = Vec::new();
+        ui.horizontal_wrapped(|ui| {
+            for (color, track) in training.compared().enumerate() {
+                let (dot, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());
+                ui.painter().rect_filled(dot, 2.0, palette::series(color, dark));
+                let button = ui.button(format!("{} ×", track.name())).on_hover_text("Take it away from the comparison");
+                if button.accessible_name(format!("Do not compare {}", track.name())).clicked() {
+                    asks.push(Ask::Compare(track.folder.clone(), false));
+                }
+                ui.add_space(6.0);
+            }
+            let others: Vec<_> =
+                training.runs().unwrap_or_default().iter().filter(|past| !training.is_compared(&past.folder)).collect();
+            if !others.is_empty() {
+                let combo = ComboBox::from_id_salt("add").selected_text("Add a run").width(120.0).height(360.0);
+                let combo = combo.show_ui(ui, |ui| {
+                    for past in others {
+                        if ui.selectable_label(false, past.name()).clicked() {
+                            asks.push(Ask::Compare(past.folder.clone(), true));
+                        }
+                    }
+                });
+                combo.response.accessible_name("Add a run");
+            }
+        });
+        asks.into_iter().for_each(|ask| view.commands.push(Command::Training(ask)));
+    }
+
+    /// What the full run's ΔW says about the pairs'.
+    fn sentence(&self, ui: &mut Ui, tracks: &[&Track]) {
+        let sigma = |track: &Track| track.frames.last()?.modules.get(&self.module).cloned();
+        let full = tracks.iter().find(|track| track.settings.method == Method::Full).and_then(|track| sigma(track));
+        let pairs = tracks.iter().find(|track| track.settings.method != Method::Full);
+        let Some((full, pairs)) = full.zip(pairs) else { return };
+        let r = pairs.settings.rank;
+        let total: f64 = full.iter().map(|&s| f64::from(s).powi(2)).sum();
+        let kept: f64 = full.iter().take(r).map(|&s| f64::from(s).powi(2)).sum();
+        ui.label(format!(
+            "The full run spreads this module's ΔW over an effective rank of {}; its first {r} directions hold {} of the \
+             energy. A pair of rank {r} cannot have more than {r} directions; the curves above say what that costs here.",
+            units::real(effective(&full), 3),
+            units::percent(kept / total.max(f64::MIN_POSITIVE))
+        ));
+    }
+
+    fn table(&mut self, ui: &mut Ui, tracks: &[&Track]) {
+        let entry = |row: usize, column: usize| {
+            let track = tracks[row];
+            let s = &track.settings;
+            let smooth = || smoothed(track.records.iter().map(|record| record.step.loss), WINDOW).last().copied();
+            let eval = || track.records.iter().rev().find_map(|record| record.eval_loss);
+            match column {
+                0 => Entry::text(track.name()),
+                1 => Entry::text(method_name(s.method)),
+                2 => Entry::number((s.method != Method::Full).then_some(s.rank as f64), |r| format!("{r:.0}")),
+                3 => Entry::number(Some(s.lr), |lr| format!("{lr:.1e}")),
+                4 => Entry::number((track.trainable > 0).then_some(track.trainable as f64), |n| units::count(n as u64)),
+                5 => Entry::number(smooth(), |loss| number::whole(loss, 4)),
+                6 => Entry::number(eval(), |loss| number::whole(loss, 4)),
+                7 => Entry::number(track.speed(), |speed| format!("{speed:.0}")),
+                8 => {
+                    let held = track.records.iter().map(|record| record.held).max().filter(|&held| held > 0);
+                    Entry::number(held.map(|held| held as f64), |held| units::bytes(held as u64))
+                }
+                _ => {
+                    let sigma = track.frames.last().and_then(|frame| frame.modules.get(&self.module));
+                    let text = sigma.map(|sigma| (energy_rank(sigma, 0.9), energy_rank(sigma, 0.99)));
+                    Entry::number(text.map(|ranks| ranks.0 as f64), |_| {
+                        text.map_or_else(String::new, |(a, b)| format!("{a} / {b}"))
+                    })
+                }
+            }
+        };
+        let name = |row: usize| tracks[row].name();
+        let table = Table {
+            id: "compared",
+            heads: &HEADS,
+            rows: tracks.len(),
+            entry: &entry,
+            name: &name,
+            selected: &|_| false,
+        };
+        let mut order = self.order;
+        ui.allocate_ui(vec2(ui.available_width(), 30.0 + 24.0 * tracks.len() as f32), |ui| table.ui(ui, &mut order));
+        self.order = order;
+    }
+}
+
+/// What is here once there is something.
+fn nothing(ui: &mut Ui) {
+    ui.add_space(8.0);
+    ui.label(RichText::new("Nothing is compared yet").text_style(egui::TextStyle::Heading));
+    ui.label(
+        "Here runs lie over each other: their losses by steps or by time, the spectrum of what each of them changed, and what it \
+         took. Add runs that are there, or train the three methods one after the other on the data that are set up under Run: then \
+         nothing differs but the method.",
+    );
+}
+
+/// Names without the folder that all of them share.
+fn names(tracks: &[&Track]) -> Vec<String> {
+    let names: Vec<String> = tracks.iter().map(|track| track.name()).collect();
+    let folder = names.first().and_then(|name| name.rfind('/')).map(|at| names[0][..=at].to_owned());
+    match folder.filter(|folder| names.len() > 1 && names.iter().all(|name| name.starts_with(folder.as_str()))) {
+        Some(folder) => names.iter().map(|name| name[folder.len()..].to_owned()).collect(),
+        None => names,
+    }
+}
+
+/// Three runs that differ in nothing but the method.
+fn methods(ui: &mut Ui, view: &mut View<'_>) {
+    let training = &view.features.training;
+    let Some(before) = training.draft() else { return };
+    let mut draft = before.clone();
+    let problem = training.refusal(&draft, view.workspace);
+    ui.horizontal_wrapped(|ui| {
+        let button = ui.add_enabled(problem.is_none(), Button::new("Train LoRA, QLoRA and full"));
+        let tip =
+            "One after the other on the data and the seed that are set up under Run, with their curves over each other";
+        let button = button.on_hover_text(tip);
+        if button.on_disabled_hover_text(problem.clone().unwrap_or_default()).clicked() {
+            view.commands.push(Command::Training(Ask::StartMethods));
+        }
+        let weak = Colors::of(ui).weak;
+        ui.label(RichText::new(format!("lr {:.1e} for the pairs,", draft.settings.lr)).color(weak));
+        let speed = draft.full_lr * 0.01;
+        let drag = DragValue::new(&mut draft.full_lr).range(1e-9..=1.0).speed(speed);
+        let drag = drag.custom_formatter(|x, _| format!("{x:.1e}")).custom_parser(|text| text.trim().parse().ok());
+        ui.add(drag)
+            .on_hover_text("Every weight moves at once, so each has to move less")
+            .accessible_name("lr of full");
+        ui.label(RichText::new("for full; the same data, seed and steps.").color(weak));
+    });
+    if let Some(problem) = problem.filter(|_| training.live().is_none()) {
+        ui.label(RichText::new(problem).small().color(Colors::of(ui).weak));
+    }
+    if draft != *before {
+        view.commands.push(Command::Training(Ask::Set(Box::new(draft))));
+    }
+}
+
+/// A plot with its name and menu, in the room there is.
+pub fn plot(ui: &mut Ui, view: &mut View<'_>, name: &str, figure: &Figure) {
+    let area: Rect = ui.available_rect_before_wrap();
+    ui.horizontal(|ui| {
+        ui.label(RichText::new(name).strong());
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            view.export(ui, &name.to_lowercase(), &Take::PLOT, area, || Source::Figure(Box::new(figure.clone())));
+        });
+    });
+    if figure.series.iter().all(|series| series.points.is_empty()) {
+        ui.centered_and_justified(|ui| ui.label(RichText::new("Nothing yet").color(Colors::of(ui).weak)));
+        return;
+    }
+    figure.ui(ui, name, |_| {});
+}

@@ -1,0 +1,203 @@
+//! The line over the plots: which run, how it stands, what can be done with it.
+
+use eframe::egui::{self, Align, Button, Layout, ProgressBar, RichText, Ui};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::train::state::{Ask, Track, in_words, method_name, metrics};
+use crate::app::widgets::menu::Take;
+use crate::app::work::export::Source;
+use crate::train::Method;
+use crate::train::history::{Past, Phase};
+use crate::units;
+
+/// Paints it.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    let training = &view.features.training;
+    let Some(track) = training.shown() else { return };
+    let past = training.past(&track.folder);
+    let live = training.live().filter(|_| training.going_on() == Some(track.folder.as_path()));
+    let colors = Colors::of(ui);
+    if live.is_none()
+        && let Some((folder, reason)) = training.failure()
+        && track.folder.starts_with(folder)
+    {
+        failure(ui, reason);
+    } else if let Some(Past { phase: Phase::Failed(reason), .. }) = past.filter(|_| live.is_none()) {
+        failure(ui, &in_words(reason));
+    }
+    ui.horizontal(|ui| {
+        ui.label(RichText::new(track.name()).text_style(egui::TextStyle::Heading));
+        let (word, color) = match (live, past.map(|past| &past.phase)) {
+            (Some(live), _) if live.stopping => ("saving a checkpoint", colors.warn),
+            (Some(live), _) if live.is_held() => ("paused", colors.warn),
+            (Some(_), _) => ("running", colors.accent),
+            (None, Some(Phase::Running)) => ("running in another program", colors.accent),
+            (None, Some(Phase::Failed(_))) => ("failed", colors.bad),
+            (None, Some(Phase::Finished)) => ("finished", colors.good),
+            (None, Some(phase)) => (phase.word(), colors.warn),
+            (None, None) => ("", colors.weak),
+        };
+        ui.label(RichText::new(word).color(color));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| match live {
+            Some(live) => {
+                let stop = ui.add_enabled(!live.stopping, Button::new("Stop"));
+                if stop.on_hover_text("Ends the run after this step, with a checkpoint: it can go on later").clicked() {
+                    view.commands.push(Command::Training(Ask::Stop));
+                }
+                let (text, tip) = match live.is_held() {
+                    true => ("Resume", "Goes on with the next step"),
+                    false => ("Pause", "Holds the run between two steps; it stays in memory"),
+                };
+                let hold = ui.add_enabled(!live.stopping, Button::new(text)).on_hover_text(tip);
+                if hold.clicked() {
+                    view.commands.push(Command::Training(Ask::Hold(!live.is_held())));
+                }
+                if !live.queue.is_empty() {
+                    ui.label(RichText::new(format!("{} more to come", live.queue.len())).small().color(colors.weak));
+                }
+            }
+            None => {
+                if let Some(past) = past {
+                    take_away(ui, view, track, past);
+                }
+            }
+        });
+    });
+    facts(ui, track, live.is_some());
+    notes(ui, track);
+    ui.add_space(4.0);
+}
+
+/// What the run said about its data and its model: the first sentence, all of them under the pointer.
+fn notes(ui: &mut Ui, track: &Track) {
+    // Which file it is stands in the set-up.
+    let of_data = format!("{}: ", track.settings.data.display());
+    let short = |note: &String| note.strip_prefix(&of_data).unwrap_or(note).to_owned();
+    let Some(first) = track.notes.first().map(short) else { return };
+    let more = match track.notes.len() - 1 {
+        0 => String::new(),
+        1 => " · 1 more note".to_owned(),
+        count => format!(" · {count} more notes"),
+    };
+    let all = track.notes.iter().map(short).collect::<Vec<_>>().join("\n");
+    let text = RichText::new(format!("{first}{more}")).small().color(Colors::of(ui).warn);
+    ui.label(text).on_hover_text(all);
+}
+
+/// Why a run could not go on.
+pub fn failure(ui: &mut Ui, reason: &str) {
+    let colors = Colors::of(ui);
+    egui::Frame::new().stroke(egui::Stroke::new(1.0, colors.bad)).inner_margin(8).corner_radius(6).show(ui, |ui| {
+        ui.label(RichText::new(format!("The run could not go on: {reason}")).color(colors.bad));
+        ui.label(RichText::new("What it has written stays where it is.").small().color(colors.weak));
+    });
+    ui.add_space(4.0);
+}
+
+/// What is trained, how far it is, how long it will take.
+fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
+    let colors = Colors::of(ui);
+    let s = &track.settings;
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 14.0;
+        let weak = |text: String| RichText::new(text).color(colors.weak);
+        let model = s.model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let how = match s.method {
+            Method::Full => format!("full · {model}"),
+            method => format!("{} r = {} · {model}", method_name(method), s.rank),
+        };
+        ui.label(weak(how));
+        if track.trainable > 0 {
+            ui.label(weak(format!("{} trained", units::count(track.trainable as u64))));
+        }
+        let done = track.last().map_or(0, |record| record.step.step);
+        if track.steps > 0 {
+            ui.label(format!("step {done} of {}", track.steps));
+        } else if goes_on {
+            ui.label(weak("reading the data and the model".to_owned()));
+        }
+        if let Some(speed) = track.speed() {
+            ui.label(weak(format!("{speed:.0} tokens/s")));
+        }
+        if goes_on && let Some(left) = track.seconds_left().filter(|&left| left > 0.0) {
+            ui.label(weak(format!("{} left", units::duration(std::time::Duration::from_secs_f64(left)))));
+        }
+    });
+    if goes_on && track.steps > 0 {
+        let done = track.last().map_or(0, |record| record.step.step) as f32 / track.steps as f32;
+        let bar = ProgressBar::new(done).desired_height(4.0).corner_radius(2.0);
+        ui.add(bar).widget_info(|| {
+            let mut info = egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, "Steps of the run");
+            info.value = Some(f64::from(done));
+            info
+        });
+    }
+}
+
+/// What a run on the disk gives.
+fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
+    let folder = &past.folder;
+    let idle = view.features.training.live().is_none();
+    let push = |view: &mut View<'_>, ask: Ask| view.commands.push(Command::Training(ask));
+    ui.menu_button("Take away ▾", |ui| {
+        ui.set_min_width(240.0);
+        let there = past.weights(None).is_some();
+        let full = past.settings.method == Method::Full;
+        let what = if full { "the model's folder" } else { "the adapter's folder (PEFT)" };
+        if ui.add_enabled(there, Button::new(format!("Copy the path of {what}"))).clicked() {
+            ui.ctx().copy_text(folder.display().to_string());
+            view.commands.push(Command::Say(format!("{} is on the clipboard.", folder.display())));
+            ui.close();
+        }
+        if !full && ui.add_enabled(there, Button::new("Write the merged model…")).clicked() {
+            push(view, Ask::OfferMerge(Some(folder.clone())));
+            ui.close();
+        }
+        if ui.button("Set up the next run like this").clicked() {
+            push(view, Ask::Again(folder.clone()));
+            ui.close();
+        }
+        if !past.checkpoints.is_empty() {
+            ui.separator();
+            ui.label(RichText::new("Checkpoints").small().color(Colors::of(ui).weak));
+            for &step in past.checkpoints.iter().rev().take(12) {
+                ui.horizontal(|ui| {
+                    ui.label(format!("step {step}"));
+                    let look = ui.small_button("ΔW in Spectrum");
+                    if look.accessible_name(format!("ΔW of step {step} in Spectrum")).clicked() {
+                        push(view, Ask::Spectrum(folder.clone(), Some(step)));
+                        ui.close();
+                    }
+                    let again = ui.add_enabled(idle, Button::new("New run from here").small());
+                    if again.accessible_name(format!("New run from step {step}")).clicked() {
+                        push(view, Ask::Branch(folder.clone(), step));
+                        ui.close();
+                    }
+                });
+            }
+        }
+    })
+    .response
+    .on_hover_text("The adapter, a merged model, the settings, checkpoints");
+    let area = ui.clip_rect();
+    view.export(ui, "metrics", &Take::TABLE, area, || Source::Table(metrics(track)));
+    if ui
+        .add_enabled(past.weights(None).is_some(), Button::new("ΔW in Spectrum"))
+        .on_hover_text("Opens the model with this run's result in the Spectrum tab")
+        .on_disabled_hover_text("The run has no result yet; its checkpoints are under Take away")
+        .clicked()
+    {
+        push(view, Ask::Spectrum(folder.clone(), None));
+    }
+    if past.can_go_on() {
+        let tip = match past.checkpoints.last() {
+            Some(step) => format!("Goes on after the checkpoint at step {step}"),
+            None => "Begins again: there is no checkpoint".to_owned(),
+        };
+        if ui.add_enabled(idle, Button::new("Go on")).on_hover_text(tip).clicked() {
+            push(view, Ask::GoOn(folder.clone()));
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Every run on the disk: listed, filtered, opened, laid over others, noted, deleted.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use eframe::egui::{self, Align, Button, Id, Layout, Modal, RichText, TextEdit, Ui, WidgetInfo};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::train::state::{Ask, Purpose, in_words, method_name};
+use crate::app::widgets::menu::Take;
+use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::app::work::export::Source;
+use crate::figure::number;
+use crate::train::Method;
+use crate::train::history::{Past, Phase};
+use crate::units;
+
+use super::typed::{Look, Typed};
+
+/// Columns of the table.
+const HEADS: [Head<'static>; 11] = [
+    head("run", "Its folder's name", false, 190.0),
+    head("state", "finished, stopped, failed, interrupted, running", false, 80.0),
+    head("model", "The base model", false, 90.0),
+    head("method", "LoRA, QLoRA or full", false, 60.0),
+    head("r", "Rank", true, 36.0),
+    head("data", "The training data", false, 100.0),
+    head("steps", "Steps done", true, 60.0),
+    head("trained", "Elements that are trained", true, 64.0),
+    head("loss", "Of the last step", true, 60.0),
+    head("held out", "The last loss on held-out rows", true, 66.0),
+    head("when", "When it last wrote something", false, 90.0),
+];
+
+const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
+    Head { title, tip, number, width }
+}
+
+/// What the list remembers between frames.
+#[derive(Default)]
+pub struct History {
+    filter: String,
+    order: Order,
+    chosen: Option<PathBuf>,
+    /// The notes of the chosen run as they are being typed.
+    note: (Option<PathBuf>, String),
+    deleting: Option<PathBuf>,
+    /// The folder for new runs as it is being typed.
+    home: Typed,
+}
+
+impl History {
+    /// Paints the list; true when a run is to be looked at.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) -> bool {
+        let Some(all) = view.features.training.runs() else {
+            ui.label(RichText::new("Looking through the folders of runs …").color(Colors::of(ui).weak));
+            return false;
+        };
+        self.folders(ui, view);
+        if all.is_empty() {
+            ui.add_space(8.0);
+            ui.label(RichText::new("No runs yet").text_style(egui::TextStyle::Heading));
+            ui.label(
+                "Every run is kept here with its settings, metrics and notes: those of this window, and those that \
+                 rankscope train writes into one of these folders.",
+            );
+            return false;
+        }
+        let words: Vec<String> = self.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
+        let runs: Vec<&Past> = all.iter().filter(|past| matches(past, &words)).collect();
+        let opened = self.chosen(ui, view);
+        let entry = |row: usize, column: usize| cell(runs[row], column);
+        let name = |row: usize| format!("{}, {}", runs[row].name(), runs[row].phase.word());
+        let selected = |row: usize| self.chosen.as_ref() == Some(&runs[row].folder);
+        let table =
+            Table { id: "runs", heads: &HEADS, rows: runs.len(), entry: &entry, name: &name, selected: &selected };
+        let mut order = self.order;
+        let clicked = table.ui(ui, &mut order);
+        self.order = order;
+        if let Some(row) = clicked {
+            self.chosen = Some(runs[row].folder.clone());
+        }
+        self.delete(ui, view);
+        opened
+    }
+
+    fn folders(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        ui.horizontal(|ui| {
+            let edit = TextEdit::singleline(&mut self.filter).hint_text("Filter: name, model, method, state, note");
+            let response = ui.add(edit.desired_width(300.0).background_color(ui.visuals().panel_fill));
+            response.widget_info(|| WidgetInfo::text_edit(true, "", &self.filter, "Filter runs"));
+            response.accessible_name("Filter runs");
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                let runs = view.features.training.runs().unwrap_or_default();
+                let area = ui.clip_rect();
+                view.export(ui, "runs", &Take::TABLE, area, || Source::Table(rows(runs)));
+                let add =
+                    ui.button("Add a folder…").on_hover_text("Runs in another folder are listed too; they stay there");
+                if add.clicked() {
+                    view.commands.push(Command::Training(Ask::Choose(Purpose::Runs)));
+                }
+                if !view.settings.run_folders.is_empty() {
+                    others(ui, view);
+                }
+            });
+        });
+        self.home(ui, view);
+    }
+
+    /// Where new runs go.
+    fn home(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let training = &view.features.training;
+        let (now, elsewhere) = (training.runs_folder().display().to_string(), training.is_kept_elsewhere());
+        let mut ask = None;
+        ui.horizontal(|ui| {
+            ui.label(RichText::new("New runs go to").color(Colors::of(ui).weak));
+            let width = (ui.available_width() - if elsewhere { 280.0 } else { 84.0 }).max(120.0);
+            let hint = "a folder; the program's own where nothing stands here";
+            if let Some(text) = self.home.ui(ui, "Folder for new runs", &now, hint, Look::Line(width)) {
+                ask = Some(Ask::Keep(Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from)));
+            }
+            let browse = ui.button("Browse…").on_hover_text("Choose the folder that new runs are kept in");
+            if browse.accessible_name("Browse for a folder for new runs").clicked() {
+                ask = Some(Ask::Choose(Purpose::Keep));
+            }
+            let tip = "New runs go where they went at first; those of this folder stay, and are listed as before";
+            if elsewhere && ui.button("The program's own folder").on_hover_text(tip).clicked() {
+                ask = Some(Ask::Keep(None));
+            }
+        });
+        if let Some(ask) = ask {
+            view.commands.push(Command::Training(ask));
+        }
+    }
+
+    /// What can be done with the chosen run.
+    fn chosen(&mut self, ui: &mut Ui, view: &mut View<'_>) -> bool {
+        let training = &view.features.training;
+        let Some(past) = self.chosen.as_ref().and_then(|folder| training.past(folder)) else {
+            ui.label(RichText::new("Choose a run.").color(Colors::of(ui).weak));
+            return false;
+        };
+        let (folder, idle) = (past.folder.clone(), training.live().is_none());
+        let mut asks = Vec::new();
+        let mut opened = false;
+        ui.horizontal_wrapped(|ui| {
+            ui.label(RichText::new(past.name()).strong());
+            if ui.button("Open").on_hover_text("Look at it in Run").clicked() {
+                asks.push(Ask::Show(folder.clone()));
+                opened = true;
+            }
+            let mut on = training.is_compared(&folder);
+            if ui.checkbox(&mut on, "Compare").on_hover_text("Lay it over others in Compare").changed() {
+                asks.push(Ask::Compare(folder.clone(), on));
+            }
+            if past.can_go_on() && ui.add_enabled(idle, Button::new("Go on")).clicked() {
+                asks.push(Ask::GoOn(folder.clone()));
+                opened = true;
+            }
+            if ui.add_enabled(past.weights(None).is_some(), Button::new("ΔW in Spectrum")).clicked() {
+                asks.push(Ask::Spectrum(folder.clone(), None));
+            }
+            let going = past.phase == Phase::Running;
+            if ui.add_enabled(!going, Button::new("Delete…")).clicked() {
+                self.deleting = Some(folder.clone());
+            }
+        });
+        if let Phase::Failed(reason) = &past.phase {
+            ui.label(RichText::new(in_words(reason)).small().color(Colors::of(ui).bad));
+        }
+        if self.note.0.as_ref() != Some(&folder) {
+            self.note = (Some(folder.clone()), past.note.clone());
+        }
+        let edit = TextEdit::singleline(&mut self.note.1).hint_text("Notes").desired_width(f32::INFINITY);
+        let response = ui.add(edit.background_color(ui.visuals().panel_fill));
+        response.widget_info(|| WidgetInfo::text_edit(true, "", &self.note.1, "Notes"));
+        if response.accessible_name("Notes").lost_focus() && self.note.1 != past.note {
+            asks.push(Ask::Note(folder, self.note.1.clone()));
+        }
+        asks.into_iter().for_each(|ask| view.commands.push(Command::Training(ask)));
+        opened
+    }
+
+    fn delete(&mut self, ui: &Ui, view: &mut View<'_>) {
+        let Some(folder) = self.deleting.clone() else { return };
+        let response = Modal::new(Id::unique("delete run")).show(ui.ctx(), |ui| {
+            ui.set_width(420.0);
+            let name = crate::train::history::name(&folder);
+            ui.label(RichText::new(format!("Delete {name}?")).text_style(egui::TextStyle::Heading));
+            ui.add_space(6.0);
+            ui.label("Its settings, metrics, checkpoints and result are removed from the disk. This cannot be undone.");
+            ui.label(RichText::new(folder.display().to_string()).small().color(Colors::of(ui).weak));
+            ui.add_space(10.0);
+            ui.horizontal(|ui| {
+                let text = RichText::new("Delete the run").color(Colors::of(ui).bad);
+                if ui.button(text).clicked() {
+                    view.commands.push(Command::Training(Ask::Delete(folder.clone())));
+                    self.deleting = None;
+                }
+                if ui.button("Keep it").clicked() {
+                    self.deleting = None;
+                }
+            });
+        });
+        if response.should_close() {
+            self.deleting = None;
+        }
+    }
+}
+
+/// Folders that are listed beside the one for new runs.
+fn others(ui: &mut Ui, view: &mut View<'_>) {
+    let text = match view.settings.run_folders.len() {
+        1 => "1 more folder ▾".to_owned(),
+        count => format!("{count} more folders ▾"),
+    };
+    let menu = ui.menu_button(text, |ui| {
+        ui.set_min_width(280.0);
+        ui.label(RichText::new("Listed too").small().color(Colors::of(ui).weak));
+        for folder in &view.settings.run_folders {
+            ui.horizontal(|ui| {
+                ui.label(folder.display().to_string());
+                let button = ui.small_button("Forget").on_hover_text("It is listed no more; nothing is deleted");
+                if button.accessible_name(format!("Forget {}", folder.display())).clicked() {
+                    view.commands.push(Command::Training(Ask::ForgetFolder(folder.clone())));
+                }
+            });
+        }
+    });
+    menu.response.accessible_name("Other folders of runs");
+}
+
+/// True when every word is found somewhere in what the list says about a run.
+fn matches(past: &Past, words: &[String]) -> bool {
+    let shown: Vec<String> = (0..6).map(|column| cell(past, column).text).collect();
+    let text = format!("{} {}", shown.join(" "), past.note).to_lowercase();
+    words.iter().all(|word| text.contains(word.as_str()))
+}
+
+fn cell(past: &Past, column: usize) -> Entry {
+    let s = &past.settings;
+    let last = |path: &std::path::Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    match column {
+        0 => Entry::text(past.name()).tip(past.folder.display().to_string()),
+        1 => Entry::text(past.phase.word()),
+        2 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
+        3 => Entry::text(method_name(s.method)),
+        4 => Entry::number((s.method != Method::Full).then_some(s.rank as f64), |r| format!("{r:.0}")),
+        5 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
+        6 => Entry::number(Some(past.done as f64), |done| match past.steps {
+            0 => format!("{done:.0}"),
+            steps => format!("{done:.0}/{steps}"),
+        }),
+        7 => Entry::number((past.trainable > 0).then_some(past.trainable as f64), |n| units::count(n as u64)),
+        8 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
+        9 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
+        _ => {
+            let since = SystemTime::now().duration_since(past.modified).unwrap_or_default();
+            Entry { text: ago(since), key: Some(-since.as_secs_f64()), tip: None }
+        }
+    }
+}
+
+/// `3 min ago`.
+fn ago(since: Duration) -> String {
+    match since.as_secs() {
+        0..60 => "just now".to_owned(),
+        s @ 60..3600 => format!("{} min ago", s / 60),
+        s @ 3600..86_400 => format!("{} h ago", s / 3600),
+        s => format!("{} days ago", s / 86_400),
+    }
+}
+
+/// The list for a file.
+fn rows(runs: &[Past]) -> Vec<Vec<String>> {
+    let heads = HEADS.iter().map(|head| head.title.to_owned()).chain(["note".to_owned(), "folder".to_owned()]);
+    let row = |past: &Past| {
+        let cells = (0..HEADS.len()).map(|column| cell(past, column).text);
+        cells.chain([past.note.clone(), past.folder.display().to_string()]).collect()
+    };
+    std::iter::once(heads.collect()).chain(runs.iter().map(row)).collect()
+}

@@ -1,0 +1,62 @@
+//! The question where a run's merged model is to go.
+
+use std::path::PathBuf;
+
+use eframe::egui::{self, Id, Modal, RichText, Ui};
+
+use crate::app::View;
+use crate::app::effect::Command;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::train::state::{Ask, Purpose};
+
+use super::typed::{Look, Typed};
+
+/// What is typed meanwhile.
+#[derive(Default)]
+pub struct Merging {
+    folder: Typed,
+}
+
+impl Merging {
+    /// Asks, while somebody wants the merged model of a run.
+    pub fn ui(&mut self, ui: &Ui, view: &mut View<'_>) {
+        let Some((run, out)) = view.features.training.merging() else { return };
+        let (run, now) = (run.to_path_buf(), out.display().to_string());
+        let name = crate::train::history::name(&run);
+        let mut ask = None;
+        let response = Modal::new(Id::unique("merging")).show(ui.ctx(), |ui| {
+            ui.set_width(520.0);
+            ui.label(RichText::new(format!("Merge {name}")).text_style(egui::TextStyle::Heading));
+            ui.add_space(6.0);
+            ui.label(
+                "The base model with s·B·A added into its weights: a folder that opens anywhere as a model of its own, \
+                 with the base's tokenizer, in the base's own precision. Weights of 4 bits become 32 bits.",
+            );
+            ui.add_space(8.0);
+            ui.horizontal(|ui| {
+                let width = ui.available_width() - 84.0;
+                self.folder.ui(ui, "Folder of the merged model", &now, "a new or an empty folder", Look::Line(width));
+                let browse = ui.button("Browse…").on_hover_text("Choose the folder around it");
+                if browse.accessible_name("Browse for the merged model").clicked() {
+                    ask = Some(Ask::Choose(Purpose::Merged(run.clone())));
+                }
+            });
+            ui.label(RichText::new("It is made where it is not there yet.").small().color(Colors::of(ui).weak));
+            ui.add_space(10.0);
+            ui.horizontal(|ui| {
+                if ui.button("Write the model").clicked() {
+                    ask = Some(Ask::Merge(run.clone(), PathBuf::from(self.folder.text().trim())));
+                }
+                if ui.button("Cancel").clicked() {
+                    ask = Some(Ask::OfferMerge(None));
+                }
+            });
+        });
+        if response.should_close() {
+            ask = ask.or(Some(Ask::OfferMerge(None)));
+        }
+        if let Some(ask) = ask {
+            view.commands.push(Command::Training(ask));
+        }
+    }
+}

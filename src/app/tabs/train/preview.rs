@@ -1,0 +1,97 @@
+//! The data as the model will see it: tokens, and which of them carry loss.
+
+use eframe::egui::{self, Color32, RichText, Ui, text::LayoutJob, text::TextFormat};
+
+use crate::app::View;
+use crate::app::look::theme::Colors;
+use crate::train::{Piece, Preview};
+use crate::units;
+
+/// Paints it.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    let slot = &view.features.training.outlook().preview;
+    let colors = Colors::of(ui);
+    if let Some(error) = slot.error() {
+        ui.label(RichText::new("The data cannot be used").text_style(egui::TextStyle::Heading));
+        ui.label(RichText::new(error.to_string()).color(colors.bad));
+        return;
+    }
+    let Some(preview) = slot.latest() else {
+        if slot.is_pending() {
+            ui.label(RichText::new("Reading the data …").color(colors.weak));
+        }
+        return;
+    };
+    ui.label(RichText::new("The data as the model will see it").text_style(egui::TextStyle::Heading));
+    facts(ui, preview);
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 4.0;
+        ui.label(
+            RichText::new(" carries loss ").small().background_color(ground(ui, 0)).color(ui.visuals().text_color()),
+        );
+        ui.label(RichText::new("the model is asked to predict it;").small().color(colors.weak));
+        ui.label(RichText::new("the rest").small().color(colors.weak));
+        ui.label(RichText::new("is only read. Shades tell tokens apart.").small().color(colors.weak));
+    });
+    ui.add_space(4.0);
+    for (at, row) in preview.first.iter().enumerate() {
+        egui::Frame::new().fill(ui.visuals().panel_fill).inner_margin(8).corner_radius(6).show(ui, |ui| {
+            ui.set_width(ui.available_width());
+            let response = ui.add(egui::Label::new(layout(ui, row)).wrap());
+            response.on_hover_text(format!(
+                "row {}: {} tokens, {} carry loss",
+                at + 1,
+                row.len(),
+                row.iter().filter(|piece| piece.predicted).count()
+            ));
+        });
+        ui.add_space(3.0);
+    }
+}
+
+fn facts(ui: &mut Ui, preview: &Preview) {
+    let colors = Colors::of(ui);
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 14.0;
+        let mut fact = |text: String| ui.label(RichText::new(text).color(colors.weak));
+        fact(format!("{} rows to train on", units::exact(preview.rows as u64)));
+        if preview.held_out > 0 {
+            fact(format!("{} held out", units::exact(preview.held_out as u64)));
+        }
+        fact(format!("{} tokens", units::exact(preview.tokens as u64)));
+        let share = preview.predicted as f64 / preview.tokens.max(1) as f64;
+        fact(format!("{} carry loss ({})", units::exact(preview.predicted as u64), units::percent(share)));
+        fact(format!("longest {}", preview.longest));
+    });
+    if let Some(first) = preview.notes.first() {
+        let [left_out, cut] = preview.unused.map(|count| units::exact(count as u64));
+        let all = match preview.unused {
+            [0, 0..=1] | [1, 0] => String::new(),
+            [0, _] => format!("; {cut} rows are cut in all"),
+            [_, 0] => format!("; {left_out} rows are left out in all"),
+            _ => format!("; {cut} rows are cut in all, {left_out} left out"),
+        };
+        let text = RichText::new(format!("{first}{all}")).small().color(colors.warn);
+        ui.label(text).on_hover_text(preview.notes.join("\n"));
+    }
+}
+
+/// The ground of a token that carries loss; two shades in turn.
+fn ground(ui: &Ui, at: usize) -> Color32 {
+    let accent = Colors::of(ui).accent;
+    accent.gamma_multiply(if at.is_multiple_of(2) { 0.32 } else { 0.20 })
+}
+
+fn layout(ui: &Ui, row: &[Piece]) -> LayoutJob {
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    let (text, weak) = (ui.visuals().text_color(), Colors::of(ui).weak);
+    let mut job = LayoutJob::default();
+    for (at, piece) in row.iter().enumerate() {
+        let background = if piece.predicted { ground(ui, at) } else { Color32::TRANSPARENT };
+        let color = if piece.predicted { text } else { weak };
+        let format = TextFormat { font_id: font.clone(), color, background, ..TextFormat::default() };
+        // Line breaks would tear the row apart.
+        job.append(&piece.text.replace('\n', "¶"), 0.0, format);
+    }
+    job
+}

@@ -1,0 +1,479 @@
+//! [`Ask`]: what the tab asks for, and how it is carried out.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use crate::app::effect::{Command, Round, Tab};
+use crate::error::{Error, Result};
+use crate::train::history;
+use crate::train::run::Start;
+use crate::train::sweep::{self, Group};
+use crate::train::{Method, Settings};
+use crate::workspace::Request;
+
+use super::export::Purpose;
+use super::{Closing, Draft, Task, Training};
+
+/// What the tab asks for.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// The next run is set up like this.
+    Set(Box<Draft>),
+    /// Train on this file.
+    Data(PathBuf),
+    /// Data, runs, models or adapters that were dropped on the window.
+    Dropped(Vec<PathBuf>),
+    /// Train on a data set that came with the model.
+    Bundled(usize),
+    /// Ask for a path with the system's dialog.
+    Choose(Purpose),
+    /// Read the data file again.
+    ReadAgain,
+    /// Begin the run that is set up.
+    Start,
+    /// Begin LoRA, QLoRA and full, one after the other, on the same data and seed.
+    StartMethods,
+    /// Begin a run for each rank.
+    StartSweep,
+    /// Hold the run between two steps, or let it go on.
+    Hold(bool),
+    /// End the run with a checkpoint.
+    Stop,
+    /// Go on with a run after its last checkpoint.
+    GoOn(PathBuf),
+    /// Begin a new run at a checkpoint of another.
+    Branch(PathBuf, usize),
+    /// Look at a run.
+    Show(PathBuf),
+    /// Set up the next run as this one was.
+    Again(PathBuf),
+    /// Lay a run over others, or take it away.
+    Compare(PathBuf, bool),
+    /// Look at a sweep.
+    ShowSweep(PathBuf),
+    /// Keep what a person has noted about a run.
+    Note(PathBuf, String),
+    /// Delete a run.
+    Delete(PathBuf),
+    /// Keep new runs in this folder, or in the program's own again.
+    Keep(Option<PathBuf>),
+    /// Ask where the model of a run with its adapter merged in is to go; or ask no more.
+    OfferMerge(Option<PathBuf>),
+    /// Write the model of a run with its adapter merged in.
+    Merge(PathBuf, PathBuf),
+    /// Look for runs in this folder no more.
+    ForgetFolder(PathBuf),
+    /// Do not offer any more to go on with this run.
+    PutAside(PathBuf),
+    /// Look at ΔW of a run, or of one of its checkpoints.
+    Spectrum(PathBuf, Option<usize>),
+    /// Close the window, with a checkpoint; or do not.
+    Close(bool),
+}
+
+impl Training {
+    /// Carries out what was asked for.
+    pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
+        match ask {
+            Ask::Set(draft) => self.set(*draft, round),
+            Ask::Data(path) => {
+                let at = path.clone();
+                self.errand(
+                    "Looking at a path",
+                    move || Ok(is_run(&at)),
+                    move |training, run, round| {
+                        if run { training.add_run(&path, round) } else { training.data(path, round) }
+                    },
+                );
+            }
+            Ask::Dropped(paths) => {
+                let look = move || Ok(paths.into_iter().map(|path| (is_run(&path), path)).collect::<Vec<_>>());
+                self.errand("Looking at what was dropped", look, |training, paths, round| {
+                    paths.into_iter().for_each(|(run, path)| training.dropped(run, path, round));
+                });
+            }
+            Ask::Bundled(number) => {
+                let mut draft = self.draft.clone().unwrap_or_default();
+                if let Some(set) = self.sets.1.get(number) {
+                    draft.train_on(&self.home, set);
+                    self.outlook.read_again();
+                    self.set(draft, round);
+                }
+            }
+            Ask::Choose(purpose) => self.take_away.choose(purpose),
+            Ask::ReadAgain => self.outlook.read_again(),
+            Ask::Start => self.start(round),
+            Ask::StartMethods => self.start_methods(round),
+            Ask::StartSweep => self.start_sweep(round),
+            Ask::Hold(held) => {
+                if let Some(live) = &self.live {
+                    live.hold(held);
+                }
+            }
+            Ask::Stop => {
+                if let Some(live) = &mut self.live {
+                    live.stop();
+                }
+            }
+            Ask::GoOn(folder) => self.go_on(folder, round),
+            Ask::Branch(folder, step) => self.branch(folder, step, round),
+            Ask::Show(folder) => self.show(&folder),
+            Ask::Again(folder) => self.errand("Reading a run", move || history::settings(&folder), Self::again),
+            Ask::Compare(folder, on) => self.compare(&folder, on),
+            Ask::ShowSweep(folder) => {
+                let read = move || Ok((Group::read(&folder).map(|group| group.rows).unwrap_or_default(), folder));
+                self.errand("Reading a sweep", read, |training, (rows, folder), _| {
+                    training.sweep = Some((folder, rows))
+                });
+            }
+            Ask::Note(folder, note) => {
+                let write = move || history::write_note(&folder, &note);
+                self.errand("Writing a note", write, |training, (), _| training.shelf.look_again());
+            }
+            Ask::Delete(folder) => self.delete(folder),
+            Ask::Keep(folder) => self.keep(folder, round),
+            Ask::OfferMerge(run) => {
+                self.merging = run.map(|run| {
+                    let out = self.merged_folder(&self.runs_folder(), &run);
+                    (run, out)
+                });
+            }
+            Ask::Merge(run, out) => {
+                let at = out.clone();
+                self.errand(
+                    "Looking at a folder",
+                    move || is_free_for_a_model(&at),
+                    move |training, (), round| match training.take_away.merge(run, out) {
+                        Ok(()) => training.merging = None,
+                        Err(error) => round.commands.push(Command::Complain(error)),
+                    },
+                );
+            }
+            Ask::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
+            Ask::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
+            Ask::Spectrum(folder, step) => {
+                self.errand(
+                    "Reading a run",
+                    move || history::Past::read(&folder),
+                    move |training, past, round| {
+                        training.spectrum(&past, step, round);
+                    },
+                );
+            }
+            Ask::Close(true) => {
+                self.closing = Closing::Soon;
+                if let Some(live) = &mut self.live {
+                    live.stop();
+                }
+            }
+            Ask::Close(false) => self.closing = Closing::No,
+        }
+    }
+
+    fn set(&mut self, draft: Draft, round: &mut Round<'_>) {
+        round.settings.training = draft.kept();
+        self.draft = Some(draft);
+    }
+
+    fn data(&mut self, path: PathBuf, round: &mut Round<'_>) {
+        let mut draft = self.draft.clone().unwrap_or_default();
+        draft.settings.data = path;
+        self.outlook.read_again();
+        self.set(draft, round);
+    }
+
+    fn dropped(&mut self, run: bool, path: PathBuf, round: &mut Round<'_>) {
+        if run {
+            self.add_run(&path, round);
+        } else if is_data(&path) {
+            self.data(path, round);
+        } else {
+            return round.commands.open(path);
+        }
+        round.commands.push(Command::Show(Tab::Train));
+    }
+
+    fn delete(&mut self, folder: PathBuf) {
+        let name = history::name(&folder);
+        let (gone, title) = (folder.clone(), format!("Deleting {name}"));
+        self.errand(
+            title,
+            move || history::delete(&gone),
+            move |training, (), round| {
+                training.forget(&folder);
+                training.shelf.look_again();
+                round.commands.push(Command::Say(format!("{name} is deleted.")));
+            },
+        );
+    }
+
+    fn forget(&mut self, folder: &Path) {
+        self.shelf.leave(folder);
+        self.tracks.retain(|track| !track.is_of(folder));
+        self.compared.retain(|compared| compared != folder);
+        if self.shown.as_deref() == Some(folder) {
+            self.shown = None;
+        }
+    }
+
+    /// What the dialog gave.
+    pub(super) fn chosen(&mut self, purpose: Purpose, path: PathBuf, round: &mut Round<'_>) {
+        match purpose {
+            Purpose::Data => self.carry_out(Ask::Data(path), round),
+            Purpose::EvalData => {
+                let mut draft = self.draft.clone().unwrap_or_default();
+                draft.settings.eval_data = Some(path);
+                self.set(draft, round);
+            }
+            Purpose::Runs => self.add_folder(path, round),
+            Purpose::Keep => self.keep(Some(path), round),
+            Purpose::Merged(run) => {
+                let out = self.merged_folder(&path, &run);
+                self.merging = Some((run, out));
+            }
+        }
+    }
+
+    /// A folder within `around` for the merged model of a run.
+    fn merged_folder(&self, around: &Path, run: &Path) -> PathBuf {
+        around.join(format!("{}-merged", history::name(run).replace('/', "-")))
+    }
+
+    /// New runs go elsewhere from now on; those that are there already stay, and are listed as before.
+    fn keep(&mut self, folder: Option<PathBuf>, round: &mut Round<'_>) {
+        let own = self.own_folder();
+        let Some(folder) = folder.filter(|folder| *folder != own) else { return self.kept_in(None, round) };
+        let at = folder.clone();
+        self.errand(
+            "Looking at a folder",
+            move || history::can_hold_runs(&at),
+            |training, (), round| {
+                training.kept_in(Some(folder), round);
+            },
+        );
+    }
+
+    fn kept_in(&mut self, folder: Option<PathBuf>, round: &mut Round<'_>) {
+        let before = self.runs_folder();
+        self.kept.clone_from(&folder);
+        round.settings.runs = folder;
+        let now = self.runs_folder();
+        round.settings.run_folders.retain(|known| *known != now);
+        if before != now {
+            self.add_folder(before, round);
+            round.commands.push(Command::Say(format!("New runs go to {}.", now.display())));
+        }
+    }
+
+    fn add_folder(&mut self, path: PathBuf, round: &mut Round<'_>) {
+        let known = &mut round.settings.run_folders;
+        if path != self.runs_folder() && path != self.own_folder() && !known.contains(&path) {
+            known.push(path);
+        }
+    }
+
+    /// A run that was dropped on the window, or chosen.
+    fn add_run(&mut self, path: &Path, round: &mut Round<'_>) {
+        let around = path.parent().map_or_else(|| path.to_path_buf(), Path::to_path_buf);
+        self.add_folder(around, round);
+        self.show(path);
+    }
+
+    /// False, with a sentence, while something is trained already.
+    fn is_free(&self, round: &mut Round<'_>) -> bool {
+        if self.live.is_some() {
+            let busy = Error::usage("a run goes on in this window already; stop it first, or wait for its end");
+            round.commands.push(Command::Complain(busy));
+        }
+        self.live.is_none()
+    }
+
+    /// The settings of the draft, ready to run in this folder.
+    fn ready(&mut self, round: &mut Round<'_>) -> Option<Draft> {
+        let draft = self.draft.clone()?;
+        if !self.is_free(round) {
+            return None;
+        }
+        if let Some(problem) = self.outlook.problem(&draft, round.workspace) {
+            round.commands.push(Command::Complain(Error::usage(problem)));
+            return None;
+        }
+        self.failure = None;
+        Some(draft)
+    }
+
+    fn start(&mut self, round: &mut Round<'_>) {
+        let Some(mut draft) = self.ready(round) else { return };
+        let free = self.free_folder(&draft.name, &Self::made_up(&draft.settings));
+        self.errand(
+            "Looking for a folder",
+            move || Ok(free()),
+            |training, out, round| {
+                draft.settings.out = out;
+                training.begin_next(Task::Run(Box::new(draft.settings), Start::default()), VecDeque::new(), round);
+            },
+        );
+    }
+
+    fn start_methods(&mut self, round: &mut Round<'_>) {
+        let Some(draft) = self.ready(round) else { return };
+        let model = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
+        let free = self.free_folder(&draft.name, &model.replace("-full", "-methods"));
+        let mark = move || {
+            let out = free();
+            Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
+            Ok(out)
+        };
+        self.errand("Looking for a folder", mark, move |training, out, round| {
+            training.begin_methods(&draft, &out, round);
+        });
+    }
+
+    fn begin_methods(&mut self, draft: &Draft, out: &Path, round: &mut Round<'_>) {
+        let one = |method: Method| {
+            let (name, lr) = match method {
+                Method::Lora => ("lora", draft.settings.lr),
+                Method::Qlora => ("qlora", draft.settings.lr),
+                Method::Full => ("full", draft.full_lr),
+            };
+            let settings = Settings { method, lr, out: out.join(name), ..draft.settings.clone() };
+            Task::Run(Box::new(settings), Start::default())
+        };
+        let mut tasks: VecDeque<Task> = [Method::Lora, Method::Qlora, Method::Full].map(one).into();
+        let folders = tasks.iter().map(|task| task.folder().clone()).collect();
+        if let Some(first) = tasks.pop_front()
+            && self.begin_next(first, tasks, round)
+        {
+            self.compared = folders;
+        }
+    }
+
+    fn start_sweep(&mut self, round: &mut Round<'_>) {
+        let Some(mut draft) = self.ready(round) else { return };
+        match sweep::ranks(&draft.ranks) {
+            Ok(ranks) => {
+                let name = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
+                let free = self.free_folder(&draft.name, &name.replace("-full", "-sweep"));
+                self.errand(
+                    "Looking for a folder",
+                    move || Ok(free()),
+                    |training, out, round| {
+                        draft.settings.out = out;
+                        training.begin_next(Task::Sweep(Box::new(draft.settings), ranks), VecDeque::new(), round);
+                    },
+                );
+            }
+            Err(error) => round.commands.push(Command::Complain(error)),
+        }
+    }
+
+    /// Begins, unless something else has begun meanwhile.
+    fn begin_next(&mut self, task: Task, queue: VecDeque<Task>, round: &mut Round<'_>) -> bool {
+        let free = self.is_free(round);
+        if free {
+            self.begin(task, queue);
+        }
+        free
+    }
+
+    fn go_on(&mut self, folder: PathBuf, round: &mut Round<'_>) {
+        if self.is_free(round) {
+            self.errand("Reading a run", move || history::settings(&folder), Self::go_on_with);
+        }
+    }
+
+    fn go_on_with(&mut self, settings: Settings, round: &mut Round<'_>) {
+        if !self.is_free(round) {
+            return;
+        }
+        let folder = settings.out.clone();
+        self.opened(settings.clone());
+        self.shelf.leave(&folder);
+        self.interrupted.retain(|known| *known != folder);
+        self.shown = Some(folder);
+        // Where it computes is no part of a run: it goes on where the next run would.
+        let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
+        let task = Task::Run(Box::new(Settings { device, ..settings }), Start { resume: true, force: false });
+        self.begin(task, VecDeque::new());
+    }
+
+    fn branch(&mut self, folder: PathBuf, step: usize, round: &mut Round<'_>) {
+        if !self.is_free(round) {
+            return;
+        }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let free = self.free_folder("", &format!("{name}-from-{step}"));
+        let copy = move || history::branch(&folder, step, &free());
+        self.errand(format!("Copying {name} as it was at step {step}"), copy, Self::go_on_with);
+    }
+
+    fn show(&mut self, folder: &Path) {
+        if !self.tracks.iter().any(|track| track.is_of(folder)) {
+            self.open(folder);
+        }
+        self.shown = Some(folder.to_path_buf());
+    }
+
+    fn again(&mut self, settings: Settings, round: &mut Round<'_>) {
+        let mut dial = round.workspace.dial().clone();
+        dial.r = settings.rank;
+        dial.alpha = settings.alpha();
+        dial.scaling = crate::workspace::Scaling::new(settings.rslora);
+        if let Ok(targets) = settings.targets.parse() {
+            dial.targets = targets;
+        }
+        if round.workspace.base().is_none_or(|base| base.path() != settings.model) {
+            round.commands.open(settings.model.clone());
+        }
+        round.commands.push(Command::Turn(dial));
+        let before = self.draft.clone().unwrap_or_default();
+        let settings = Settings { device: before.settings.device, ..settings };
+        let draft = Draft { settings, name: String::new(), ..before };
+        self.set(draft, round);
+    }
+
+    fn compare(&mut self, folder: &Path, on: bool) {
+        self.compared.retain(|compared| compared != folder);
+        if on {
+            if !self.tracks.iter().any(|track| track.is_of(folder)) {
+                self.open(folder);
+            }
+            self.compared.push(folder.to_path_buf());
+        }
+    }
+
+    fn spectrum(&mut self, past: &history::Past, step: Option<usize>, round: &mut Round<'_>) {
+        match (past.weights(step), step) {
+            (Some(weights), _) => {
+                round.commands.push(Command::Open(Request::Pair(past.settings.model.clone(), weights)));
+                round.commands.push(Command::Show(Tab::Spectrum));
+            }
+            (None, Some(step)) => self.take_away.checkpoint(past.settings.clone(), step),
+            (None, None) => {
+                let error = Error::file(&past.folder, "the run has no result yet; choose one of its checkpoints");
+                round.commands.push(Command::Complain(error));
+            }
+        }
+    }
+}
+
+/// True for a file that is data rather than a model: dropped on the window it goes to the Train tab.
+fn is_data(path: &Path) -> bool {
+    let ends = |name: &str| path.extension().is_some_and(|end| end.eq_ignore_ascii_case(name));
+    ["jsonl", "txt", "text", "md"].into_iter().any(ends)
+}
+
+/// True for the folder of a run.
+fn is_run(path: &Path) -> bool {
+    path.join("run.toml").is_file() && path.join("metrics.jsonl").is_file()
+}
+
+fn is_free_for_a_model(folder: &Path) -> Result<()> {
+    if folder.as_os_str().is_empty() {
+        return Err(Error::usage("no folder to write the merged model to"));
+    }
+    if folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::file(folder, "there is something in this folder already; choose a new or an empty one"));
+    }
+    Ok(())
+}

@@ -1,0 +1,480 @@
+//! What the Train tab knows and does: runs, their history, comparisons and sweeps.
+//!
+//! ```text
+//! Draft ─ Outlook (data, memory, time) ─► Task ─► Live ─ News ─► Track ◄─ Follow ─ Shelf (run folders)
+//! Ask ─ Errand (the disk, beside the window) ─► Training
+//! ```
+
+mod action;
+mod background;
+mod draft;
+mod export;
+mod live;
+mod pause;
+mod run_list;
+mod track;
+mod words;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use eframe::egui;
+
+use crate::demo::{DataSet, Sample};
+use crate::error::{Error, Result};
+use crate::job::{Status, Wake};
+use crate::train::history::{self, Past};
+use crate::train::sweep::Row;
+use crate::train::{Method, Settings};
+use crate::workspace::{Request, Workspace};
+
+use crate::app::effect::{Command, Round, Tab};
+
+pub use action::Ask;
+pub use draft::{Draft, Fit, NO_METAL, Outlook, method_name};
+pub use export::{Purpose, metrics, short};
+pub use live::{Live, Task};
+pub use run_list::Shelf;
+pub use track::{Track, smoothed};
+pub use words::in_words;
+
+use background::Errands;
+use export::TakeAway;
+use live::News;
+
+/// What is computed and known for the tab; panels look at it and push [`Ask`]s.
+pub struct Training {
+    wake: Wake,
+    home: PathBuf,
+    /// Where a person wants runs to be kept.
+    kept: Option<PathBuf>,
+    draft: Option<Draft>,
+    outlook: Outlook,
+    live: Option<Live>,
+    shelf: Shelf,
+    tracks: Vec<Track>,
+    /// The run that is looked at.
+    shown: Option<PathBuf>,
+    /// Runs laid over each other.
+    compared: Vec<PathBuf>,
+    /// Rows of the sweep that was last begun or looked at, and its folder.
+    sweep: Option<(PathBuf, Vec<Row>)>,
+    /// Why the last run could not go on, with its folder.
+    failure: Option<(PathBuf, String)>,
+    /// Runs whose program was gone when this window began, and that nobody has put aside.
+    interrupted: Vec<PathBuf>,
+    looked: bool,
+    /// Data sets that came with the open model, and which opening they were looked for at.
+    sets: (u64, Vec<DataSet>),
+    take_away: TakeAway,
+    errands: Errands,
+    /// A run that is to be merged, and the folder for the model, until a person says so.
+    merging: Option<(PathBuf, PathBuf)>,
+    closing: Closing,
+}
+
+/// Closing the window while a run goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Closing {
+    /// Nobody wants to.
+    #[default]
+    No,
+    /// The question is on the screen.
+    Asked,
+    /// As soon as the run has saved its checkpoint.
+    Soon,
+    /// Now.
+    Now,
+}
+
+impl Training {
+    /// Nothing yet; `wake` makes the window look again, runs are kept in a folder within `home`.
+    pub fn new(wake: Wake, home: PathBuf) -> Self {
+        Self {
+            shelf: Shelf::new(Arc::clone(&wake)),
+            take_away: TakeAway::new(Arc::clone(&wake)),
+            wake,
+            home,
+            kept: None,
+            draft: None,
+            outlook: Outlook::default(),
+            live: None,
+            tracks: Vec::new(),
+            shown: None,
+            compared: Vec::new(),
+            sweep: None,
+            failure: None,
+            interrupted: Vec::new(),
+            looked: false,
+            sets: (0, Vec::new()),
+            errands: Errands::default(),
+            merging: None,
+            closing: Closing::No,
+        }
+    }
+
+    /// Takes in what has come and begins what is wanted.
+    pub fn think(&mut self, round: &mut Round<'_>) {
+        let mut draft = self.draft.take().unwrap_or_else(|| Draft::from_kept(&round.settings.training));
+        self.bundled(round.workspace);
+        self.outlook.think(&mut draft, round.workspace, &self.wake);
+        self.draft = Some(draft);
+        self.kept.clone_from(&round.settings.runs);
+        let folders = self.folders(&round.settings.run_folders);
+        self.shelf.watch(&folders);
+        if self.shelf.think(&mut self.tracks) {
+            self.looked_at_the_disk();
+        }
+        self.receive(round);
+        self.errands(round);
+        if let Some(news) = self.take_away.think() {
+            match news {
+                Ok(export::Found::Said(text)) => round.commands.push(Command::Say(text)),
+                Ok(export::Found::Path(purpose, path)) => self.chosen(purpose, path, round),
+                Ok(export::Found::Pair(model, tuned)) => {
+                    round.commands.push(Command::Open(Request::Pair(model, tuned)));
+                    round.commands.push(Command::Show(Tab::Spectrum));
+                }
+                Err(error) => round.commands.push(Command::Complain(error)),
+            }
+        }
+        self.close(round.ctx);
+    }
+
+    /// Looks for data sets that came with the open model; the first of them is chosen where none is.
+    fn bundled(&mut self, workspace: &Workspace) {
+        let generation = workspace.generation();
+        if self.sets.0 == generation {
+            return;
+        }
+        self.sets = (generation, Vec::new());
+        let Sample { base, mut sets, .. } = Sample::at(&self.home);
+        if workspace.base().is_none_or(|open| open.path() != base) {
+            return;
+        }
+        let there = move || {
+            sets.retain(|set| set.train.is_file());
+            Ok(sets)
+        };
+        self.errand("Looking for data", there, move |training, sets, _| {
+            if training.sets.0 != generation {
+                return;
+            }
+            if let (Some(first), Some(draft)) = (sets.first(), &mut training.draft)
+                && draft.settings.data.as_os_str().is_empty()
+            {
+                draft.train_on(&training.home, first);
+            }
+            training.sets.1 = sets;
+        });
+    }
+
+    /// Data sets that came with the open model.
+    pub fn sets(&self) -> &[DataSet] {
+        &self.sets.1
+    }
+
+    /// Folders of runs: where new ones go, the program's own, and those that were added.
+    fn folders(&self, more: &[PathBuf]) -> Vec<PathBuf> {
+        let mut folders = vec![self.runs_folder()];
+        for folder in std::iter::once(self.own_folder()).chain(more.iter().cloned()) {
+            if !folders.contains(&folder) {
+                folders.push(folder);
+            }
+        }
+        folders
+    }
+
+    /// Where new runs go.
+    pub fn runs_folder(&self) -> PathBuf {
+        self.kept.clone().unwrap_or_else(|| self.own_folder())
+    }
+
+    /// Where new runs go when nobody chooses.
+    fn own_folder(&self) -> PathBuf {
+        self.home.join("runs")
+    }
+
+    /// True when a person has chosen where new runs go.
+    pub fn is_kept_elsewhere(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The run whose merged model is about to be written, and where to.
+    pub fn merging(&self) -> Option<(&Path, &Path)> {
+        self.merging.as_ref().map(|(run, out)| (run.as_path(), out.as_path()))
+    }
+
+    fn looked_at_the_disk(&mut self) {
+        let Some(runs) = &self.shelf.runs else { return };
+        if !std::mem::replace(&mut self.looked, true) {
+            let left = runs.iter().filter(|past| past.phase == history::Phase::Interrupted && past.done > 0);
+            self.interrupted = left.map(|past| past.folder.clone()).collect();
+        }
+        self.interrupted.retain(|folder| {
+            runs.iter().any(|past| past.folder == *folder && past.phase == history::Phase::Interrupted)
+        });
+        // A run that another program has begun, or gone on with, is read as long as it is looked at.
+        let wanted: Vec<PathBuf> = self.shown.iter().chain(&self.compared).cloned().collect();
+        let going: Vec<PathBuf> = runs
+            .iter()
+            .filter(|past| past.phase == history::Phase::Running && wanted.contains(&past.folder))
+            .map(|past| past.folder.clone())
+            .collect();
+        for track in &mut self.tracks {
+            if let Some(past) = runs.iter().find(|past| past.folder == track.folder).filter(|past| past.steps > 0) {
+                (track.steps, track.trainable) = (past.steps, past.trainable);
+                track.predicted = past.predicted;
+            }
+        }
+        for folder in going {
+            if !self.is_live(&folder) && !self.shelf.is_reading(&folder) {
+                self.open(&folder);
+            }
+        }
+    }
+
+    fn receive(&mut self, round: &mut Round<'_>) {
+        let Some(live) = &mut self.live else { return };
+        // The end before the news: none is missed.
+        let end = live.end();
+        for news in live.news() {
+            match news {
+                News::Begins(settings) => {
+                    let folder = settings.out.clone();
+                    self.shelf.leave(&folder);
+                    match self.tracks.iter_mut().find(|track| track.is_of(&folder)) {
+                        Some(track) => track.settings = *settings,
+                        None => self.tracks.push(Track::new(*settings)),
+                    }
+                    self.shown = Some(folder.clone());
+                    live.current = Some(folder);
+                }
+                News::Event(event) => {
+                    let current = live.current.as_ref();
+                    if let Some(track) = self.tracks.iter_mut().find(|track| current.is_some_and(|f| track.is_of(f))) {
+                        track.take(event);
+                    }
+                }
+                News::Rows(rows) => self.sweep = Some((live.task.folder().clone(), rows)),
+            }
+        }
+        if let Some(result) = end {
+            self.ended(result, round);
+        }
+    }
+
+    fn ended(&mut self, result: Result<()>, round: &mut Round<'_>) {
+        let Some(live) = self.live.take() else { return };
+        let folder = live.task.folder().clone();
+        let name = history::name(&folder);
+        match result {
+            Ok(()) => round.commands.push(Command::Say(format!("{name} is finished."))),
+            Err(Error::Cancelled) => round.commands.push(Command::Say(format!("{name} is stopped; it can go on."))),
+            Err(error) => {
+                let reason = in_words(&error.to_string());
+                self.failure = Some((folder, reason.clone()));
+                round.commands.push(Command::Complain(Error::failure(reason)));
+            }
+        }
+        self.shelf.look_again();
+        self.outlook.look_again(&self.wake);
+        let mut queue = live.queue;
+        if let Some(next) = queue.pop_front() {
+            self.begin(next, queue);
+        }
+    }
+
+    fn begin(&mut self, task: Task, queue: VecDeque<Task>) {
+        if let Task::Sweep(settings, _) = &task {
+            self.sweep = Some((settings.out.clone(), Vec::new()));
+        }
+        self.live = Some(Live::start(task, queue, Arc::clone(&self.wake)));
+    }
+
+    /// What finds a folder for a new run of this name, or of one that is made up.
+    fn free_folder(&self, name: &str, otherwise: &str) -> impl FnOnce() -> PathBuf + Send + use<> {
+        let clean = |text: &str| -> String {
+            let good = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+            text.trim().chars().map(|c| if good(c) { c } else { '-' }).collect::<String>().trim_matches('.').to_owned()
+        };
+        let (home, named, otherwise) = (self.runs_folder(), clean(name), clean(otherwise));
+        move || {
+            if !named.is_empty() && !home.join(&named).exists() {
+                return home.join(named);
+            }
+            let base = if named.is_empty() { otherwise } else { named };
+            (1..).map(|n| home.join(format!("{base}-{n}"))).find(|path| !path.exists()).unwrap_or(home)
+        }
+    }
+
+    fn made_up(settings: &Settings) -> String {
+        let model = settings.model.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match settings.method {
+            Method::Full => format!("{model}-full"),
+            Method::Lora => format!("{model}-lora-r{}", settings.rank),
+            Method::Qlora => format!("{model}-qlora-r{}", settings.rank),
+        }
+    }
+
+    /// Reads a run from its files.
+    fn open(&mut self, folder: &Path) {
+        match self.shelf.find(folder) {
+            _ if self.is_live(folder) => {}
+            Some(past) => self.opened(past.settings.clone()),
+            None => {
+                let folder = folder.to_path_buf();
+                let read = move || history::settings(&folder);
+                self.errand("Reading a run", read, |training, settings, _| training.opened(settings));
+            }
+        }
+    }
+
+    /// Reads the rest of a run from its files.
+    fn opened(&mut self, settings: Settings) {
+        let folder = settings.out.clone();
+        if self.is_live(&folder) {
+            return;
+        }
+        let mut track = Track::new(settings);
+        if let Some(past) = self.shelf.find(&folder) {
+            (track.steps, track.trainable, track.predicted) = (past.steps, past.trainable, past.predicted);
+        }
+        // What is drawn of it is made anew.
+        track.version = self.tracks.iter().find(|old| old.is_of(&folder)).map_or(0, |old| old.version + 1);
+        self.tracks.retain(|track| !track.is_of(&folder));
+        self.tracks.push(track);
+        self.shelf.read(&folder);
+    }
+
+    fn is_live(&self, folder: &Path) -> bool {
+        self.going_on().is_some_and(|live| live == folder)
+    }
+
+    /// The folder of the run that goes on in this window.
+    pub fn going_on(&self) -> Option<&Path> {
+        self.live.as_ref()?.current.as_deref()
+    }
+
+    /// The next run as it is set up.
+    pub fn draft(&self) -> Option<&Draft> {
+        self.draft.as_ref()
+    }
+
+    /// What is known about it.
+    pub fn outlook(&self) -> &Outlook {
+        &self.outlook
+    }
+
+    /// What goes on in this window.
+    pub fn live(&self) -> Option<&Live> {
+        self.live.as_ref()
+    }
+
+    /// Why no run can begin with this set-up, now.
+    pub fn refusal(&self, draft: &Draft, workspace: &Workspace) -> Option<String> {
+        match self.live {
+            Some(_) => Some("A run goes on already.".to_owned()),
+            None => self.outlook.problem(draft, workspace),
+        }
+    }
+
+    /// The run that is looked at.
+    pub fn shown(&self) -> Option<&Track> {
+        let folder = self.shown.as_ref()?;
+        self.tracks.iter().find(|track| track.is_of(folder))
+    }
+
+    /// What the disk says about a run.
+    pub fn past(&self, folder: &Path) -> Option<&Past> {
+        self.shelf.find(folder)
+    }
+
+    /// All runs, the newest first; `None` before the first look.
+    pub fn runs(&self) -> Option<&[Past]> {
+        self.shelf.runs.as_deref()
+    }
+
+    /// Runs laid over each other.
+    pub fn compared(&self) -> impl Iterator<Item = &Track> {
+        self.compared.iter().filter_map(|folder| self.tracks.iter().find(|track| track.is_of(folder)))
+    }
+
+    /// True for a run that is laid over others.
+    pub fn is_compared(&self, folder: &Path) -> bool {
+        self.compared.iter().any(|compared| compared == folder)
+    }
+
+    /// The sweep that was last begun or looked at.
+    pub fn sweep(&self) -> Option<&(PathBuf, Vec<Row>)> {
+        self.sweep.as_ref()
+    }
+
+    /// Folders of sweeps on the disk.
+    pub fn sweeps(&self) -> impl Iterator<Item = &PathBuf> {
+        self.shelf.sweeps.iter()
+    }
+
+    /// Why the last run could not go on.
+    pub fn failure(&self) -> Option<&(PathBuf, String)> {
+        self.failure.as_ref()
+    }
+
+    /// Runs whose program was gone when this window began.
+    pub fn interrupted(&self) -> &[PathBuf] {
+        &self.interrupted
+    }
+
+    /// True while the question is to be on the screen whether a run is to end with the window.
+    pub fn asks_to_close(&self) -> bool {
+        self.closing == Closing::Asked
+    }
+
+    /// True while the window waits for a checkpoint to close.
+    pub fn closes_soon(&self) -> bool {
+        self.closing == Closing::Soon
+    }
+
+    /// A run does not end with the window unless a person says so; then it saves a checkpoint first.
+    fn close(&mut self, ctx: &egui::Context) {
+        let requested = ctx.input(|input| input.viewport().close_requested());
+        if requested && self.live.is_some() && self.closing != Closing::Now {
+            ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);
+            if self.closing == Closing::No {
+                self.closing = Closing::Asked;
+            }
+        }
+        if self.live.is_none() {
+            match self.closing {
+                Closing::Soon => {
+                    self.closing = Closing::Now;
+                    ctx.send_viewport_cmd(egui::ViewportCommand::Close);
+                }
+                Closing::Asked => self.closing = Closing::No,
+                Closing::No | Closing::Now => {}
+            }
+        }
+    }
+
+    /// The jobs that a person can see and stop.
+    pub fn running(&self) -> Vec<(&str, Status)> {
+        let live = self.live.iter().map(|live| (live.title(), live.status()));
+        let reading = self.outlook.reading().into_iter().map(|job| (job.title(), job.status()));
+        let writing = self.take_away.running().map(|job| (job.title(), job.status()));
+        live.chain(reading).chain(writing).chain(self.errands.running()).collect()
+    }
+
+    /// Stops the job of this title.
+    pub fn cancel(&mut self, title: &str) {
+        if let Some(live) = self.live.as_mut().filter(|live| live.title() == title) {
+            live.stop();
+        }
+        if let Some(job) = self.outlook.reading().filter(|job| job.title() == title) {
+            job.cancel();
+        }
+        if let Some(job) = self.take_away.running().filter(|job| job.title() == title) {
+            job.cancel();
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Copying and saving plots and tables. Pictures come from a screenshot of what is on screen; files are written whole, in a
+//! job, where the system's dialog says.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+
+use eframe::egui::{ColorImage, Context, Rect, ScreenshotCallback, ViewportCommand};
+
+use crate::error::{Error, Result};
+use crate::figure::{Figure, csv};
+use crate::job::{Job, Wake};
+
+use crate::app::Message;
+use crate::app::widgets::menu::Take;
+use crate::app::widgets::picture::Picture;
+use crate::app::widgets::picture_svg;
+use crate::app::widgets::png;
+
+/// Texels of a heatmap that are written as numbers at most; a larger matrix is written at a coarser level.
+const TEXELS: usize = 1 << 20;
+
+/// What is to be copied or saved.
+#[derive(Clone)]
+pub struct Export {
+    /// How.
+    pub take: Take,
+    /// The name for a file, without its ending.
+    pub name: String,
+    /// What.
+    pub source: Source,
+    /// Where it is on screen.
+    pub area: Rect,
+}
+
+/// Where its numbers come from.
+#[derive(Clone)]
+pub enum Source {
+    /// A plot.
+    Figure(Box<Figure>),
+    /// A table: rows of cells, headings first.
+    Table(Vec<Vec<String>>),
+    /// A heatmap.
+    Picture(Arc<dyn Picture>),
+}
+
+impl Source {
+    /// The numbers, comma-separated.
+    fn csv(&self) -> String {
+        match self {
+            Self::Figure(figure) => figure.csv(),
+            Self::Table(rows) => csv::table(rows),
+            Self::Picture(picture) => texels(&**picture),
+        }
+    }
+
+    /// The drawing; for jobs, as a picture's colours are computed anew.
+    fn svg(&self, title: &str) -> Result<String> {
+        match self {
+            Self::Figure(figure) => Ok(figure.svg(720.0, 440.0)),
+            Self::Picture(picture) => picture_svg::svg(title, &**picture),
+            Self::Table(_) => Err(Error::failure("a table cannot be saved as a drawing")),
+        }
+    }
+}
+
+/// Carries exports out, one at a time.
+pub struct Exporter {
+    wake: Wake,
+    waiting: Option<(Export, Receiver<Arc<ColorImage>>)>,
+    saving: Option<Job<Option<PathBuf>>>,
+}
+
+impl Exporter {
+    /// Nothing to do yet; `wake` makes the window look again.
+    pub fn new(wake: Wake) -> Self {
+        Self { wake, waiting: None, saving: None }
+    }
+
+    /// Begins one.
+    pub fn begin(&mut self, ctx: &Context, export: Export, message: &mut Message) {
+        match export.take {
+            Take::CopyPng | Take::SavePng => {
+                let (sender, receiver) = channel();
+                let wake = Arc::clone(&self.wake);
+                let callback = ScreenshotCallback::new(move |image| {
+                    // Nobody waits any more: another export was begun.
+                    if sender.send(image).is_ok() {
+                        wake();
+                    }
+                });
+                ctx.send_viewport_cmd(ViewportCommand::Screenshot(callback));
+                self.waiting = Some((export, receiver));
+            }
+            Take::CopyTsv => {
+                if let Source::Table(rows) = &export.source {
+                    ctx.copy_text(tsv(rows));
+                    *message = Message { text: "The table is on the clipboard.".into(), bad: false };
+                }
+            }
+            Take::SaveSvg => {
+                let Export { name, source, .. } = export;
+                let title = name.clone();
+                self.save(&name, "svg", move || Ok(source.svg(&title)?.into_bytes()));
+            }
+            Take::SaveCsv => {
+                let source = export.source;
+                self.save(&export.name, "csv", move || Ok(source.csv().into_bytes()));
+            }
+        }
+    }
+
+    /// Goes on with what was begun.
+    pub fn think(&mut self, ctx: &Context, message: &mut Message) {
+        let screenshot = self.waiting.as_ref().and_then(|(_, receiver)| receiver.try_recv().ok());
+        if let Some(screenshot) = screenshot
+            && let Some((export, _)) = self.waiting.take()
+        {
+            match png::crop(&screenshot, export.area, ctx.pixels_per_point()) {
+                Ok(image) => self.picture(ctx, &export, image, message),
+                Err(error) => *message = Message { text: error.to_string(), bad: true },
+            }
+        }
+        if let Some(result) = self.saving.as_mut().and_then(Job::take) {
+            self.saving = None;
+            *message = match result {
+                Ok(Some(path)) => Message { text: format!("Saved {}.", path.display()), bad: false },
+                Ok(None) => Message { text: "Nothing was saved: no file was chosen.".into(), bad: false },
+                Err(error) => Message { text: error.to_string(), bad: true },
+            };
+        }
+    }
+
+    fn picture(&mut self, ctx: &Context, export: &Export, image: ColorImage, message: &mut Message) {
+        if export.take == Take::CopyPng {
+            ctx.copy_image(image);
+            *message = Message { text: "The picture is on the clipboard.".into(), bad: false };
+        } else {
+            self.save(&export.name, "png", move || png::encode(&image));
+        }
+    }
+
+    fn save(&mut self, name: &str, ending: &'static str, content: impl FnOnce() -> Result<Vec<u8>> + Send + 'static) {
+        let file = format!("{}.{ending}", name.replace(['/', '\\', ':', ' '], "-"));
+        let dialog = rfd::AsyncFileDialog::new()
+            .set_title("Save")
+            .set_file_name(file)
+            .add_filter(ending.to_uppercase(), &[ending])
+            .save_file();
+        self.saving = Some(Job::spawn("Saving", Arc::clone(&self.wake), move |_| {
+            let Some(chosen) = pollster::block_on(dialog) else { return Ok(None) };
+            let path = chosen.path().to_path_buf();
+            write_whole(&path, &content()?)?;
+            Ok(Some(path))
+        }));
+    }
+}
+
+/// A file is there whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fail = |error: &std::io::Error| Error::write(path, error);
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
+    file.persist(path).map_err(|e| fail(&e.error))?;
+    Ok(())
+}
+
+/// Cells as tab-separated values, as spreadsheets take them.
+pub fn tsv(rows: &[Vec<String>]) -> String {
+    let clean = |cell: &String| cell.replace(['\t', '\n', '\r'], " ");
+    rows.iter().map(|row| row.iter().map(clean).collect::<Vec<_>>().join("\t") + "\n").collect()
+}
+
+/// The finest level that is small enough, a row a line.
+fn texels(picture: &dyn Picture) -> String {
+    let levels = picture.levels();
+    let all = levels.all();
+    let level = all.iter().position(|l| l.rows * l.cols <= TEXELS).unwrap_or(all.len().saturating_sub(1));
+    let of = levels.get(level);
+    let block = picture.block(level, 0..of.rows, 0..of.cols);
+    csv::table((0..block.rows()).map(|row| block.row(row).iter().map(|&cell| csv::number(cell))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::widgets::picture::Reduction;
+    use crate::app::widgets::pyramid::Pyramid;
+    use crate::matrix::Matrix;
+
+    #[test]
+    fn cells_are_escaped() {
+        let rows = [vec!["a\tb".to_owned(), "c".to_owned()], vec!["1,5".to_owned(), "say \"x\"".to_owned()]];
+        assert_eq!(tsv(&rows), "a b\tc\n1,5\tsay \"x\"\n");
+    }
+
+    #[test]
+    fn a_picture_is_written_as_its_numbers() {
+        let matrix = Matrix::new(2, 2, vec![1.0, 2.5, -3.0, 0.0]).unwrap();
+        let picture = Pyramid::build(Arc::new(matrix), Reduction::Mean, &()).unwrap();
+        assert_eq!(Source::Picture(Arc::new(picture)).csv(), "1,2.5\r\n-3,0\r\n");
+    }
+
+    #[test]
+    fn files_are_whole_or_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        write_whole(&path, b"1").unwrap();
+        write_whole(&path, b"2").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"2");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let error = write_whole(&dir.path().join("no/b"), b"3").unwrap_err().to_string();
+        assert!(error.contains("cannot write"), "{error}");
+    }
+}

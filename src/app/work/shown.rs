@@ -1,0 +1,150 @@
+//! [`Shown`]: the module that is looked at, as pictures; and the job that colours their tiles.
+
+use std::sync::Arc;
+
+use crate::job::{Job, Wake};
+
+use crate::app::widgets::low_rank::{Factors, LowRank};
+use crate::app::widgets::picture::{Difference, Picture, Reduction};
+use crate::app::widgets::tiles::{self, TileBatch, TileJob};
+
+/// ΔW, its approximation and its residual, as far as they are there.
+pub struct Shown {
+    wake: Wake,
+    /// The module that the pictures are of.
+    name: Option<String>,
+    /// The module whose pictures are on their way, or were given up.
+    expected: Option<String>,
+    subject: u64,
+    delta: Option<Arc<dyn Picture>>,
+    factors: Option<Arc<Factors>>,
+    /// Counts other factors of the same module.
+    version: u64,
+    coloring: Option<Job<Vec<TileBatch>>>,
+    /// Colouring this module has failed: it is not tried again in every frame.
+    stalled: bool,
+}
+
+/// The pictures of the three linked heatmaps.
+pub struct Pictures {
+    /// Says which module.
+    pub subject: u64,
+    /// Says which rank, of which factors.
+    pub version: u64,
+    /// ΔW.
+    pub delta: Arc<dyn Picture>,
+    /// Its rank-r approximation and what that leaves, once the singular vectors are there.
+    pub split: Option<(Arc<dyn Picture>, Arc<dyn Picture>)>,
+}
+
+impl Shown {
+    /// Nothing yet; `wake` makes the window look again.
+    pub fn new(wake: Wake) -> Self {
+        Self {
+            wake,
+            name: None,
+            expected: None,
+            subject: 0,
+            delta: None,
+            factors: None,
+            version: 0,
+            coloring: None,
+            stalled: false,
+        }
+    }
+
+    /// Forgets everything: another model is open.
+    pub fn clear(&mut self) {
+        let (wake, subject) = (Arc::clone(&self.wake), self.subject + 1);
+        *self = Self { subject, ..Self::new(wake) };
+    }
+
+    /// The module that the pictures are of.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// True for a module whose pictures nobody has asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.expected.as_deref() != Some(name)
+    }
+
+    /// The pictures of this module are on their way, or will not come.
+    pub fn expect(&mut self, name: &str) {
+        self.expected = Some(name.to_owned());
+    }
+
+    /// What was given up is asked for once more.
+    pub fn expect_again(&mut self) {
+        self.expected = None;
+    }
+
+    /// Takes in ΔW.
+    pub fn set_delta(&mut self, name: &str, delta: Arc<dyn Picture>) {
+        if self.name.as_deref() != Some(name) {
+            self.name = Some(name.to_owned());
+            self.subject += 1;
+            self.factors = None;
+        }
+        self.delta = Some(delta);
+        self.stalled = false;
+    }
+
+    /// Takes in the singular vectors of the module that is shown.
+    pub fn set_factors(&mut self, name: &str, factors: Option<Arc<Factors>>) {
+        if self.name.as_deref() == Some(name) && factors.is_some() {
+            self.factors = factors;
+            self.version += 1;
+            self.stalled = false;
+        }
+    }
+
+    /// How many singular vectors there are: the largest rank that can be pictured.
+    pub fn terms(&self) -> Option<usize> {
+        self.factors.as_ref().map(|f| f.terms())
+    }
+
+    /// The pictures at rank `r`. Making them costs nothing; their tiles are computed when they are looked at.
+    pub fn pictures(&self, r: usize) -> Option<Pictures> {
+        let delta = self.delta.clone()?;
+        let split = self.factors.as_ref().and_then(|factors| {
+            let low: Arc<dyn Picture> = Arc::new(LowRank::new(Arc::clone(factors), r, Reduction::Mean));
+            let rest: Arc<dyn Picture> = Arc::new(Difference::new(Arc::clone(&delta), Arc::clone(&low))?);
+            Some((low, rest))
+        });
+        let rank = r.min(self.terms().unwrap_or(0)) as u64;
+        Some(Pictures { subject: self.subject, version: (self.version << 32) | rank, delta, split })
+    }
+
+    /// True while tiles are being coloured.
+    pub fn is_busy(&self) -> bool {
+        self.coloring.is_some()
+    }
+
+    /// True when tiles that are missing can be asked for.
+    pub fn is_ready(&self) -> bool {
+        self.coloring.is_none() && !self.stalled
+    }
+
+    /// Colours tiles beside the window. What runs already is left to end: it is newer than what is on screen.
+    pub fn make(&mut self, jobs: Vec<TileJob>) {
+        if self.is_ready() && !jobs.is_empty() {
+            let work = move |progress: &dyn crate::progress::Progress| tiles::run(&jobs, progress);
+            self.coloring = Some(Job::spawn("Colouring", Arc::clone(&self.wake), work));
+        }
+    }
+
+    /// The tiles that have come.
+    pub fn tiles(&mut self) -> Vec<TileBatch> {
+        let Some(result) = self.coloring.as_mut().and_then(Job::take) else { return Vec::new() };
+        self.coloring = None;
+        match result {
+            Ok(tiles) => tiles,
+            Err(error) => {
+                log::error!("{error}");
+                self.stalled = true;
+                Vec::new()
+            }
+        }
+    }
+}
