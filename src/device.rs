@@ -102,7 +102,7 @@ fn gib(bytes: u64) -> f64 {
 
 /// Every kind of device, each with the device or the reason why it cannot be used.
 pub fn devices() -> Vec<(Choice, Result<Device>)> {
-    [Choice::Cpu, Choice::Cuda(0), Choice::Metal].into_iter().map(|choice| (choice, choice.resolve())).collect()
+    [Choice::Cpu, Choice::Cuda(0), Choice::Metal].into_iter().map(|choice| (choice, choice.detect())).collect()
 }
 
 impl Choice {
@@ -110,7 +110,7 @@ impl Choice {
     ///
     /// # Errors
     /// Bad input when it is asked for by name and cannot be used; the sentence says why. `auto` and `cpu` never fail.
-    pub fn resolve(self) -> Result<Device> {
+    pub fn detect(self) -> Result<Device> {
         let reason = |why: String| self.unusable(&why);
         match self {
             Self::Cpu => Ok(Device::cpu()),
@@ -316,20 +316,20 @@ mod tests {
 
     #[test]
     fn the_processor_is_always_there() {
-        let cpu = Choice::Cpu.resolve().unwrap();
+        let cpu = Choice::Cpu.detect().unwrap();
         assert!(!cpu.name.is_empty());
         assert!(cpu.cores.unwrap() >= 1);
         if let Some(memory) = cpu.memory {
             assert!(memory.free <= memory.total && memory.total > 1 << 26, "{memory:?}");
         }
-        assert!(Choice::Auto.resolve().is_ok());
+        assert!(Choice::Auto.detect().is_ok());
         assert_eq!(devices().len(), 3);
     }
 
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn cuda_says_why_not() {
-        let error = Choice::Cuda(1).resolve().unwrap_err();
+        let error = Choice::Cuda(1).detect().unwrap_err();
         assert_eq!(
             error.to_string(),
             "device cuda:1 cannot be used: this build has no CUDA support (build with --features cuda)"

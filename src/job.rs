@@ -57,6 +57,29 @@ pub struct Status {
     pub remaining: Option<Duration>,
 }
 
+/// Tells a job from every other job of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JobId(u64);
+
+impl JobId {
+    fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A job as a list of running jobs shows it, whatever it computes.
+pub trait Running {
+    /// Which one.
+    fn id(&self) -> JobId;
+    /// What it does, as shown to a person.
+    fn title(&self) -> &str;
+    /// How far it is.
+    fn status(&self) -> Status;
+    /// Asks the work to stop.
+    fn cancel(&self);
+}
+
 /// Runs `work` on threads that leave one processor to the window, where there are more than two: long work beside a window
 /// that is to stay quick. On the threads of all where that cannot be.
 pub fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -73,6 +96,7 @@ pub fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 /// One piece of work on a thread of its own. Dropping it cancels the work.
 pub struct Job<T: Send + 'static> {
+    id: JobId,
     title: String,
     started: Instant,
     shared: Arc<Shared>,
@@ -110,7 +134,12 @@ impl<T: Send + 'static> Job<T> {
                 Promise::from_ready(Err(Error::failure(format!("cannot start a thread for {title}: {error}"))))
             }
         };
-        Self { title, started: Instant::now(), shared, promise: Some(promise) }
+        Self { id: JobId::next(), title, started: Instant::now(), shared, promise: Some(promise) }
+    }
+
+    /// Which job this is.
+    pub fn id(&self) -> JobId {
+        self.id
     }
 
     /// What the job does, as shown to a person.
@@ -148,6 +177,24 @@ impl<T: Send + 'static> Job<T> {
             .filter(|&f| f > 0.02 && elapsed > Duration::from_millis(500))
             .map(|f| elapsed.mul_f64((1.0 - f) / f));
         Status { fraction: fraction.map(|f| f as f32), elapsed, remaining }
+    }
+}
+
+impl<T: Send + 'static> Running for Job<T> {
+    fn id(&self) -> JobId {
+        self.id
+    }
+
+    fn title(&self) -> &str {
+        self.title()
+    }
+
+    fn status(&self) -> Status {
+        self.status()
+    }
+
+    fn cancel(&self) {
+        self.cancel();
     }
 }
 
@@ -246,6 +293,23 @@ mod tests {
         }
         job.cancel();
         assert!(wait(&mut job).unwrap_err().is_cancelled());
+    }
+
+    #[test]
+    fn jobs_of_one_title_are_told_apart() {
+        let jobs = [0, 1].map(|_| {
+            Job::<()>::spawn("endless", quiet(), |progress| {
+                loop {
+                    progress.step(0, 1)?;
+                    std::thread::yield_now();
+                }
+            })
+        });
+        let all: Vec<&dyn Running> = jobs.iter().map(|job| job as &dyn Running).collect();
+        assert_ne!(all[0].id(), all[1].id());
+        let second = jobs[1].id();
+        all.iter().filter(|job| job.id() == second).for_each(|job| job.cancel());
+        assert!(!jobs[0].is_cancelled() && jobs[1].is_cancelled());
     }
 
     #[test]

@@ -35,12 +35,28 @@ const CRATES: [(&[&str], &[&str]); 7] = [
 /// The only paths under `src/` that may start a thread.
 const SPAWNERS: [&str; 1] = ["job"];
 
-/// What paints: a frame never waits for a disk.
-const PAINTERS: [&str; 4] = ["app/shared", "app/shell", "app/tabs", "app/widgets"];
-/// What a tab knows is no painting.
-const STATE: &str = "/state/";
-/// Words that ask one.
-const DISK: [&str; 7] = ["fs", "read_dir", "metadata", "canonicalize", "exists", "is_file", "is_dir"];
+/// The layers of the window, lowest first: a file names its own layer and those below. What is in none of them is on top.
+const LAYERS: [&str; 8] = ["look", "widgets", "work", "effect", "view", "shared", "tabs", "shell"];
+
+/// The window: a frame never waits for a disk.
+const WINDOW: &str = "app/";
+/// Words that ask a disk: modules and types before `::`, methods after a dot.
+const DISK: [&str; 5] = ["fs", "File", "OpenOptions", "NamedTempFile", "tempfile"];
+const DISK_METHODS: [&str; 9] = [
+    "read_dir",
+    "metadata",
+    "symlink_metadata",
+    "canonicalize",
+    "exists",
+    "try_exists",
+    "is_file",
+    "is_dir",
+    "read_link",
+];
+/// What is handed to these is done on another thread.
+const BESIDE: [&str; 3] = ["spawn", "in_background", "begin"];
+/// Where a frame begins: every function outside of these folders, and within them every one that such a function calls.
+const STATE: [&str; 3] = ["/state/", "/state.rs", "app/work/"];
 
 /// No file is longer.
 const LINES: usize = 600;
@@ -51,13 +67,15 @@ fn the_house_stands_on_its_floors() {
     let mut files = Vec::new();
     sources(&root, &mut files);
     assert!(files.len() > 10, "only {} files under src", files.len());
-    let complaints: Vec<String> = files
+    let files: Vec<(String, String)> = files
         .iter()
-        .flat_map(|file| {
+        .map(|file| {
             let path = file.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
-            complaints(&path, &fs::read_to_string(file).unwrap())
+            (path, fs::read_to_string(file).unwrap())
         })
         .collect();
+    let mut complaints: Vec<String> = files.iter().flat_map(|(path, text)| complaints(path, text)).collect();
+    complaints.extend(waits(&files));
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
@@ -103,12 +121,6 @@ fn complaints(path: &str, text: &str) -> Vec<String> {
         }
     }
 
-    if PAINTERS.iter().any(|place| path.starts_with(place)) && !path.contains(STATE) {
-        for (line, word) in tokens.iter().filter(|(_, word)| DISK.contains(&word.as_str())) {
-            complain(*line, format!("what paints asks no disk, this names {word}"));
-        }
-    }
-
     let own = path.split('/').next().unwrap_or(path).trim_end_matches(".rs");
     if own == "lib" || own == "main" {
         return complaints;
@@ -117,16 +129,55 @@ fn complaints(path: &str, text: &str) -> Vec<String> {
         complain(1, format!("{own} has no floor: place it in tests/floors.rs and lib.rs"));
         return complaints;
     };
-    for (line, name) in crate_paths(path, &tokens) {
-        match floor_of(&name) {
+    for (line, named) in crate_paths(path, &tokens) {
+        let Some(name) = named.first().filter(|_| !is_own_file(path, &named)) else { continue };
+        match floor_of(name) {
             // A function or type of lib.rs itself, or a macro.
-            None if name.chars().next().is_some_and(char::is_uppercase) => {}
+            None if is_item(name) => {}
             None => complain(line, format!("crate::{name} is no module of a floor")),
             Some(other) if name == own || other < floor || (other == 0 && floor == 0) => {}
             Some(other) => complain(line, format!("{own} (floor {floor}) names {name} (floor {other})")),
         }
+        if let Some(what) = climbs(path, &named) {
+            complain(line, what);
+        }
     }
     complaints
+}
+
+/// True for a path that stays where it is: `super::x` of a module within the file.
+fn is_own_file(path: &str, named: &[String]) -> bool {
+    let own = module_path(path);
+    named.len() > own.len() && named.starts_with(&own) && own.len() > 2
+}
+
+/// A type, a function's constant: not a module.
+fn is_item(name: &str) -> bool {
+    name.chars().next().is_some_and(char::is_uppercase)
+}
+
+/// What is wrong with a path that is named within the window: it goes up a layer, or from one tab to another.
+fn climbs(path: &str, named: &[String]) -> Option<String> {
+    let layer = |name: &str| LAYERS.iter().position(|layer| *layer == name);
+    let own = module_path(path);
+    let from = own.first().filter(|top| *top == "app").and(own.get(1)).and_then(|name| layer(name))?;
+    let target = named.first().filter(|top| *top == "app").and(named.get(1))?;
+    match layer(target) {
+        Some(to) if to < from => None,
+        Some(to) if to > from => Some(format!("{} (layer {from}) names {target} (layer {to})", LAYERS[from])),
+        Some(_) => {
+            let (here, there) = (own.get(2)?, named.get(2)?);
+            let apart = target == "tabs" && here != there && !is_item(there);
+            apart.then(|| format!("tabs never name each other: {here} names {there}"))
+        }
+        None => Some(format!("{} (layer {from}) names app::{target}, which is on top", LAYERS[from])),
+    }
+}
+
+/// `["app", "tabs", "train", "header"]` for `app/tabs/train/header.rs`.
+fn module_path(path: &str) -> Vec<String> {
+    let parts = path.trim_end_matches(".rs").split('/').filter(|part| *part != "mod" && *part != "lib");
+    parts.map(str::to_owned).collect()
 }
 
 fn floor_of(module: &str) -> Option<usize> {
@@ -176,48 +227,383 @@ fn heads<'a>(words: &[&'a str], at: usize) -> Vec<&'a str> {
     }
 }
 
-/// The modules of the crate that a file names, through `crate::` or enough of `super::`, with their lines.
-fn crate_paths(path: &str, tokens: &[(usize, String)]) -> Vec<(usize, String)> {
+/// The paths that a file names through `crate::` or `super::`, from the crate's root, with their lines.
+fn crate_paths(path: &str, tokens: &[(usize, String)]) -> Vec<(usize, Vec<String>)> {
     let words: Vec<&str> = tokens.iter().map(|(_, word)| word.as_str()).collect();
-    // How many modules deep the file is: src/plan/mod.rs 1, src/plan/count.rs 2.
-    let depth = path.trim_end_matches(".rs").split('/').filter(|part| *part != "mod").count();
-    let (mut found, mut braces, mut inline) = (Vec::new(), 0usize, Vec::new());
+    let own = module_path(path);
+    // Modules within the file, each with the depth of braces around it.
+    let (mut found, mut braces, mut inline) = (Vec::new(), 0usize, Vec::<(usize, String)>::new());
     for at in 0..words.len() {
         match words[at] {
             "{" => {
                 if at >= 2 && words[at - 2] == "mod" {
-                    inline.push(braces);
+                    inline.push((braces, words[at - 1].to_owned()));
                 }
                 braces += 1;
             }
             "}" => {
                 braces = braces.saturating_sub(1);
-                if inline.last() == Some(&braces) {
+                if inline.last().is_some_and(|(depth, _)| *depth == braces) {
                     inline.pop();
                 }
             }
-            "crate" | "super" => {
-                if at > 0 && words[at - 1] == "::" {
-                    continue;
-                }
+            "crate" | "super" if at == 0 || words[at - 1] != "::" => {
+                let mut base: Vec<String> = own.iter().chain(inline.iter().map(|(_, name)| name)).cloned().collect();
                 let mut next = at;
-                while words.get(next) == Some(&"super") && words.get(next + 1) == Some(&"::") {
+                if words[at] == "crate" {
+                    base.clear();
                     next += 2;
                 }
-                let root = if next > at {
-                    (next - at) / 2 == depth + inline.len()
-                } else {
+                while words.get(next) == Some(&"super") && words.get(next + 1) == Some(&"::") {
+                    base.pop();
                     next += 2;
-                    words.get(at + 1) == Some(&"::")
-                };
-                if root {
-                    found.extend(heads(&words, next).into_iter().map(|head| (tokens[at].0, head.to_owned())));
+                }
+                if next > at && words.get(next - 1) == Some(&"::") {
+                    let mut paths = Vec::new();
+                    use_tree(&words, next, base, &mut paths);
+                    found.extend(paths.into_iter().map(|named| (tokens[at].0, named)));
                 }
             }
             _ => {}
         }
     }
     found
+}
+
+/// Every path of `a::{b, c::d}`; the place behind it.
+fn use_tree(words: &[&str], mut at: usize, mut prefix: Vec<String>, paths: &mut Vec<Vec<String>>) -> usize {
+    loop {
+        match words.get(at) {
+            Some(&"{") => {
+                at += 1;
+                loop {
+                    match words.get(at) {
+                        Some(&"}") => return at + 1,
+                        Some(&",") => at += 1,
+                        None => return at,
+                        Some(_) => {
+                            let before = at;
+                            at = use_tree(words, at, prefix.clone(), paths).max(before + 1);
+                        }
+                    }
+                }
+            }
+            Some(word) if *word == "*" || word.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+                prefix.push((*word).to_owned());
+                at += 1;
+                if words.get(at) == Some(&"::") {
+                    at += 1;
+                    continue;
+                }
+                paths.push(prefix);
+                return if words.get(at) == Some(&"as") { at + 2 } else { at };
+            }
+            _ => {
+                paths.push(prefix);
+                return at;
+            }
+        }
+    }
+}
+
+/// A function as far as this test reads it.
+struct Function {
+    path: String,
+    line: usize,
+    /// Of an `impl` or a `trait`.
+    of: Option<String>,
+    name: String,
+    has_self: bool,
+    /// It can be named outside of its module.
+    is_public: bool,
+    /// What it does itself, on the thread that calls it.
+    body: Vec<(usize, String)>,
+    /// What its file names through `crate::` and `super::`.
+    imports: std::rc::Rc<[Vec<String>]>,
+}
+
+/// Functions of the window that ask a disk on the thread of the window, by themselves or through what they call.
+///
+/// Calls are found by name. `Type::f`, `module::f` and `f` are looked up; of a method `x.f` the type is not known: where one of the
+/// crate's own methods of that name asks a disk, none of that name can be called here. So a method that reads a file needs a
+/// name of its own.
+fn waits(files: &[(String, String)]) -> Vec<String> {
+    let all: Vec<Function> = files.iter().flat_map(|(path, text)| functions(path, text)).collect();
+    let mut by_name = std::collections::HashMap::<&str, Vec<usize>>::new();
+    for (at, function) in all.iter().enumerate() {
+        by_name.entry(function.name.as_str()).or_default().push(at);
+    }
+    let named = |name: &str| by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+    let mut reason: Vec<Option<(usize, String)>> = all.iter().map(|function| asks(&function.body)).collect();
+    loop {
+        let mut changed = false;
+        for at in 0..all.len() {
+            if reason[at].is_none() {
+                reason[at] = calls(&all[at], &all, &named, false).into_iter().find_map(|(line, word, candidates)| {
+                    let any = !candidates.is_empty() && candidates.iter().all(|&to| reason[to].is_some());
+                    any.then(|| (line, format!("{word}, which {}", told(&all, &reason, candidates[0]))))
+                });
+                changed |= reason[at].is_some();
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    // Functions of the window that run in a frame.
+    let in_window = |at: usize| all[at].path.starts_with(WINDOW) && !is_beside(&all[at].path);
+    let mut reached: Vec<usize> =
+        (0..all.len()).filter(|&at| in_window(at) && !STATE.iter().any(|state| all[at].path.contains(state))).collect();
+    let mut seen: std::collections::HashSet<usize> = reached.iter().copied().collect();
+    let mut complaints = Vec::new();
+    while let Some(at) = reached.pop() {
+        let function = &all[at];
+        let calls = calls(function, &all, &named, true);
+        let own = asks(&function.body).map(|(line, word)| (line, word.clone()));
+        let called = calls.iter().find_map(|(line, word, candidates)| {
+            // What is in the window is looked at itself.
+            let to = candidates.iter().find(|&&to| !in_window(to) && reason[to].is_some())?;
+            Some((*line, format!("{word}, which {}", told(&all, &reason, *to))))
+        });
+        if let Some((line, what)) = own.or(called) {
+            let Function { path, name, .. } = function;
+            complaints.push(format!("src/{path}:{line}: a frame asks no disk, {name} names {what}"));
+        }
+        for to in calls.into_iter().flat_map(|(.., candidates)| candidates) {
+            if in_window(to) && seen.insert(to) {
+                reached.push(to);
+            }
+        }
+    }
+    complaints.sort();
+    complaints
+}
+
+/// Why a function asks a disk, in words.
+fn told(all: &[Function], reason: &[Option<(usize, String)>], at: usize) -> String {
+    let Function { path, line, .. } = &all[at];
+    format!("(src/{path}:{line}) names {}", reason[at].as_ref().map_or("", |(_, word)| word.as_str()))
+}
+
+/// Files whose functions run beside the window, and what starts it.
+fn is_beside(path: &str) -> bool {
+    path == "app/start.rs"
+}
+
+/// The first word of a body that asks a disk.
+fn asks(body: &[(usize, String)]) -> Option<(usize, String)> {
+    (0..body.len()).find_map(|at| {
+        let (line, word) = &body[at];
+        let (before, after) = (at.checked_sub(1).map(|b| body[b].1.as_str()), body.get(at + 1).map(|a| a.1.as_str()));
+        let module = DISK.contains(&word.as_str()) && after == Some("::");
+        let method = DISK_METHODS.contains(&word.as_str()) && before == Some(".") && after == Some("(");
+        (module || method).then(|| (*line, word.clone()))
+    })
+}
+
+/// What a function calls: line, name, and the functions of the crate that it may be.
+fn calls<'a>(
+    function: &Function,
+    all: &[Function],
+    named: &impl Fn(&str) -> &'a [usize],
+    whole: bool,
+) -> Vec<(usize, String, Vec<usize>)> {
+    let word = |at: usize| function.body.get(at).map_or("", |(_, word)| word.as_str());
+    let mut found = Vec::new();
+    for at in 0..function.body.len() {
+        // `f(` or `f::<…>(`; a function that is handed over, `map(f)`, is no call.
+        if word(at + 1) != "(" || at > 0 && word(at - 1) == "fn" {
+            continue;
+        }
+        // Private functions of other files, and those of floors above, cannot be meant.
+        let can_be = |to: &usize| {
+            let top = |path: &str| path.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+            let (here, there) = (top(&function.path), top(&all[*to].path));
+            let below = here == there || floor_of(&there) < floor_of(&here) || floor_of(&there) == Some(0);
+            below && (here == there || all[*to].is_public)
+        };
+        let candidates = named(word(at)).iter().copied().filter(can_be);
+        let before = if at > 0 { word(at - 1) } else { "" };
+        let candidates: Vec<usize> = match before {
+            // Of `self.f(` the type is known; of `x.f(` it is not.
+            "." if at > 1 && word(at - 2) == "self" && (at < 3 || word(at - 3) != ".") => {
+                candidates.filter(|&to| all[to].has_self && all[to].of == function.of).collect()
+            }
+            "." => candidates.filter(|&to| all[to].has_self && whole).collect(),
+            "::" if at > 1 => {
+                let owner = match word(at - 2) {
+                    "Self" => function.of.as_deref().unwrap_or("Self"),
+                    other => other,
+                };
+                let own = module_path(&function.path);
+                let fits = |to: &usize| {
+                    let module = module_path(&all[*to].path);
+                    match owner {
+                        "super" => all[*to].of.is_none() && own.len() > module.len() && own.starts_with(&module),
+                        _ => {
+                            all[*to].of.as_deref() == Some(owner)
+                                || all[*to].of.is_none() && module.last().is_some_and(|last| last == owner)
+                        }
+                    }
+                };
+                candidates.filter(fits).collect()
+            }
+            // Of this file, or named by a `use`.
+            _ => {
+                let name = word(at);
+                let fits = |to: &usize| {
+                    let there = module_path(&all[*to].path);
+                    let imported = function.imports.iter().any(|path| {
+                        path.last().is_some_and(|last| last == name) && there.starts_with(&path[..path.len() - 1])
+                    });
+                    all[*to].of.is_none() && (all[*to].path == function.path || imported)
+                };
+                candidates.filter(fits).collect()
+            }
+        };
+        found.push((function.body[at].0, word(at).to_owned(), candidates));
+    }
+    found
+}
+
+/// The functions of a file, without its tests.
+fn functions(path: &str, text: &str) -> Vec<Function> {
+    let tokens = tokens(&code(text));
+    let word = |at: usize| tokens.get(at).map_or("", |(_, word)| word.as_str());
+    let imports: std::rc::Rc<[Vec<String>]> = crate_paths(path, &tokens).into_iter().map(|(_, named)| named).collect();
+    let (mut found, mut at, mut depth) = (Vec::new(), 0, 0usize);
+    let mut owners: Vec<(usize, String)> = Vec::new();
+    // What a trait or its implementation has is as public as the trait.
+    let mut traits = std::collections::HashSet::new();
+    while at < tokens.len() {
+        match word(at) {
+            "{" => depth += 1,
+            "}" => {
+                depth = depth.saturating_sub(1);
+                if owners.last().is_some_and(|(of, _)| *of == depth) {
+                    owners.pop();
+                }
+            }
+            "mod" if word(at + 1) == "tests" && word(at + 2) == "{" => {
+                at = closing(&tokens, at + 2);
+            }
+            "impl" | "trait" if at == 0 || ["}", ";", "]", "pub", "unsafe", ")", "{"].contains(&word(at - 1)) => {
+                let end = (at..tokens.len()).find(|&to| word(to) == "{" || word(to) == ";").unwrap_or(tokens.len());
+                let implements = (at..end).rfind(|&to| word(to) == "for");
+                let begin = implements.unwrap_or(at);
+                // The first name that is not within `<…>`, after the path before it.
+                let (mut angle, mut name) = (0i32, String::new());
+                for to in begin + 1..end {
+                    match word(to) {
+                        "<" => angle += 1,
+                        ">" if word(to - 1) != "-" => angle -= 1,
+                        "where" => break,
+                        named if angle == 0 && named.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+                            if name.is_empty() || word(to - 1) == "::" {
+                                name = named.to_owned();
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                if word(end) == "{" {
+                    if implements.is_some() || word(at) == "trait" {
+                        traits.insert(depth);
+                    } else {
+                        traits.remove(&depth);
+                    }
+                    owners.push((depth, name));
+                }
+                at = end;
+                continue;
+            }
+            "fn" if word(at + 2) == "(" || word(at + 2) == "<" => {
+                let open = (at..tokens.len()).find(|&to| word(to) == "(").unwrap_or(at);
+                let close = closing_of(&tokens, open, "(", ")");
+                let has_self = tokens[open..close.min(open + 6)].iter().any(|(_, word)| word == "self");
+                let body = (close..tokens.len()).find(|&to| word(to) == "{" || word(to) == ";").unwrap_or(close);
+                if word(body) == "{" {
+                    let end = closing(&tokens, body);
+                    found.push(Function {
+                        path: path.to_owned(),
+                        line: tokens[at].0,
+                        of: owners.last().map(|(_, name)| name.clone()),
+                        name: word(at + 1).to_owned(),
+                        has_self,
+                        is_public: is_public(&tokens, at) || owners.last().is_some_and(|(of, _)| traits.contains(of)),
+                        imports: std::rc::Rc::clone(&imports),
+                        body: on_this_thread(&tokens[body..=end.min(tokens.len() - 1)]),
+                    });
+                    at = end;
+                } else {
+                    at = body;
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
+/// True for `pub fn` and `pub(crate) fn`, with `const`, `unsafe` or `async` between.
+fn is_public(tokens: &[(usize, String)], at: usize) -> bool {
+    let word = |at: usize| tokens.get(at).map_or("", |(_, word)| word.as_str());
+    let mut before = at;
+    while before > 0 && ["const", "unsafe", "async"].contains(&word(before - 1)) {
+        before -= 1;
+    }
+    before > 0 && word(before - 1) == "pub" || before > 3 && word(before - 1) == ")" && word(before - 2) == "crate"
+}
+
+/// A body without what is handed to another thread: what stands in the call, and closures that are handed over by name.
+fn on_this_thread(body: &[(usize, String)]) -> Vec<(usize, String)> {
+    let word = |at: usize| body.get(at).map_or("", |(_, word)| word.as_str());
+    let hands_over = |at: usize| BESIDE.contains(&word(at)) && word(at + 1) == "(";
+    let handed: std::collections::HashSet<&str> = (0..body.len())
+        .filter(|&at| hands_over(at))
+        .flat_map(|at| (at + 2..closing_of(body, at + 1, "(", ")")).map(word))
+        .collect();
+    let (mut kept, mut at) = (Vec::new(), 0);
+    while at < body.len() {
+        kept.push(body[at].clone());
+        at = if hands_over(at) {
+            closing_of(body, at + 1, "(", ")")
+        } else if word(at) == "let" && handed.contains(word(at + 1)) && word(at + 2) == "=" && word(at + 3) == "move" {
+            // To the end of the statement.
+            let mut depth = 0i32;
+            (at..body.len())
+                .find(|&to| {
+                    depth +=
+                        i32::from(["(", "{", "["].contains(&word(to))) - i32::from([")", "}", "]"].contains(&word(to)));
+                    depth == 0 && word(to) == ";"
+                })
+                .unwrap_or(body.len())
+        } else {
+            at + 1
+        };
+    }
+    kept
+}
+
+/// The place of the brace that closes the one at `open`.
+fn closing(tokens: &[(usize, String)], open: usize) -> usize {
+    closing_of(tokens, open, "{", "}")
+}
+
+fn closing_of(tokens: &[(usize, String)], open: usize, opens: &str, closes: &str) -> usize {
+    let mut depth = 0;
+    for (at, (_, word)) in tokens.iter().enumerate().skip(open) {
+        if word == opens {
+            depth += 1;
+        } else if word == closes {
+            depth -= 1;
+            if depth == 0 {
+                return at;
+            }
+        }
+    }
+    tokens.len().saturating_sub(1)
 }
 
 /// Words and punctuation with their lines; `::` is one token.
@@ -371,11 +757,56 @@ mod the_check_itself {
     }
 
     #[test]
+    fn layers_of_the_window_go_down() {
+        fine("app/tabs/train/header.rs", "use super::state::{Action, Track}; use crate::app::widgets::menu::Take;");
+        fine("app/tabs/train/state/live.rs", "use super::super::state::pause; use crate::app::tabs::{Part, Tab};");
+        fine("app/shell/keys.rs", "use crate::app::tabs::Tab; use super::dock::Dock;");
+        fine("app/logic.rs", "use super::shell::keys; use super::App;");
+        refused("app/tabs/train/mod.rs", "use crate::app::tabs::{Tab, learn::Chapter};", "train names learn");
+        refused("app/tabs/train/mod.rs", "use super::spectrum;", "tabs never name each other: train names spectrum");
+        refused("app/tabs/train/state/live.rs", "use super::super::super::learn::X;", "train names learn");
+        refused("app/tabs/train/mod.rs", "use crate::app::shell::rank;", "tabs (layer 6) names shell (layer 7)");
+        refused("app/shared/layout.rs", "use crate::app::tabs::Tab;", "shared (layer 5) names tabs (layer 6)");
+        refused("app/effect.rs", "use super::view::View;", "effect (layer 3) names view (layer 4)");
+        refused("app/widgets/map.rs", "use crate::app::App;", "names app::App, which is on top");
+    }
+
+    #[track_caller]
+    fn disk(files: &[(&str, &str)]) -> Vec<String> {
+        waits(&files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect::<Vec<_>>())
+    }
+
+    #[test]
     fn refuses_a_frame_that_waits_for_a_disk() {
-        refused("app/tabs/train/history.rs", "fn f(p: &Path) -> bool { p.exists() }", "what paints asks no disk");
-        refused("app/widgets/menu.rs", "use std::fs;", "this names fs");
-        fine("app/tabs/train/state/background.rs", "fn f(p: &Path) -> bool { p.exists() }");
-        fine("app/shell/mod.rs", "// It exists.\nlet offset = profile;");
+        let own = disk(&[("app/tabs/train/history.rs", "fn f(p: &Path) -> bool {\n p.exists() }")]);
+        assert_eq!(own, ["src/app/tabs/train/history.rs:2: a frame asks no disk, f names exists"]);
+        assert_eq!(disk(&[("app/widgets/menu.rs", "fn f() { std::fs::read(x); }")]).len(), 1);
+        // What is handed to another thread may.
+        let job = "fn f(&mut self) { self.job = Job::spawn(title, wake, move |_| Ok(path.exists())); }";
+        assert!(disk(&[("app/tabs/train/state/draft.rs", job)]).is_empty());
+        assert!(disk(&[("app/view.rs", "// It exists.\nfn f() { let offset = profile; }")]).is_empty());
+    }
+
+    #[test]
+    fn refuses_a_frame_that_calls_what_waits_for_a_disk() {
+        let history = (
+            "train/history.rs",
+            "impl Past { pub fn name(&self) -> String { name(&self.folder) } pub fn done(&self) -> usize { 1 } }
+             pub fn name(p: &Path) -> String { if p.join(G).is_file() { a } else { b } }
+             pub fn pure(p: &Path) -> String { p.display().to_string() }",
+        );
+        let frame = |body: &str| {
+            let text = format!("fn ui(ui: &mut Ui, past: &Past) {{ {body} }}");
+            disk(&[history, ("app/tabs/train/header.rs", &text)])
+        };
+        let told = frame("ui.label(past.name());");
+        assert!(told[0].contains("ui names name, which (src/train/history.rs:1) names name, which"), "{told:?}");
+        assert_eq!(frame("history::name(&past.folder)").len(), 1);
+        assert_eq!(frame("Past::name(past)").len(), 1);
+        assert!(frame("past.done(); history::pure(p); Other::name(past); name").is_empty());
+        let far = ("demo/x.rs", "pub fn far(p: &Past) -> String { crate::train::history::name(&p.folder) }");
+        let text = "fn ui() { demo::x::far(p) }";
+        assert_eq!(disk(&[history, far, ("app/shell/top.rs", text)]).len(), 1, "through two floors");
     }
 
     #[test]

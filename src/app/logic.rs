@@ -1,6 +1,6 @@
 //! What the window decides between two frames: taking in news, carrying out commands, starting work.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eframe::egui;
@@ -11,13 +11,13 @@ use crate::plan::{self, Targets};
 use crate::spectrum::{AUTO_EXACT, Method, Options};
 use crate::workspace::{Event, Opened, Request, Workspace};
 
-use super::effect::{Command, Round, Tab, Work};
+use super::effect::{Effect, Place};
 use super::look::settings::Settings;
-use super::shell::dialogs::Asking;
+use super::shell::commands::Now;
 use super::shell::{drops, keys};
-use super::tabs::train::state as training;
-use super::work::jobs::{Found, News};
-use super::{App, Features, Message};
+use super::view::{Message, Round};
+use super::work::jobs::{self, Found};
+use super::{App, Tab};
 
 /// All modules are computed unasked when that takes about this long at most, in seconds.
 const UNASKED: f64 = 30.0;
@@ -27,75 +27,96 @@ const UNASKED_CELLS: usize = 1 << 24;
 const ALL_VECTORS: usize = 1024;
 
 impl App {
-    /// One round: news in, commands out.
-    pub(super) fn think(&mut self, ctx: &egui::Context) {
+    /// One round: results in, effects out.
+    pub(super) fn decide(&mut self, ctx: &egui::Context) {
         let dropped = drops::dropped(ctx);
         if !dropped.is_empty() {
-            self.commands.push(Command::Training(training::Ask::Dropped(dropped)));
+            self.dropped(ctx, dropped);
         }
-        keys::read(ctx, &self.workspace, &self.settings, &mut self.commands);
+        let now = Now { workspace: &self.workspace, settings: &self.settings };
+        keys::read(ctx, now, &self.tabs, &self.shell.dock, &mut self.effects);
         self.receive();
-        self.panels.deliver(ctx, self.shown.tiles());
-        self.panels.tabs.panes.quantization.deliver(ctx, self.features.quantization.tiles());
-        for command in self.commands.take() {
-            self.carry_out(ctx, command);
+        for effect in self.effects.take() {
+            self.carry_out(ctx, effect);
         }
-        self.exporter.think(ctx, &mut self.message);
+        match self.exporter.logic(ctx) {
+            Some(Ok(text)) => self.say(&text),
+            Some(Err(error)) => self.complain(&error),
+            None => {}
+        }
         self.begin();
-        self.feature(ctx, |features, round| features.think(round));
-        if !self.shown.is_busy() {
-            self.shown.make(self.panels.tabs.panes.spectrum.required());
-        }
-        if self.features.quantization.can_color() {
-            self.features.quantization.color(self.panels.tabs.panes.quantization.required());
-        }
+        self.in_tabs(ctx, |tabs, round| tabs.iter_mut().for_each(|tab| tab.logic(round)));
         self.cost.update(&self.workspace);
-        self.panels.think(&self.workspace, &self.features, self.settings.map_rule());
     }
 
-    /// Lets the tabs' own states look at the rest, and ask for something.
-    fn feature(&mut self, ctx: &egui::Context, act: impl FnOnce(&mut Features, &mut Round<'_>)) {
-        let (workspace, settings, commands) = (&self.workspace, &mut self.settings, &mut self.commands);
-        act(&mut self.features, &mut Round { ctx, workspace, settings, commands });
+    /// Lets tabs look at the rest, and ask for something.
+    fn in_tabs<T>(&mut self, ctx: &egui::Context, act: impl FnOnce(&mut [Box<dyn Tab>], &mut Round<'_>) -> T) -> T {
+        let mut round = Round {
+            ctx,
+            workspace: &self.workspace,
+            shown: &self.shown,
+            settings: &mut self.settings,
+            board: &mut self.board,
+            effects: &mut self.effects,
+        };
+        act(&mut self.tabs, &mut round)
+    }
+
+    /// Files that were dropped on the window: a tab may know what they are; else they are opened.
+    fn dropped(&mut self, ctx: &egui::Context, paths: Vec<PathBuf>) {
+        if !self.in_tabs(ctx, |tabs, round| tabs.iter_mut().any(|tab| tab.dropped(&paths, round))) {
+            paths.into_iter().for_each(|path| self.effects.open(path));
+        }
+    }
+
+    /// Turns to a tab, and to a part of it.
+    fn show(&mut self, ctx: &egui::Context, place: Place) {
+        let Some(at) = self.tabs.iter().position(|tab| tab.id() == place.tab) else {
+            return log::error!("no tab is called {}", place.tab);
+        };
+        self.shell.dock.show(at);
+        if !place.part.is_empty() {
+            self.in_tabs(ctx, |tabs, round| tabs[at].show(place.part, round));
+        }
     }
 
     fn receive(&mut self) {
-        if let Some(result) = self.surroundings.as_mut().and_then(crate::job::Job::take) {
-            self.surroundings = None;
-            if let Ok(found) = result {
-                self.device = found.device;
-                self.hub = found.hub;
-            }
+        if let Some(result) = self.looking.as_mut().and_then(crate::job::Job::take) {
+            self.looking = None;
+            self.system = result.unwrap_or_default();
         }
-        if let Some(result) = self.asking.as_mut().and_then(Asking::take) {
-            self.asking = None;
+        let answer = self.dialog.as_mut().and_then(|(question, dialog)| Some((*question, dialog.take()?)));
+        if let Some((question, result)) = answer {
+            self.dialog = None;
             match result {
-                Ok(Some(request)) => self.commands.push(Command::Open(request)),
+                Ok(Some(path)) => self.effects.push(Effect::Open(question.request(path))),
                 Ok(None) => {}
                 Err(error) => self.complain(&error),
             }
         }
-        for news in self.jobs.news() {
-            match news {
-                News::Opened(request, Ok(opened)) => self.opened(request, opened),
-                News::Opened(_, Err(error)) | News::Analysed(_, Err(error)) | News::SweepEnded(_, Err(error))
+        for event in self.jobs.events() {
+            match event {
+                jobs::Event::Opened(request, Ok(opened)) => self.opened(request, opened),
+                jobs::Event::Opened(_, Err(error))
+                | jobs::Event::Analysed(_, Err(error))
+                | jobs::Event::SweepEnded(_, Err(error))
                     if error.is_cancelled() =>
                 {
                     self.say("Cancelled.");
                 }
-                News::Opened(_, Err(error)) => self.complain(&error),
-                News::Found(name, Found::Picture(picture)) => self.shown.set_delta(&name, picture),
-                News::Found(name, Found::Spectrum(spectrum, factors)) => {
+                jobs::Event::Opened(_, Err(error)) => self.complain(&error),
+                jobs::Event::Found(name, Found::Picture(picture)) => self.shown.set_delta(&name, picture),
+                jobs::Event::Found(name, Found::Spectrum(spectrum, factors)) => {
                     self.shown.set_factors(&name, factors);
                     self.workspace.apply(Event::Spectrum(name, Ok(spectrum)));
                 }
-                News::Analysed(name, Err(error)) => {
+                jobs::Event::Analysed(name, Err(error)) => {
                     self.complain(&error);
                     self.workspace.apply(Event::Spectrum(name, Err(error)));
                 }
-                News::Analysed(name, Ok(())) => self.workspace.apply(Event::Stopped(vec![name])),
-                News::Swept(name, result) => self.workspace.apply(Event::Spectrum(name, result)),
-                News::SweepEnded(names, result) => {
+                jobs::Event::Analysed(name, Ok(())) => self.workspace.apply(Event::Stopped(vec![name])),
+                jobs::Event::Swept(name, result) => self.workspace.apply(Event::Spectrum(name, result)),
+                jobs::Event::SweepEnded(names, result) => {
                     match result {
                         Ok(()) => self.say(&match self.workspace.known() {
                             1 => "The spectrum of 1 module is there.".to_owned(),
@@ -125,7 +146,7 @@ impl App {
         if misfits > 0 {
             text.push_str(&format!(" {misfits} modules do not fit; the list says why."));
         }
-        self.notices.clear();
+        self.shell.notices.clear();
         self.asked = false;
         self.jobs.forget();
         self.shown.clear();
@@ -134,53 +155,66 @@ impl App {
         self.say(&text);
     }
 
-    fn carry_out(&mut self, ctx: &egui::Context, command: Command) {
-        match command {
-            Command::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
-            Command::OpenSample => self.jobs.open_sample(self.data_dir.clone()),
-            Command::Ask(question) => self.asking = Some(Asking::new(question, self.jobs.wake())),
-            Command::Select(selection) => {
+    fn carry_out(&mut self, ctx: &egui::Context, effect: Effect) {
+        match effect {
+            Effect::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
+            Effect::OpenSample => self.jobs.open_sample(self.data_dir.clone()),
+            Effect::Ask(question) => {
+                let start = self.workspace.base().and_then(|base| base.path().parent().map(Path::to_path_buf));
+                self.dialog = Some((question, question.open(start.as_deref(), &self.jobs.wake())));
+            }
+            Effect::Select(selection) => {
                 self.asked = true;
                 self.workspace.apply(Event::Selected(selection));
             }
-            Command::Analyse => {
+            Effect::Analyse => {
                 (self.asked, self.demanded) = (true, true);
                 self.shown.expect_again();
             }
-            Command::Turn(dial) => self.workspace.apply(Event::Dial(dial)),
-            Command::AnalyseAll => (self.sweep_wanted, self.demanded) = (true, true),
-            Command::AnalyseExactly => self.analyse(Method::Exact, None),
-            Command::MoreVectors(rank) => self.analyse(Method::Auto, Some(rank)),
-            Command::Cancel(Work::Of(feature, title)) => self.features.cancel(feature, &title),
-            Command::Cancel(work) => {
-                // Whoever stops one thing does not want the next one to begin.
-                self.sweep_wanted = false;
-                self.jobs.cancel(work);
+            Effect::Turn(dial) => self.workspace.apply(Event::Dial(dial)),
+            Effect::Step(by) => {
+                let mut dial = self.workspace.dial().clone();
+                dial.r = dial.r.saturating_add_signed(by);
+                self.workspace.apply(Event::Dial(dial));
             }
-            Command::Show(tab) => self.panels.tabs.show(tab),
-            Command::Theme(theme) => {
+            Effect::AnalyseAll => (self.sweep_wanted, self.demanded) = (true, true),
+            Effect::AnalyseExactly => self.analyse(Method::Exact, None),
+            Effect::MoreVectors(rank) => self.analyse(Method::Auto, Some(rank)),
+            Effect::Cancel(id) => {
+                // Whoever stops one thing does not want the next one to begin.
+                if self.jobs.cancel(id) {
+                    self.sweep_wanted = false;
+                } else if let Some(job) = self.tabs.iter().flat_map(|tab| tab.running()).find(|job| job.id() == id) {
+                    job.cancel();
+                }
+            }
+            Effect::Show(place) => self.show(ctx, place),
+            Effect::Run(tab, command) => self.in_tabs(ctx, |tabs, round| {
+                tabs.iter_mut().filter(|known| known.id() == tab).for_each(|tab| tab.run(command, round));
+            }),
+            Effect::Theme(theme) => {
                 self.settings.theme = theme;
                 ctx.set_theme(theme);
             }
-            Command::Scale(scale) => {
+            Effect::Scale(scale) => {
                 self.settings.scale = scale.clamp(*Settings::SCALES.start(), *Settings::SCALES.end());
                 ctx.set_zoom_factor(self.settings.scale);
             }
-            Command::ForgetRecent => self.settings.recent.clear(),
-            Command::ToggleModules if self.cramped => self.panels.listed = !self.panels.listed,
-            Command::ToggleModules => self.settings.show_modules = !self.settings.show_modules,
-            Command::TogglePalette => self.palette.toggle(),
-            Command::ToggleHelp => self.help = !self.help,
-            Command::TogglePathField => self.panels.path.toggle(),
-            Command::Export(export) => self.exporter.begin(ctx, export, &mut self.message),
-            Command::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
-            Command::Quantization(ask) => self.feature(ctx, |f, round| f.quantization.carry_out(ask, round)),
-            Command::Planning(ask) => self.feature(ctx, |f, round| f.planning.carry_out(ask, round)),
-            Command::Training(ask) => self.feature(ctx, |f, round| f.training.carry_out(ask, round)),
-            Command::Learning(ask) => self.feature(ctx, |f, round| f.learning.carry_out(ask, round)),
-            Command::Say(text) => self.say(&text),
-            Command::Complain(error) => self.complain(&error),
-            Command::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
+            Effect::ForgetRecent => self.settings.recent.clear(),
+            Effect::ToggleModules if self.cramped => self.shell.listed = !self.shell.listed,
+            Effect::ToggleModules => self.settings.show_modules = !self.settings.show_modules,
+            Effect::TogglePalette => self.shell.palette.toggle(),
+            Effect::ToggleHelp => self.shell.help = !self.shell.help,
+            Effect::TogglePathField => self.shell.path.toggle(),
+            Effect::Export(export) => {
+                if let Some(text) = self.exporter.begin(ctx, export) {
+                    self.say(text);
+                }
+            }
+            Effect::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
+            Effect::Say(text) => self.say(&text),
+            Effect::Complain(error) => self.complain(&error),
+            Effect::Quit => ctx.send_viewport_cmd(egui::ViewportCommand::Close),
         }
     }
 
@@ -188,9 +222,8 @@ impl App {
     /// looked at, none is begun unless somebody asks: the processor is for what is in front.
     fn begin(&mut self) {
         let Some(delta) = self.workspace.delta().cloned() else { return };
-        if !self.demanded
-            && ![Tab::Learn, Tab::Spectrum, Tab::Parameters].into_iter().any(|tab| self.panels.tabs.is_seen(tab))
-        {
+        let in_front = |at: usize| self.shell.dock.is_seen(at);
+        if !self.demanded && !self.tabs.iter().enumerate().any(|(at, tab)| tab.shows_spectra() && in_front(at)) {
             // One that was begun for another module is in the way of what is looked at now.
             let current = self.workspace.selection().current();
             if let Some(name) = self.jobs.analysing().filter(|name| Some(*name) != current).map(str::to_owned) {
@@ -244,7 +277,7 @@ impl App {
     fn complain(&mut self, error: &Error) {
         let text = sentence(error);
         log::warn!("{text}");
-        self.notices.push(&text);
+        self.shell.notices.push(&text);
         self.message = Message { text, bad: true };
     }
 }

@@ -70,6 +70,7 @@ impl Kind {
 /// they are asked for. Files must not be cut while they are open.
 pub struct Checkpoint {
     path: PathBuf,
+    name: String,
     kind: Kind,
     format: String,
     config: Option<serde_json::Value>,
@@ -84,6 +85,18 @@ pub struct Checkpoint {
     parameters: u64,
     /// Values that stand in place of the files', by the tensor's name: see [`overlaid`](Self::overlaid).
     memory: HashMap<String, Vec<u8>>,
+}
+
+/// The folder or file without its ending; `org/name` in the hub's cache.
+fn name_of(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    for part in path.components().rev() {
+        if let Some(repository) = part.as_os_str().to_string_lossy().strip_prefix("models--") {
+            return repository.replace("--", "/");
+        }
+    }
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 impl Checkpoint {
@@ -130,6 +143,7 @@ impl Checkpoint {
         let modules = Modules::new(&tensors, &states, spec.as_deref().ok(), found.config.as_ref());
         let module_by_name = modules.list.iter().enumerate().map(|(at, module)| (module.name.clone(), at)).collect();
         Ok(Self {
+            name: name_of(&found.path),
             path: found.path,
             kind,
             format: match shards.len() {
@@ -157,14 +171,7 @@ impl Checkpoint {
 
     /// What a person would call it: the folder or file without its ending; `org/name` in the hub's cache.
     pub fn name(&self) -> String {
-        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
-        for part in path.components().rev() {
-            if let Some(repository) = part.as_os_str().to_string_lossy().strip_prefix("models--") {
-                return repository.replace("--", "/");
-            }
-        }
-        let name = if self.path.is_dir() { path.file_name() } else { path.file_stem() };
-        name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+        self.name.clone()
     }
 
     /// A model or an adapter.

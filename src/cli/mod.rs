@@ -188,7 +188,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     let device = common.device;
     let computes = matches!(command, Command::Train(_) | Command::Sweep(_) | Command::Eval(_) | Command::Generate(_));
     if !(computes || matches!(device, Choice::Auto | Choice::Cpu)) {
-        device.resolve()?;
+        device.detect()?;
         let message = format!("this command computes on the processor, not on {device}; expected auto or cpu");
         return Err(Error::usage(message));
     }

@@ -6,6 +6,7 @@ use eframe::egui;
 use serde::{Deserialize, Serialize};
 
 use crate::spectrum::RuleId;
+use crate::workspace::Request;
 
 /// How many recent files are remembered.
 const RECENT: usize = 12;
@@ -45,6 +46,25 @@ pub struct Recent {
     pub base: PathBuf,
     /// The tuned model or adapter.
     pub other: Option<PathBuf>,
+}
+
+impl Recent {
+    /// In a few words.
+    pub fn title(&self) -> String {
+        let name = |path: &Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        match &self.other {
+            Some(other) => format!("{} + {}", name(&self.base), name(other)),
+            None => name(&self.base),
+        }
+    }
+
+    /// What opens it again.
+    pub fn request(&self) -> Request {
+        match &self.other {
+            Some(other) => Request::Pair(self.base.clone(), other.clone()),
+            None => Request::Any(self.base.clone()),
+        }
+    }
 }
 
 impl Default for Settings {

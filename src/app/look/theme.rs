@@ -92,8 +92,8 @@ pub fn install(ctx: &Context) {
 fn fonts() -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     for (name, bytes) in [
-        ("inter", include_bytes!("../../assets/fonts/Inter-Regular.otf").as_slice()),
-        ("inter-strong", include_bytes!("../../assets/fonts/Inter-SemiBold.otf").as_slice()),
+        ("inter", include_bytes!("../../../assets/fonts/Inter-Regular.otf").as_slice()),
+        ("inter-strong", include_bytes!("../../../assets/fonts/Inter-SemiBold.otf").as_slice()),
     ] {
         fonts.font_data.insert(name.into(), Arc::new(FontData::from_static(bytes)));
     }

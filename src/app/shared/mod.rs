@@ -1,3 +1,7 @@
 //! What several tabs show.
 
+pub mod coloring;
 pub mod layout;
+pub mod module_map;
+pub mod path;
+pub mod targets;

@@ -1,96 +1,58 @@
 //! The tabs of the centre: docked, to be dragged side by side.
 
 use eframe::egui::{self, Color32, Margin, Stroke, Ui, Visuals, WidgetText};
-use egui_tiles::{Behavior, SimplificationOptions, TabState, TileId, Tiles, Tree, UiResponse};
+use egui_tiles::{Behavior, SimplificationOptions, TabState, Tile, TileId, Tiles, Tree, UiResponse};
 
-use crate::app::effect::{Command, Tab};
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
-use crate::app::{Features, View};
-use crate::spectrum::RuleId;
-use crate::workspace::Workspace;
+use crate::app::tabs::Tab;
+use crate::app::view::View;
 
-use crate::app::tabs::learn::LearnTab;
-use crate::app::tabs::parameters::Parameters;
-use crate::app::tabs::quantization::QuantizationTab;
-use crate::app::tabs::spectrum::SpectrumTab;
-use crate::app::tabs::train::TrainTab;
-
-/// The tabs and what is in them.
-pub struct Tabs {
-    tree: Tree<Tab>,
-    /// Their contents.
-    pub panes: Panes,
+/// Where the tabs stand, each by its place among them.
+pub struct Dock {
+    tree: Tree<usize>,
 }
 
-/// The contents of the tabs.
-#[derive(Default)]
-pub struct Panes {
-    learn: LearnTab,
-    /// The Spectrum tab.
-    pub spectrum: SpectrumTab,
-    parameters: Parameters,
-    /// The Quantization tab.
-    pub quantization: QuantizationTab,
-    train: TrainTab,
-}
-
-impl Default for Tabs {
-    fn default() -> Self {
-        let mut tabs =
-            Self { tree: Tree::new_tabs(egui::Id::unique("tabs"), Tab::ALL.to_vec()), panes: Panes::default() };
-        tabs.show(Tab::Spectrum);
-        tabs
+impl Dock {
+    /// So many tabs, one behind the other.
+    pub fn new(tabs: usize) -> Self {
+        Self { tree: Tree::new_tabs(egui::Id::unique("tabs"), (0..tabs).collect()) }
     }
-}
 
-impl Tabs {
     /// Brings a tab to the front.
-    pub fn show(&mut self, tab: Tab) {
-        self.tree.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(pane) if *pane == tab));
+    pub fn show(&mut self, tab: usize) {
+        self.tree.make_active(|_, tile| matches!(tile, Tile::Pane(pane) if *pane == tab));
     }
 
     /// True for a tab that is in front, or beside the one that is.
-    pub fn is_seen(&self, tab: Tab) -> bool {
-        let is_it =
-            |&id: &TileId| matches!(self.tree.tiles.get(id), Some(egui_tiles::Tile::Pane(pane)) if *pane == tab);
+    pub fn is_seen(&self, tab: usize) -> bool {
+        let is_it = |&id: &TileId| matches!(self.tree.tiles.get(id), Some(Tile::Pane(pane)) if *pane == tab);
         self.tree.active_tiles().iter().any(is_it)
     }
 
-    /// Prepares what the tabs show; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace, features: &Features, rule: RuleId) {
-        self.panes.learn.think(workspace, features);
-        self.panes.parameters.think(workspace, features);
-        self.panes.spectrum.think(workspace, rule);
-        self.panes.quantization.think(workspace, features);
-        self.panes.train.think(workspace, features);
-    }
-
     /// Paints them.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let mut painter = Painter { view, panes: &mut self.panes };
-        self.tree.ui(&mut painter, ui);
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, tabs: &mut [Box<dyn Tab>]) {
+        self.tree.ui(&mut Painter { view, tabs }, ui);
     }
 }
 
 struct Painter<'a, 'v> {
     view: &'a mut View<'v>,
-    panes: &'a mut Panes,
+    tabs: &'a mut [Box<dyn Tab>],
 }
 
-impl Behavior<Tab> for Painter<'_, '_> {
-    fn pane_ui(&mut self, ui: &mut Ui, _: TileId, tab: &mut Tab) -> UiResponse {
-        egui::Frame::new().inner_margin(Margin::same(12)).show(ui, |ui| match tab {
-            Tab::Learn => self.panes.learn.ui(ui, self.view),
-            Tab::Spectrum => self.panes.spectrum.ui(ui, self.view),
-            Tab::Parameters => self.panes.parameters.ui(ui, self.view),
-            Tab::Quantization => self.panes.quantization.ui(ui, self.view),
-            Tab::Train => self.panes.train.ui(ui, self.view),
+impl Behavior<usize> for Painter<'_, '_> {
+    fn pane_ui(&mut self, ui: &mut Ui, _: TileId, tab: &mut usize) -> UiResponse {
+        egui::Frame::new().inner_margin(Margin::same(12)).show(ui, |ui| {
+            if let Some(tab) = self.tabs.get_mut(*tab) {
+                tab.ui(ui, self.view);
+            }
         });
         UiResponse::None
     }
 
-    fn tab_title_for_pane(&mut self, tab: &Tab) -> WidgetText {
-        tab.title().into()
+    fn tab_title_for_pane(&mut self, tab: &usize) -> WidgetText {
+        self.tabs.get(*tab).map_or("", |tab| tab.title()).into()
     }
 
     fn tab_bar_height(&self, _: &egui::Style) -> f32 {
@@ -105,11 +67,11 @@ impl Behavior<Tab> for Painter<'_, '_> {
         visuals.panel_fill
     }
 
-    fn tab_bg_color(&self, visuals: &Visuals, _: &Tiles<Tab>, _: TileId, state: &TabState) -> Color32 {
+    fn tab_bg_color(&self, visuals: &Visuals, _: &Tiles<usize>, _: TileId, state: &TabState) -> Color32 {
         if state.active { visuals.extreme_bg_color } else { Color32::TRANSPARENT }
     }
 
-    fn tab_outline_stroke(&self, _: &Visuals, _: &Tiles<Tab>, _: TileId, _: &TabState) -> Stroke {
+    fn tab_outline_stroke(&self, _: &Visuals, _: &Tiles<usize>, _: TileId, _: &TabState) -> Stroke {
         Stroke::NONE
     }
 
@@ -117,7 +79,7 @@ impl Behavior<Tab> for Painter<'_, '_> {
         visuals.widgets.noninteractive.bg_stroke
     }
 
-    fn tab_text_color(&self, visuals: &Visuals, _: &Tiles<Tab>, _: TileId, state: &TabState) -> Color32 {
+    fn tab_text_color(&self, visuals: &Visuals, _: &Tiles<usize>, _: TileId, state: &TabState) -> Color32 {
         if state.active { visuals.strong_text_color() } else { visuals.weak_text_color() }
     }
 
@@ -129,13 +91,13 @@ impl Behavior<Tab> for Painter<'_, '_> {
         SimplificationOptions { all_panes_must_have_tabs: true, ..Default::default() }
     }
 
-    fn top_bar_right_ui(&mut self, _: &Tiles<Tab>, ui: &mut Ui, _: TileId, _: &egui_tiles::Tabs, _: &mut f32) {
+    fn top_bar_right_ui(&mut self, _: &Tiles<usize>, ui: &mut Ui, _: TileId, _: &egui_tiles::Tabs, _: &mut f32) {
         if self.view.cramped {
             ui.add_space(6.0);
             let name = self.view.workspace.selection().current().unwrap_or("none is chosen").to_owned();
             let button = ui.button("Modules").on_hover_text(format!("The modules (Ctrl+B)\n{name}"));
             if button.accessible_name("Show or hide the modules").clicked() {
-                self.view.commands.push(Command::ToggleModules);
+                self.view.effects.push(Effect::ToggleModules);
             }
             return;
         }

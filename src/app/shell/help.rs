@@ -1,23 +1,18 @@
 //! Help (F1): what one sees, the keys, the terms.
 
-use eframe::egui::{self, Grid, Id, Modal, RichText, ScrollArea, Ui};
+use eframe::egui::{self, Grid, Id, KeyboardShortcut, Modal, RichText, ScrollArea, Ui};
 
 use crate::app::look::glossary::{self, Term};
 use crate::app::look::theme::Colors;
+use crate::app::tabs::Tab;
 
-const KEYS: [(&str, &str); 12] = [
-    ("Ctrl+O, Ctrl+Shift+O", "open a folder, a file"),
-    ("Ctrl+L", "open by typing a path"),
-    ("Ctrl+K", "all commands"),
-    ("[  and  ]", "rank down, up"),
-    ("Ctrl+1 … Ctrl+5", "Learn, Spectrum, Parameters, Quantization, Train"),
-    ("Space", "in Train: start, pause, resume"),
-    ("Ctrl+B", "module list"),
+use super::commands;
+
+/// What no command does.
+const GESTURES: [(&str, &str); 3] = [
     ("Ctrl+click, Shift+click, Ctrl+A", "choose several modules"),
     ("wheel, drag, double click", "zoom, move, show all of a heatmap or plot"),
     ("arrows, + and −, 0", "the same for a heatmap with the focus"),
-    ("Ctrl +, Ctrl −, Ctrl 0", "larger, smaller, normal size"),
-    ("Ctrl+Q", "quit"),
 ];
 
 const TERMS: [Term; 16] = [
@@ -40,7 +35,7 @@ const TERMS: [Term; 16] = [
 ];
 
 /// Paints it while `open`.
-pub fn ui(ui: &Ui, open: &mut bool) {
+pub fn ui(ui: &Ui, open: &mut bool, tabs: &[Box<dyn Tab>]) {
     if !*open {
         return;
     }
@@ -61,7 +56,7 @@ pub fn ui(ui: &Ui, open: &mut bool) {
                     ui.add_space(8.0);
                     ui.label(RichText::new("Keys").strong());
                     Grid::new("keys").num_columns(2).spacing([24.0, 5.0]).show(ui, |ui| {
-                        for (keys, what) in KEYS {
+                        for (keys, what) in keys(ui, tabs) {
                             ui.label(RichText::new(keys).monospace());
                             ui.label(what);
                             ui.end_row();
@@ -85,4 +80,19 @@ pub fn ui(ui: &Ui, open: &mut bool) {
     if response.inner || response.should_close() {
         *open = false;
     }
+}
+
+/// Every key, with what it does: of the window, of the tabs, of the mouse.
+fn keys(ui: &Ui, tabs: &[Box<dyn Tab>]) -> Vec<(String, String)> {
+    let format = |shortcut: &KeyboardShortcut| ui.ctx().format_shortcut(shortcut);
+    let own = commands::ALL.iter().filter(|command| !command.help.is_empty());
+    let own =
+        own.map(|command| (command.keys.iter().map(format).collect::<Vec<_>>().join(", "), command.help.to_owned()));
+    let shown = commands::tabs(tabs).map(|(shortcut, tab, _)| (format(&shortcut), format!("tab {}", tab.title())));
+    let of_tabs = tabs.iter().flat_map(|tab| {
+        let all = tab.commands().into_iter().filter(|command| !command.help.is_empty());
+        all.filter_map(|command| Some((format(&command.keys?), format!("in {}: {}", tab.title(), command.help))))
+    });
+    let gestures = GESTURES.map(|(keys, what)| (keys.to_owned(), what.to_owned()));
+    own.chain(shown).chain(of_tabs.collect::<Vec<_>>()).chain(gestures).collect()
 }

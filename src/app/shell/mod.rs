@@ -1,6 +1,6 @@
 //! What stands around the tabs: bars, the list of modules, keys, the palette, the help.
 
-pub mod dialogs;
+pub mod commands;
 pub mod dock;
 pub mod drops;
 pub mod help;
@@ -13,16 +13,8 @@ pub mod rank;
 pub mod status;
 pub mod top;
 
-use eframe::egui::Context;
-
-use crate::app::Features;
-use crate::app::widgets::tiles::TileBatch;
-use crate::spectrum::RuleId;
-use crate::workspace::Workspace;
-
-/// What the panels remember between frames: looks, never data.
-#[derive(Default)]
-pub struct Panels {
+/// What the shell remembers between frames: looks, never data.
+pub struct Shell {
     /// The module list.
     pub modules: modules::ModuleList,
     /// The rank bar.
@@ -30,19 +22,29 @@ pub struct Panels {
     /// The field for a path.
     pub path: path::PathField,
     /// The tabs of the centre.
-    pub tabs: dock::Tabs,
+    pub dock: dock::Dock,
+    /// The palette.
+    pub palette: palette::Palette,
+    /// The help is open.
+    pub help: bool,
+    /// What did not work.
+    pub notices: notice::Notices,
     /// The module list was asked for where there is little room.
     pub listed: bool,
 }
 
-impl Panels {
-    /// Hands over coloured tiles.
-    pub fn deliver(&mut self, ctx: &Context, tiles: Vec<TileBatch>) {
-        self.tabs.panes.spectrum.deliver(ctx, tiles);
-    }
-
-    /// Prepares what changes with the workspace; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace, features: &Features, rule: RuleId) {
-        self.tabs.think(workspace, features, rule);
+impl Shell {
+    /// Around so many tabs.
+    pub fn new(tabs: usize) -> Self {
+        Self {
+            modules: modules::ModuleList::default(),
+            rank: rank::RankBar::default(),
+            path: path::PathField::default(),
+            dock: dock::Dock::new(tabs),
+            palette: palette::Palette::default(),
+            help: false,
+            notices: notice::Notices::default(),
+            listed: false,
+        }
     }
 }

@@ -6,9 +6,9 @@ use eframe::egui::text::{LayoutJob, TextWrapping};
 use eframe::egui::{self, FontId, Key, Pos2, Rect, RichText, Sense, Stroke, TextEdit, Ui, WidgetInfo, vec2};
 use regex::{Regex, RegexBuilder};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::view::View;
 use crate::delta::{DeltaSet, Entry};
 use crate::spectrum::Spectrum;
 use crate::units;
@@ -88,7 +88,7 @@ impl ModuleList {
                 let all = egui::Button::new(RichText::new("Select all").small()).frame_when_inactive(false);
                 if ui.add_enabled(self.shown > 0, all).on_hover_text("Select every module in the list").clicked() {
                     let names = self.visible(delta).map(|e| e.name.clone()).collect();
-                    view.commands.push(Command::Select(Selection::of(names)));
+                    view.effects.push(Effect::Select(Selection::of(names)));
                 }
             });
         });
@@ -159,11 +159,11 @@ impl ModuleList {
         }
         if let Some(name) = chosen {
             let modifiers = ui.input(|i| i.modifiers);
-            view.commands.push(Command::Select(self.choose(delta, view.workspace.selection(), &name, modifiers)));
+            view.effects.push(Effect::Select(self.choose(delta, view.workspace.selection(), &name, modifiers)));
         }
         if ui.ui_contains_pointer() && ui.input(|i| i.modifiers.command && i.key_pressed(Key::A)) {
             let names = self.visible(delta).map(|e| e.name.clone()).collect();
-            view.commands.push(Command::Select(Selection::of(names)));
+            view.effects.push(Effect::Select(Selection::of(names)));
         }
     }
 

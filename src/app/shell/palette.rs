@@ -1,18 +1,24 @@
-//! The command palette (Ctrl+K): everything that can be done, by typing a part of its name.
+//! The command palette (Ctrl+K): everything that can be done or shown, by typing a part of its name.
 
 use eframe::egui::{self, Id, Key, Modal, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
-use crate::workspace::Request;
-
-use crate::app::View;
-use crate::app::effect::{Command, Question, Tab};
+use crate::app::effect::{Effect, Place};
 use crate::app::look::theme::Colors;
+use crate::app::tabs::Tab;
+use crate::app::view::View;
+use crate::workspace::Selection;
 
-/// One thing that can be done.
+use super::commands::{self, Now};
+
+/// So many lines are listed at most.
+const MOST: usize = 60;
+
+/// One thing that can be done or shown.
 struct Item {
     title: String,
-    keys: &'static str,
-    command: Command,
+    /// Its keys, or what kind of thing it is.
+    note: String,
+    effect: Effect,
 }
 
 /// What the palette remembers between frames.
@@ -31,7 +37,7 @@ impl Palette {
     }
 
     /// Paints it over everything else.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, tabs: &[Box<dyn Tab>]) {
         if !self.open {
             return;
         }
@@ -49,7 +55,7 @@ impl Palette {
             if edit.changed() {
                 self.place = 0;
             }
-            let items: Vec<Item> = items(view).into_iter().filter(|i| matches(&i.title, &self.text)).collect();
+            let items = found(items(ui, view, tabs, &self.text), &self.text);
             self.place = self.place.min(items.len().saturating_sub(1));
             let (up, down, enter) = ui.input_mut(|i| {
                 (
@@ -68,18 +74,18 @@ impl Palette {
             egui::ScrollArea::vertical().max_height(360.0).show(ui, |ui| {
                 for (i, item) in items.iter().enumerate() {
                     if row(ui, item, i == self.place, (up || down) && i == self.place) || (enter && i == self.place) {
-                        chosen = Some(item.command.clone());
+                        chosen = Some(item.effect.clone());
                     }
                 }
                 if items.is_empty() {
-                    ui.label(RichText::new("Nothing of that name.").color(Colors::of(ui).weak));
+                    ui.label(RichText::new(nothing(&self.text)).color(Colors::of(ui).weak));
                 }
             });
             chosen
         });
         self.open = response.inner.is_none() && !response.should_close();
-        if let Some(command) = response.inner {
-            view.commands.push(command);
+        if let Some(effect) = response.inner {
+            view.effects.push(effect);
         }
     }
 }
@@ -89,7 +95,7 @@ fn row(ui: &mut Ui, item: &Item, current: bool, scroll: bool) -> bool {
         .horizontal(|ui| {
             let response = ui.selectable_label(current, &item.title);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                ui.label(RichText::new(item.keys).small().color(Colors::of(ui).weak));
+                ui.label(RichText::new(item.note.as_str()).small().color(Colors::of(ui).weak));
             });
             response
         })
@@ -100,45 +106,70 @@ fn row(ui: &mut Ui, item: &Item, current: bool, scroll: bool) -> bool {
     response.clicked()
 }
 
+/// What is said of a text that fits nothing.
+fn nothing(text: &str) -> String {
+    format!("No command, module or chapter contains “{}”.", text.trim())
+}
+
+/// What fits the text.
+fn found(items: Vec<Item>, text: &str) -> Vec<Item> {
+    items.into_iter().filter(|item| matches(&item.title, text)).take(MOST).collect()
+}
+
 fn matches(title: &str, text: &str) -> bool {
     let title = title.to_lowercase();
     text.to_lowercase().split_whitespace().all(|word| title.contains(word))
 }
 
-fn items(view: &View<'_>) -> Vec<Item> {
-    let item = |title: &str, keys, command| Item { title: title.into(), keys, command };
-    let mut items = vec![
-        item("Open folder…", "Ctrl+O", Command::Ask(Question::Folder)),
-        item("Open file…", "Ctrl+Shift+O", Command::Ask(Question::File)),
-        item("Open path…", "Ctrl+L", Command::TogglePathField),
-        item("Open the bundled sample", "", Command::OpenSample),
-    ];
-    if view.workspace.opened().is_some() {
-        items.extend([
-            item("Compare with a tuned model…", "", Command::Ask(Question::TunedFolder)),
-            item("Open an adapter…", "", Command::Ask(Question::AdapterFolder)),
-            item("Look at the weights themselves", "", Command::Open(Request::Weight)),
-            item("Compute the spectra of all modules", "", Command::AnalyseAll),
-            item("Compute every singular value of this module", "", Command::AnalyseExactly),
-        ]);
+fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Item> {
+    let format = |shortcut: &egui::KeyboardShortcut| ui.ctx().format_shortcut(shortcut);
+    let item = |title: String, note: String, effect| Item { title, note, effect };
+    let mut items = Vec::new();
+    let now = Now { workspace: view.workspace, settings: view.settings };
+    if let Some(r) = rank(text).filter(|r| (1..=view.workspace.max_rank()).contains(r)) {
+        let dial = crate::workspace::Dial { r, ..view.workspace.dial().clone() };
+        items.push(item(format!("Rank {r}"), "turn the dial".to_owned(), Effect::Turn(dial)));
     }
-    items.extend(Tab::ALL.iter().zip(["Ctrl+1", "Ctrl+2", "Ctrl+3", "Ctrl+4", "Ctrl+5"]).map(|(&tab, keys)| Item {
-        title: format!("Show {}", tab.title()),
-        keys,
-        command: Command::Show(tab),
-    }));
-    items.extend([
-        item("Light theme", "", Command::Theme(egui::ThemePreference::Light)),
-        item("Dark theme", "", Command::Theme(egui::ThemePreference::Dark)),
-        item("Theme of the system", "", Command::Theme(egui::ThemePreference::System)),
-        item("Larger", "Ctrl++", Command::Scale(view.settings.scale * 1.1)),
-        item("Smaller", "Ctrl+−", Command::Scale(view.settings.scale / 1.1)),
-        item("Normal size", "Ctrl+0", Command::Scale(1.0)),
-        item("Show or hide the module list", "Ctrl+B", Command::ToggleModules),
-        item("Help", "F1", Command::ToggleHelp),
-        item("Quit", "Ctrl+Q", Command::Quit),
-    ]);
+    for command in &commands::ALL {
+        if let Some(effect) = (command.act)(now) {
+            items.push(item(command.title.to_owned(), command.keys.first().map(format).unwrap_or_default(), effect));
+        }
+    }
+    for (shortcut, tab, place) in commands::tabs(tabs) {
+        items.push(item(format!("Show {}", tab.title()), format(&shortcut), Effect::Show(place)));
+    }
+    for tab in tabs {
+        for part in tab.parts() {
+            let title = format!("{}: {}", tab.title(), part.title);
+            items.push(item(title, "show".to_owned(), Effect::Show(Place::part(tab.id(), part.id))));
+        }
+        for command in tab.commands() {
+            let note = command.keys.as_ref().map(format).unwrap_or_else(|| tab.title().to_owned());
+            items.push(item(command.title, note, Effect::Run(tab.id(), command.id)));
+        }
+    }
+    for recent in &view.settings.recent {
+        items.push(item(format!("Open {}", recent.title()), "recent".to_owned(), Effect::Open(recent.request())));
+    }
+    for cached in &view.system.hub {
+        let effect = Effect::Open(crate::workspace::Request::Any(cached.path.clone()));
+        items.push(item(format!("Open {}", cached.name), "hub cache".to_owned(), effect));
+    }
+    // Not before something is typed: a model has hundreds of them.
+    if !text.trim().is_empty() {
+        for entry in view.workspace.delta().iter().flat_map(|delta| delta.entries()) {
+            let effect = Effect::Select(Selection::one(&entry.name));
+            items.push(item(entry.name.clone(), "module".to_owned(), effect));
+        }
+    }
     items
+}
+
+/// The rank that a text asks for: `rank 16`, `r 16`, `r=16`, `16`.
+fn rank(text: &str) -> Option<usize> {
+    let text = text.trim().to_lowercase();
+    let rest = text.strip_prefix("rank").or_else(|| text.strip_prefix('r')).unwrap_or(&text);
+    rest.trim_start_matches([' ', '=']).parse().ok()
 }
 
 #[cfg(test)]
@@ -150,5 +181,15 @@ mod tests {
         assert!(matches("Open folder…", "fol op"));
         assert!(!matches("Open folder…", "open file"));
         assert!(matches("anything", ""));
+    }
+
+    #[test]
+    fn a_rank_can_be_typed() {
+        for text in ["rank 16", "r 16", "r=16", " 16 ", "Rank=16"] {
+            assert_eq!(rank(text), Some(16), "{text}");
+        }
+        for text in ["rank", "rank -1", "16 bit", "report"] {
+            assert_eq!(rank(text), None, "{text}");
+        }
     }
 }

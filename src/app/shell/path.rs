@@ -1,12 +1,11 @@
 //! Opening by typing a path: for whoever has it on the clipboard, and where there is no system dialog.
 
-use std::path::PathBuf;
-
 use eframe::egui::{Frame, Key, Margin, Panel, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::shared::path::clean;
+use crate::app::view::View;
 use crate::workspace::Request;
 
 /// What the field remembers between frames.
@@ -49,42 +48,19 @@ impl PathField {
         let ready = !self.text.trim().is_empty();
         let open = ui.button("Open").clicked() || enter;
         if open && ready {
-            view.commands.push(Command::Open(Request::Any(path.clone())));
+            view.effects.push(Effect::Open(Request::Any(path.clone())));
             self.open = false;
         }
         let tuned = ui
             .add_enabled(view.workspace.base().is_some(), eframe::egui::Button::new("As tuned model"))
             .on_hover_text("ΔW = this model − the open base");
         if tuned.clicked() && ready {
-            view.commands.push(Command::Open(Request::Tuned(path)));
+            view.effects.push(Effect::Open(Request::Tuned(path)));
             self.open = false;
         }
         let escape = ui.input(|i| i.key_pressed(Key::Escape));
         if ui.button("Close").clicked() || escape {
             self.open = false;
         }
-    }
-}
-
-/// A path as people paste it: with quotes, a `file://` before it, or `~`.
-pub fn clean(text: &str) -> PathBuf {
-    let text = text.trim();
-    let text = text.strip_prefix(['"', '\'']).and_then(|t| t.strip_suffix(['"', '\''])).unwrap_or(text);
-    let text = text.strip_prefix("file://").unwrap_or(text);
-    match (text.strip_prefix("~/"), std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pasted_paths_are_understood() {
-        assert_eq!(clean(" \"a b/c\" "), PathBuf::from("a b/c"));
-        assert_eq!(clean("file:///x"), PathBuf::from("/x"));
-        assert!(!clean("~/m").starts_with("~"));
     }
 }

@@ -2,9 +2,10 @@
 
 use eframe::egui::{self, DragValue, RichText, Slider, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use crate::app::effect::Effect;
 use crate::app::look::{glossary, theme::Colors};
+use crate::app::shared::targets::name;
+use crate::app::view::View;
 use crate::plan::Targets;
 use crate::units;
 use crate::workspace::{Dial, Scaling};
@@ -43,7 +44,7 @@ impl RankBar {
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| cost(ui, view, narrow));
         });
         if dial != *view.workspace.dial() {
-            view.commands.push(Command::Turn(dial));
+            view.effects.push(Effect::Turn(dial));
         }
     }
 
@@ -88,16 +89,6 @@ impl RankBar {
                 }
             }
         }
-    }
-}
-
-/// The targets as a person says them.
-pub fn name(targets: &Targets) -> String {
-    match targets {
-        Targets::QV => "attention q, v".into(),
-        Targets::Attention => "all attention".into(),
-        Targets::AllLinear => "all linear".into(),
-        Targets::Custom(_) => "custom".into(),
     }
 }
 

@@ -2,17 +2,16 @@
 
 use eframe::egui::{self, Align, Layout, ProgressBar, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::view::View;
+use crate::job::Running;
 use crate::units;
 
 /// Paints the bar.
-pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+pub fn ui(ui: &mut Ui, view: &mut View<'_>, running: &[&dyn Running]) {
     ui.horizontal(|ui| {
         let colors = Colors::of(ui);
-        let mut running = view.jobs.running();
-        running.extend(view.features.running());
         if running.is_empty() {
             let color = if view.message.bad { colors.bad } else { colors.weak };
             let room = ui.available_width() - 220.0;
@@ -21,8 +20,9 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
                 ui.add(egui::Label::new(RichText::new(view.message.text.as_str()).small().color(color)).truncate());
             });
         }
-        for (work, title, status) in running.into_iter().take(2) {
-            ui.label(RichText::new(title).small());
+        for job in running.iter().take(2) {
+            let status = job.status();
+            ui.label(RichText::new(job.title()).small());
             let bar = ProgressBar::new(status.fraction.unwrap_or(0.0)).desired_width(140.0).desired_height(8.0);
             ui.add(bar).widget_info(|| {
                 let mut info = egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, "Progress");
@@ -31,7 +31,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
             });
             // Before the time, whose width changes: a button that is aimed at stays where it is.
             if ui.small_button("Cancel").clicked() {
-                view.commands.push(Command::Cancel(work));
+                view.effects.push(Effect::Cancel(job.id()));
             }
             let time = match status.remaining {
                 Some(left) => format!("{} left", units::duration(left)),

@@ -2,12 +2,15 @@
 
 use eframe::egui::{self, Align, Layout, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::{Command, Question};
+use crate::app::effect::Effect;
 use crate::app::look::{glossary, theme::Colors};
+use crate::app::view::View;
+use crate::app::work::dialog::Question;
 use crate::delta::Source;
 use crate::units;
 use crate::workspace::Request;
+
+use super::commands::{self, Now};
 
 /// In a narrower window (or at a larger scale) the bar names what is open and leaves the facts to tooltips.
 const FACTS: f32 = 900.0;
@@ -66,46 +69,35 @@ fn model(ui: &mut Ui, view: &mut View<'_>, width: f32) {
 
 fn menu(ui: &mut Ui, view: &mut View<'_>) {
     ui.set_min_width(300.0);
-    let mut item = |ui: &mut Ui, text: &str, command: Command| {
-        if ui.button(text).clicked() {
-            view.commands.push(command);
+    let now = Now { workspace: view.workspace, settings: view.settings };
+    for command in [commands::OPEN_FOLDER, commands::OPEN_FILE, commands::OPEN_PATH, commands::OPEN_SAMPLE] {
+        let keys = command.keys.first().map(|keys| ui.ctx().format_shortcut(keys)).unwrap_or_default();
+        if ui.add(egui::Button::new(command.title).shortcut_text(keys)).clicked() {
+            (command.act)(now).into_iter().for_each(|effect| view.effects.push(effect));
             ui.close();
         }
-    };
-    item(ui, "Open folder…", Command::Ask(Question::Folder));
-    item(ui, "Open file…", Command::Ask(Question::File));
-    item(ui, "Open path…", Command::TogglePathField);
-    item(ui, "Open the bundled sample", Command::OpenSample);
+    }
     if !view.settings.recent.is_empty() {
         ui.separator();
         ui.label(RichText::new("Recent").small().color(Colors::of(ui).weak));
         for recent in &view.settings.recent {
-            let name =
-                |path: &std::path::Path| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-            let (text, request) = match &recent.other {
-                Some(other) => (
-                    format!("{} + {}", name(&recent.base), name(other)),
-                    Request::Pair(recent.base.clone(), other.clone()),
-                ),
-                None => (name(&recent.base), Request::Any(recent.base.clone())),
-            };
-            if ui.button(text).on_hover_text(recent.base.display().to_string()).clicked() {
-                view.commands.push(Command::Open(request));
+            if ui.button(recent.title()).on_hover_text(recent.base.display().to_string()).clicked() {
+                view.effects.push(Effect::Open(recent.request()));
                 ui.close();
             }
         }
-        if ui.button(RichText::new("Forget recent files").color(Colors::of(ui).weak)).clicked() {
-            view.commands.push(Command::ForgetRecent);
+        if ui.button(RichText::new(commands::FORGET_RECENT.title).color(Colors::of(ui).weak)).clicked() {
+            view.effects.push(Effect::ForgetRecent);
             ui.close();
         }
     }
-    if !view.hub.is_empty() {
+    if !view.system.hub.is_empty() {
         ui.separator();
         ui.menu_button("From the hub's cache", |ui| {
             egui::ScrollArea::vertical().max_height(400.0).show(ui, |ui| {
-                for entry in view.hub {
+                for entry in &view.system.hub {
                     if ui.button(&entry.name).on_hover_text(entry.path.display().to_string()).clicked() {
-                        view.commands.open(entry.path.clone());
+                        view.effects.open(entry.path.clone());
                         ui.close();
                     }
                 }
@@ -129,22 +121,22 @@ fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
         .menu_button(format!("{text}  ▾"), |ui| {
             ui.set_min_width(260.0);
             if ui.button("Tuned model…").on_hover_text("ΔW = tuned − base").clicked() {
-                view.commands.push(Command::Ask(Question::TunedFolder));
+                view.effects.push(Effect::Ask(Question::TunedFolder));
                 ui.close();
             }
             if ui.button("Adapter…").on_hover_text("ΔW = s · B A").clicked() {
-                view.commands.push(Command::Ask(Question::AdapterFolder));
+                view.effects.push(Effect::Ask(Question::AdapterFolder));
                 ui.close();
             }
             let weight = matches!(current, Source::Weight);
             if ui.add_enabled(!weight, egui::Button::new("The weights themselves")).clicked() {
-                view.commands.push(Command::Open(Request::Weight));
+                view.effects.push(Effect::Open(Request::Weight));
                 ui.close();
             }
             ui.separator();
             ui.label(RichText::new("Bundled sample").small().color(Colors::of(ui).weak));
             if ui.button("Base and tuned model").clicked() {
-                view.commands.push(Command::OpenSample);
+                view.effects.push(Effect::OpenSample);
                 ui.close();
             }
         })
@@ -163,20 +155,20 @@ fn right(ui: &mut Ui, view: &mut View<'_>, width: f32) {
         false => (egui::ThemePreference::Dark, "Dark theme"),
     };
     if icon_button(ui, "◐", name).clicked() {
-        view.commands.push(Command::Theme(theme));
+        view.effects.push(Effect::Theme(theme));
     }
     if icon_button(ui, "?", "Help (F1)").clicked() {
-        view.commands.push(Command::ToggleHelp);
+        view.effects.push(Effect::ToggleHelp);
     }
     if icon_button(ui, "Ctrl K", "Commands (Ctrl+K)").clicked() {
-        view.commands.push(Command::TogglePalette);
+        view.effects.push(Effect::TogglePalette);
     }
     if width < FACTS {
         return;
     }
     ui.add_space(4.0);
-    ui.label(RichText::new(view.device.summary.as_str()).small().color(Colors::of(ui).weak))
-        .on_hover_text(view.device.details.as_str());
+    ui.label(RichText::new(view.system.device.as_str()).small().color(Colors::of(ui).weak))
+        .on_hover_text(view.system.devices.as_str());
 }
 
 fn icon_button(ui: &mut Ui, icon: &str, name: &str) -> egui::Response {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
+use super::dialog::{self, Kind};
 use eframe::egui::{ColorImage, Context, Rect, ScreenshotCallback, ViewportCommand};
 
 use crate::error::{Error, Result};
 use crate::figure::{Figure, csv};
 use crate::job::{Job, Wake};
 
-use crate::app::Message;
+
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::picture::Picture;
 use crate::app::widgets::picture_svg;
@@ -78,8 +79,8 @@ impl Exporter {
         Self { wake, waiting: None, saving: None }
     }
 
-    /// Begins one.
-    pub fn begin(&mut self, ctx: &Context, export: Export, message: &mut Message) {
+    /// Begins one; a sentence when it is done at once.
+    pub fn begin(&mut self, ctx: &Context, export: Export) -> Option<&'static str> {
         match export.take {
             Take::CopyPng | Take::SavePng => {
                 let (sender, receiver) = channel();
@@ -96,7 +97,7 @@ impl Exporter {
             Take::CopyTsv => {
                 if let Source::Table(rows) = &export.source {
                     ctx.copy_text(tsv(rows));
-                    *message = Message { text: "The table is on the clipboard.".into(), bad: false };
+                    return Some("The table is on the clipboard.");
                 }
             }
             Take::SaveSvg => {
@@ -109,47 +110,42 @@ impl Exporter {
                 self.save(&export.name, "csv", move || Ok(source.csv().into_bytes()));
             }
         }
+        None
     }
 
-    /// Goes on with what was begun.
-    pub fn think(&mut self, ctx: &Context, message: &mut Message) {
+    /// Goes on with what was begun: a sentence when it is done.
+    pub fn logic(&mut self, ctx: &Context) -> Option<Result<String>> {
         let screenshot = self.waiting.as_ref().and_then(|(_, receiver)| receiver.try_recv().ok());
         if let Some(screenshot) = screenshot
             && let Some((export, _)) = self.waiting.take()
         {
             match png::crop(&screenshot, export.area, ctx.pixels_per_point()) {
-                Ok(image) => self.picture(ctx, &export, image, message),
-                Err(error) => *message = Message { text: error.to_string(), bad: true },
+                Ok(image) if export.take == Take::CopyPng => {
+                    ctx.copy_image(image);
+                    return Some(Ok("The picture is on the clipboard.".to_owned()));
+                }
+                Ok(image) => self.save(&export.name, "png", move || png::encode(&image)),
+                Err(error) => return Some(Err(error)),
             }
         }
-        if let Some(result) = self.saving.as_mut().and_then(Job::take) {
-            self.saving = None;
-            *message = match result {
-                Ok(Some(path)) => Message { text: format!("Saved {}.", path.display()), bad: false },
-                Ok(None) => Message { text: "Nothing was saved: no file was chosen.".into(), bad: false },
-                Err(error) => Message { text: error.to_string(), bad: true },
-            };
-        }
-    }
-
-    fn picture(&mut self, ctx: &Context, export: &Export, image: ColorImage, message: &mut Message) {
-        if export.take == Take::CopyPng {
-            ctx.copy_image(image);
-            *message = Message { text: "The picture is on the clipboard.".into(), bad: false };
-        } else {
-            self.save(&export.name, "png", move || png::encode(&image));
-        }
+        let result = self.saving.as_mut().and_then(Job::take)?;
+        self.saving = None;
+        Some(result.map(|path| match path {
+            Some(path) => format!("Saved {}.", path.display()),
+            None => "Nothing was saved: no file was chosen.".to_owned(),
+        }))
     }
 
     fn save(&mut self, name: &str, ending: &'static str, content: impl FnOnce() -> Result<Vec<u8>> + Send + 'static) {
         let file = format!("{}.{ending}", name.replace(['/', '\\', ':', ' '], "-"));
-        let dialog = rfd::AsyncFileDialog::new()
-            .set_title("Save")
-            .set_file_name(file)
-            .add_filter(ending.to_uppercase(), &[ending])
-            .save_file();
+        let kinds: &[dialog::Filter] = match ending {
+            "svg" => &[("SVG", &["svg"])],
+            "csv" => &[("CSV", &["csv"])],
+            _ => &[("PNG", &["png"])],
+        };
+        let answer = dialog::ask(&format!("Save {name}"), Kind::Save(file, kinds), None);
         self.saving = Some(Job::spawn("Saving", Arc::clone(&self.wake), move |_| {
-            let Some(chosen) = pollster::block_on(dialog) else { return Ok(None) };
+            let Some(chosen) = pollster::block_on(answer) else { return Ok(None) };
             let path = chosen.path().to_path_buf();
             write_whole(&path, &content()?)?;
             Ok(Some(path))

@@ -7,12 +7,11 @@ use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaSet, DeltaWeight};
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::job::{Job, Status, Stream, Wake};
+use crate::job::{Job, JobId, Running, Stream, Wake};
 use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Method, Options, Spectrum};
 use crate::workspace::{Opened, Request};
 
-use crate::app::effect::Work;
 use crate::app::widgets::low_rank::{Factors, LowRank};
 use crate::app::widgets::picture::{Picture, Reduction};
 use crate::app::widgets::pyramid::Pyramid;
@@ -46,7 +45,7 @@ pub struct Sweep {
 }
 
 /// What has come in since the last frame.
-pub enum News {
+pub enum Event {
     /// A model was opened, or could not be; the request as it was asked for (`None`: the sample).
     Opened(Option<Request>, Result<Opened>),
     /// Part of the analysis of a module.
@@ -143,27 +142,10 @@ impl Jobs {
         self.opening.is_some()
     }
 
-    /// Stops one piece of work; its end is reported like any other.
-    pub fn cancel(&self, work: Work) {
-        match work {
-            Work::Opening => {
-                if let Some(o) = &self.opening {
-                    o.job.cancel();
-                }
-            }
-            Work::Analysis => {
-                if let Some(a) = &self.analysis {
-                    a.stream.job().cancel();
-                }
-            }
-            Work::Sweep => {
-                if let Some(s) = &self.sweep {
-                    s.stream.job().cancel();
-                }
-            }
-            // A tab's own work is stopped by the tab's state.
-            Work::Of(..) => {}
-        }
+    /// Asks one of them to stop; true when it is one of these.
+    pub fn cancel(&self, id: JobId) -> bool {
+        let found = self.running().into_iter().find(|job| job.id() == id);
+        found.inspect(|job| job.cancel()).is_some()
     }
 
     /// Drops the analysis of a module that nobody looks at any more.
@@ -178,47 +160,40 @@ impl Jobs {
     }
 
     /// What runs, for the status bar.
-    pub fn running(&self) -> Vec<(Work, &str, Status)> {
-        let mut all = Vec::new();
-        if let Some(o) = &self.opening {
-            all.push((Work::Opening, o.job.title(), o.job.status()));
-        }
-        if let Some(a) = &self.analysis {
-            all.push((Work::Analysis, a.stream.job().title(), a.stream.job().status()));
-        }
-        if let Some(s) = &self.sweep {
-            all.push((Work::Sweep, s.stream.job().title(), s.stream.job().status()));
-        }
-        all
+    pub fn running(&self) -> Vec<&dyn Running> {
+        let opening = self.opening.iter().map(|o| &o.job as &dyn Running);
+        let analysis = self.analysis.iter().map(|a| a.stream.job() as &dyn Running);
+        let sweep = self.sweep.iter().map(|s| s.stream.job() as &dyn Running);
+        opening.chain(analysis).chain(sweep).collect()
     }
 
     /// What has come in.
-    pub fn news(&mut self) -> Vec<News> {
-        let mut news = Vec::new();
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
         if let Some(opening) = &mut self.opening
             && let Some(result) = opening.job.take()
         {
-            news.push(News::Opened(opening.request.take(), result));
+            events.push(Event::Opened(opening.request.take(), result));
             self.opening = None;
         }
         if let Some(analysis) = &mut self.analysis {
             let end = analysis.stream.take();
             let name = &analysis.name;
-            news.extend(analysis.stream.items().map(|found| News::Found(name.clone(), found)));
+            events.extend(analysis.stream.items().map(|found| Event::Found(name.clone(), found)));
             if let Some(result) = end {
-                news.push(News::Analysed(name.clone(), result));
+                events.push(Event::Analysed(name.clone(), result));
                 self.analysis = None;
             }
         }
         if let Some(sweep) = &mut self.sweep {
             let end = sweep.stream.take();
-            news.extend(sweep.stream.items().map(|(name, result)| News::Swept(name, result)));
+            events.extend(sweep.stream.items().map(|(name, result)| Event::Swept(name, result)));
             if let Some(result) = end {
-                news.push(News::SweepEnded(std::mem::take(&mut sweep.names), result));
+                events.push(Event::SweepEnded(std::mem::take(&mut sweep.names), result));
                 self.sweep = None;
             }
         }
-        news
+        events
     }
 }
 

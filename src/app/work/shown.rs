@@ -1,16 +1,13 @@
-//! [`Shown`]: the module that is looked at, as pictures; and the job that colours their tiles.
+//! [`Shown`]: the module that is looked at, as pictures.
 
 use std::sync::Arc;
 
-use crate::job::{Job, Wake};
-
 use crate::app::widgets::low_rank::{Factors, LowRank};
 use crate::app::widgets::picture::{Difference, Picture, Reduction};
-use crate::app::widgets::tiles::{self, TileBatch, TileJob};
 
 /// ΔW, its approximation and its residual, as far as they are there.
+#[derive(Default)]
 pub struct Shown {
-    wake: Wake,
     /// The module that the pictures are of.
     name: Option<String>,
     /// The module whose pictures are on their way, or were given up.
@@ -20,9 +17,6 @@ pub struct Shown {
     factors: Option<Arc<Factors>>,
     /// Counts other factors of the same module.
     version: u64,
-    coloring: Option<Job<Vec<TileBatch>>>,
-    /// Colouring this module has failed: it is not tried again in every frame.
-    stalled: bool,
 }
 
 /// The pictures of the three linked heatmaps.
@@ -38,25 +32,9 @@ pub struct Pictures {
 }
 
 impl Shown {
-    /// Nothing yet; `wake` makes the window look again.
-    pub fn new(wake: Wake) -> Self {
-        Self {
-            wake,
-            name: None,
-            expected: None,
-            subject: 0,
-            delta: None,
-            factors: None,
-            version: 0,
-            coloring: None,
-            stalled: false,
-        }
-    }
-
     /// Forgets everything: another model is open.
     pub fn clear(&mut self) {
-        let (wake, subject) = (Arc::clone(&self.wake), self.subject + 1);
-        *self = Self { subject, ..Self::new(wake) };
+        *self = Self { subject: self.subject + 1, ..Self::default() };
     }
 
     /// The module that the pictures are of.
@@ -87,7 +65,6 @@ impl Shown {
             self.factors = None;
         }
         self.delta = Some(delta);
-        self.stalled = false;
     }
 
     /// Takes in the singular vectors of the module that is shown.
@@ -95,7 +72,6 @@ impl Shown {
         if self.name.as_deref() == Some(name) && factors.is_some() {
             self.factors = factors;
             self.version += 1;
-            self.stalled = false;
         }
     }
 
@@ -114,37 +90,5 @@ impl Shown {
         });
         let rank = r.min(self.terms().unwrap_or(0)) as u64;
         Some(Pictures { subject: self.subject, version: (self.version << 32) | rank, delta, split })
-    }
-
-    /// True while tiles are being coloured.
-    pub fn is_busy(&self) -> bool {
-        self.coloring.is_some()
-    }
-
-    /// True when tiles that are missing can be asked for.
-    pub fn is_ready(&self) -> bool {
-        self.coloring.is_none() && !self.stalled
-    }
-
-    /// Colours tiles beside the window. What runs already is left to end: it is newer than what is on screen.
-    pub fn make(&mut self, jobs: Vec<TileJob>) {
-        if self.is_ready() && !jobs.is_empty() {
-            let work = move |progress: &dyn crate::progress::Progress| tiles::run(&jobs, progress);
-            self.coloring = Some(Job::spawn("Colouring", Arc::clone(&self.wake), work));
-        }
-    }
-
-    /// The tiles that have come.
-    pub fn tiles(&mut self) -> Vec<TileBatch> {
-        let Some(result) = self.coloring.as_mut().and_then(Job::take) else { return Vec::new() };
-        self.coloring = None;
-        match result {
-            Ok(tiles) => tiles,
-            Err(error) => {
-                log::error!("{error}");
-                self.stalled = true;
-                Vec::new()
-            }
-        }
     }
 }

@@ -39,7 +39,7 @@ pub fn open(choice: Choice, real: Option<Kind>) -> Result<Opened> {
         Choice::Cpu => (None, None),
         Choice::Cuda(number) => (Some(cuda(number)?), None),
         Choice::Metal => {
-            choice.resolve()?;
+            choice.detect()?;
             return Err(Error::usage("nothing computes on metal in this version; expected auto, cpu or cuda"));
         }
         Choice::Auto => match cuda(0) {
@@ -79,7 +79,7 @@ fn cuda(number: usize) -> Result<Arc<dyn Machine>> {
 #[cfg(not(feature = "cuda"))]
 fn cuda(number: usize) -> Result<Arc<dyn Machine>> {
     // Says that this build has no CUDA.
-    Choice::Cuda(number).resolve()?;
+    Choice::Cuda(number).detect()?;
     Err(Error::failure("this build has no CUDA support"))
 }
 

@@ -4,10 +4,9 @@ use eframe::egui::{
     Align2, FontId, Rect, RichText, Sense, Slider, Stroke, Ui, WidgetInfo, accesskit::Role, pos2, vec2,
 };
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, BitsCost, BitsEdit, Chapter, LAYER, Preset, Story};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::learn::state::{Ask, BitsCost, BitsEdit, Chapter, LAYER, Preset, Story};
 use crate::units;
 
 use super::number_line;
@@ -30,7 +29,7 @@ pub struct Looks {
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
-    let bits = &view.features.learning.bits;
+    let bits = &view.state.bits;
     let mut edit = None;
     stage(ui, |ui| {
         ui.horizontal_wrapped(|ui| {
@@ -67,7 +66,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                     edit = Some(BitsEdit::Move(at, to));
                 }
             }
-            Page::Story => match view.features.learning.stories() {
+            Page::Story => match view.state.stories() {
                 Some((r, costs)) => stories(ui, *r, costs),
                 None => weak(ui, "Quantizing a layer …"),
             },
@@ -78,13 +77,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     }
     let error = |at: usize| bits.tracks().get(at).map_or_else(String::new, |track| units::percent(track.error));
     let now = format!("Now INT4 is off by {}, NF4 by {}.", error(0), error(1));
-    let truth = match view.features.learning.stories() {
+    let truth = match view.state.stories() {
         Some((r, costs)) => truth(*r, costs),
         None => String::new(),
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Bits, &now), |ui| said(ui, "QLoRA puts A and B into INT4.", &truth));
     if let Some(edit) = edit {
-        view.commands.push(Command::Learning(Ask::Bits(edit)));
+        view.actions.push(Action::Bits(edit));
     }
 }
 

@@ -2,9 +2,8 @@
 
 use eframe::egui::Ui;
 
-use crate::app::View;
-use crate::app::effect::Command;
-use crate::app::tabs::learn::state::{Ask, ChangeEdit, Chapter, INPUT, WISH};
+use super::View;
+use super::state::{Action, ChangeEdit, Chapter, INPUT, WISH};
 use crate::figure::number::short;
 use crate::units;
 
@@ -18,7 +17,7 @@ const SCALE: f64 = 5.0;
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
-    let change = &view.features.learning.change;
+    let change = &view.state.change;
     let (base, delta, tuned) = (*change.base(), *change.delta(), change.tuned());
     let [from_base, from_delta, answer] = change.answers();
     let mut edit = None;
@@ -73,7 +72,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         |ui| said(ui, "a tuned model is a small patch.", &truth),
     );
     if let Some(edit) = edit {
-        view.commands.push(Command::Learning(Ask::Change(edit)));
+        view.actions.push(Action::Change(edit));
     }
 }
 

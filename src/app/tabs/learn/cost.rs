@@ -4,10 +4,9 @@ use eframe::egui::{
     Align2, FontFamily, FontId, Rect, RichText, Sense, Slider, Stroke, Ui, WidgetInfo, accesskit::Role, pos2, vec2,
 };
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, BLOCKS, COST_RANK, Chapter, GPU, Kept, cost_parameters};
 use crate::app::look::theme::{self, Colors};
-use crate::app::tabs::learn::state::{Ask, BLOCKS, COST_RANK, Chapter, GPU, Kept, cost_parameters};
 use crate::app::widgets::palette;
 use crate::units;
 
@@ -20,7 +19,7 @@ const GPUS: [(&str, u64); 4] =
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
-    let cost = &view.features.learning.cost;
+    let cost = &view.state.cost;
     let mut asked = None;
     let memory = match cost.memory() {
         Ok(memory) => memory,
@@ -80,7 +79,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         |ui| said(ui, "a model takes 2 bytes a parameter.", &truth),
     );
     if let Some(blocks) = asked {
-        view.commands.push(Command::Learning(Ask::Cost(blocks)));
+        view.actions.push(Action::Cost(blocks));
     }
 }
 

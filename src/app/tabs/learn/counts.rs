@@ -2,10 +2,10 @@
 
 use eframe::egui::{Button, Grid, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2, vec2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Chapter, Counts, CountsEdit, MATRICES, RANKS};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::learn::state::{Ask, Chapter, Counts, CountsEdit, MATRICES, RANKS};
+
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::figure::{Axis, Figure, Mark, Series, Style};
@@ -34,7 +34,7 @@ const HEIGHT: f32 = 292.0;
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
-    let counts = &view.features.learning.counts;
+    let counts = &view.state.counts;
     let mut edit = None;
     let drawn = match looks.shown {
         Shown::Parameters => quality(counts),
@@ -95,7 +95,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
         |ui| said(ui, "10,000 times fewer, at r = 8.", &truth(counts.parameters())),
     );
     if let Some(edit) = edit {
-        view.commands.push(Command::Learning(Ask::Counts(edit)));
+        view.actions.push(Action::Counts(edit));
     }
 }
 

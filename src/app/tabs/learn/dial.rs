@@ -2,15 +2,14 @@
 
 use eframe::egui::{Button, Context, Grid, RichText, Slider, Ui, vec2};
 
-use crate::app::effect::Command;
+use super::state::{Action, Chapter, Game, GameEdit, Hand, Learning, Level, RULES, SIDE, Score};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::learn::state::{Ask, Chapter, Game, GameEdit, Hand, Level, RULES, SIDE, Score};
 use crate::app::widgets::rank_line::RankLine;
-use crate::app::{Features, View};
 use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::units;
 use crate::workspace::Workspace;
 
+use super::View;
 use super::flow::{GAP, flow, within};
 use super::image::Image;
 use super::parts::Part;
@@ -30,8 +29,8 @@ const PLOT: f32 = 300.0;
 
 impl Looks {
     /// Prepares the plot, and what the open model says about low rank.
-    pub fn think(&mut self, workspace: &Workspace, features: &Features) {
-        if let Some(game) = &features.learning.game
+    pub fn logic(&mut self, workspace: &Workspace, learning: &Learning) {
+        if let Some(game) = &learning.game
             && let Ok(hand) = game.hand()
             && self.key != Some((game.round(), game.planted()))
         {
@@ -57,7 +56,7 @@ impl Looks {
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
-    let Some(game) = &view.features.learning.game else { return };
+    let Some(game) = &view.state.game else { return };
     let hand = match game.hand() {
         Ok(hand) => hand,
         Err(error) => {
@@ -113,7 +112,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
         |ui| scores(ui, game, hand),
     );
     if let Some(edit) = edit {
-        view.commands.push(Command::Learning(Ask::Game(edit)));
+        view.actions.push(Action::Game(edit));
     }
 }
 

@@ -2,10 +2,9 @@
 
 use eframe::egui::{Align2, FontFamily, FontId, Rect, Ui, pos2, vec2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Chapter, FactorsEdit, Wish};
 use crate::app::look::theme;
-use crate::app::tabs::learn::state::{Ask, Chapter, FactorsEdit, Wish};
 use crate::figure::number::short;
 use crate::units;
 
@@ -18,7 +17,7 @@ const SCALE: f64 = 6.0;
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
-    let factors = &view.features.learning.factors;
+    let factors = &view.state.factors;
     let (b, a, delta, rest) = (factors.b(), factors.a(), factors.delta(), factors.rest());
     let wish = factors.wish().matrix();
     let mut edit = None;
@@ -70,7 +69,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Factors, &now), |ui| said(ui, "LoRA always saves.", &saving()));
     if let Some(edit) = edit {
-        view.commands.push(Command::Learning(Ask::Factors(edit)));
+        view.actions.push(Action::Factors(edit));
     }
 }
 

@@ -5,10 +5,9 @@ use eframe::egui::{
     WidgetInfo, accesskit::Role, pos2, vec2,
 };
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Chapter};
 use crate::app::look::theme::{self, Colors};
-use crate::app::tabs::learn::state::{Ask, Chapter};
 
 const ROW: f32 = 38.0;
 
@@ -37,7 +36,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, open: Chapter) {
         ui.label(RichText::new(format!("{done} of {} done", Chapter::ALL.len())).small().color(colors.weak));
     });
     if let Some(chapter) = chosen {
-        view.commands.push(Command::Learning(Ask::Open(chapter)));
+        view.actions.push(Action::Open(chapter));
     }
 }
 
@@ -106,6 +105,6 @@ pub fn short(ui: &mut Ui, view: &mut View<'_>, open: Chapter) {
         combo.response.accessible_name("Chapter");
     });
     if let Some(chapter) = chosen {
-        view.commands.push(Command::Learning(Ask::Open(chapter)));
+        view.actions.push(Action::Open(chapter));
     }
 }

@@ -14,17 +14,26 @@ mod number_line;
 mod parts;
 mod pieces;
 mod rank;
-pub mod state;
+mod state;
 mod tune;
 mod ways;
 
+use std::path::Path;
+use std::sync::Arc;
+
 use eframe::egui::{Align, Button, FontFamily, FontId, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2, vec2};
 
-use crate::app::effect::Command;
+use crate::app::effect::Effect;
 use crate::app::look::theme::{self, Colors};
-use crate::app::tabs::learn::state::{Ask, Chapter};
-use crate::app::{Features, View};
+use crate::app::tabs::{Part, Tab};
+use crate::app::view::{self, Round};
+use crate::job::{Running, Wake};
 use crate::workspace::Workspace;
+
+use state::{Action, Chapter, Learning};
+
+/// What the views of this tab look at.
+type View<'a> = view::View<'a, Learning, Action>;
 
 /// From this width on the list of chapters stands at the left.
 const WIDE: f32 = 720.0;
@@ -38,7 +47,7 @@ const SCROLL: f32 = 10.0;
 
 /// What the tab remembers between frames: looks, never data.
 #[derive(Default)]
-pub struct LearnTab {
+struct Looks {
     rank: rank::Looks,
     dial: dial::Looks,
     counts: counts::Looks,
@@ -46,15 +55,68 @@ pub struct LearnTab {
     tune: tune::Looks,
 }
 
+/// The tab.
+pub struct LearnTab {
+    state: Learning,
+    actions: Vec<Action>,
+    looks: Looks,
+}
+
 impl LearnTab {
+    /// Everything as at first; `wake` makes the window look again, the bundled model lies under `home`.
+    pub fn new(wake: &Wake, home: &Path) -> Self {
+        let state = Learning::new(Arc::clone(wake), home.to_path_buf());
+        Self { state, actions: Vec::new(), looks: Looks::default() }
+    }
+}
+
+impl Tab for LearnTab {
+    fn id(&self) -> &'static str {
+        "learn"
+    }
+
+    fn title(&self) -> &'static str {
+        "Learn"
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        Chapter::ALL.map(|chapter| Part { id: chapter.words().id, title: chapter.words().title }).to_vec()
+    }
+
+    fn show(&mut self, part: &str, round: &mut Round<'_>) {
+        self.state.carry_out(Action::Open(Chapter::of(part)), round);
+    }
+
+    fn logic(&mut self, round: &mut Round<'_>) {
+        for action in std::mem::take(&mut self.actions) {
+            self.state.carry_out(action, round);
+        }
+        self.state.logic(round);
+        self.looks.logic(round.workspace, &self.state);
+    }
+
+    fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
+    }
+
+    fn running(&self) -> Vec<&dyn Running> {
+        self.state.running()
+    }
+
+    fn shows_spectra(&self) -> bool {
+        true
+    }
+}
+
+impl Looks {
     /// Prepares what changes with the workspace; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace, features: &Features) {
-        self.dial.think(workspace, features);
-        self.tune.think(&features.learning.tune);
+    fn logic(&mut self, workspace: &Workspace, learning: &Learning) {
+        self.dial.logic(workspace, learning);
+        self.tune.logic(&learning.tune);
     }
 
     /// Paints the tab.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+    fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let chapter = Chapter::of(&view.settings.chapter);
         let room = ui.available_rect_before_wrap();
         let mut place = room;
@@ -114,7 +176,7 @@ fn head(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
         ui.label(RichText::new(chapter.words().title).font(font));
         pieces::right(ui, |ui| {
             if ui.button("Start over").on_hover_text("Everything in this chapter as it was at first").clicked() {
-                view.commands.push(Command::Learning(Ask::Restart(chapter)));
+                view.actions.push(Action::Restart(chapter));
             }
         });
     });
@@ -129,7 +191,7 @@ fn foot(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
         if let Some(before) = chapter.previous() {
             let button = ui.button(format!("← {}", before.words().title));
             if button.accessible_name("Previous chapter").clicked() {
-                view.commands.push(Command::Learning(Ask::Open(before)));
+                view.actions.push(Action::Open(before));
             }
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -139,7 +201,7 @@ fn foot(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
                     RichText::new(format!("{} →", next.words().title)).strong().color(ui.visuals().extreme_bg_color);
                 let button = ui.add(Button::new(text).fill(colors.accent));
                 if button.accessible_name("Next chapter").clicked() {
-                    view.commands.push(Command::Learning(Ask::Open(next)));
+                    view.actions.push(Action::Open(next));
                 }
             }
             link(ui, view, chapter);
@@ -150,8 +212,8 @@ fn foot(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
 /// Where the same is done on real models.
 fn link(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
     let words = chapter.words();
-    if ui.link(format!("{}: {} tab", words.there, words.tab.title())).clicked() {
-        view.commands.push(Command::Show(words.tab));
+    if ui.link(words.there).clicked() {
+        view.effects.push(Effect::Show(words.place));
     }
 }
 
@@ -166,5 +228,5 @@ fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {
 fn goal(ui: &mut Ui, view: &View<'_>, chapter: Chapter, now: &str) {
     let words = chapter.words();
     let done = view.settings.learned.iter().any(|id| id == words.id);
-    pieces::goal(ui, words.goal, now, view.features.learning.reached(chapter), done);
+    pieces::goal(ui, words.goal, now, view.state.reached(chapter), done);
 }

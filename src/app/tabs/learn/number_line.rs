@@ -6,8 +6,8 @@ use eframe::egui::{
     Align2, CursorIcon, EventFilter, FontFamily, FontId, Key, Rect, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
 };
 
+use super::state::{Bits, COUNT, REACH};
 use crate::app::look::theme::{self, Colors};
-use crate::app::tabs::learn::state::{Bits, COUNT, REACH};
 use crate::figure::number::{short, ticks};
 use crate::units;
 

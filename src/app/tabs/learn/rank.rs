@@ -2,10 +2,9 @@
 
 use eframe::egui::{FontFamily, FontId, Rect, RichText, Sense, Ui, Vec2, vec2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Chapter, Rank};
 use crate::app::look::theme;
-use crate::app::tabs::learn::state::{Ask, Chapter, Rank};
 use crate::figure::number::short;
 use crate::spectrum::by_hand::{Operation, THRESHOLD, Three, largest};
 
@@ -37,7 +36,7 @@ const SMALL: Vec2 = vec2(46.0, 30.0);
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
-    let rank = &view.features.learning.rank;
+    let rank = &view.state.rank;
     let rows = *rank.rows();
     let mut edit = None;
     stage(ui, |ui| {
@@ -75,7 +74,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     );
     beside(ui, |ui| super::goal(ui, view, Chapter::Rank, &now), |ui| said(ui, "a trained ΔW has low rank.", &truth));
     if let Some((i, j, value)) = edit {
-        view.commands.push(Command::Learning(Ask::Rank(i, j, value)));
+        view.actions.push(Action::Rank(i, j, value));
     }
 }
 

@@ -2,10 +2,10 @@
 
 use eframe::egui::{Button, DragValue, ProgressBar, Rect, RichText, Ui, UiBuilder, WidgetInfo, pos2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Chapter, Phase, RUN_MOST, RUN_RANKS, Rates, Tune, TuneEdit};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::learn::state::{Ask, Chapter, Phase, RUN_MOST, RUN_RANKS, Rates, Tune, TuneEdit};
+
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::demo::Set;
@@ -26,7 +26,7 @@ pub struct Looks {
 
 impl Looks {
     /// Makes the plots.
-    pub fn think(&mut self, tune: &Tune) {
+    pub fn logic(&mut self, tune: &Tune) {
         if self.key != Some(tune.version()) {
             self.key = Some(tune.version());
             self.loss = losses(tune);
@@ -37,7 +37,7 @@ impl Looks {
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
-    let tune = &view.features.learning.tune;
+    let tune = &view.state.tune;
     let mut edit = None;
     stage(ui, |ui| {
         ui.horizontal_wrapped(|ui| edit = controls(ui, tune));
@@ -90,7 +90,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
         }
         ui.advance_cursor_after_rect(left.union(other));
     });
-    let tune = &view.features.learning.tune;
+    let tune = &view.state.tune;
     let done = tune.runs().iter().filter(|run| run.phase == Phase::Done).count();
     let now = match tune.problem() {
         Some(problem) => format!("The run ended: {problem}."),
@@ -98,7 +98,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Tune, &now), |ui| said(ui, "energy is accuracy.", &truth(tune)));
     if let Some(edit) = edit {
-        view.commands.push(Command::Learning(Ask::Tune(edit)));
+        view.actions.push(Action::Tune(edit));
     }
 }
 
@@ -108,10 +108,10 @@ fn controls(ui: &mut Ui, tune: &Tune) -> Option<TuneEdit> {
         if ui.button("Stop the runs").clicked() {
             edit = Some(TuneEdit::Stop);
         }
-        let fraction = tune.status().and_then(|status| status.fraction).unwrap_or(0.0);
+        let fraction = tune.running().and_then(|job| job.status().fraction).unwrap_or(0.0);
         let bar = ProgressBar::new(fraction).desired_width(180.0).desired_height(8.0);
         ui.add(bar).accessible_name("Three runs");
-        if let Some(left) = tune.status().and_then(|status| status.remaining) {
+        if let Some(left) = tune.running().and_then(|job| job.status().remaining) {
             weak(ui, format!("about {} left", units::duration(left)));
         }
         return edit;

@@ -5,10 +5,9 @@ use eframe::egui::{
     pos2, vec2,
 };
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Chapter, DISK, Data, MOST, Moving, Ways, WaysEdit};
 use crate::app::look::theme::{self, Colors};
-use crate::app::tabs::learn::state::{Ask, Chapter, DISK, Data, MOST, Moving, Ways, WaysEdit};
 use crate::units;
 
 use super::parts::Part;
@@ -16,7 +15,7 @@ use super::pieces::{beside, choice, said, stage, weak};
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
-    let ways = &view.features.learning.ways;
+    let ways = &view.state.ways;
     let (mut edit, mut data, mut moving) = (None, None, None);
     stage(ui, |ui| {
         beside(
@@ -64,7 +63,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         |ui| said(ui, "there are full, domain and task tuning.", &truth),
     );
     if let Some(edit) = edit.or(data).or(moving) {
-        view.commands.push(Command::Learning(Ask::Ways(edit)));
+        view.actions.push(Action::Ways(edit));
     }
 }
 

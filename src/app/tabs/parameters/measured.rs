@@ -2,7 +2,7 @@
 
 use eframe::egui::{Grid, RichText, Ui};
 
-use crate::app::View;
+use super::View;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
@@ -19,7 +19,7 @@ const NEAR: f64 = 0.1;
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     let colors = Colors::of(ui);
     let area = ui.available_rect_before_wrap();
-    let runs = view.features.training.runs().unwrap_or_default();
+    let runs = view.board.runs.as_deref().unwrap_or_default();
     let found: Vec<(&Past, Record, u64)> =
         runs.iter().filter_map(|past| past.memory.and_then(|record| Some((past, record, record.measured?)))).collect();
     let listed = &found[..found.len().min(MOST)];

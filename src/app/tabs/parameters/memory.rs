@@ -4,11 +4,10 @@ use eframe::egui::{
     Align2, ComboBox, DragValue, FontId, Grid, Rect, RichText, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
 };
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Needs};
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::parameters::state::{Ask, Needs};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::palette;
 use crate::app::work::export::Source;
@@ -40,7 +39,7 @@ impl MemoryTab {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         self.controls(ui, view);
         ui.add_space(6.0);
-        let needs = match view.features.planning.needs() {
+        let needs = match view.state.needs() {
             Some(Ok(needs)) => needs.clone(),
             Some(Err(error)) => {
                 ui.label(RichText::new(error.to_string()).color(Colors::of(ui).bad));
@@ -61,7 +60,7 @@ impl MemoryTab {
     }
 
     fn controls(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let mut load = *view.features.planning.load();
+        let mut load = *view.state.load();
         let before = load;
         let weak = Colors::of(ui).weak;
         ui.horizontal_wrapped(|ui| {
@@ -101,7 +100,7 @@ impl MemoryTab {
             ui.checkbox(&mut self.full, "show full").on_hover_text("Full fine-tuning dwarfs the others");
         });
         if load != before {
-            view.commands.push(Command::Planning(Ask::Load(load)));
+            view.actions.push(Action::Load(load));
         }
     }
 
@@ -114,7 +113,7 @@ impl MemoryTab {
                 "Memory of {}, rank {} on {}",
                 needs.model,
                 needs.r,
-                crate::app::shell::rank::name(&needs.targets)
+                crate::app::shared::targets::name(&needs.targets)
             );
             ui.label(RichText::new(title).strong()).on_hover_ui(|ui| glossary::MEMORY.ui(ui));
             ui.with_layout(eframe::egui::Layout::right_to_left(eframe::egui::Align::Center), |ui| {
@@ -226,7 +225,7 @@ fn rooms(ui: &mut Ui, view: &mut View<'_>, needs: &Needs) {
         ui.label(RichText::new("largest rank, batch and context of").small().color(colors.weak));
         for (method, name) in Method::ALL.into_iter().zip(NAMES) {
             if ui.selectable_label(needs.load.method == method, name).clicked() {
-                view.commands.push(Command::Planning(Ask::Load(Load { method, ..needs.load })));
+                view.actions.push(Action::Load(Load { method, ..needs.load }));
             }
         }
     });

@@ -11,25 +11,29 @@ mod paper;
 mod probe;
 mod ranks;
 mod scales;
-pub mod state;
+mod state;
 mod table;
 
 use std::sync::{Arc, LazyLock};
 
 use eframe::egui::{ComboBox, Layout, RichText, ScrollArea, Ui};
 
-use crate::app::effect::Command;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::parameters::state::Ask;
+use crate::app::tabs::{Part, Tab};
+use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
-use crate::app::{Features, View};
+use crate::job::{Running, Wake};
 use crate::plan::{self, Layout as Model, Preset, Selection, Targets};
 use crate::units;
 use crate::workspace::Workspace;
 
 use model::{Bar, Counts};
+use state::{Action, Planning};
+
+/// What the views of this tab look at.
+type View<'a> = view::View<'a, Planning, Action>;
 
 /// GPT-3 as the LoRA paper tunes it.
 const GPT3: &str = "gpt3-175b";
@@ -38,7 +42,7 @@ static GPT3_COUNTS: LazyLock<Option<Counts>> = LazyLock::new(|| Model::preset(GP
 
 /// The parts of the tab.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
+enum Section {
     #[default]
     Counts,
     Modules,
@@ -49,22 +53,34 @@ enum Part {
     Scales,
 }
 
-impl Part {
-    const ALL: [(Self, &'static str, &'static str); 7] = [
-        (Self::Counts, "Counts", "Trainable parameters by rank and target set; 175B against 4.7M"),
-        (Self::Modules, "Modules", "The same for each module"),
-        (Self::Paper, "The paper", "Every way the LoRA paper tunes GPT-3; quality against parameters"),
-        (Self::Memory, "Memory", "Full, LoRA and QLoRA against real GPUs"),
-        (Self::Ranks, "Ranks", "The best rank of every module under a budget"),
-        (Self::Probe, "Probe & data", "Gradients before any training; data against capacity"),
-        (Self::Scales, "Scales", "What is amiss with an adapter's scale"),
+impl Section {
+    const ALL: [(Self, Part, &'static str); 7] = [
+        (
+            Self::Counts,
+            Part { id: "counts", title: "Counts" },
+            "Trainable parameters by rank and target set; 175B against 4.7M",
+        ),
+        (Self::Modules, Part { id: "modules", title: "Modules" }, "The same for each module"),
+        (
+            Self::Paper,
+            Part { id: "paper", title: "The paper" },
+            "Every way the LoRA paper tunes GPT-3; quality against parameters",
+        ),
+        (Self::Memory, Part { id: "memory", title: "Memory" }, "Full, LoRA and QLoRA against real GPUs"),
+        (Self::Ranks, Part { id: "ranks", title: "Ranks" }, "The best rank of every module under a budget"),
+        (
+            Self::Probe,
+            Part { id: "probe", title: "Probe & data" },
+            "Gradients before any training; data against capacity",
+        ),
+        (Self::Scales, Part { id: "scales", title: "Scales" }, "What is amiss with an adapter's scale"),
     ];
 }
 
 /// What the tab remembers between frames.
 #[derive(Default)]
-pub struct Parameters {
-    part: Part,
+struct Looks {
+    section: Section,
     key: Option<(u64, Option<&'static str>)>,
     layout: Option<Arc<Model>>,
     counts: Option<Counts>,
@@ -79,10 +95,67 @@ pub struct Parameters {
     scales: scales::Scales,
 }
 
-impl Parameters {
+/// The tab.
+pub struct ParametersTab {
+    state: Planning,
+    actions: Vec<Action>,
+    looks: Looks,
+}
+
+impl ParametersTab {
+    /// Nothing yet; `wake` makes the window look again.
+    pub fn new(wake: &Wake) -> Self {
+        Self { state: Planning::new(Arc::clone(wake)), actions: Vec::new(), looks: Looks::default() }
+    }
+}
+
+impl Tab for ParametersTab {
+    fn id(&self) -> &'static str {
+        "parameters"
+    }
+
+    fn title(&self) -> &'static str {
+        "Parameters"
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        Section::ALL.map(|(_, part, _)| part).to_vec()
+    }
+
+    fn show(&mut self, part: &str, _: &mut Round<'_>) {
+        let found = Section::ALL.into_iter().find(|(_, known, _)| known.id == part);
+        self.looks.section = found.map_or(self.looks.section, |(section, ..)| section);
+    }
+
+    fn logic(&mut self, round: &mut Round<'_>) {
+        for action in std::mem::take(&mut self.actions) {
+            self.state.carry_out(action, round);
+        }
+        self.state.logic(round);
+        self.looks.logic(round.workspace, &self.state);
+    }
+
+    fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
+    }
+
+    fn running(&self) -> Vec<&dyn Running> {
+        self.state.running()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.state.is_following() || !self.state.running().is_empty()
+    }
+
+    fn shows_spectra(&self) -> bool {
+        true
+    }
+}
+
+impl Looks {
     /// Counts anew when another model is open or chosen, or other targets.
-    pub fn think(&mut self, workspace: &Workspace, features: &Features) {
-        self.preset = features.planning.preset();
+    fn logic(&mut self, workspace: &Workspace, planning: &Planning) {
+        self.preset = planning.preset();
         let key = (workspace.generation(), self.preset.map(|p| p.id));
         if self.key != Some(key) {
             self.key = Some(key);
@@ -101,19 +174,19 @@ impl Parameters {
     }
 
     /// Paints the tab.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+    fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         ui.horizontal_wrapped(|ui| {
             self.model(ui, view);
             ui.separator();
-            for (part, name, tip) in Part::ALL {
-                if ui.selectable_label(self.part == part, name).on_hover_text(tip).clicked() {
-                    self.part = part;
+            for (section, Part { title: name, .. }, tip) in Section::ALL {
+                if ui.selectable_label(self.section == section, name).on_hover_text(tip).clicked() {
+                    self.section = section;
                 }
             }
         });
         ui.add_space(4.0);
-        match self.part {
-            Part::Counts => {
+        match self.section {
+            Section::Counts => {
                 ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
                     // The bar for scrolling lies over the right edge.
                     ui.set_max_width(ui.available_width() - 12.0);
@@ -129,7 +202,7 @@ impl Parameters {
                     }
                 });
             }
-            Part::Modules => {
+            Section::Modules => {
                 if let Some(layout) = self.layout.clone() {
                     let selection = self.selection.as_ref().and_then(|(_, selection)| selection.as_ref());
                     self.modules.ui(ui, view, &layout, selection, self.preset.is_none());
@@ -137,11 +210,11 @@ impl Parameters {
                     ui.label("Open a model, or choose a published one.");
                 }
             }
-            Part::Paper => self.paper.ui(ui, view),
-            Part::Memory => self.memory.ui(ui, view),
-            Part::Ranks => self.ranks.ui(ui, view),
-            Part::Probe => self.probe.ui(ui, view),
-            Part::Scales => self.scales.ui(ui, view),
+            Section::Paper => self.paper.ui(ui, view),
+            Section::Memory => self.memory.ui(ui, view),
+            Section::Ranks => self.ranks.ui(ui, view),
+            Section::Probe => self.probe.ui(ui, view),
+            Section::Scales => self.scales.ui(ui, view),
         }
     }
 
@@ -168,7 +241,7 @@ impl Parameters {
         });
         combo.response.on_hover_text("Counts and memory are of this model").accessible_name("Model to count");
         if chosen.map(|p| p.id) != self.preset.map(|p| p.id) {
-            view.commands.push(Command::Planning(Ask::Model(chosen)));
+            view.actions.push(Action::Model(chosen));
         }
     }
 
@@ -197,7 +270,7 @@ impl Parameters {
             let dial = view.workspace.dial();
             let selection = self.selection.as_ref().and_then(|(_, selection)| selection.as_ref());
             let count = selection.and_then(|selection| selection.count(dial.r.min(selection.max_rank())).ok());
-            let lora = count.as_ref().map(|count| (count, crate::app::shell::rank::name(&dial.targets)));
+            let lora = count.as_ref().map(|count| (count, crate::app::shared::targets::name(&dial.targets)));
             self.methods.ui(ui, layout, lora, dial.r);
         }
     }
@@ -235,9 +308,10 @@ fn bars_of(view: &View<'_>, gpt3: &Counts) -> Vec<Bar> {
     let base = view.workspace.base().map(|base| (base.name(), base.parameters()));
     let dial = view.workspace.dial();
     let adapter = match view.cost {
-        Some(Ok(count)) => {
-            Some((format!("LoRA r = {} on {}", dial.r, crate::app::shell::rank::name(&dial.targets)), count.trainable))
-        }
+        Some(Ok(count)) => Some((
+            format!("LoRA r = {} on {}", dial.r, crate::app::shared::targets::name(&dial.targets)),
+            count.trainable,
+        )),
         _ => None,
     };
     model::bars(base.as_ref().map(|(name, n)| (name.as_str(), *n)), adapter, gpt3)

@@ -2,8 +2,8 @@
 
 use eframe::egui::{Layout as Direction, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
@@ -102,7 +102,7 @@ impl Modules {
         }
         .ui(ui, &mut self.order);
         if let Some(row) = chosen.filter(|_| open) {
-            view.commands.push(Command::Select(Chosen::one(&weights[row].name)));
+            view.effects.push(Effect::Select(Chosen::one(&weights[row].name)));
         }
     }
 }

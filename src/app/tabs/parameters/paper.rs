@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use eframe::egui::{Align, Layout, RichText, Ui, vec2};
 
-use crate::app::View;
+use super::View;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};

@@ -2,11 +2,11 @@
 
 use eframe::egui::{Button, DragValue, Layout, RichText, TextEdit, Ui, WidgetInfo};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Probe};
+use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::parameters::state::{Ask, Probe};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
@@ -14,7 +14,7 @@ use crate::train::probe::Probed;
 use crate::units;
 use crate::workspace::Selection;
 
-use crate::app::shell::path::clean;
+use crate::app::shared::path::clean;
 
 /// What the section remembers.
 pub struct ProbeTab {
@@ -85,18 +85,18 @@ impl ProbeTab {
             number(ui, "sequence", &mut self.seq, 1 << 17);
             let ready = !self.data.trim().is_empty() && view.workspace.base().is_some();
             let probe = ui
-                .add_enabled(ready && !view.features.planning.is_probing(), Button::new("Probe gradients"))
+                .add_enabled(ready && !view.state.is_probing(), Button::new("Probe gradients"))
                 .on_hover_ui(|ui| glossary::PROBE.ui(ui));
             if probe.clicked() {
                 let (batches, batch, seq) = (self.batches, self.batch, self.seq);
                 let probe = Probe { data: clean(&self.data), batches, batch, seq };
-                view.commands.push(Command::Planning(Ask::Probe(probe)));
+                view.actions.push(Action::Probe(probe));
             }
             if ui.add_enabled(ready, Button::new("Count tokens")).clicked() {
-                view.commands.push(Command::Planning(Ask::Tokens(clean(&self.data))));
+                view.actions.push(Action::Tokens(clean(&self.data)));
             }
         });
-        if let Some(tokens) = view.features.planning.tokens() {
+        if let Some(tokens) = view.state.tokens() {
             let trainable = view.cost.and_then(|cost| cost.as_ref().ok()).map_or(0, |count| count.trainable);
             let text = format!(
                 "{} rows, {} tokens. {}",
@@ -107,16 +107,16 @@ impl ProbeTab {
             ui.label(text).on_hover_ui(|ui| glossary::CAPACITY.ui(ui));
         }
         ui.add_space(6.0);
-        let Some(found) = view.features.planning.probed() else {
-            let text = if view.features.planning.is_probing() {
+        let Some(found) = view.state.probed() else {
+            let text = if view.state.is_probing() {
                 "Probing: forward through the frozen model, backward block by block …"
             } else {
                 "A probe shows, before any training, in which modules your data pulls and in how many directions."
             };
             ui.label(RichText::new(text).color(colors.weak));
             // What came with the open model is one click away.
-            let sets = view.features.training.sets();
-            if !sets.is_empty() && !view.features.planning.is_probing() {
+            let sets = &*view.board.sets;
+            if !sets.is_empty() && !view.state.is_probing() {
                 ui.add_space(4.0);
                 ui.horizontal_wrapped(|ui| {
                     ui.label(RichText::new("Came with this model:").color(colors.weak));
@@ -153,7 +153,7 @@ impl ProbeTab {
         }
         .ui(ui, &mut self.order);
         if let Some(row) = chosen {
-            view.commands.push(Command::Select(Selection::one(&found.modules[row].name)));
+            view.effects.push(Effect::Select(Selection::one(&found.modules[row].name)));
         }
     }
 }

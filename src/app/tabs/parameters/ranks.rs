@@ -2,11 +2,12 @@
 
 use eframe::egui::{Button, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Choice, Product, RULES};
+use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::parameters::state::{Ask, Choice, Product, RULES};
+
 use crate::app::widgets::map::{Cell, ModuleMap};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
@@ -16,7 +17,7 @@ use crate::plan::budget;
 use crate::units;
 use crate::workspace::Selection;
 
-use crate::app::shell::path::clean;
+use crate::app::shared::path::clean;
 
 /// What the section remembers.
 #[derive(Default)]
@@ -52,7 +53,7 @@ impl RanksTab {
     /// Paints the section.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         self.budget(ui, view);
-        let choice = match view.features.planning.choice() {
+        let choice = match view.state.choice() {
             Some(Ok(choice)) => choice.clone(),
             Some(Err(error)) => {
                 ui.label(RichText::new(error.to_string()).color(Colors::of(ui).bad));
@@ -65,7 +66,7 @@ impl RanksTab {
                     && view.workspace.delta().is_some()
                     && ui.button("Compute all spectra").clicked()
                 {
-                    view.commands.push(Command::AnalyseAll);
+                    view.effects.push(Effect::AnalyseAll);
                 }
                 return;
             }
@@ -102,7 +103,7 @@ impl RanksTab {
                 match budget {
                     Ok(budget) => {
                         self.wrong = None;
-                        view.commands.push(Command::Planning(Ask::Budget(budget)));
+                        view.actions.push(Action::Budget(budget));
                     }
                     Err(error) => self.wrong = Some(error.to_string()),
                 }
@@ -140,7 +141,7 @@ impl RanksTab {
                         .color(colors.warn),
                 );
                 if !view.jobs.is_sweeping() && ui.small_button("Compute all spectra").clicked() {
-                    view.commands.push(Command::AnalyseAll);
+                    view.effects.push(Effect::AnalyseAll);
                 }
             }
         });
@@ -152,7 +153,7 @@ impl RanksTab {
             let field = TextEdit::singleline(&mut self.path).hint_text("a new folder or file").desired_width(260.0);
             let field = ui.add(field).labelled_by(label.id);
             field.widget_info(|| WidgetInfo::text_edit(true, "", &self.path, "Write to"));
-            let ready = !self.path.trim().is_empty() && !view.features.planning.is_making();
+            let ready = !self.path.trim().is_empty() && !view.state.is_making();
             for (product, name, tip) in [
                 (Product::Adapter, "Adapter", "A PEFT adapter of what changed, with these ranks: a folder"),
                 (
@@ -164,10 +165,10 @@ impl RanksTab {
                 (Product::Report, "Report as HTML", "The whole plan with its drawings in one file"),
             ] {
                 if ui.add_enabled(ready, Button::new(name)).on_hover_text(tip).clicked() {
-                    view.commands.push(Command::Planning(Ask::Make(product, clean(&self.path))));
+                    view.actions.push(Action::Make(product, clean(&self.path)));
                 }
             }
-            if let Some(made) = view.features.planning.made() {
+            if let Some(made) = view.state.made() {
                 let least = made.modules.iter().map(|kept| kept.energy).fold(1.0, f64::min);
                 let text =
                     format!("{} modules written, none keeps less than {}", made.modules.len(), units::percent(least));
@@ -195,7 +196,7 @@ impl RanksTab {
         }
         .ui(ui, &mut self.order);
         if let Some(row) = chosen {
-            view.commands.push(Command::Select(Selection::one(&choice.offers[row].name)));
+            view.effects.push(Effect::Select(Selection::one(&choice.offers[row].name)));
         }
     }
 
@@ -237,7 +238,7 @@ impl RanksTab {
             map: ColorMap::Viridis,
         };
         if let Some(place) = map.ui(ui).chosen.and_then(|(b, p)| at(b, p)) {
-            view.commands.push(Command::Select(Selection::one(&choice.offers[place].name)));
+            view.effects.push(Effect::Select(Selection::one(&choice.offers[place].name)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use eframe::egui::{Layout, RichText, Ui};
 
-use crate::app::View;
+use super::View;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
@@ -45,7 +45,7 @@ impl Scales {
     /// Paints the section.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let colors = Colors::of(ui);
-        let Some(found) = view.features.planning.updates().diagnosis() else {
+        let Some(found) = view.state.diagnosis() else {
             let text = "Open an adapter on its base: its scales are looked at here. α left at its default, rsLoRA that other \
                         programs do not know, patterns that match nothing, a B that is zero.";
             ui.label(RichText::new(text).color(colors.weak));

@@ -2,10 +2,10 @@
 
 use eframe::egui::{DragValue, RichText, ScrollArea, Ui};
 
-use crate::app::View;
+use super::View;
+use super::state::{AgainstItem, Choice, Need};
 use crate::app::look::glossary::{self, Term};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::quantization::state::{AgainstItem, Choice, Need};
 use crate::figure::{Axis, Figure, Mark, Series, Style, number};
 use crate::spectrum::rounding::Against as Facts;
 use crate::units;
@@ -30,7 +30,7 @@ impl Against {
 
     /// Paints it into the room there is.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let items = view.features.quantization.against();
+        let items = view.state.against();
         let facts = items.iter().find_map(|item| match item {
             AgainstItem::Facts(facts) => Some(&**facts),
             AgainstItem::Repair(..) => None,

@@ -2,8 +2,8 @@
 
 use eframe::egui::{ComboBox, RichText, Ui};
 
+use super::state::Choice;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::quantization::state::Choice;
 use crate::quant::{Format, Group, Recipe};
 
 /// Paints the line; what is chosen is in `choice` afterwards.

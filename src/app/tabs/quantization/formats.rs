@@ -2,9 +2,9 @@
 
 use eframe::egui::{Align, Layout, RichText, Ui};
 
-use crate::app::View;
+use super::View;
+use super::state::{Choice, FormatRow, Need};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::quantization::state::{Choice, FormatRow, Need};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
@@ -58,7 +58,7 @@ impl Formats {
 
     /// Paints the table; a click on a row shows its format.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &mut Choice) {
-        let mut rows: Vec<&FormatRow> = view.features.quantization.formats().iter().collect();
+        let mut rows: Vec<&FormatRow> = view.state.formats().iter().collect();
         let shown = rows.iter().find(|row| row.recipe == choice.a).map_or(4.0, |row| row.bits);
         // Those of about as many bits first, the best of them on top; then the others.
         let error = |row: &FormatRow| row.result.as_ref().map_or(f64::INFINITY, |found| found.relative_rmse);

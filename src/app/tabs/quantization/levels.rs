@@ -3,10 +3,11 @@
 use eframe::egui::{Align, Layout, RichText, Stroke, Ui};
 use egui_plot::{LineStyle, VLine};
 
-use crate::app::View;
+use super::View;
+use super::state::Facts;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::quantization::state::Facts;
+
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::figure::{Axis, Figure, Mark, Series, Style};

@@ -14,18 +14,20 @@ mod modules;
 mod pictures;
 mod roles;
 mod spread;
-pub mod state;
+mod state;
 
-use eframe::egui::{Align, Align2, Color32, Context, FontId, Layout, Rect, RichText, ScrollArea, Ui, pos2};
+use std::sync::Arc;
 
-use crate::app::effect::Command;
+use eframe::egui::{Align, Align2, Color32, FontId, Layout, Rect, RichText, ScrollArea, Ui, pos2};
+
 use crate::app::look::theme::Colors;
+use crate::app::shared::coloring::Coloring;
 use crate::app::shared::layout::{GAP, is_cramped, one_below_the_other, split, within};
-use crate::app::tabs::quantization::state::{Ask, BlockPoint, Choice, Need, SWEPT, has_delta};
+use crate::app::tabs::{Part, Tab};
+use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::app::work::export::Source;
-use crate::app::{Features, View};
+use crate::job::{Running, Wake};
 use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::quant::Group;
 use crate::workspace::Workspace;
@@ -35,13 +37,17 @@ use formats::Formats;
 use modules::Modules;
 use pictures::Pictures;
 use roles::RolesView;
+use state::{Action, BlockPoint, Choice, Need, Quantization, SWEPT, has_delta};
+
+/// What the views of this tab look at.
+type View<'a> = view::View<'a, Quantization, Action>;
 
 /// All modules are computed unasked up to so many cells.
 const UNASKED: usize = 1 << 26;
 
 /// What the tab remembers between frames: looks, never data.
 #[derive(Default)]
-pub struct QuantizationTab {
+struct Looks {
     choice: Choice,
     pictures: Pictures,
     lower: Lower,
@@ -69,45 +75,105 @@ enum Lower {
 }
 
 impl Lower {
-    const ALL: [(Self, &'static str, &'static str); 6] = [
-        (Self::Formats, "Formats", "Every format on this weight, at matched bits."),
-        (Self::Spread, "Where the error is", "Its histogram; rows, columns and blocks."),
-        (Self::Blocks, "Block sizes", "What a larger block costs, and what it saves."),
-        (Self::Modules, "All modules", "The error of every module, format by format."),
-        (Self::Against, "Against ΔW", "Does rounding drown the update?"),
-        (Self::Roles, "What QLoRA quantizes", "The frozen base, not the adapter."),
+    const ALL: [(Self, Part, &'static str); 6] = [
+        (Self::Formats, Part { id: "formats", title: "Formats" }, "Every format on this weight, at matched bits."),
+        (Self::Spread, Part { id: "spread", title: "Where the error is" }, "Its histogram; rows, columns and blocks."),
+        (Self::Blocks, Part { id: "blocks", title: "Block sizes" }, "What a larger block costs, and what it saves."),
+        (Self::Modules, Part { id: "modules", title: "All modules" }, "The error of every module, format by format."),
+        (Self::Against, Part { id: "against", title: "Against ΔW" }, "Does rounding drown the update?"),
+        (Self::Roles, Part { id: "roles", title: "What QLoRA quantizes" }, "The frozen base, not the adapter."),
     ];
 }
 
+/// The tab.
+pub struct QuantizationTab {
+    state: Quantization,
+    actions: Vec<Action>,
+    looks: Looks,
+    coloring: Coloring,
+}
+
 impl QuantizationTab {
-    /// Hands over coloured tiles.
-    pub fn deliver(&mut self, ctx: &Context, tiles: Vec<TileBatch>) {
-        self.pictures.deliver(ctx, tiles);
+    /// Nothing yet; `wake` makes the window look again.
+    pub fn new(wake: &Wake) -> Self {
+        Self {
+            state: Quantization::new(Arc::clone(wake)),
+            actions: Vec::new(),
+            looks: Looks::default(),
+            coloring: Coloring::new(wake),
+        }
+    }
+}
+
+impl Tab for QuantizationTab {
+    fn id(&self) -> &'static str {
+        "quantization"
     }
 
-    /// The tiles that are missing for what was last painted.
-    pub fn required(&self) -> Vec<TileJob> {
-        self.pictures.required()
+    fn title(&self) -> &'static str {
+        "Quantization"
     }
 
+    fn parts(&self) -> Vec<Part> {
+        Lower::ALL.map(|(_, part, _)| part).to_vec()
+    }
+
+    fn show(&mut self, part: &str, _: &mut Round<'_>) {
+        let found = Lower::ALL.into_iter().find(|(_, known, _)| known.id == part);
+        self.looks.lower = found.map_or(self.looks.lower, |(lower, ..)| lower);
+    }
+
+    fn logic(&mut self, round: &mut Round<'_>) {
+        self.looks.pictures.deliver(round.ctx, self.coloring.tiles());
+        for action in std::mem::take(&mut self.actions) {
+            self.state.carry_out(action, round);
+        }
+        self.state.logic();
+        self.coloring.follow(self.state.shots().map(|(subject, version, _)| (subject, version)));
+        self.coloring.begin(self.looks.pictures.required());
+        self.looks.logic(round.workspace, &self.state);
+    }
+
+    fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
+    }
+
+    fn running(&self) -> Vec<&dyn Running> {
+        self.state.running()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.coloring.is_busy() || !self.state.running().is_empty()
+    }
+
+    fn is_painted(&self) -> bool {
+        self.looks.pictures.required().is_empty()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.coloring.is_ready() && !self.is_painted()
+    }
+}
+
+impl Looks {
     /// Prepares what changes with the workspace; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace, features: &Features) {
-        self.modules.think(workspace);
-        let facts = features.quantization.facts();
-        let version = features.quantization.shots().map_or(0, |(_, version, _)| version);
+    fn logic(&mut self, workspace: &Workspace, quantization: &Quantization) {
+        self.modules.logic(workspace);
+        let facts = quantization.facts();
+        let version = quantization.shots().map_or(0, |(_, version, _)| version);
         if self.key != Some((version, facts.len())) && !facts.is_empty() {
             self.key = Some((version, facts.len()));
             self.levels = facts.iter().map(levels::figure).collect();
             self.spread = spread::figures(facts).to_vec();
         }
-        let points = features.quantization.blocks();
+        let points = quantization.blocks();
         if self.sweep.as_ref().is_none_or(|(count, _)| *count != points.len()) {
             self.sweep = Some((points.len(), sweep(points)));
         }
     }
 
     /// Paints the tab.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+    fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         if view.workspace.delta().is_none() {
             ui.label(
                 RichText::new("Open a model to see what a few bits make of its weights.").color(Colors::of(ui).weak),
@@ -130,8 +196,8 @@ impl QuantizationTab {
         }
         // After everything that may have changed the choice.
         let need = Need::Look(self.choice);
-        if view.features.quantization.is_missing(&need, view.workspace) {
-            view.commands.push(Command::Quantization(Ask::Look(self.choice)));
+        if view.state.is_missing(&need, view.workspace) {
+            view.actions.push(Action::Look(self.choice));
         }
     }
 
@@ -150,7 +216,7 @@ impl QuantizationTab {
 
     fn lower_ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         ui.horizontal_wrapped(|ui| {
-            for (lower, title, tip) in Lower::ALL {
+            for (lower, Part { title, .. }, tip) in Lower::ALL {
                 ui.selectable_value(&mut self.lower, lower, title).on_hover_text(tip);
             }
         });
@@ -214,7 +280,7 @@ impl QuantizationTab {
 
 /// Asks for what is missing and says what is the matter; true when there is something to be painted.
 fn ready(ui: &mut Ui, view: &mut View<'_>, need: &Need) -> bool {
-    let quantization = &view.features.quantization;
+    let quantization = view.state;
     let weak = Colors::of(ui).weak;
     if quantization.is_missing(need, view.workspace) {
         if matches!(need, Need::Look(_)) {
@@ -230,10 +296,10 @@ fn ready(ui: &mut Ui, view: &mut View<'_>, need: &Need) -> bool {
         if matches!(need, Need::Modules { .. }) && all > UNASKED {
             ui.label(RichText::new("Every module is read and rounded in several formats.").color(weak));
             if ui.button("Compute all modules").clicked() {
-                view.commands.push(Command::Quantization(Ask::Need(need.clone())));
+                view.actions.push(Action::Need(need.clone()));
             }
         } else {
-            view.commands.push(Command::Quantization(Ask::Need(need.clone())));
+            view.actions.push(Action::Need(need.clone()));
         }
         return false;
     }
@@ -244,7 +310,7 @@ fn ready(ui: &mut Ui, view: &mut View<'_>, need: &Need) -> bool {
         ui.horizontal(|ui| {
             ui.label(RichText::new(text).color(color));
             if stopped && ui.button("Compute again").clicked() {
-                view.commands.push(Command::Quantization(Ask::Again(need.clone())));
+                view.actions.push(Action::Again(need.clone()));
             }
         });
         return stopped;

@@ -2,11 +2,11 @@
 
 use eframe::egui::{Align, ComboBox, Layout, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Choice, ModuleRow, Need, has_delta, mapped};
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::quantization::state::{Choice, ModuleRow, Need, has_delta, mapped};
-use crate::app::tabs::spectrum::modules_map::{Places, lay_out};
+use crate::app::shared::module_map::{Places, lay_out};
 use crate::app::widgets::map::{Cell, ModuleMap};
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
@@ -48,7 +48,7 @@ impl Quantity {
 
 impl Modules {
     /// Lays the map out anew when another model is open.
-    pub fn think(&mut self, workspace: &Workspace) {
+    pub fn logic(&mut self, workspace: &Workspace) {
         if self.generation != Some(workspace.generation()) {
             self.generation = Some(workspace.generation());
             self.places = workspace.delta().map(|set| lay_out(set)).unwrap_or_default();
@@ -79,7 +79,7 @@ impl Modules {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &Choice) {
         let Some(set) = view.workspace.delta().cloned() else { return };
         let area = ui.max_rect();
-        let rows = view.features.quantization.modules();
+        let rows = view.state.modules();
         ui.horizontal(|ui| {
             let now = self.recipes.get(self.format).copied().unwrap_or(choice.a);
             let combo =
@@ -142,7 +142,7 @@ impl Modules {
             map: ColorMap::Viridis,
         };
         if let Some(name) = map.ui(ui).chosen.and_then(|(b, p)| entry(b, p)).map(|e| e.name.clone()) {
-            view.commands.push(Command::Select(Selection::one(&name)));
+            view.effects.push(Effect::Select(Selection::one(&name)));
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, CellFacts, Choice, Need};
 use crate::app::look::glossary::{self, Term};
 use crate::app::shared::layout;
-use crate::app::tabs::quantization::state::{Ask, CellFacts, Choice, Need};
+
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::range::RangeControl;
@@ -54,14 +54,14 @@ impl Pictures {
             choice.reduction.ui(ui);
             ui.toggle_value(&mut choice.absolute, "|x|").on_hover_text("Magnitudes, without signs.");
             let need = Need::Look(*choice);
-            let quantization = &view.features.quantization;
+            let quantization = view.state;
             let stopped =
                 quantization.looking().is_none() && quantization.error(&need).is_some_and(Error::is_cancelled);
             if stopped && ui.button("Compute pictures again").clicked() {
-                view.commands.push(Command::Quantization(Ask::Again(need)));
+                view.actions.push(Action::Again(need));
             }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                if let Some((_, _, shots)) = view.features.quantization.shots() {
+                if let Some((_, _, shots)) = view.state.shots() {
                     let area = ui.ctx().content_rect().intersect(self.area);
                     let picture = shots.maps[2].picture.clone();
                     view.export(ui, "quantization heatmaps", &Take::PLOT, area, || Source::Picture(picture));
@@ -71,7 +71,7 @@ impl Pictures {
                 }
             });
         });
-        let quantization = &view.features.quantization;
+        let quantization = view.state;
         let shown = quantization.fits().map(|(a, _)| a.clone());
         // Blocks of whole rows, or of one cell, are no blocks to be seen.
         let block = shown.as_ref().and_then(|fit| fit.block()).filter(|&block| block > 1);
@@ -98,7 +98,7 @@ impl Pictures {
 
     /// One line about the cell under the cursor.
     fn readout(&self, ui: &mut Ui, view: &View<'_>) {
-        let quantization = &view.features.quantization;
+        let quantization = view.state;
         let spot = self.maps.spot();
         let found = spot.as_ref().and_then(|spot| quantization.cell(spot.cell[0], spot.cell[1]));
         let (Some(spot), Some((a, b))) = (spot, found) else { return };
@@ -112,7 +112,7 @@ impl Pictures {
     }
 
     fn follow(&mut self, view: &View<'_>, choice: &Choice) {
-        let quantization = &view.features.quantization;
+        let quantization = view.state;
         let need = Need::Look(*choice);
         let failed = quantization.error(&need).filter(|_| quantization.looking().is_none());
         let running = quantization.looking();
@@ -167,7 +167,7 @@ fn one(name: &str, cell: &CellFacts) -> String {
 /// What is to be said about the whole weight in the format; a line for each of two.
 pub fn facts(ui: &mut Ui, view: &View<'_>) {
     let Some(name) = view.workspace.selection().current() else { return };
-    let quantization = &view.features.quantization;
+    let quantization = view.state;
     let all = if quantization.is_shown(view.workspace) { quantization.facts() } else { &[] };
     // As many lines as there will be: nothing below moves when the numbers come.
     let lines = quantization.fits().map_or(1, |(_, b)| 1 + usize::from(b.is_some()));
@@ -192,7 +192,7 @@ pub fn facts(ui: &mut Ui, view: &View<'_>) {
 }
 
 fn fact(ui: &mut Ui, (name, term): (&str, Term), text: String) {
-    parts::fact(ui, name, text).on_hover_ui(|ui| term.ui(ui));
+    layout::fact(ui, name, text).on_hover_ui(|ui| term.ui(ui));
 }
 
 type Fact = ((&'static str, Term), String);

@@ -2,10 +2,10 @@
 
 use eframe::egui::{Grid, RichText, Ui};
 
-use crate::app::View;
+use super::View;
+use super::state::{Choice, Need, Roles, RolesItem};
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::quantization::state::{Choice, Need, Roles, RolesItem};
 use crate::figure::number;
 use crate::units;
 
@@ -28,7 +28,7 @@ impl RolesView {
             ui.selectable_value(&mut self.told, false, "Base in 4 bit, adapter in 16 (as published)");
             ui.selectable_value(&mut self.told, true, "Adapter in 4 bit, base in 16 (as often told)");
         });
-        let items = view.features.quantization.roles();
+        let items = view.state.roles();
         let cost = items.iter().find_map(|item| if let RolesItem::Cost(roles) = item { Some(*roles) } else { None });
         let losses = items.iter().find_map(|item| if let RolesItem::Losses(found) = item { Some(found) } else { None });
         let Some(roles) = cost else { return };

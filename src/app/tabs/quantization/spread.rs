@@ -1,6 +1,6 @@
 //! Where the error is: its histogram, and its size along rows, columns and blocks.
 
-use crate::app::tabs::quantization::state::Facts;
+use super::state::Facts;
 use crate::figure::{Axis, Figure, Series, Style};
 use crate::quant::Detail;
 

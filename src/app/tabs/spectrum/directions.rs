@@ -5,11 +5,11 @@ use eframe::egui::{
     Align, Align2, Button, Layout, Mesh, Rect, RichText, ScrollArea, Sense, Shape, TextEdit, Ui, WidgetInfo, pos2, vec2,
 };
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::Action;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::parameters::state::Ask;
+
 use crate::app::widgets::legend::{self, Direction};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::range::{Scale, ValueRange};
@@ -21,7 +21,7 @@ use crate::plan::compare::{Side, Similarity};
 use crate::spectrum::subspaces::EPSILON;
 use crate::units;
 
-use crate::app::shell::path::clean;
+use crate::app::shared::path::clean;
 
 /// What the section remembers.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl Directions {
 
     fn similarity(&mut self, ui: &mut Ui, view: &mut View<'_>, name: &str) {
         let colors = Colors::of(ui);
-        let updates = view.features.planning.updates();
+        let updates = view.state;
         let other = updates.other().cloned();
         let mut side = updates.side;
         let area = ui.available_rect_before_wrap();
@@ -74,8 +74,8 @@ impl Directions {
                 });
             }
         });
-        if side != view.features.planning.updates().side {
-            view.commands.push(Command::Planning(Ask::Side(side)));
+        if side != view.state.side {
+            view.actions.push(Action::Side(side));
         }
         let Some(other) = other else {
             ui.horizontal(|ui| {
@@ -85,9 +85,9 @@ impl Directions {
                     .desired_width(room);
                 let field = ui.add(field);
                 field.accessible_name("Another update");
-                let ready = !self.path.trim().is_empty() && !view.features.planning.updates().is_comparing();
+                let ready = !self.path.trim().is_empty() && !view.state.is_comparing();
                 if ui.add_enabled(ready, Button::new("Compare")).clicked() {
-                    view.commands.push(Command::Planning(Ask::Compare(clean(&self.path))));
+                    view.actions.push(Action::Compare(clean(&self.path)));
                 }
             });
             let text = "Two ranks, two seeds or two checkpoints of one model: which directions both have found.";
@@ -100,12 +100,12 @@ impl Directions {
             ui.label(RichText::new(format!("with {file}")).color(colors.weak))
                 .on_hover_text(other.display().to_string());
             if ui.small_button("Forget").on_hover_text("Compare with nothing").clicked() {
-                view.commands.push(Command::Planning(Ask::Forget));
+                view.actions.push(Action::Forget);
             }
         });
-        match view.features.planning.updates().alike() {
+        match view.state.alike() {
             Some(alike) if alike.of.0 == name => heatmap(ui, &alike.found),
-            _ if view.features.planning.updates().is_comparing() => {
+            _ if view.state.is_comparing() => {
                 ui.label(RichText::new("Comparing …").color(colors.weak));
             }
             _ => {
@@ -117,7 +117,7 @@ impl Directions {
 
 fn amplified(ui: &mut Ui, view: &View<'_>, name: &str) {
     let colors = Colors::of(ui);
-    let found = view.features.planning.updates().against().filter(|found| found.name == name);
+    let found = view.state.against().filter(|found| found.name == name);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 5.0;
         ui.label(RichText::new("Amplification").strong()).on_hover_ui(|ui| glossary::AMPLIFICATION.ui(ui));
@@ -143,7 +143,7 @@ fn amplified(ui: &mut Ui, view: &View<'_>, name: &str) {
 
 fn intruders(ui: &mut Ui, view: &mut View<'_>, name: &str) {
     let colors = Colors::of(ui);
-    let updates = view.features.planning.updates();
+    let updates = view.state;
     let found = updates.intruders().filter(|(of, _)| of == name).map(|(_, found)| found.clone());
     let looking = updates.is_looking();
     ui.horizontal_wrapped(|ui| {
@@ -160,7 +160,7 @@ fn intruders(ui: &mut Ui, view: &mut View<'_>, name: &str) {
             let tip =
                 "Takes every singular vector of the base weight: seconds for a small module, minutes for a large one";
             if ui.add_enabled(!looking, Button::new("Look for intruders")).on_hover_text(tip).clicked() {
-                view.commands.push(Command::Planning(Ask::Intruders));
+                view.actions.push(Action::Intruders);
             }
         }
     });

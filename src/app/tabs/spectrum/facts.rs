@@ -2,8 +2,8 @@
 
 use eframe::egui::{RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use crate::app::effect::Effect;
 use crate::app::look::glossary::{self, Term};
 use crate::app::look::theme::Colors;
 use crate::app::shared::layout;
@@ -28,7 +28,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
             ui.label(text);
             let idle = view.jobs.analysing().is_none() && !view.jobs.is_opening();
             if idle && computable(view, name) && ui.button("Compute").clicked() {
-                view.commands.push(Command::Analyse);
+                view.effects.push(Effect::Analyse);
             }
             return;
         };
@@ -54,7 +54,7 @@ pub fn computable(view: &View<'_>, name: &str) -> bool {
 }
 
 fn fact(ui: &mut Ui, term: Term, name: &str, value: String) {
-    parts::fact(ui, name, value).on_hover_ui(|ui| term.ui(ui));
+    layout::fact(ui, name, value).on_hover_ui(|ui| term.ui(ui));
 }
 
 /// How complete the spectrum is, and the way to all of it.
@@ -81,6 +81,6 @@ fn method(ui: &mut Ui, view: &mut View<'_>, spectrum: &Spectrum) {
     let busy = view.jobs.analysing().is_some();
     let button = eframe::egui::Button::new(RichText::new("Compute all σ").small());
     if ui.add_enabled(!busy, button).clicked() {
-        view.commands.push(Command::AnalyseExactly);
+        view.effects.push(Effect::AnalyseExactly);
     }
 }

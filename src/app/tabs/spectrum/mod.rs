@@ -2,30 +2,37 @@
 
 mod directions;
 mod facts;
-pub(in crate::app::tabs) mod modules_map;
+mod modules_map;
 mod pictures;
 mod prepared;
 mod rules;
 mod sigma;
-pub mod state;
+mod state;
 
-use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui, pos2};
+use eframe::egui::{Align, Layout, Rect, RichText, Ui, pos2};
 
-use crate::app::View;
+use crate::app::shared::coloring::Coloring;
 use crate::app::shared::layout::{GAP, is_cramped, one_below_the_other, split, within};
+use crate::app::tabs::{Part, Tab};
+use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::app::work::export::Source;
-use crate::spectrum::RuleId;
-use crate::workspace::Workspace;
+use crate::job::{Running, Wake};
 
 use directions::Directions;
 use modules_map::Map;
 use pictures::Pictures;
 use prepared::Prepared;
+use state::{Action, Updates};
+
+/// What the views of this tab look at.
+type View<'a> = view::View<'a, Updates, Action>;
+
+/// What the lower right corner shows.
+const LOWER: [Part; 2] = [Part { id: "map", title: "All modules" }, Part { id: "directions", title: "Directions" }];
 
 /// What the tab remembers between frames.
-pub struct SpectrumTab {
+struct Looks {
     pictures: Pictures,
     prepared: Prepared,
     map: Map,
@@ -35,7 +42,7 @@ pub struct SpectrumTab {
     log_x: bool,
 }
 
-impl Default for SpectrumTab {
+impl Default for Looks {
     /// The first singular values are what matters: they get the room that a log axis gives them.
     fn default() -> Self {
         Self {
@@ -49,25 +56,79 @@ impl Default for SpectrumTab {
     }
 }
 
+/// The tab.
+pub struct SpectrumTab {
+    state: Updates,
+    actions: Vec<Action>,
+    looks: Looks,
+    coloring: Coloring,
+}
+
 impl SpectrumTab {
-    /// Hands over coloured tiles.
-    pub fn deliver(&mut self, ctx: &Context, tiles: Vec<TileBatch>) {
-        self.pictures.deliver(ctx, tiles);
+    /// Nothing yet; `wake` makes the window look again.
+    pub fn new(wake: &Wake) -> Self {
+        Self { state: Updates::new(wake), actions: Vec::new(), looks: Looks::default(), coloring: Coloring::new(wake) }
+    }
+}
+
+impl Tab for SpectrumTab {
+    fn id(&self) -> &'static str {
+        "spectrum"
     }
 
-    /// The tiles that are missing for what was last painted.
-    pub fn required(&self) -> Vec<TileJob> {
-        self.pictures.required()
+    fn title(&self) -> &'static str {
+        "Spectrum"
     }
 
-    /// Prepares what changes with the workspace.
-    pub fn think(&mut self, workspace: &Workspace, rule: RuleId) {
-        self.prepared.update(workspace, self.log_x, rule);
-        self.map.think(workspace);
+    fn parts(&self) -> Vec<Part> {
+        LOWER.to_vec()
     }
 
+    fn show(&mut self, part: &str, _: &mut Round<'_>) {
+        self.looks.directed = part == LOWER[1].id;
+    }
+
+    fn logic(&mut self, round: &mut Round<'_>) {
+        self.looks.pictures.deliver(round.ctx, self.coloring.tiles());
+        for action in std::mem::take(&mut self.actions) {
+            self.state.carry_out(action, round);
+        }
+        self.state.logic(round);
+        let shown = round.shown.pictures(round.workspace.dial().r);
+        self.coloring.follow(shown.map(|pictures| (pictures.subject, pictures.version)));
+        self.coloring.begin(self.looks.pictures.required());
+        self.looks.prepared.update(round.workspace, self.looks.log_x, round.settings.map_rule());
+        self.looks.map.logic(round.workspace);
+    }
+
+    fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
+    }
+
+    fn running(&self) -> Vec<&dyn Running> {
+        self.state.running()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.coloring.is_busy() || !self.state.running().is_empty()
+    }
+
+    fn is_painted(&self) -> bool {
+        !self.coloring.is_busy() && self.looks.pictures.required().is_empty()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.coloring.is_ready() && !self.looks.pictures.required().is_empty()
+    }
+
+    fn shows_spectra(&self) -> bool {
+        true
+    }
+}
+
+impl Looks {
     /// Paints the tab.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+    fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         facts::ui(ui, view);
         ui.add_space(2.0);
         let room = ui.available_rect_before_wrap();
@@ -109,9 +170,9 @@ impl SpectrumTab {
 
     fn map(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         ui.horizontal(|ui| {
-            ui.selectable_value(&mut self.directed, false, "All modules");
+            ui.selectable_value(&mut self.directed, false, LOWER[0].title);
             let tip = "What this update shares with another one, what it does to its base";
-            ui.selectable_value(&mut self.directed, true, "Directions").on_hover_text(tip);
+            ui.selectable_value(&mut self.directed, true, LOWER[1].title).on_hover_text(tip);
         });
         if self.directed {
             self.directions.ui(ui, view);

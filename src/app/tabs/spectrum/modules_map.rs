@@ -2,9 +2,10 @@
 
 use eframe::egui::{Align, Button, ComboBox, Layout, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::shared::module_map::lay_out;
 use crate::app::widgets::map::{Cell, ModuleMap};
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
@@ -27,7 +28,7 @@ pub struct Map {
 
 impl Map {
     /// Lays the map out anew when another model is open.
-    pub fn think(&mut self, workspace: &Workspace) {
+    pub fn logic(&mut self, workspace: &Workspace) {
         if self.generation == Some(workspace.generation()) {
             return;
         }
@@ -62,7 +63,7 @@ impl Map {
                 let weak = Colors::of(ui).weak;
                 ui.label(RichText::new(format!("{left} modules are not computed")).small().color(weak));
                 if ui.add(Button::new("Compute all")).clicked() {
-                    view.commands.push(Command::AnalyseAll);
+                    view.effects.push(Effect::AnalyseAll);
                 }
             });
         }
@@ -99,7 +100,7 @@ impl Map {
             } else {
                 selection = Selection::one(&name);
             }
-            view.commands.push(Command::Select(selection));
+            view.effects.push(Effect::Select(selection));
         }
     }
 
@@ -119,7 +120,7 @@ fn rule(ui: &mut Ui, view: &mut View<'_>) {
         ComboBox::from_id_salt("map rule").selected_text(now.name()).width(120.0).height(360.0).show_ui(ui, |ui| {
             for rule in RuleId::ALL {
                 if ui.selectable_label(rule == now, rule.name()).on_hover_text(rule.formula()).clicked() {
-                    view.commands.push(Command::Rule(rule));
+                    view.effects.push(Effect::Rule(rule));
                 }
             }
         });
@@ -127,56 +128,4 @@ fn rule(ui: &mut Ui, view: &mut View<'_>) {
         .response
         .on_hover_text(format!("The rule that colours the map: {}", now.formula()))
         .accessible_name("Rule of the map");
-}
-
-/// Names of the blocks and of the projections, and by block and projection the place among the entries.
-pub(in crate::app::tabs) type Places = (Vec<String>, Vec<String>, Vec<Option<usize>>);
-
-/// Blocks × projections of a model's modules.
-pub(in crate::app::tabs) fn lay_out(delta: &DeltaSet) -> Places {
-    let entries = delta.entries();
-    let mut layers: Vec<usize> = entries.iter().filter_map(|e| e.layer).collect();
-    layers.sort_unstable();
-    layers.dedup();
-    let mut projections: Vec<String> = Vec::new();
-    let mut found = Vec::new();
-    for (i, entry) in entries.iter().enumerate() {
-        let Some(layer) = entry.layer else { continue };
-        let leaf = leaf(&entry.name, layer);
-        let p = projections.iter().position(|known| known == leaf).unwrap_or_else(|| {
-            projections.push(leaf.to_owned());
-            projections.len() - 1
-        });
-        if let Ok(b) = layers.binary_search(&layer) {
-            found.push((b, p, i));
-        }
-    }
-    let mut places = vec![None; layers.len() * projections.len()];
-    for (b, p, i) in found {
-        places[b * projections.len() + p] = Some(i);
-    }
-    (layers.iter().map(usize::to_string).collect(), projections, places)
-}
-
-/// What stands behind the block's number: `q_proj` of `model.layers.3.self_attn.q_proj`; more where names are nested deeper.
-fn leaf(name: &str, layer: usize) -> &str {
-    let number = format!(".{layer}.");
-    let rest = name.find(&number).map_or(name, |at| &name[at + number.len()..]);
-    match rest.split_once('.') {
-        Some((_, leaf)) if !leaf.is_empty() => leaf,
-        _ => rest,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leaves_tell_projections_apart() {
-        assert_eq!(leaf("model.layers.3.self_attn.q_proj", 3), "q_proj");
-        assert_eq!(leaf("transformer.h.0.attn.c_proj", 0), "c_proj");
-        assert_eq!(leaf("model.layers.1.mlp.experts.0.up_proj", 1), "experts.0.up_proj");
-        assert_eq!(leaf("blocks.2.fc", 2), "fc");
-    }
 }

@@ -2,8 +2,8 @@
 
 use eframe::egui::{Context, Layout, Rect, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
@@ -63,7 +63,7 @@ impl Pictures {
                 let color = Colors::of(ui).warn;
                 ui.label(RichText::new(format!("shown at rank {terms}: no more directions are computed")).color(color));
                 if ui.button(format!("Compute {r}")).clicked() {
-                    view.commands.push(Command::MoreVectors(r));
+                    view.effects.push(Effect::MoreVectors(r));
                 }
             }
             let name = view.workspace.selection().current();
@@ -71,7 +71,7 @@ impl Pictures {
             let idle = view.jobs.analysing().is_none() && !view.jobs.is_opening();
             let here = name.filter(|name| idle && !there && view.workspace.latest(name).is_some());
             if here.is_some_and(|name| facts::computable(view, name)) && ui.button("Compute pictures").clicked() {
-                view.commands.push(Command::Analyse);
+                view.effects.push(Effect::Analyse);
             }
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
                 if let Some(pictures) = view.shown.pictures(r) {

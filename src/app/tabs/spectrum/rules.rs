@@ -3,8 +3,8 @@
 use eframe::egui::{self, Align, Layout, RichText, Sense, Ui};
 use egui_extras::{Column, TableBuilder};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::table::name_row;
 use crate::spectrum::Rule;
@@ -73,7 +73,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
     if let Some(rank) = chosen {
         let mut dial = view.workspace.dial().clone();
         dial.r = rank.clamp(1, max);
-        view.commands.push(Command::Turn(dial));
+        view.effects.push(Effect::Turn(dial));
     }
 }
 

@@ -2,8 +2,8 @@
 
 use eframe::egui::{Layout, RichText, Ui, UiBuilder};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
@@ -51,6 +51,6 @@ fn plot(ui: &mut Ui, view: &mut View<'_>, figure: &Figure, id: &str) {
     if let Some(r) = line.show(ui, &response, &figure.x) {
         let mut dial = view.workspace.dial().clone();
         dial.r = r;
-        view.commands.push(Command::Turn(dial));
+        view.effects.push(Effect::Turn(dial));
     }
 }

@@ -2,13 +2,12 @@
 
 use eframe::egui::{self, Id, Modal, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
-use crate::app::tabs::train::state::Ask;
+use super::View;
+use super::state::Action;
 
 /// Asks, while somebody wants to close the window and a run goes on.
 pub fn closing(ui: &Ui, view: &mut View<'_>) {
-    let training = &view.features.training;
+    let training = view.state;
     if !training.asks_to_close() && !training.closes_soon() {
         return;
     }
@@ -18,7 +17,7 @@ pub fn closing(ui: &Ui, view: &mut View<'_>) {
         ui.set_width(420.0);
         ui.label(RichText::new(format!("{name} goes on")).text_style(egui::TextStyle::Heading));
         ui.add_space(6.0);
-        if view.features.training.closes_soon() {
+        if view.state.closes_soon() {
             ui.horizontal(|ui| {
                 ui.spinner();
                 ui.label("Saving a checkpoint; then the window closes.");
@@ -32,10 +31,10 @@ pub fn closing(ui: &Ui, view: &mut View<'_>) {
         ui.add_space(10.0);
         ui.horizontal(|ui| {
             if ui.button("Save a checkpoint and close").clicked() {
-                view.commands.push(Command::Training(Ask::Close(true)));
+                view.actions.push(Action::Close(true));
             }
             if ui.button("Keep it running").clicked() {
-                view.commands.push(Command::Training(Ask::Close(false)));
+                view.actions.push(Action::Close(false));
             }
         });
     });

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use eframe::egui::{self, Align, Button, ComboBox, DragValue, Layout, Rect, RichText, ScrollArea, Sense, Ui, vec2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Track, Training, method_name, smoothed};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Ask, Track, Training, method_name, smoothed};
+
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::palette;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
@@ -61,7 +61,7 @@ pub struct Compare {
 
 impl Compare {
     /// Follows the runs that are compared.
-    pub fn think(&mut self, training: &Training) {
+    pub fn logic(&mut self, training: &Training) {
         let tracks: Vec<&Track> = training.compared().collect();
         let key: Vec<_> = tracks.iter().map(|track| (track.folder.clone(), track.version)).collect();
         let look = (self.by_time, self.module.clone());
@@ -140,7 +140,7 @@ impl Compare {
         methods(ui, view);
         ui.add_space(4.0);
         self.choice(ui, view);
-        let tracks: Vec<&Track> = view.features.training.compared().collect();
+        let tracks: Vec<&Track> = view.state.compared().collect();
         if tracks.is_empty() {
             return nothing(ui);
         }
@@ -185,7 +185,7 @@ impl Compare {
 
     /// Which runs are compared; more can be added.
     fn choice(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let training = &view.features.training;
+        let training = view.state;
         let dark = ui.visuals().dark_mode;
         let mut asks = Vec::new();
         ui.horizontal_wrapped(|ui| {
@@ -194,7 +194,7 @@ impl Compare {
                 ui.painter().rect_filled(dot, 2.0, palette::series(color, dark));
                 let button = ui.button(format!("{} ×", track.name())).on_hover_text("Take it away from the comparison");
                 if button.accessible_name(format!("Do not compare {}", track.name())).clicked() {
-                    asks.push(Ask::Compare(track.folder.clone(), false));
+                    asks.push(Action::Compare(track.folder.clone(), false));
                 }
                 ui.add_space(6.0);
             }
@@ -205,14 +205,14 @@ impl Compare {
                 let combo = combo.show_ui(ui, |ui| {
                     for past in others {
                         if ui.selectable_label(false, past.name()).clicked() {
-                            asks.push(Ask::Compare(past.folder.clone(), true));
+                            asks.push(Action::Compare(past.folder.clone(), true));
                         }
                     }
                 });
                 combo.response.accessible_name("Add a run");
             }
         });
-        asks.into_iter().for_each(|ask| view.commands.push(Command::Training(ask)));
+        asks.into_iter().for_each(|ask| view.actions.push(ask));
     }
 
     /// What the full run's ΔW says about the pairs'.
@@ -298,7 +298,7 @@ fn names(tracks: &[&Track]) -> Vec<String> {
 
 /// Three runs that differ in nothing but the method.
 fn methods(ui: &mut Ui, view: &mut View<'_>) {
-    let training = &view.features.training;
+    let training = view.state;
     let Some(before) = training.draft() else { return };
     let mut draft = before.clone();
     let problem = training.refusal(&draft, view.workspace);
@@ -308,7 +308,7 @@ fn methods(ui: &mut Ui, view: &mut View<'_>) {
             "One after the other on the data and the seed that are set up under Run, with their curves over each other";
         let button = button.on_hover_text(tip);
         if button.on_disabled_hover_text(problem.clone().unwrap_or_default()).clicked() {
-            view.commands.push(Command::Training(Ask::StartMethods));
+            view.actions.push(Action::StartMethods);
         }
         let weak = Colors::of(ui).weak;
         ui.label(RichText::new(format!("lr {:.1e} for the pairs,", draft.settings.lr)).color(weak));
@@ -324,7 +324,7 @@ fn methods(ui: &mut Ui, view: &mut View<'_>) {
         ui.label(RichText::new(problem).small().color(Colors::of(ui).weak));
     }
     if draft != *before {
-        view.commands.push(Command::Training(Ask::Set(Box::new(draft))));
+        view.actions.push(Action::Set(Box::new(draft)));
     }
 }
 

@@ -2,11 +2,11 @@
 
 use eframe::egui::{self, Align, ComboBox, Layout, Rect, RichText, Ui, UiBuilder, pos2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::Track;
+use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::Track;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::train::Method;
@@ -26,7 +26,7 @@ const SHARE: f32 = 0.64;
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
-    let Some(track) = view.features.training.shown() else { return };
+    let Some(track) = view.state.shown() else { return };
     if track.frames.is_empty() {
         return;
     }
@@ -46,7 +46,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
         if prepared.module != before {
             prepared.stale();
             if view.workspace.delta().is_some_and(|delta| delta.entry(&prepared.module).is_some()) {
-                view.commands.push(Command::Select(Selection::one(&prepared.module)));
+                view.effects.push(Effect::Select(Selection::one(&prepared.module)));
             }
             ui.ctx().request_repaint();
         }

@@ -2,10 +2,10 @@
 
 use eframe::egui::{self, Align, Button, Layout, ProgressBar, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Track, in_words, method_name, metrics};
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Ask, Track, in_words, method_name, metrics};
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::train::Method;
@@ -14,7 +14,7 @@ use crate::units;
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
-    let training = &view.features.training;
+    let training = view.state;
     let Some(track) = training.shown() else { return };
     let past = training.past(&track.folder);
     let live = training.live().filter(|_| training.going_on() == Some(track.folder.as_path()));
@@ -30,7 +30,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     ui.horizontal(|ui| {
         ui.label(RichText::new(track.name()).text_style(egui::TextStyle::Heading));
         let (word, color) = match (live, past.map(|past| &past.phase)) {
-            (Some(live), _) if live.stopping => ("saving a checkpoint", colors.warn),
+            (Some(live), _) if live.is_stopping() => ("saving a checkpoint", colors.warn),
             (Some(live), _) if live.is_held() => ("paused", colors.warn),
             (Some(_), _) => ("running", colors.accent),
             (None, Some(Phase::Running)) => ("running in another program", colors.accent),
@@ -42,19 +42,19 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         ui.label(RichText::new(word).color(color));
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| match live {
             Some(live) => {
-                let stop = ui.add_enabled(!live.stopping, Button::new("Stop"));
+                let stop = ui.add_enabled(!live.is_stopping(), Button::new("Stop"));
                 if stop.on_hover_text("Ends the run after this step, with a checkpoint: it can go on later").clicked() {
-                    view.commands.push(Command::Training(Ask::Stop));
+                    view.actions.push(Action::Stop);
                 }
                 let (text, tip) = match live.is_held() {
                     true => ("Resume", "Goes on with the next step"),
                     false => ("Pause", "Holds the run between two steps; it stays in memory"),
                 };
-                let hold = ui.add_enabled(!live.stopping, Button::new(text)).on_hover_text(tip);
+                let hold = ui.add_enabled(!live.is_stopping(), Button::new(text)).on_hover_text(tip);
                 if hold.clicked() {
-                    view.commands.push(Command::Training(Ask::Hold(!live.is_held())));
+                    view.actions.push(Action::Hold(!live.is_held()));
                 }
-                if !live.queue.is_empty() {
+                if !live.queue.is_empty() && !live.is_stopping() {
                     ui.label(RichText::new(format!("{} more to come", live.queue.len())).small().color(colors.weak));
                 }
             }
@@ -139,8 +139,8 @@ fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
 /// What a run on the disk gives.
 fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
     let folder = &past.folder;
-    let idle = view.features.training.live().is_none();
-    let push = |view: &mut View<'_>, ask: Ask| view.commands.push(Command::Training(ask));
+    let idle = view.state.live().is_none();
+    let push = |view: &mut View<'_>, ask: Action| view.actions.push(ask);
     ui.menu_button("Take away ▾", |ui| {
         ui.set_min_width(240.0);
         let there = past.weights(None).is_some();
@@ -148,15 +148,15 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
         let what = if full { "the model's folder" } else { "the adapter's folder (PEFT)" };
         if ui.add_enabled(there, Button::new(format!("Copy the path of {what}"))).clicked() {
             ui.ctx().copy_text(folder.display().to_string());
-            view.commands.push(Command::Say(format!("{} is on the clipboard.", folder.display())));
+            view.effects.push(Effect::Say(format!("{} is on the clipboard.", folder.display())));
             ui.close();
         }
         if !full && ui.add_enabled(there, Button::new("Write the merged model…")).clicked() {
-            push(view, Ask::OfferMerge(Some(folder.clone())));
+            push(view, Action::OfferMerge(Some(folder.clone())));
             ui.close();
         }
         if ui.button("Set up the next run like this").clicked() {
-            push(view, Ask::Again(folder.clone()));
+            push(view, Action::Again(folder.clone()));
             ui.close();
         }
         if !past.checkpoints.is_empty() {
@@ -167,12 +167,12 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
                     ui.label(format!("step {step}"));
                     let look = ui.small_button("ΔW in Spectrum");
                     if look.accessible_name(format!("ΔW of step {step} in Spectrum")).clicked() {
-                        push(view, Ask::Spectrum(folder.clone(), Some(step)));
+                        push(view, Action::Spectrum(folder.clone(), Some(step)));
                         ui.close();
                     }
                     let again = ui.add_enabled(idle, Button::new("New run from here").small());
                     if again.accessible_name(format!("New run from step {step}")).clicked() {
-                        push(view, Ask::Branch(folder.clone(), step));
+                        push(view, Action::Branch(folder.clone(), step));
                         ui.close();
                     }
                 });
@@ -189,7 +189,7 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
         .on_disabled_hover_text("The run has no result yet; its checkpoints are under Take away")
         .clicked()
     {
-        push(view, Ask::Spectrum(folder.clone(), None));
+        push(view, Action::Spectrum(folder.clone(), None));
     }
     if past.can_go_on() {
         let tip = match past.checkpoints.last() {
@@ -197,7 +197,7 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
             None => "Begins again: there is no checkpoint".to_owned(),
         };
         if ui.add_enabled(idle, Button::new("Go on")).on_hover_text(tip).clicked() {
-            push(view, Ask::GoOn(folder.clone()));
+            push(view, Action::GoOn(folder.clone()));
         }
     }
 }

@@ -5,10 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use eframe::egui::{self, Align, Button, Id, Layout, Modal, RichText, TextEdit, Ui, WidgetInfo};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Purpose, in_words, method_name};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Ask, Purpose, in_words, method_name};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
@@ -54,7 +53,7 @@ pub struct History {
 impl History {
     /// Paints the list; true when a run is to be looked at.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) -> bool {
-        let Some(all) = view.features.training.runs() else {
+        let Some(all) = view.state.runs() else {
             ui.label(RichText::new("Looking through the folders of runs …").color(Colors::of(ui).weak));
             return false;
         };
@@ -93,13 +92,13 @@ impl History {
             response.widget_info(|| WidgetInfo::text_edit(true, "", &self.filter, "Filter runs"));
             response.accessible_name("Filter runs");
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                let runs = view.features.training.runs().unwrap_or_default();
+                let runs = view.state.runs().unwrap_or_default();
                 let area = ui.clip_rect();
                 view.export(ui, "runs", &Take::TABLE, area, || Source::Table(rows(runs)));
                 let add =
                     ui.button("Add a folder…").on_hover_text("Runs in another folder are listed too; they stay there");
                 if add.clicked() {
-                    view.commands.push(Command::Training(Ask::Choose(Purpose::Runs)));
+                    view.actions.push(Action::Choose(Purpose::Runs));
                 }
                 if !view.settings.run_folders.is_empty() {
                     others(ui, view);
@@ -111,7 +110,7 @@ impl History {
 
     /// Where new runs go.
     fn home(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let training = &view.features.training;
+        let training = view.state;
         let (now, elsewhere) = (training.runs_folder().display().to_string(), training.is_kept_elsewhere());
         let mut ask = None;
         ui.horizontal(|ui| {
@@ -119,25 +118,25 @@ impl History {
             let width = (ui.available_width() - if elsewhere { 280.0 } else { 84.0 }).max(120.0);
             let hint = "a folder; the program's own where nothing stands here";
             if let Some(text) = self.home.ui(ui, "Folder for new runs", &now, hint, Look::Line(width)) {
-                ask = Some(Ask::Keep(Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from)));
+                ask = Some(Action::Keep(Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from)));
             }
             let browse = ui.button("Browse…").on_hover_text("Choose the folder that new runs are kept in");
             if browse.accessible_name("Browse for a folder for new runs").clicked() {
-                ask = Some(Ask::Choose(Purpose::Keep));
+                ask = Some(Action::Choose(Purpose::Keep));
             }
             let tip = "New runs go where they went at first; those of this folder stay, and are listed as before";
             if elsewhere && ui.button("The program's own folder").on_hover_text(tip).clicked() {
-                ask = Some(Ask::Keep(None));
+                ask = Some(Action::Keep(None));
             }
         });
         if let Some(ask) = ask {
-            view.commands.push(Command::Training(ask));
+            view.actions.push(ask);
         }
     }
 
     /// What can be done with the chosen run.
     fn chosen(&mut self, ui: &mut Ui, view: &mut View<'_>) -> bool {
-        let training = &view.features.training;
+        let training = view.state;
         let Some(past) = self.chosen.as_ref().and_then(|folder| training.past(folder)) else {
             ui.label(RichText::new("Choose a run.").color(Colors::of(ui).weak));
             return false;
@@ -148,19 +147,19 @@ impl History {
         ui.horizontal_wrapped(|ui| {
             ui.label(RichText::new(past.name()).strong());
             if ui.button("Open").on_hover_text("Look at it in Run").clicked() {
-                asks.push(Ask::Show(folder.clone()));
+                asks.push(Action::Show(folder.clone()));
                 opened = true;
             }
             let mut on = training.is_compared(&folder);
             if ui.checkbox(&mut on, "Compare").on_hover_text("Lay it over others in Compare").changed() {
-                asks.push(Ask::Compare(folder.clone(), on));
+                asks.push(Action::Compare(folder.clone(), on));
             }
             if past.can_go_on() && ui.add_enabled(idle, Button::new("Go on")).clicked() {
-                asks.push(Ask::GoOn(folder.clone()));
+                asks.push(Action::GoOn(folder.clone()));
                 opened = true;
             }
             if ui.add_enabled(past.weights(None).is_some(), Button::new("ΔW in Spectrum")).clicked() {
-                asks.push(Ask::Spectrum(folder.clone(), None));
+                asks.push(Action::Spectrum(folder.clone(), None));
             }
             let going = past.phase == Phase::Running;
             if ui.add_enabled(!going, Button::new("Delete…")).clicked() {
@@ -177,9 +176,9 @@ impl History {
         let response = ui.add(edit.background_color(ui.visuals().panel_fill));
         response.widget_info(|| WidgetInfo::text_edit(true, "", &self.note.1, "Notes"));
         if response.accessible_name("Notes").lost_focus() && self.note.1 != past.note {
-            asks.push(Ask::Note(folder, self.note.1.clone()));
+            asks.push(Action::Note(folder, self.note.1.clone()));
         }
-        asks.into_iter().for_each(|ask| view.commands.push(Command::Training(ask)));
+        asks.into_iter().for_each(|ask| view.actions.push(ask));
         opened
     }
 
@@ -196,7 +195,7 @@ impl History {
             ui.horizontal(|ui| {
                 let text = RichText::new("Delete the run").color(Colors::of(ui).bad);
                 if ui.button(text).clicked() {
-                    view.commands.push(Command::Training(Ask::Delete(folder.clone())));
+                    view.actions.push(Action::Delete(folder.clone()));
                     self.deleting = None;
                 }
                 if ui.button("Keep it").clicked() {
@@ -224,7 +223,7 @@ fn others(ui: &mut Ui, view: &mut View<'_>) {
                 ui.label(folder.display().to_string());
                 let button = ui.small_button("Forget").on_hover_text("It is listed no more; nothing is deleted");
                 if button.accessible_name(format!("Forget {}", folder.display())).clicked() {
-                    view.commands.push(Command::Training(Ask::ForgetFolder(folder.clone())));
+                    view.actions.push(Action::ForgetFolder(folder.clone()));
                 }
             });
         }

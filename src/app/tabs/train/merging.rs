@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use eframe::egui::{self, Id, Modal, RichText, Ui};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Purpose};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Ask, Purpose};
 
 use super::typed::{Look, Typed};
 
@@ -20,7 +19,7 @@ pub struct Merging {
 impl Merging {
     /// Asks, while somebody wants the merged model of a run.
     pub fn ui(&mut self, ui: &Ui, view: &mut View<'_>) {
-        let Some((run, out)) = view.features.training.merging() else { return };
+        let Some((run, out)) = view.state.merging() else { return };
         let (run, now) = (run.to_path_buf(), out.display().to_string());
         let name = crate::train::history::name(&run);
         let mut ask = None;
@@ -38,25 +37,25 @@ impl Merging {
                 self.folder.ui(ui, "Folder of the merged model", &now, "a new or an empty folder", Look::Line(width));
                 let browse = ui.button("Browse…").on_hover_text("Choose the folder around it");
                 if browse.accessible_name("Browse for the merged model").clicked() {
-                    ask = Some(Ask::Choose(Purpose::Merged(run.clone())));
+                    ask = Some(Action::Choose(Purpose::Merged(run.clone())));
                 }
             });
             ui.label(RichText::new("It is made where it is not there yet.").small().color(Colors::of(ui).weak));
             ui.add_space(10.0);
             ui.horizontal(|ui| {
                 if ui.button("Write the model").clicked() {
-                    ask = Some(Ask::Merge(run.clone(), PathBuf::from(self.folder.text().trim())));
+                    ask = Some(Action::Merge(run.clone(), PathBuf::from(self.folder.text().trim())));
                 }
                 if ui.button("Cancel").clicked() {
-                    ask = Some(Ask::OfferMerge(None));
+                    ask = Some(Action::OfferMerge(None));
                 }
             });
         });
         if response.should_close() {
-            ask = ask.or(Some(Ask::OfferMerge(None)));
+            ask = ask.or(Some(Action::OfferMerge(None)));
         }
         if let Some(ask) = ask {
-            view.commands.push(Command::Training(ask));
+            view.actions.push(ask);
         }
     }
 }

@@ -19,21 +19,27 @@ mod prepared;
 mod preview;
 mod samples;
 mod setup;
-pub mod state;
+mod state;
 mod sweep;
 mod typed;
 
-use eframe::egui::{self, Align, Layout, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::app::effect::Command;
+use eframe::egui::{
+    self, Align, Key, KeyboardShortcut, Layout, Modifiers, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2,
+};
+
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Ask, short};
-use crate::app::{Features, View};
-use crate::workspace::Workspace;
-
-pub use closing::closing;
+use crate::app::tabs::{Command, Part, Tab};
+use crate::app::view::{self, Round};
+use crate::job::{Running, Wake};
 
 use prepared::Prepared;
+use state::{Action, Training, short};
+
+/// What the views of this tab look at.
+type View<'a> = view::View<'a, Training, Action>;
 
 /// Width of the set-up.
 const SETUP: f32 = 336.0;
@@ -51,17 +57,21 @@ enum Segment {
 }
 
 impl Segment {
-    const ALL: [(Self, &'static str, &'static str); 4] = [
-        (Self::Run, "Run", "Set up a run and watch it"),
-        (Self::Compare, "Compare", "Runs over each other: LoRA, QLoRA and full on the same data"),
-        (Self::Sweep, "Sweep", "Loss against rank"),
-        (Self::History, "History", "Every run on the disk"),
+    const ALL: [(Self, Part, &'static str); 4] = [
+        (Self::Run, Part { id: "run", title: "Run" }, "Set up a run and watch it"),
+        (
+            Self::Compare,
+            Part { id: "compare", title: "Compare" },
+            "Runs over each other: LoRA, QLoRA and full on the same data",
+        ),
+        (Self::Sweep, Part { id: "sweep", title: "Sweep" }, "Loss against rank"),
+        (Self::History, Part { id: "history", title: "History" }, "Every run on the disk"),
     ];
 }
 
 /// What the tab remembers between frames: looks, never data.
 #[derive(Default)]
-pub struct TrainTab {
+struct Looks {
     segment: Segment,
     prepared: Prepared,
     setup: setup::Setup,
@@ -71,20 +81,115 @@ pub struct TrainTab {
     merging: merging::Merging,
 }
 
+/// The tab.
+pub struct TrainTab {
+    state: Training,
+    actions: Vec<Action>,
+    looks: Looks,
+}
+
 impl TrainTab {
+    /// Nothing yet; `wake` makes the window look again, runs are kept in a folder within `home`.
+    pub fn new(wake: &Wake, home: &Path) -> Self {
+        let state = Training::new(Arc::clone(wake), home.to_path_buf());
+        Self { state, actions: Vec::new(), looks: Looks::default() }
+    }
+}
+
+impl Tab for TrainTab {
+    fn id(&self) -> &'static str {
+        "train"
+    }
+
+    fn title(&self) -> &'static str {
+        "Train"
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        Segment::ALL.map(|(_, part, _)| part).to_vec()
+    }
+
+    fn show(&mut self, part: &str, _: &mut Round<'_>) {
+        let found = Segment::ALL.into_iter().find(|(_, known, _)| known.id == part);
+        self.looks.segment = found.map_or(self.looks.segment, |(segment, ..)| segment);
+    }
+
+    fn commands(&self) -> Vec<Command> {
+        let command = |id, title: &str, key: Option<Key>, help| Command {
+            id,
+            title: title.to_owned(),
+            keys: key.map(|key| KeyboardShortcut::new(Modifiers::NONE, key)),
+            help,
+        };
+        let help = "start the run that is set up, pause it, resume it";
+        match self.state.live() {
+            Some(live) => {
+                let title = if live.is_held() { "Resume the run" } else { "Pause the run" };
+                let pause = command("pause", title, Some(Key::Space), help);
+                vec![pause, command("stop", "Stop the run, with a checkpoint", None, "")]
+            }
+            None => vec![
+                command("start", "Start the run that is set up", Some(Key::Space), help),
+                command("methods", "Train LoRA, QLoRA and full on the same data", None, ""),
+                command("sweep", "Train at several ranks (sweep)", None, ""),
+            ],
+        }
+    }
+
+    fn run(&mut self, command: &str, _: &mut Round<'_>) {
+        self.actions.extend(match command {
+            "start" => Some(Action::Start),
+            "methods" => Some(Action::StartMethods),
+            "sweep" => Some(Action::StartSweep),
+            "pause" => self.state.live().map(|live| Action::Hold(!live.is_held())),
+            "stop" => Some(Action::Stop),
+            _ => None,
+        });
+    }
+
+    fn logic(&mut self, round: &mut Round<'_>) {
+        for action in std::mem::take(&mut self.actions) {
+            self.state.carry_out(action, round);
+        }
+        self.state.logic(round);
+        self.looks.logic(&self.state, round.workspace.selection().current());
+    }
+
+    fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
+    }
+
+    fn overlay(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        view.within(&self.state, &mut self.actions, |view| closing::closing(ui, view));
+    }
+
+    fn running(&self) -> Vec<&dyn Running> {
+        self.state.running()
+    }
+
+    fn dropped(&mut self, paths: &[PathBuf], _: &mut Round<'_>) -> bool {
+        self.actions.push(Action::Dropped(paths.to_vec()));
+        true
+    }
+
+    fn finish(&mut self) {
+        self.state.finish();
+    }
+}
+
+impl Looks {
     /// Prepares what changes with the runs; nothing is painted.
-    pub fn think(&mut self, workspace: &Workspace, features: &Features) {
-        let training = &features.training;
-        self.prepared.update(training, workspace.selection().current());
-        self.compare.think(training);
-        self.sweep.think(training);
+    fn logic(&mut self, training: &Training, current: Option<&str>) {
+        self.prepared.update(training, current);
+        self.compare.logic(training);
+        self.sweep.logic(training);
     }
 
     /// Paints the tab.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let runs = view.features.training.runs().map_or(0, <[_]>::len);
+    fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        let runs = view.state.runs().map_or(0, <[_]>::len);
         ui.horizontal(|ui| {
-            for (segment, name, tip) in Segment::ALL {
+            for (segment, Part { title: name, .. }, tip) in Segment::ALL {
                 let text =
                     if segment == Segment::History && runs > 0 { format!("{name} ({runs})") } else { name.into() };
                 let button = ui.selectable_label(self.segment == segment, text).on_hover_text(tip);
@@ -94,10 +199,10 @@ impl TrainTab {
             }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 if self.segment != Segment::Run
-                    && let Some(folder) = view.features.training.going_on()
+                    && let Some(folder) = view.state.going_on()
                     && ui.link(format!("{} goes on", short(folder))).clicked()
                 {
-                    view.commands.push(Command::Training(Ask::Show(folder.to_path_buf())));
+                    view.actions.push(Action::Show(folder.to_path_buf()));
                     self.segment = Segment::Run;
                 }
             });
@@ -118,7 +223,6 @@ impl TrainTab {
     }
 
     fn run(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        space(ui, view);
         let room = ui.available_rect_before_wrap();
         let left = Rect::from_min_max(room.min, pos2(room.left() + SETUP.min(room.width() * 0.42), room.bottom()));
         let right = Rect::from_min_max(pos2(left.right() + GAP, room.top()), room.max);
@@ -127,7 +231,7 @@ impl TrainTab {
         ui.painter().vline(left.right() + GAP / 2.0, room.y_range(), egui::Stroke::new(1.0, line));
         within(ui, right, |ui| {
             ScrollArea::vertical().id_salt("run").auto_shrink(false).show(ui, |ui| {
-                if view.features.training.shown().is_some() {
+                if view.state.shown().is_some() {
                     let prepared = &mut self.prepared;
                     header::ui(ui, view);
                     plots::loss(ui, view, prepared);
@@ -143,23 +247,10 @@ impl TrainTab {
     }
 }
 
-/// The space bar starts, holds and goes on, unless something else has the keys.
-fn space(ui: &Ui, view: &mut View<'_>) {
-    if ui.ctx().egui_wants_keyboard_input() || !ui.input(|input| input.key_pressed(egui::Key::Space)) {
-        return;
-    }
-    let training = &view.features.training;
-    let ask = match training.live() {
-        Some(live) => Ask::Hold(!live.is_held()),
-        None => Ask::Start,
-    };
-    view.commands.push(Command::Training(ask));
-}
-
 /// Nothing runs yet: what would be trained on.
 fn empty(ui: &mut Ui, view: &mut View<'_>) {
     let weak = Colors::of(ui).weak;
-    if let Some((_, reason)) = view.features.training.failure() {
+    if let Some((_, reason)) = view.state.failure() {
         header::failure(ui, reason);
     }
     ui.label(RichText::new("No run yet").text_style(egui::TextStyle::Heading));
@@ -176,7 +267,7 @@ fn empty(ui: &mut Ui, view: &mut View<'_>) {
 
 /// Runs that were cut off before this window began.
 fn offer(ui: &mut Ui, view: &mut View<'_>, segment: &mut Segment) {
-    let training = &view.features.training;
+    let training = view.state;
     if training.live().is_some() {
         return;
     }
@@ -197,11 +288,11 @@ fn offer(ui: &mut Ui, view: &mut View<'_>, segment: &mut Segment) {
                 ui.label(RichText::new("⚠").color(colors.warn));
                 ui.label(format!("{} was cut off at step {}{of}: {from}.", past.name(), past.done));
                 if ui.button("Go on").clicked() {
-                    view.commands.push(Command::Training(Ask::GoOn(past.folder.clone())));
+                    view.actions.push(Action::GoOn(past.folder.clone()));
                     *segment = Segment::Run;
                 }
                 if ui.button("Leave it").clicked() {
-                    view.commands.push(Command::Training(Ask::PutAside(past.folder.clone())));
+                    view.actions.push(Action::PutAside(past.folder.clone()));
                 }
             });
         });

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use eframe::egui::{self, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
 
-use crate::app::View;
+use super::View;
+use super::state::{Draft, Fit};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Draft, Fit};
 use crate::app::widgets::palette;
 use crate::train::Method;
 use crate::train::memory::Memory;
@@ -35,7 +35,7 @@ pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 6] {
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
-    let outlook = view.features.training.outlook();
+    let outlook = view.state.outlook();
     let colors = Colors::of(ui);
     match &outlook.memory {
         Some(Ok(memory)) => {
@@ -111,7 +111,7 @@ fn bar(ui: &mut Ui, memory: &Memory) {
 
 /// Steps, and how long they will take.
 fn time(ui: &mut Ui, view: &View<'_>, draft: &Draft) {
-    let training = &view.features.training;
+    let training = view.state;
     let outlook = training.outlook();
     let Some(preview) = outlook.preview.latest() else { return };
     let s = &draft.settings;

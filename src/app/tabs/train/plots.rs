@@ -2,10 +2,11 @@
 
 use eframe::egui::{self, Align, DragValue, Layout, Rect, RichText, Stroke, Ui, UiBuilder, pos2};
 
-use crate::app::View;
+use super::View;
+use super::state::Track;
 use crate::app::look::glossary::{self, Term};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::Track;
+
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::figure::Figure;
@@ -20,7 +21,7 @@ const SMALL: f32 = 138.0;
 
 /// Paints the loss, with what is across and where the cursor is.
 pub fn loss(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
-    let Some(track) = view.features.training.shown() else { return };
+    let Some(track) = view.state.shown() else { return };
     axis(ui, track, prepared);
     let at = track.at(prepared.step(track));
     let record = at.map(|at| &track.records[at]);
@@ -47,7 +48,7 @@ pub fn loss(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
 
 /// Paints the rest.
 pub fn others(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
-    let Some(track) = view.features.training.shown() else { return };
+    let Some(track) = view.state.shown() else { return };
     ui.add_space(6.0);
     ui.separator();
     let record = track.at(prepared.step(track)).map(|at| &track.records[at]);
@@ -145,7 +146,7 @@ pub struct Plot<'a> {
 
 /// Paints a plot; a click or a drag in it moves the cursor.
 pub fn block(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared, height: f32, plot: Plot<'_>) {
-    let Some(track) = view.features.training.shown() else { return };
+    let Some(track) = view.state.shown() else { return };
     let top = ui.available_rect_before_wrap().min;
     let area = Rect::from_min_size(top, egui::vec2(ui.available_width(), height));
     ui.horizontal(|ui| {

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::app::tabs::train::state::{Track, Training, smoothed};
+use super::state::{Track, Training, smoothed};
 use crate::figure::{Axis, Figure, Series, Style, Timeline};
 use crate::train::film;
 

@@ -2,14 +2,14 @@
 
 use eframe::egui::{self, Color32, RichText, Ui, text::LayoutJob, text::TextFormat};
 
-use crate::app::View;
+use super::View;
 use crate::app::look::theme::Colors;
 use crate::train::{Piece, Preview};
 use crate::units;
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
-    let slot = &view.features.training.outlook().preview;
+    let slot = &view.state.outlook().preview;
     let colors = Colors::of(ui);
     if let Some(error) = slot.error() {
         ui.label(RichText::new("The data cannot be used").text_style(egui::TextStyle::Heading));

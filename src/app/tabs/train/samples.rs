@@ -2,7 +2,7 @@
 
 use eframe::egui::{self, RichText, Ui};
 
-use crate::app::View;
+use super::View;
 use crate::app::look::theme::Colors;
 use crate::train::Sample;
 
@@ -10,7 +10,7 @@ use super::prepared::Prepared;
 
 /// Paints them.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
-    let Some(track) = view.features.training.shown() else { return };
+    let Some(track) = view.state.shown() else { return };
     if track.samples.is_empty() {
         return;
     }

@@ -6,10 +6,9 @@ use eframe::egui::{
     self, Button, CollapsingHeader, ComboBox, DragValue, Response, RichText, ScrollArea, TextEdit, Ui, WidgetInfo,
 };
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Draft, Fit, NO_METAL, Purpose, method_name, short};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Ask, Draft, Fit, NO_METAL, Purpose, method_name, short};
 use crate::device::Choice;
 use crate::model::gpu::Kind;
 use crate::train::{Init, Method, Quant, Schedule, Settings};
@@ -33,7 +32,7 @@ pub struct Setup {
 impl Setup {
     /// Paints it; every change becomes one command.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
-        let Some(before) = view.features.training.draft() else { return };
+        let Some(before) = view.state.draft() else { return };
         let mut draft = before.clone();
         start(ui, view, &draft);
         ui.add_space(4.0);
@@ -49,8 +48,8 @@ impl Setup {
             self.watching(ui, &mut draft.settings);
             more(ui, &mut draft);
         });
-        if Some(&draft) != view.features.training.draft() {
-            view.commands.push(Command::Training(Ask::Set(Box::new(draft))));
+        if Some(&draft) != view.state.draft() {
+            view.actions.push(Action::Set(Box::new(draft)));
         }
     }
 
@@ -62,26 +61,26 @@ impl Setup {
                 s.data = PathBuf::from(text.trim());
             }
             if ui.button("Browse…").on_hover_text("Choose the data file").clicked() {
-                view.commands.push(Command::Training(Ask::Choose(Purpose::Data)));
+                view.actions.push(Action::Choose(Purpose::Data));
             }
         });
-        let sets = view.features.training.sets();
+        let sets = view.state.sets();
         if !sets.is_empty() {
             ui.horizontal_wrapped(|ui| {
                 for (number, set) in sets.iter().enumerate() {
                     let chosen = set.train == s.data;
                     if ui.selectable_label(chosen, set.name).on_hover_text(set.about).clicked() {
-                        view.commands.push(Command::Training(Ask::Bundled(number)));
+                        view.actions.push(Action::Bundled(number));
                     }
                 }
             });
         }
-        let outlook = view.features.training.outlook();
+        let outlook = view.state.outlook();
         let colors = Colors::of(ui);
         if let Some(error) = outlook.preview.error() {
             ui.label(RichText::new(error.to_string()).small().color(colors.bad));
             if ui.small_button("Read again").clicked() {
-                view.commands.push(Command::Training(Ask::ReadAgain));
+                view.actions.push(Action::ReadAgain);
             }
         } else if let Some(preview) = outlook.preview.latest() {
             let text = format!(
@@ -137,7 +136,7 @@ impl Setup {
 
 /// The button that everything else is for.
 fn start(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
-    let training = &view.features.training;
+    let training = view.state;
     let colors = Colors::of(ui);
     let problem = match training.going_on() {
         Some(folder) => Some(format!("{} goes on. Stop it, or wait for its end.", short(folder))),
@@ -157,7 +156,7 @@ fn start(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
     let response = ui.with_layout(centred, |ui| ui.add_enabled(ready, button)).inner;
     let response = response.accessible_name("Start the run");
     if response.clicked() {
-        view.commands.push(Command::Training(Ask::Start));
+        view.actions.push(Action::Start);
     }
     if let Some(problem) = problem {
         ui.label(RichText::new(problem).small().color(colors.weak));
@@ -184,7 +183,7 @@ fn method(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
         return;
     }
     let dial = view.workspace.dial();
-    let targets = crate::app::shell::rank::name(&dial.targets);
+    let targets = crate::app::shared::targets::name(&dial.targets);
     let text = format!("r = {}, s = {}, {targets}: from the rank bar above.", dial.r, units::real(dial.factor(), 3));
     reason(ui, &text);
     if s.method == Method::Qlora {
@@ -202,7 +201,7 @@ fn method(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
 
 /// What it computes on.
 fn device(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
-    let outlook = view.features.training.outlook();
+    let outlook = view.state.outlook();
     let name = |choice: Choice| match choice {
         Choice::Auto => "automatic".to_owned(),
         Choice::Cpu => "processor".to_owned(),
@@ -265,8 +264,7 @@ fn length(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
             (true, Some(steps)) => ui.add(DragValue::new(steps).range(1..=10_000_000)),
             (true, none) => {
                 *none = view
-                    .features
-                    .training
+                    .state
                     .outlook()
                     .preview
                     .latest()

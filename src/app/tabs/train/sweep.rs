@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use eframe::egui::{Align, Button, ComboBox, Layout, RichText, ScrollArea, TextEdit, Ui, WidgetInfo, vec2};
 
-use crate::app::View;
-use crate::app::effect::Command;
+use super::View;
+use super::state::{Action, Task, Training};
 use crate::app::look::theme::Colors;
-use crate::app::tabs::train::state::{Ask, Task, Training};
+
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
@@ -46,7 +46,7 @@ pub struct SweepLook {
 
 impl SweepLook {
     /// Follows the sweep.
-    pub fn think(&mut self, training: &Training) {
+    pub fn logic(&mut self, training: &Training) {
         if self.key.as_ref() == training.sweep() {
             return;
         }
@@ -100,14 +100,14 @@ impl SweepLook {
             let clicked = ui.allocate_ui(room, |ui| table.ui(ui, &mut order)).inner;
             self.order = order;
             if let Some(row) = clicked {
-                view.commands.push(Command::Training(Ask::Show(rows[row].adapter.clone())));
+                view.actions.push(Action::Show(rows[row].adapter.clone()));
             }
         });
     }
 }
 
 fn start(ui: &mut Ui, view: &mut View<'_>) {
-    let training = &view.features.training;
+    let training = view.state;
     let Some(before) = training.draft() else { return };
     let mut draft = before.clone();
     let problem = training.refusal(&draft, view.workspace);
@@ -119,7 +119,7 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
         response.labelled_by(label.id).accessible_name("Ranks of the sweep");
         let button = ui.add_enabled(problem.is_none(), Button::new("Start the sweep"));
         if button.on_disabled_hover_text(problem.clone().unwrap_or_default()).clicked() {
-            view.commands.push(Command::Training(Ask::StartSweep));
+            view.actions.push(Action::StartSweep);
         }
         let weak = Colors::of(ui).weak;
         let going = training.live().filter(|live| matches!(live.task, Task::Sweep(..)));
@@ -128,8 +128,8 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
             let track = training.shown().filter(|track| Some(track.folder.as_path()) == training.going_on());
             let step = track.and_then(|track| Some(format!(", step {} of {}", track.last()?.step.step, track.steps)));
             ui.label(RichText::new(format!("{at}{}", step.unwrap_or_default())).color(weak));
-            if ui.add_enabled(!live.stopping, Button::new("Stop")).clicked() {
-                view.commands.push(Command::Training(Ask::Stop));
+            if ui.add_enabled(!live.is_stopping(), Button::new("Stop")).clicked() {
+                view.actions.push(Action::Stop);
             }
         } else {
             ui.label(RichText::new("α / r stays as it is on the rank bar.").color(weak));
@@ -139,13 +139,13 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
         ui.label(RichText::new(problem).small().color(Colors::of(ui).weak));
     }
     if draft != *before {
-        view.commands.push(Command::Training(Ask::Set(Box::new(draft))));
+        view.actions.push(Action::Set(Box::new(draft)));
     }
 }
 
 /// Sweeps on the disk.
 fn choice(ui: &mut Ui, view: &mut View<'_>) {
-    let training = &view.features.training;
+    let training = view.state;
     let sweeps: Vec<&PathBuf> = training.sweeps().collect();
     if sweeps.is_empty() {
         return;
@@ -165,7 +165,7 @@ fn choice(ui: &mut Ui, view: &mut View<'_>) {
         combo.response.labelled_by(label.id).accessible_name("Sweep");
     });
     if let Some(folder) = asked {
-        view.commands.push(Command::Training(Ask::ShowSweep(folder)));
+        view.actions.push(Action::ShowSweep(folder));
     }
 }
 

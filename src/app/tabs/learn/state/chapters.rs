@@ -1,6 +1,6 @@
 //! [`Chapter`]: the nine chapters, with their words. What a person does in them is in the other files of this folder.
 
-use crate::app::effect::Tab;
+use crate::app::effect::Place;
 use crate::app::look::glossary::{self, Term};
 
 use super::terms;
@@ -41,7 +41,7 @@ pub struct Words {
     /// Formulas and sources, behind a fold.
     pub terms: &'static [Term],
     /// Where the same is done on real models.
-    pub tab: Tab,
+    pub place: Place,
     /// What is done there.
     pub there: &'static str,
 }
@@ -105,8 +105,8 @@ const WAYS: Words = Words {
            what it costs.",
     goal: "Keep 20 tuned versions of LLaMA 7B on a disk of 40 GB.",
     terms: &[terms::FULL, terms::DOMAIN, terms::TASK, glossary::TRAINABLE],
-    tab: Tab::Parameters,
-    there: "Count for the open model",
+    place: Place::part("parameters", "counts"),
+    there: "Count for the open model: Parameters tab",
 };
 
 const COST: Words = Words {
@@ -118,8 +118,8 @@ const COST: Words = Words {
            keeps the frozen base in 4 bits.",
     goal: "Find the largest model whose full tuning still fits one GPU of 80 GB (to within a tenth).",
     terms: &[terms::STATE, terms::QLORA_MEMORY],
-    tab: Tab::Parameters,
-    there: "Memory of the open model",
+    place: Place::part("parameters", "memory"),
+    there: "Memory of the open model: Parameters tab",
 };
 
 const CHANGE: Words = Words {
@@ -130,8 +130,8 @@ const CHANGE: Words = Words {
            ΔW, or of W: the other one follows.",
     goal: "The base answers (3, 4, 3) to x. Teach it to answer (6, 4, 1), and leave W₀ alone.",
     terms: &[glossary::DELTA, glossary::FROBENIUS],
-    tab: Tab::Spectrum,
-    there: "See ΔW of the open model",
+    place: Place::tab("spectrum"),
+    there: "See ΔW of the open model: Spectrum tab",
 };
 
 const FACTORS: Words = Words {
@@ -142,8 +142,8 @@ const FACTORS: Words = Words {
            is not like that cannot be said at rank 1.",
     goal: "Make ΔW equal to the first wish. Then take the second one and come as close as rank 1 can.",
     terms: &[glossary::RANK, glossary::APPROXIMATION, glossary::RESIDUAL],
-    tab: Tab::Spectrum,
-    there: "Turn the rank on a real ΔW",
+    place: Place::tab("spectrum"),
+    there: "Turn the rank on a real ΔW: Spectrum tab",
 };
 
 const RANK: Words = Words {
@@ -155,8 +155,8 @@ const RANK: Words = Words {
            zero a matter of opinion.",
     goal: "Change one number so that the rank falls from 3 to 2.",
     terms: &[terms::RANK_OF_MATRIX, terms::ELIMINATION, terms::SVD, glossary::SIGMA],
-    tab: Tab::Spectrum,
-    there: "Singular values of a real ΔW",
+    place: Place::tab("spectrum"),
+    there: "Singular values of a real ΔW: Spectrum tab",
 };
 
 const DIAL: Words = Words {
@@ -167,8 +167,8 @@ const DIAL: Words = Words {
            guess how many there are, and see what each rule would have said.",
     goal: "Guess the planted rank exactly, three times.",
     terms: &[terms::PLANTED, terms::EDGE, terms::GAVISH, glossary::ENERGY],
-    tab: Tab::Spectrum,
-    there: "The same rules on a real ΔW",
+    place: Place::tab("spectrum"),
+    there: "The same rules on a real ΔW: Spectrum tab",
 };
 
 const COUNTS: Words = Words {
@@ -179,8 +179,8 @@ const COUNTS: Words = Words {
            enough. Other tasks need more: look at the second plot.",
     goal: "Reach the paper's 4.7M (exactly 4,718,592) in two different ways.",
     terms: &[glossary::TRAINABLE, terms::PAPER, terms::ANCHORS, glossary::SCALING],
-    tab: Tab::Parameters,
-    there: "Count for the open model",
+    place: Place::part("parameters", "counts"),
+    there: "Count for the open model: Parameters tab",
 };
 
 const BITS: Words = Words {
@@ -191,8 +191,8 @@ const BITS: Words = Words {
            steps further out. Drag the weights. Then see what QLoRA quantizes, and what it does not.",
     goal: "Find weights for which INT4 makes a smaller error than NF4.",
     terms: &[terms::NF4, terms::INT4, terms::BITS_PER_WEIGHT, terms::QLORA],
-    tab: Tab::Quantization,
-    there: "Quantize a real weight",
+    place: Place::tab("quantization"),
+    there: "Quantize a real weight: Quantization tab",
 };
 
 const TUNE: Words = Words {
@@ -203,8 +203,8 @@ const TUNE: Words = Words {
            not more. What a rank could hold in the end takes longer runs, and a learning rate of its own.",
     goal: "Run all three ranks to their end.",
     terms: &[terms::LOSS, glossary::SCALING, terms::TRUNCATION],
-    tab: Tab::Train,
-    there: "Tune with your own data",
+    place: Place::part("train", "run"),
+    there: "Tune with your own data: Train tab",
 };
 
 #[cfg(test)]

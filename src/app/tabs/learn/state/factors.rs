@@ -106,11 +106,6 @@ impl Factors {
         second.hypot(third)
     }
 
-    /// The singular values of the wish.
-    pub fn sigma(&self) -> [f64; 3] {
-        self.parts.sigma
-    }
-
     /// The first wish was said; the second was come as close to as can be.
     pub fn steps(&self) -> [bool; 2] {
         [self.said, self.closest]

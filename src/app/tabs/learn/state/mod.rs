@@ -15,9 +15,9 @@ mod ways;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::job::{Job, Status, Wake};
+use crate::job::{Job, Running, Wake};
 
-use crate::app::effect::{Command, Round};
+use crate::app::view::Round;
 
 pub use bits::{Bits, COUNT, Cost as BitsCost, Edit as BitsEdit, LAYER, Preset, REACH, Story};
 pub use change::{Change, Edit as ChangeEdit, INPUT, WISH};
@@ -32,7 +32,7 @@ pub use ways::{DISK, Data, Edit as WaysEdit, MOST, Moving, Ways};
 
 /// What the tab asks for.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum Action {
     /// Another chapter.
     Open(Chapter),
     /// The chapter's matrices as they were at first.
@@ -57,7 +57,7 @@ pub enum Ask {
     Tune(TuneEdit),
 }
 
-/// What is computed and known for the tab; panels look at it and push [`Ask`]s.
+/// What is computed and known for the tab; panels look at it and push [`Action`]s.
 pub struct Learning {
     wake: Wake,
     /// Chapter 1.
@@ -104,19 +104,19 @@ impl Learning {
     }
 
     /// Remembers the goals that were reached since the last call.
-    pub fn think(&mut self, round: &mut Round<'_>) {
+    pub fn logic(&mut self, round: &mut Round<'_>) {
         if self.game.is_none() && Chapter::of(&round.settings.chapter) == Chapter::Dial {
             self.game = Some(Game::new(round.settings.rounds));
         }
-        if let Some(text) = self.tune.think() {
-            round.commands.push(Command::Say(text));
+        if let Some(text) = self.tune.logic() {
+            round.say(text);
         }
         self.quantize(Chapter::of(&round.settings.chapter) == Chapter::Bits);
         for chapter in Chapter::ALL {
             let Words { id, title, .. } = chapter.words();
             if self.reached(chapter) && !round.settings.learned.iter().any(|done| done == id) {
                 round.settings.learned.push((*id).to_owned());
-                round.commands.push(Command::Say(format!("Chapter {}, {title}: done.", chapter.number())));
+                round.say(format!("Chapter {}, {title}: done.", chapter.number()));
                 round.ctx.request_repaint();
             }
         }
@@ -158,10 +158,10 @@ impl Learning {
     }
 
     /// Carries out what was asked for.
-    pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
-        match ask {
-            Ask::Open(chapter) => round.settings.chapter = chapter.words().id.to_owned(),
-            Ask::Restart(chapter) => match chapter {
+    pub fn carry_out(&mut self, action: Action, round: &mut Round<'_>) {
+        match action {
+            Action::Open(chapter) => round.settings.chapter = chapter.words().id.to_owned(),
+            Action::Restart(chapter) => match chapter {
                 Chapter::Ways => self.ways = Ways::default(),
                 Chapter::Cost => self.cost = Cost::default(),
                 Chapter::Change => self.change = Change::default(),
@@ -172,21 +172,21 @@ impl Learning {
                 Chapter::Bits => self.bits = Bits::default(),
                 Chapter::Tune => self.tune.restart(),
             },
-            Ask::Ways(edit) => self.ways.edit(edit),
-            Ask::Cost(blocks) => self.cost = Cost::of(blocks),
-            Ask::Change(edit) => self.change.edit(edit),
-            Ask::Factors(edit) => self.factors.edit(edit),
-            Ask::Rank(row, col, value) => self.rank.edit(row, col, value),
-            Ask::Game(edit) => {
+            Action::Ways(edit) => self.ways.edit(edit),
+            Action::Cost(blocks) => self.cost = Cost::of(blocks),
+            Action::Change(edit) => self.change.edit(edit),
+            Action::Factors(edit) => self.factors.edit(edit),
+            Action::Rank(row, col, value) => self.rank.edit(row, col, value),
+            Action::Game(edit) => {
                 if let Some(game) = &mut self.game {
                     game.edit(edit);
                     // The next start goes on with other matrices.
                     round.settings.rounds = game.round() + 1;
                 }
             }
-            Ask::Counts(edit) => self.counts.edit(edit),
-            Ask::Tune(edit) => self.tune.edit(edit),
-            Ask::Bits(edit) => {
+            Action::Counts(edit) => self.counts.edit(edit),
+            Action::Tune(edit) => self.tune.edit(edit),
+            Action::Bits(edit) => {
                 self.failed = false;
                 self.bits.edit(edit);
             }
@@ -194,18 +194,8 @@ impl Learning {
     }
 
     /// The jobs that a person can see and stop.
-    pub fn running(&self) -> Vec<(&str, Status)> {
-        let runs = self.tune.status().map(|status| (tune::TITLE, status));
-        runs.into_iter().chain(self.quantizing.iter().map(|job| (job.title(), job.status()))).collect()
-    }
-
-    /// Stops the job of this title.
-    pub fn cancel(&mut self, title: &str) {
-        if title == tune::TITLE {
-            self.tune.cancel();
-        }
-        if let Some(job) = self.quantizing.as_ref().filter(|job| job.title() == title) {
-            job.cancel();
-        }
+    pub fn running(&self) -> Vec<&dyn Running> {
+        let quantizing = self.quantizing.iter().map(|job| job as &dyn Running);
+        self.tune.running().into_iter().chain(quantizing).collect()
     }
 }

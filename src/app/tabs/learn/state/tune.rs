@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::delta::DeltaWeight;
 use crate::demo::{self, Set, tune};
 use crate::error::{Error, Result};
-use crate::job::{Status, Stream, Wake};
+use crate::job::{Running, Stream, Wake};
 use crate::model::Decoder;
 use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Options};
@@ -22,7 +22,7 @@ pub const MOST_STEPS: usize = 1000;
 /// The rank that the largest adapter is cut down to.
 const CUT: usize = 1;
 /// What the status bar says.
-pub const TITLE: &str = "Tuning at ranks 1, 8 and 64";
+const TITLE: &str = "Tuning at ranks 1, 8 and 64";
 
 /// How the learning rate is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ struct Plan {
     steps: usize,
 }
 
-enum News {
+enum Event {
     Began(usize, usize),
     Step(usize, [f64; 2]),
     Ended(usize, f64, String, Vec<f64>),
@@ -124,7 +124,7 @@ pub struct Tune {
     runs: [Run; RANKS.len()],
     module: String,
     shorter: Option<Shorter>,
-    stream: Option<Stream<News>>,
+    stream: Option<Stream<Event>>,
     problem: Option<String>,
     version: u64,
 }
@@ -164,7 +164,7 @@ impl Tune {
                 self.runs = Default::default();
                 (self.shorter, self.problem) = (None, None);
                 let plan = Plan { home: self.home.clone(), set: self.set, rates: self.rates, steps: self.steps };
-                let work = move |progress: &dyn Progress, send: &mut dyn FnMut(News)| three(&plan, progress, send);
+                let work = move |progress: &dyn Progress, send: &mut dyn FnMut(Event)| three(&plan, progress, send);
                 self.stream = Some(Stream::spawn(TITLE, Arc::clone(&self.wake), work));
             }
             Edit::Start => {}
@@ -173,13 +173,13 @@ impl Tune {
     }
 
     /// Takes in what has come; what is worth saying about the end.
-    pub fn think(&mut self) -> Option<String> {
+    pub fn logic(&mut self) -> Option<String> {
         let stream = self.stream.as_mut()?;
         let end = stream.take();
-        let news: Vec<News> = stream.items().collect();
-        let some = !news.is_empty() || end.is_some();
-        for news in news {
-            self.take(news);
+        let events: Vec<Event> = stream.items().collect();
+        let some = !events.is_empty() || end.is_some();
+        for event in events {
+            self.take(event);
         }
         let mut said = None;
         if let Some(result) = end {
@@ -202,19 +202,19 @@ impl Tune {
         said
     }
 
-    fn take(&mut self, news: News) {
-        match news {
-            News::Began(at, trainable) => {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Began(at, trainable) => {
                 self.runs[at].phase = Phase::Running;
                 self.runs[at].trainable = trainable;
             }
-            News::Step(at, point) => self.runs[at].losses.push(point),
-            News::Ended(at, held_out, module, sigma) => {
+            Event::Step(at, point) => self.runs[at].losses.push(point),
+            Event::Ended(at, held_out, module, sigma) => {
                 self.module = module;
                 let run = &mut self.runs[at];
                 (run.phase, run.held_out, run.sigma) = (Phase::Done, Some(held_out), sigma);
             }
-            News::Shorter(shorter) => self.shorter = Some(shorter),
+            Event::Shorter(shorter) => self.shorter = Some(shorter),
         }
     }
 
@@ -248,9 +248,9 @@ impl Tune {
         self.stream.is_some()
     }
 
-    /// How far they are.
-    pub fn status(&self) -> Option<Status> {
-        self.stream.as_ref().map(|stream| stream.job().status())
+    /// The runs, as a job.
+    pub fn running(&self) -> Option<&dyn Running> {
+        self.stream.as_ref().map(|stream| stream.job() as &dyn Running)
     }
 
     /// Stops them.
@@ -267,7 +267,7 @@ impl Tune {
 }
 
 /// The three runs in memory, and the cut. Nothing is written: the Train tab is for runs that stay.
-fn three(plan: &Plan, progress: &dyn Progress, send: &mut dyn FnMut(News)) -> Result<()> {
+fn three(plan: &Plan, progress: &dyn Progress, send: &mut dyn FnMut(Event)) -> Result<()> {
     let sample = demo::sample(&plan.home, &())?;
     let set = sample.sets.iter().find(|data| data.set == plan.set);
     let set = set.ok_or_else(|| Error::failure("the bundled data have no such set"))?;
@@ -283,20 +283,20 @@ fn three(plan: &Plan, progress: &dyn Progress, send: &mut dyn FnMut(News)) -> Re
         let mut begun = false;
         let each = &mut |trainer: &train::Trainer, loss: f64| {
             if !std::mem::replace(&mut begun, true) {
-                send(News::Began(at, trainer.decoder.params.elements()));
+                send(Event::Began(at, trainer.decoder.params.elements()));
             }
-            send(News::Step(at, [trainer.done as f64, loss]));
+            send(Event::Step(at, [trainer.done as f64, loss]));
             Ok(())
         };
         let mut trainer = tune::tune(&base, rows.clone(), &run, each, &part)?;
         let loss = trainer.evaluate(&judged, &())?.mean();
         let (module, sigma) = sigma(&trainer.decoder)?;
-        send(News::Ended(at, loss, module, sigma));
+        send(Event::Ended(at, loss, module, sigma));
         if at + 1 == RANKS.len() {
             let part = Part::new(progress, parts - 1, parts);
             let energy = shorten::shorten(&mut trainer.decoder, CUT, &part)?;
             let loss = trainer.evaluate(&judged, &())?.mean();
-            send(News::Shorter(Shorter { rank: CUT, energy, loss }));
+            send(Event::Shorter(Shorter { rank: CUT, energy, loss }));
         }
     }
     progress.step(1, 1)
@@ -323,7 +323,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let plan = Plan { home: home.path().to_path_buf(), set: Set::Pirate, rates: Rates::Each, steps: 3 };
         let mut tune = Tune::new(Arc::new(|| {}), plan.home.clone());
-        three(&plan, &(), &mut |news| tune.take(news)).unwrap();
+        three(&plan, &(), &mut |event| tune.take(event)).unwrap();
         assert!(tune.reached() && tune.runs().iter().all(|run| run.losses.len() == 3));
         // r (in + out) numbers for each layer: they grow with the rank alone.
         let [one, eight, many] = tune.runs().each_ref().map(|run| run.trainable);
@@ -345,7 +345,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let plan = Plan { home: home.path().to_path_buf(), set: Set::Extract, rates: Rates::One, steps: 4 };
         let mut tune = Tune::new(Arc::new(|| {}), plan.home.clone());
-        let ended = three(&plan, &Stop, &mut |news| tune.take(news));
+        let ended = three(&plan, &Stop, &mut |event| tune.take(event));
         assert!(ended.unwrap_err().is_cancelled() && !tune.reached());
         assert!(!tune.runs()[0].losses.is_empty());
     }

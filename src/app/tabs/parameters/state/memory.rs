@@ -66,7 +66,7 @@ impl Memory {
         self.job.is_some()
     }
 
-    pub fn think(&mut self, preset: Option<&'static Preset>, workspace: &Workspace, wake: &Wake) {
+    pub fn logic(&mut self, preset: Option<&'static Preset>, workspace: &Workspace, wake: &Wake) {
         if let Some(result) = self.job.as_mut().and_then(Job::take) {
             self.job = None;
             self.needs = Some(result);

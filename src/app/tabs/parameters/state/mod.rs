@@ -7,25 +7,26 @@ mod ranks;
 mod save;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::job::{Job, Status, Wake};
-use crate::plan::compare::Side;
+use crate::adapter::Adapter;
+use crate::delta::Source;
+use crate::error::Result;
+use crate::job::{Job, Running, Wake};
+use crate::plan::doctor::{self, Diagnosis};
 use crate::plan::extract::Extracted;
 use crate::plan::{Load, Preset};
 use crate::train::probe::Probed;
 
-use crate::app::effect::{Command, Round};
+use crate::app::view::Round;
 
-use crate::app::tabs::spectrum::state::updates;
-pub use crate::app::tabs::spectrum::state::updates::Updates;
 pub use memory::Needs;
 pub use ranks::{Choice, RULES};
 pub use save::Product;
 
 /// What the tabs ask for.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum Action {
     /// Count and predict for a published model in place of the open one.
     Model(Option<&'static Preset>),
     /// Batch, sequence and so on of the predicted run.
@@ -36,14 +37,6 @@ pub enum Ask {
     Probe(Probe),
     /// Count the tokens of this data.
     Tokens(PathBuf),
-    /// Compare with another update of the same base.
-    Compare(PathBuf),
-    /// No longer.
-    Forget,
-    /// Left or right singular vectors.
-    Side(Side),
-    /// Directions of the current module's tuned weight that its base does not know.
-    Intruders,
     /// Make something of the plan.
     Make(Product, PathBuf),
 }
@@ -74,14 +67,17 @@ pub struct Tokens {
     pub predicted: usize,
 }
 
-/// What is computed and known for the tab; panels look at it and push [`Ask`]s.
+/// What is computed and known for the tab; panels look at it and push [`Action`]s.
 pub struct Planning {
     wake: Wake,
     generation: u64,
     preset: Option<&'static Preset>,
     memory: memory::Memory,
     ranks: ranks::Ranks,
-    updates: Updates,
+    diagnosis: Option<Diagnosis>,
+    /// The adapter that was examined, or is.
+    examined: Option<Arc<Adapter>>,
+    examining: Option<Job<Diagnosis>>,
     probe: Option<Job<Probed>>,
     probed: Option<Probed>,
     counting: Option<Job<Tokens>>,
@@ -99,7 +95,9 @@ impl Planning {
             preset: None,
             memory: memory::Memory::default(),
             ranks: ranks::Ranks::default(),
-            updates: Updates::default(),
+            diagnosis: None,
+            examined: None,
+            examining: None,
             probe: None,
             probed: None,
             counting: None,
@@ -129,11 +127,6 @@ impl Planning {
         self.ranks.choice.as_ref()
     }
 
-    /// The budget that a person has set.
-    pub fn budget(&self) -> Option<u64> {
-        self.ranks.budget
-    }
-
     /// What a probe has found.
     pub fn probed(&self) -> Option<&Probed> {
         self.probed.as_ref()
@@ -149,9 +142,9 @@ impl Planning {
         self.tokens.as_ref()
     }
 
-    /// What updates share, what they do to their base, what is amiss with their scales.
-    pub fn updates(&self) -> &Updates {
-        &self.updates
+    /// The open adapter's scales.
+    pub fn diagnosis(&self) -> Option<&Diagnosis> {
+        self.diagnosis.as_ref()
     }
 
     /// The adapter that was written last.
@@ -165,105 +158,75 @@ impl Planning {
     }
 
     /// Takes in what has come and begins what is wanted.
-    pub fn think(&mut self, round: &mut Round<'_>) {
+    pub fn logic(&mut self, round: &mut Round<'_>) {
         if self.generation != round.workspace.generation() {
             self.generation = round.workspace.generation();
             (self.probe, self.probed, self.counting, self.tokens, self.made) = (None, None, None, None, None);
-            self.updates.forget();
+            (self.diagnosis, self.examined, self.examining) = (None, None, None);
         }
-        self.memory.think(self.preset, round.workspace, &self.wake);
-        self.ranks.think(round.workspace, &self.wake);
-        self.updates.think(round, &self.wake);
-        if let Some(found) = finished(&mut self.probe, round) {
+        self.memory.logic(self.preset, round.workspace, &self.wake);
+        self.ranks.logic(round.workspace, &self.wake);
+        self.examine(round);
+        if let Some(found) = round.finished(&mut self.probe) {
             self.probed = Some(found);
         }
-        if let Some(found) = finished(&mut self.counting, round) {
+        if let Some(found) = round.finished(&mut self.counting) {
             self.tokens = Some(found);
         }
-        if let Some(made) = finished(&mut self.making, round) {
-            say(round, &made.text);
+        if let Some(made) = round.finished(&mut self.making) {
+            round.say(made.text);
             self.made = made.adapter.or(self.made.take());
         }
     }
 
     /// Carries out what was asked for.
-    pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
-        match ask {
-            Ask::Model(preset) => self.preset = preset,
-            Ask::Load(load) => self.memory.load = load,
-            Ask::Budget(budget) => self.ranks.budget = budget,
-            Ask::Probe(probe) => match save::probe(&probe, round, &self.wake) {
+    pub fn carry_out(&mut self, action: Action, round: &mut Round<'_>) {
+        match action {
+            Action::Model(preset) => self.preset = preset,
+            Action::Load(load) => self.memory.load = load,
+            Action::Budget(budget) => self.ranks.budget = budget,
+            Action::Probe(probe) => match save::probe(&probe, round, &self.wake) {
                 Ok(job) => self.probe = Some(job),
-                Err(error) => say(round, &sentence(&error)),
+                Err(error) => round.complain(error),
             },
-            Ask::Tokens(path) => match save::tokens(path, round, &self.wake) {
+            Action::Tokens(path) => match save::tokens(path, round, &self.wake) {
                 Ok(job) => self.counting = Some(job),
-                Err(error) => say(round, &sentence(&error)),
+                Err(error) => round.complain(error),
             },
-            Ask::Compare(path) => self.updates.open(path, round, &self.wake),
-            Ask::Forget => self.updates.close(),
-            Ask::Side(side) => self.updates.side = side,
-            Ask::Intruders => self.updates.look_for_intruders(round, &self.wake),
-            Ask::Make(product, path) => {
+            Action::Make(product, path) => {
                 let choice = self.ranks.choice.as_ref().and_then(|choice| choice.as_ref().ok());
                 match save::make(product, path, choice, self.memory.needs.as_ref(), round, &self.wake) {
                     Ok(job) => self.making = Some(job),
-                    Err(error) => say(round, &sentence(&error)),
+                    Err(error) => round.complain(error),
                 }
             }
         }
     }
 
-    /// The jobs that a person can see and stop.
-    pub fn running(&self) -> Vec<(&str, Status)> {
-        fn shown<T: Send>(job: Option<&Job<T>>) -> Option<(&str, Status)> {
-            job.map(|job| (job.title(), job.status()))
+    /// Looks at the scales of an adapter that was opened, once.
+    fn examine(&mut self, round: &mut Round<'_>) {
+        round.quietly(&mut self.examining, &mut self.diagnosis);
+        let Some(Source::Adapter(adapter)) = round.workspace.delta().map(|delta| delta.source()) else { return };
+        if self.examined.as_ref().is_some_and(|known| Arc::ptr_eq(known, adapter)) {
+            return;
         }
-        let own = [shown(self.probe.as_ref()), shown(self.counting.as_ref()), shown(self.making.as_ref())];
-        own.into_iter().flatten().chain(self.updates.running()).collect()
+        self.examined = Some(Arc::clone(adapter));
+        let (adapter, layout) = (Arc::clone(adapter), round.workspace.layout().cloned());
+        self.examining = Some(Job::spawn("Looking at scales", Arc::clone(&self.wake), move |progress| {
+            doctor::examine(&adapter, layout.as_deref(), progress)
+        }));
+    }
+
+    /// The jobs that a person can see and stop.
+    pub fn running(&self) -> Vec<&dyn Running> {
+        let probe = self.probe.iter().map(|job| job as &dyn Running);
+        let counting = self.counting.iter().map(|job| job as &dyn Running);
+        let making = self.making.iter().map(|job| job as &dyn Running);
+        probe.chain(counting).chain(making).collect()
     }
 
     /// True while what follows the dial is on its way: memory and ranks, too short a work for the status bar.
     pub fn is_following(&self) -> bool {
         self.memory.is_working() || self.ranks.is_working()
     }
-
-    /// Stops the job of this title.
-    pub fn cancel(&mut self, title: &str) {
-        fn stop<T: Send>(job: Option<&Job<T>>, title: &str) {
-            if let Some(job) = job.filter(|job| job.title() == title) {
-                job.cancel();
-            }
-        }
-        stop(self.probe.as_ref(), title);
-        stop(self.counting.as_ref(), title);
-        stop(self.making.as_ref(), title);
-        self.updates.cancel(title);
-    }
-}
-
-/// The result of a job that has ended, and the job away; what went wrong is said.
-pub fn finished<T: Send>(job: &mut Option<Job<T>>, round: &mut Round<'_>) -> Option<T> {
-    let result = job.as_mut().and_then(Job::take)?;
-    *job = None;
-    match result {
-        Ok(found) => Some(found),
-        Err(error) if error.is_cancelled() => {
-            say(round, "Cancelled.");
-            None
-        }
-        Err(error) => {
-            say(round, &sentence(&error));
-            None
-        }
-    }
-}
-
-pub fn say(round: &mut Round<'_>, text: &str) {
-    round.commands.push(Command::Say(text.to_owned()));
-}
-
-pub fn sentence(error: &Error) -> String {
-    let text = error.to_string();
-    if text.ends_with('.') { text } else { format!("{text}.") }
 }

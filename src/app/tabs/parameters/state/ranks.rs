@@ -77,7 +77,7 @@ impl Ranks {
         self.job.is_some()
     }
 
-    pub fn think(&mut self, workspace: &Workspace, wake: &Wake) {
+    pub fn logic(&mut self, workspace: &Workspace, wake: &Wake) {
         if let Some(result) = self.job.as_mut().and_then(Job::take) {
             self.job = None;
             self.choice = Some(result);

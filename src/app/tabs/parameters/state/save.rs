@@ -18,7 +18,7 @@ use crate::train::{Settings, data};
 use crate::units::{bytes, exact, percent};
 
 use super::{Choice, Needs, Probe, Tokens};
-use crate::app::effect::Round;
+use crate::app::view::Round;
 
 /// What can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

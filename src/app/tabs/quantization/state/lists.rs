@@ -57,8 +57,6 @@ pub struct BlockPoint {
     pub format: Format,
     /// Weights that share a scale.
     pub block: usize,
-    /// Bits per weight.
-    pub bits: f64,
     /// `‖Ŵ − W‖ / ‖W‖`.
     pub relative: f64,
 }
@@ -88,7 +86,7 @@ pub fn blocks(
                 continue;
             }
             let found = measure(weight.data(), &Fit::new(weight.data(), shape, recipe)?, &part)?;
-            send(BlockPoint { format, block, bits: recipe.bits(shape), relative: found.relative_rmse });
+            send(BlockPoint { format, block, relative: found.relative_rmse });
         }
     }
     Ok(())

@@ -47,8 +47,6 @@ pub struct Shot {
 pub struct Shots {
     /// From left to right.
     pub maps: [Shot; 3],
-    /// What they show.
-    pub choice: Choice,
     /// Made from a part of the rows: the exact ones are on their way.
     pub sketch: bool,
 }
@@ -123,7 +121,7 @@ pub fn look(
         Ok(Shot { title, picture: Arc::new(picture) })
     });
     let [first, second, third] = maps;
-    send(Found::Shots(Shots { maps: [first?, second?, third?], choice, sketch: false }));
+    send(Found::Shots(Shots { maps: [first?, second?, third?], sketch: false }));
     for (index, fit) in [Some(&a), b.as_ref()].into_iter().flatten().enumerate() {
         let part = Part::new(progress, 2 + index as u64, 4);
         let measures = measure(weight.data(), fit, &Part::new(&part, 0, 2))?;
@@ -190,5 +188,5 @@ fn sketch(base: &Checkpoint, module: &Module, choice: Choice) -> Result<Shots> {
         }
         Shot { title, picture: Arc::new(Sketch::new(shape, &values, choice.reduction)) }
     });
-    Ok(Shots { maps: [first, second, third], choice, sketch: true })
+    Ok(Shots { maps: [first, second, third], sketch: true })
 }

@@ -1,8 +1,8 @@
 //! What the Quantization tab is about: a weight in a few bits, its error, and what that does to ΔW.
 //!
 //! ```text
-//! Ask::Look(choice) ─ look ─ sketch, weight, scales, pictures, numbers of the current module
-//! Ask::Need(what)   ─ lists ─ formats · block sizes · all modules · against ΔW · what QLoRA quantizes
+//! Action::Look(choice) ─ look ─ sketch, weight, scales, pictures, numbers of the current module
+//! Action::Need(what)   ─ lists ─ formats · block sizes · all modules · against ΔW · what QLoRA quantizes
 //! ```
 
 mod cells;
@@ -13,14 +13,13 @@ mod work;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::job::{Job, Status, Wake};
+use crate::job::{Running, Status, Wake};
 use crate::matrix::Matrix;
 use crate::progress::Part;
 use crate::quant::{CellCode, Fit, Format, Recipe};
 use crate::workspace::Workspace;
 
-use crate::app::effect::Round;
-use crate::app::widgets::tiles::{self, TileBatch, TileJob};
+use crate::app::view::Round;
 
 use lists::Subject;
 pub use lists::{AgainstItem, BlockPoint, FormatRow, ModuleRow, Roles, RolesItem, SWEPT};
@@ -30,7 +29,7 @@ use work::Work;
 
 /// What the tab asks for.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum Action {
     /// Show the current module so.
     Look(Choice),
     /// Compute something for the lower half.
@@ -103,7 +102,7 @@ pub struct CellFacts {
     pub code: CellCode,
 }
 
-/// What is computed and known for the tab; panels look at it and push [`Ask`]s.
+/// What is computed and known for the tab; panels look at it and push [`Action`]s.
 pub struct Quantization {
     wake: Wake,
     layer: Option<Layer>,
@@ -117,8 +116,6 @@ pub struct Quantization {
     subject: u64,
     /// Counts pictures.
     version: u64,
-    coloring: Option<Job<Vec<TileBatch>>>,
-    stalled: bool,
     formats: Work<Key, FormatRow>,
     blocks: Work<Key, BlockPoint>,
     modules: Work<Key, ModuleRow>,
@@ -139,8 +136,6 @@ impl Quantization {
             facts: Vec::new(),
             subject: 0,
             version: 0,
-            coloring: None,
-            stalled: false,
             formats: Work::new(),
             blocks: Work::new(),
             modules: Work::new(),
@@ -150,15 +145,15 @@ impl Quantization {
     }
 
     /// Takes in what has come.
-    pub fn think(&mut self, _: &mut Round<'_>) {
-        if self.look.think() {
+    pub fn logic(&mut self) {
+        if self.look.logic() {
             self.take();
         }
-        self.formats.think();
-        self.blocks.think();
-        self.modules.think();
-        self.against.think();
-        self.roles.think();
+        self.formats.logic();
+        self.blocks.logic();
+        self.modules.logic();
+        self.against.logic();
+        self.roles.logic();
     }
 
     fn take(&mut self) {
@@ -180,7 +175,6 @@ impl Quantization {
                         self.subject += 1;
                     }
                     self.version += 1;
-                    self.stalled = false;
                     self.shots = Some(shots);
                 }
                 Found::Facts(facts) => self.facts.push(*facts),
@@ -189,11 +183,11 @@ impl Quantization {
     }
 
     /// Carries out what was asked for.
-    pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
-        match ask {
-            Ask::Look(choice) => self.need(Need::Look(choice), round.workspace, false),
-            Ask::Need(need) => self.need(need, round.workspace, false),
-            Ask::Again(need) => self.need(need, round.workspace, true),
+    pub fn carry_out(&mut self, action: Action, round: &mut Round<'_>) {
+        match action {
+            Action::Look(choice) => self.need(Need::Look(choice), round.workspace, false),
+            Action::Need(need) => self.need(need, round.workspace, false),
+            Action::Again(need) => self.need(need, round.workspace, true),
         }
     }
 
@@ -304,7 +298,7 @@ impl Quantization {
 
     /// How far the pictures are, while they are being made.
     pub fn looking(&self) -> Option<Status> {
-        self.look.running().map(|(_, status)| status)
+        self.look.running().map(|job| job.status())
     }
 
     /// The numbers of the formats that are shown, as far as they are there.
@@ -372,37 +366,8 @@ impl Quantization {
         }
     }
 
-    /// True while tiles are being coloured.
-    pub fn is_coloring(&self) -> bool {
-        self.coloring.is_some()
-    }
-
-    /// True when tiles that are missing can be asked for.
-    pub fn can_color(&self) -> bool {
-        self.coloring.is_none() && !self.stalled
-    }
-
-    /// Colours tiles beside the window. What runs already is left to end: it is newer than what is on screen.
-    pub fn color(&mut self, jobs: Vec<TileJob>) {
-        if self.can_color() && !jobs.is_empty() {
-            self.coloring =
-                Some(Job::spawn("Colouring", Arc::clone(&self.wake), move |progress| tiles::run(&jobs, progress)));
-        }
-    }
-
-    /// The tiles that have come.
-    pub fn tiles(&mut self) -> Vec<TileBatch> {
-        let Some(result) = self.coloring.as_mut().and_then(Job::take) else { return Vec::new() };
-        self.coloring = None;
-        result.unwrap_or_else(|error| {
-            log::error!("{error}");
-            self.stalled = true;
-            Vec::new()
-        })
-    }
-
     /// The jobs that a person can see and stop.
-    pub fn running(&self) -> Vec<(&str, Status)> {
+    pub fn running(&self) -> Vec<&dyn Running> {
         let all = [
             self.look.running(),
             self.formats.running(),
@@ -412,16 +377,6 @@ impl Quantization {
             self.roles.running(),
         ];
         all.into_iter().flatten().collect()
-    }
-
-    /// Stops the job of this title.
-    pub fn cancel(&mut self, title: &str) {
-        self.look.cancel(title);
-        self.formats.cancel(title);
-        self.blocks.cancel(title);
-        self.modules.cancel(title);
-        self.against.cancel(title);
-        self.roles.cancel(title);
     }
 }
 

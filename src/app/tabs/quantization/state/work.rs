@@ -1,7 +1,7 @@
 //! [`Work`]: a list that a job fills, and what it is a list of.
 
 use crate::error::{Error, Result};
-use crate::job::{Status, Stream, Wake};
+use crate::job::{Running, Stream, Wake};
 use crate::progress::Progress;
 
 /// Results for a key, as far as they are there. The last ones stay until the first of the next have come.
@@ -59,7 +59,7 @@ impl<K: PartialEq, T: Send + 'static> Work<K, T> {
     }
 
     /// Takes in what has come. True when there was something.
-    pub fn think(&mut self) -> bool {
+    pub fn logic(&mut self) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let end = stream.take();
         let new: Vec<T> = stream.items().collect();
@@ -78,15 +78,8 @@ impl<K: PartialEq, T: Send + 'static> Work<K, T> {
         any
     }
 
-    /// How far it is, while it runs.
-    pub fn running(&self) -> Option<(&str, Status)> {
-        self.stream.as_ref().map(|stream| (stream.job().title(), stream.job().status()))
-    }
-
-    /// Stops it if it has this title.
-    pub fn cancel(&self, title: &str) {
-        if let Some(stream) = self.stream.as_ref().filter(|stream| stream.job().title() == title) {
-            stream.job().cancel();
-        }
+    /// The job, while it runs.
+    pub fn running(&self) -> Option<&dyn Running> {
+        self.stream.as_ref().map(|stream| stream.job() as &dyn Running)
     }
 }

@@ -1,10 +1,12 @@
-//! [`Ask`]: what the tab asks for, and how it is carried out.
+//! [`Action`]: what the tab asks for, and how it is carried out.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::app::effect::{Command, Round, Tab};
+use crate::app::effect::{Effect, Place};
+use crate::app::view::Round;
 use crate::error::{Error, Result};
+use crate::job::Running as _;
 use crate::train::history;
 use crate::train::run::Start;
 use crate::train::sweep::{self, Group};
@@ -16,7 +18,7 @@ use super::{Closing, Draft, Task, Training};
 
 /// What the tab asks for.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum Action {
     /// The next run is set up like this.
     Set(Box<Draft>),
     /// Train on this file.
@@ -25,7 +27,7 @@ pub enum Ask {
     Dropped(Vec<PathBuf>),
     /// Train on a data set that came with the model.
     Bundled(usize),
-    /// Ask for a path with the system's dialog.
+    /// Action for a path with the system's dialog.
     Choose(Purpose),
     /// Read the data file again.
     ReadAgain,
@@ -73,12 +75,12 @@ pub enum Ask {
 
 impl Training {
     /// Carries out what was asked for.
-    pub fn carry_out(&mut self, ask: Ask, round: &mut Round<'_>) {
-        match ask {
-            Ask::Set(draft) => self.set(*draft, round),
-            Ask::Data(path) => {
+    pub fn carry_out(&mut self, action: Action, round: &mut Round<'_>) {
+        match action {
+            Action::Set(draft) => self.set(*draft, round),
+            Action::Data(path) => {
                 let at = path.clone();
-                self.errand(
+                self.in_background(
                     "Looking at a path",
                     move || Ok(is_run(&at)),
                     move |training, run, round| {
@@ -86,13 +88,13 @@ impl Training {
                     },
                 );
             }
-            Ask::Dropped(paths) => {
+            Action::Dropped(paths) => {
                 let look = move || Ok(paths.into_iter().map(|path| (is_run(&path), path)).collect::<Vec<_>>());
-                self.errand("Looking at what was dropped", look, |training, paths, round| {
+                self.in_background("Looking at what was dropped", look, |training, paths, round| {
                     paths.into_iter().for_each(|(run, path)| training.dropped(run, path, round));
                 });
             }
-            Ask::Bundled(number) => {
+            Action::Bundled(number) => {
                 let mut draft = self.draft.clone().unwrap_or_default();
                 if let Some(set) = self.sets.1.get(number) {
                     draft.train_on(&self.home, set);
@@ -100,59 +102,61 @@ impl Training {
                     self.set(draft, round);
                 }
             }
-            Ask::Choose(purpose) => self.take_away.choose(purpose),
-            Ask::ReadAgain => self.outlook.read_again(),
-            Ask::Start => self.start(round),
-            Ask::StartMethods => self.start_methods(round),
-            Ask::StartSweep => self.start_sweep(round),
-            Ask::Hold(held) => {
+            Action::Choose(purpose) => self.exports.choose(purpose),
+            Action::ReadAgain => self.outlook.read_again(),
+            Action::Start => self.start(round),
+            Action::StartMethods => self.start_methods(round),
+            Action::StartSweep => self.start_sweep(round),
+            Action::Hold(held) => {
                 if let Some(live) = &self.live {
                     live.hold(held);
                 }
             }
-            Ask::Stop => {
-                if let Some(live) = &mut self.live {
-                    live.stop();
+            Action::Stop => {
+                if let Some(live) = &self.live {
+                    live.cancel();
                 }
             }
-            Ask::GoOn(folder) => self.go_on(folder, round),
-            Ask::Branch(folder, step) => self.branch(folder, step, round),
-            Ask::Show(folder) => self.show(&folder),
-            Ask::Again(folder) => self.errand("Reading a run", move || history::settings(&folder), Self::again),
-            Ask::Compare(folder, on) => self.compare(&folder, on),
-            Ask::ShowSweep(folder) => {
+            Action::GoOn(folder) => self.go_on(folder, round),
+            Action::Branch(folder, step) => self.branch(folder, step, round),
+            Action::Show(folder) => self.show(&folder),
+            Action::Again(folder) => {
+                self.in_background("Reading a run", move || history::settings(&folder), Self::again)
+            }
+            Action::Compare(folder, on) => self.compare(&folder, on),
+            Action::ShowSweep(folder) => {
                 let read = move || Ok((Group::read(&folder).map(|group| group.rows).unwrap_or_default(), folder));
-                self.errand("Reading a sweep", read, |training, (rows, folder), _| {
+                self.in_background("Reading a sweep", read, |training, (rows, folder), _| {
                     training.sweep = Some((folder, rows))
                 });
             }
-            Ask::Note(folder, note) => {
+            Action::Note(folder, note) => {
                 let write = move || history::write_note(&folder, &note);
-                self.errand("Writing a note", write, |training, (), _| training.shelf.look_again());
+                self.in_background("Writing a note", write, |training, (), _| training.run_list.look_again());
             }
-            Ask::Delete(folder) => self.delete(folder),
-            Ask::Keep(folder) => self.keep(folder, round),
-            Ask::OfferMerge(run) => {
+            Action::Delete(folder) => self.delete(folder),
+            Action::Keep(folder) => self.keep(folder, round),
+            Action::OfferMerge(run) => {
                 self.merging = run.map(|run| {
                     let out = self.merged_folder(&self.runs_folder(), &run);
                     (run, out)
                 });
             }
-            Ask::Merge(run, out) => {
+            Action::Merge(run, out) => {
                 let at = out.clone();
-                self.errand(
+                self.in_background(
                     "Looking at a folder",
                     move || is_free_for_a_model(&at),
-                    move |training, (), round| match training.take_away.merge(run, out) {
+                    move |training, (), round| match training.exports.merge(run, out) {
                         Ok(()) => training.merging = None,
-                        Err(error) => round.commands.push(Command::Complain(error)),
+                        Err(error) => round.effects.push(Effect::Complain(error)),
                     },
                 );
             }
-            Ask::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
-            Ask::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
-            Ask::Spectrum(folder, step) => {
-                self.errand(
+            Action::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
+            Action::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
+            Action::Spectrum(folder, step) => {
+                self.in_background(
                     "Reading a run",
                     move || history::Past::read(&folder),
                     move |training, past, round| {
@@ -160,13 +164,13 @@ impl Training {
                     },
                 );
             }
-            Ask::Close(true) => {
+            Action::Close(true) => {
                 self.closing = Closing::Soon;
-                if let Some(live) = &mut self.live {
-                    live.stop();
+                if let Some(live) = &self.live {
+                    live.cancel();
                 }
             }
-            Ask::Close(false) => self.closing = Closing::No,
+            Action::Close(false) => self.closing = Closing::No,
         }
     }
 
@@ -188,27 +192,27 @@ impl Training {
         } else if is_data(&path) {
             self.data(path, round);
         } else {
-            return round.commands.open(path);
+            return round.effects.open(path);
         }
-        round.commands.push(Command::Show(Tab::Train));
+        round.effects.push(Effect::Show(Place::part("train", "run")));
     }
 
     fn delete(&mut self, folder: PathBuf) {
         let name = history::name(&folder);
         let (gone, title) = (folder.clone(), format!("Deleting {name}"));
-        self.errand(
+        self.in_background(
             title,
             move || history::delete(&gone),
             move |training, (), round| {
                 training.forget(&folder);
-                training.shelf.look_again();
-                round.commands.push(Command::Say(format!("{name} is deleted.")));
+                training.run_list.look_again();
+                round.effects.push(Effect::Say(format!("{name} is deleted.")));
             },
         );
     }
 
     fn forget(&mut self, folder: &Path) {
-        self.shelf.leave(folder);
+        self.run_list.leave(folder);
         self.tracks.retain(|track| !track.is_of(folder));
         self.compared.retain(|compared| compared != folder);
         if self.shown.as_deref() == Some(folder) {
@@ -219,12 +223,7 @@ impl Training {
     /// What the dialog gave.
     pub(super) fn chosen(&mut self, purpose: Purpose, path: PathBuf, round: &mut Round<'_>) {
         match purpose {
-            Purpose::Data => self.carry_out(Ask::Data(path), round),
-            Purpose::EvalData => {
-                let mut draft = self.draft.clone().unwrap_or_default();
-                draft.settings.eval_data = Some(path);
-                self.set(draft, round);
-            }
+            Purpose::Data => self.carry_out(Action::Data(path), round),
             Purpose::Runs => self.add_folder(path, round),
             Purpose::Keep => self.keep(Some(path), round),
             Purpose::Merged(run) => {
@@ -244,7 +243,7 @@ impl Training {
         let own = self.own_folder();
         let Some(folder) = folder.filter(|folder| *folder != own) else { return self.kept_in(None, round) };
         let at = folder.clone();
-        self.errand(
+        self.in_background(
             "Looking at a folder",
             move || history::can_hold_runs(&at),
             |training, (), round| {
@@ -261,7 +260,7 @@ impl Training {
         round.settings.run_folders.retain(|known| *known != now);
         if before != now {
             self.add_folder(before, round);
-            round.commands.push(Command::Say(format!("New runs go to {}.", now.display())));
+            round.effects.push(Effect::Say(format!("New runs go to {}.", now.display())));
         }
     }
 
@@ -283,7 +282,7 @@ impl Training {
     fn is_free(&self, round: &mut Round<'_>) -> bool {
         if self.live.is_some() {
             let busy = Error::usage("a run goes on in this window already; stop it first, or wait for its end");
-            round.commands.push(Command::Complain(busy));
+            round.effects.push(Effect::Complain(busy));
         }
         self.live.is_none()
     }
@@ -295,7 +294,7 @@ impl Training {
             return None;
         }
         if let Some(problem) = self.outlook.problem(&draft, round.workspace) {
-            round.commands.push(Command::Complain(Error::usage(problem)));
+            round.effects.push(Effect::Complain(Error::usage(problem)));
             return None;
         }
         self.failure = None;
@@ -305,7 +304,7 @@ impl Training {
     fn start(&mut self, round: &mut Round<'_>) {
         let Some(mut draft) = self.ready(round) else { return };
         let free = self.free_folder(&draft.name, &Self::made_up(&draft.settings));
-        self.errand(
+        self.in_background(
             "Looking for a folder",
             move || Ok(free()),
             |training, out, round| {
@@ -324,7 +323,7 @@ impl Training {
             Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
             Ok(out)
         };
-        self.errand("Looking for a folder", mark, move |training, out, round| {
+        self.in_background("Looking for a folder", mark, move |training, out, round| {
             training.begin_methods(&draft, &out, round);
         });
     }
@@ -354,7 +353,7 @@ impl Training {
             Ok(ranks) => {
                 let name = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
                 let free = self.free_folder(&draft.name, &name.replace("-full", "-sweep"));
-                self.errand(
+                self.in_background(
                     "Looking for a folder",
                     move || Ok(free()),
                     |training, out, round| {
@@ -363,7 +362,7 @@ impl Training {
                     },
                 );
             }
-            Err(error) => round.commands.push(Command::Complain(error)),
+            Err(error) => round.effects.push(Effect::Complain(error)),
         }
     }
 
@@ -378,7 +377,7 @@ impl Training {
 
     fn go_on(&mut self, folder: PathBuf, round: &mut Round<'_>) {
         if self.is_free(round) {
-            self.errand("Reading a run", move || history::settings(&folder), Self::go_on_with);
+            self.in_background("Reading a run", move || history::settings(&folder), Self::go_on_with);
         }
     }
 
@@ -388,7 +387,7 @@ impl Training {
         }
         let folder = settings.out.clone();
         self.opened(settings.clone());
-        self.shelf.leave(&folder);
+        self.run_list.leave(&folder);
         self.interrupted.retain(|known| *known != folder);
         self.shown = Some(folder);
         // Where it computes is no part of a run: it goes on where the next run would.
@@ -404,7 +403,7 @@ impl Training {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let free = self.free_folder("", &format!("{name}-from-{step}"));
         let copy = move || history::branch(&folder, step, &free());
-        self.errand(format!("Copying {name} as it was at step {step}"), copy, Self::go_on_with);
+        self.in_background(format!("Copying {name} as it was at step {step}"), copy, Self::go_on_with);
     }
 
     fn show(&mut self, folder: &Path) {
@@ -423,9 +422,9 @@ impl Training {
             dial.targets = targets;
         }
         if round.workspace.base().is_none_or(|base| base.path() != settings.model) {
-            round.commands.open(settings.model.clone());
+            round.effects.open(settings.model.clone());
         }
-        round.commands.push(Command::Turn(dial));
+        round.effects.push(Effect::Turn(dial));
         let before = self.draft.clone().unwrap_or_default();
         let settings = Settings { device: before.settings.device, ..settings };
         let draft = Draft { settings, name: String::new(), ..before };
@@ -445,13 +444,13 @@ impl Training {
     fn spectrum(&mut self, past: &history::Past, step: Option<usize>, round: &mut Round<'_>) {
         match (past.weights(step), step) {
             (Some(weights), _) => {
-                round.commands.push(Command::Open(Request::Pair(past.settings.model.clone(), weights)));
-                round.commands.push(Command::Show(Tab::Spectrum));
+                round.effects.push(Effect::Open(Request::Pair(past.settings.model.clone(), weights)));
+                round.effects.push(Effect::Show(Place::tab("spectrum")));
             }
-            (None, Some(step)) => self.take_away.checkpoint(past.settings.clone(), step),
+            (None, Some(step)) => self.exports.checkpoint(past.settings.clone(), step),
             (None, None) => {
                 let error = Error::file(&past.folder, "the run has no result yet; choose one of its checkpoints");
-                round.commands.push(Command::Complain(error));
+                round.effects.push(Effect::Complain(error));
             }
         }
     }

@@ -1,11 +1,11 @@
-//! [`Errands`]: what the tab needs of the disk, done beside the window, and what is made of it when it is there.
+//! [`BackgroundTasks`]: what the tab needs of the disk, done beside the window, and what is made of it when it is there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::app::effect::{Command, Round};
+use crate::app::view::Round;
 use crate::error::Result;
-use crate::job::{Job, Status};
+use crate::job::{Job, Running};
 
 use super::Training;
 
@@ -13,20 +13,19 @@ type Then = Box<dyn FnOnce(&mut Training, &mut Round<'_>) + Send>;
 
 /// How long a disk may keep a window that was closed.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// An errand that takes longer is told of.
+/// A task that takes longer is shown.
 const LONG: Duration = Duration::from_millis(300);
 
 /// All that go on.
 #[derive(Default)]
-pub struct Errands {
+pub struct BackgroundTasks {
     going: Vec<Job<Then>>,
 }
 
-impl Errands {
+impl BackgroundTasks {
     /// Those that have taken a while.
-    pub fn running(&self) -> impl Iterator<Item = (&str, Status)> {
-        let all = self.going.iter().map(|job| (job.title(), job.status()));
-        all.filter(|(_, status)| status.elapsed >= LONG)
+    pub fn running(&self) -> impl Iterator<Item = &dyn Running> {
+        self.going.iter().filter(|job| job.status().elapsed >= LONG).map(|job| job as &dyn Running)
     }
 
     /// Waits for what is being written, when the window is gone; not for ever.
@@ -53,7 +52,7 @@ impl Errands {
 
 impl Training {
     /// Does `work` beside the window, and `then` with what it gives; where it fails, the reason is on the screen.
-    pub(super) fn errand<T: Send + 'static>(
+    pub(super) fn in_background<T: Send + 'static>(
         &mut self,
         title: impl Into<String>,
         work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -64,20 +63,20 @@ impl Training {
             let then: Then = Box::new(move |training, round| then(training, found, round));
             Ok(then)
         });
-        self.errands.going.push(job);
+        self.background.going.push(job);
     }
 
     /// The window is gone: what was to be written is.
     pub fn finish(&mut self) {
-        self.errands.finish();
+        self.background.finish();
     }
 
     /// Goes on with what has come, in the order in which it was asked for.
-    pub(super) fn errands(&mut self, round: &mut Round<'_>) {
-        for result in self.errands.done() {
+    pub(super) fn finish_background(&mut self, round: &mut Round<'_>) {
+        for result in self.background.done() {
             match result {
                 Ok(then) => then(self, round),
-                Err(error) => round.commands.push(Command::Complain(error)),
+                Err(error) => round.complain(error),
             }
         }
     }

@@ -120,7 +120,7 @@ type DataKey = (PathBuf, Option<PathBuf>, usize, bool);
 
 impl Outlook {
     /// Takes in what has come, and computes what has changed.
-    pub fn think(&mut self, draft: &mut Draft, workspace: &Workspace, wake: &Wake) {
+    pub fn logic(&mut self, draft: &mut Draft, workspace: &Workspace, wake: &Wake) {
         draft.follow(workspace.dial());
         if let Some(result) = self.measuring.as_mut().and_then(Job::take) {
             self.measuring = None;
@@ -169,7 +169,7 @@ impl Outlook {
     /// Looks for devices and their free memory again.
     pub fn look_again(&mut self, wake: &Wake) {
         self.looking = Some(Job::spawn("Looking for devices", Arc::clone(wake), |_| {
-            let more = (1..MOST_GPUS).map(|number| (Choice::Cuda(number), Choice::Cuda(number).resolve()));
+            let more = (1..MOST_GPUS).map(|number| (Choice::Cuda(number), Choice::Cuda(number).detect()));
             Ok(device::devices().into_iter().chain(more.take_while(|(_, device)| device.is_ok())).collect())
         }));
     }
@@ -183,7 +183,7 @@ impl Outlook {
             Choice::Metal => Err(Error::usage(NO_METAL)),
             Choice::Cuda(_) => found(choice).unwrap_or_else(|| match self.devices.is_empty() {
                 true => Err(Error::usage("The device is being looked for.")),
-                false => choice.resolve(),
+                false => choice.detect(),
             }),
         }
     }

@@ -1,22 +1,24 @@
-//! [`TakeAway`]: dialogs for paths, and models written for others.
+//! [`Exports`]: dialogs for paths, and models written for others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::adapter::Adapter;
+use crate::app::work::dialog::{Dialog, Filter, Kind};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
 use crate::train::merge::{Change, write_model};
 use crate::train::{Settings, run};
 
+/// Files that hold data.
+const DATA: [Filter; 2] = [("JSON lines or text", &["jsonl", "json", "txt", "md"]), ("All files", &["*"])];
+
 /// What a path is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Data to train on.
     Data,
-    /// Held-out data.
-    EvalData,
     /// A folder with runs.
     Runs,
     /// A folder for new runs.
@@ -36,13 +38,13 @@ pub enum Found {
 }
 
 /// Dialogs and writing, one of each at a time.
-pub struct TakeAway {
+pub struct Exports {
     wake: Wake,
-    dialog: Option<(Purpose, Job<Option<PathBuf>>)>,
+    dialog: Option<(Purpose, Dialog)>,
     work: Option<Job<Found>>,
 }
 
-impl TakeAway {
+impl Exports {
     /// Nothing to do yet; `wake` makes the window look again.
     pub fn new(wake: Wake) -> Self {
         Self { wake, dialog: None, work: None }
@@ -50,22 +52,13 @@ impl TakeAway {
 
     /// Opens the system's dialog.
     pub fn choose(&mut self, purpose: Purpose) {
-        let dialog = rfd::AsyncFileDialog::new();
-        let data = |title: &str| {
-            let dialog = rfd::AsyncFileDialog::new().set_title(title);
-            dialog.add_filter("JSON lines or text", &["jsonl", "json", "txt", "md"]).add_filter("All files", &["*"])
+        let (title, kind) = match &purpose {
+            Purpose::Data => ("Data to train on", Kind::File(&DATA)),
+            Purpose::Runs => ("A folder with runs", Kind::Folder),
+            Purpose::Keep => ("A folder for new runs", Kind::Folder),
+            Purpose::Merged(_) => ("A folder for the merged model", Kind::Folder),
         };
-        let answer: std::pin::Pin<Box<dyn Future<Output = Option<rfd::FileHandle>> + Send>> = match &purpose {
-            Purpose::Data => Box::pin(data("Data to train on").pick_file()),
-            Purpose::EvalData => Box::pin(data("Held-out data").pick_file()),
-            Purpose::Runs => Box::pin(dialog.set_title("A folder with runs").pick_folder()),
-            Purpose::Keep => Box::pin(dialog.set_title("A folder for new runs").pick_folder()),
-            Purpose::Merged(_) => Box::pin(dialog.set_title("A folder for the merged model").pick_folder()),
-        };
-        let job = Job::spawn("Waiting for a choice", Arc::clone(&self.wake), move |_| {
-            Ok(pollster::block_on(answer).map(|file| file.path().to_path_buf()))
-        });
-        self.dialog = Some((purpose, job));
+        self.dialog = Some((purpose, Dialog::open(title, kind, None, &self.wake)));
     }
 
     /// Begins to write the model of a run with its adapter merged in.
@@ -95,8 +88,8 @@ impl TakeAway {
     }
 
     /// What has come of it.
-    pub fn think(&mut self) -> Option<Result<Found>> {
-        if let Some(result) = self.dialog.as_mut().and_then(|(_, job)| job.take()) {
+    pub fn logic(&mut self) -> Option<Result<Found>> {
+        if let Some(result) = self.dialog.as_mut().and_then(|(_, dialog)| dialog.take()) {
             let (purpose, _) = self.dialog.take()?;
             match (result, purpose) {
                 (Ok(Some(path)), purpose) => return Some(Ok(Found::Path(purpose, path))),

@@ -1,4 +1,4 @@
-//! [`Live`]: the work that goes on in this window: a run or a sweep, with a brake.
+//! [`Live`]: the work that goes on in this window: a run or a sweep, with a pause.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::error::Result;
-use crate::job::{self, Job, Status, Wake};
+use crate::job::{self, Job, JobId, Running, Status, Wake};
 use crate::progress::Progress;
 use crate::train::run::{self, Event, Start};
 use crate::train::sweep::{self, Told};
 use crate::train::{Settings, history};
 
-use super::pause::{Brake, Braked};
+use super::pause::{Pausable, PauseToken};
 
 /// Something to be trained.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Task {
 }
 
 /// What comes from the work.
-pub enum News {
+pub enum LiveEvent {
     /// A run begins.
     Begins(Box<Settings>),
     /// It tells something.
@@ -45,60 +45,45 @@ pub enum News {
 /// Work that goes on, and what waits behind it.
 pub struct Live {
     job: Job<()>,
-    inbox: Receiver<News>,
-    brake: Arc<Brake>,
+    inbox: Receiver<LiveEvent>,
+    pause: Arc<PauseToken>,
     /// What goes on.
     pub task: Task,
     /// The folder of the run that goes on now.
     pub current: Option<PathBuf>,
     /// What comes next.
     pub queue: VecDeque<Task>,
-    /// A person has asked it to stop.
-    pub stopping: bool,
 }
 
 impl Live {
     /// Starts the first task.
     pub fn start(task: Task, queue: VecDeque<Task>, wake: Wake) -> Self {
         let (sender, inbox) = channel();
-        let brake = Arc::new(Brake::default());
-        let held = Arc::clone(&brake);
+        let pause = Arc::new(PauseToken::default());
+        let held = Arc::clone(&pause);
         let work = task.clone();
         let title = format!("Training {}", history::name(task.folder()));
         // What a run tells does not wake the window by itself: its progress does, some ten times a second at most.
         let job = Job::spawn(title, wake, move |progress| {
-            let braked = Braked { progress, brake: &held };
-            job::beside(|| carry_out(work, &braked, &sender))
+            let pausable = Pausable { progress, pause: &held };
+            job::beside(|| carry_out(work, &pausable, &sender))
         });
-        Self { job, inbox, brake, task, current: None, queue, stopping: false }
-    }
-
-    /// What the status bar shows.
-    pub fn title(&self) -> &str {
-        self.job.title()
-    }
-
-    /// How far it is.
-    pub fn status(&self) -> Status {
-        self.job.status()
+        Self { job, inbox, pause, task, current: None, queue }
     }
 
     /// Holds it between two steps, or lets it go on.
     pub fn hold(&self, held: bool) {
-        self.brake.hold(held);
+        self.pause.hold(held);
     }
 
     /// True while it is held.
     pub fn is_held(&self) -> bool {
-        self.brake.is_held()
+        self.pause.is_held()
     }
 
-    /// Ends it after this step, with a checkpoint; nothing that waits behind it begins.
-    pub fn stop(&mut self) {
-        self.stopping = true;
-        self.queue.clear();
-        self.job.cancel();
-        self.brake.end();
+    /// True once it was asked to stop: it ends after this step, with a checkpoint, and nothing that waits behind it begins.
+    pub fn is_stopping(&self) -> bool {
+        self.job.is_cancelled()
     }
 
     /// The end, once; then what came before it.
@@ -107,19 +92,39 @@ impl Live {
     }
 
     /// What has come.
-    pub fn news(&self) -> Vec<News> {
+    pub fn events(&self) -> Vec<LiveEvent> {
         self.inbox.try_iter().collect()
     }
 }
 
-fn carry_out(task: Task, progress: &dyn Progress, sender: &Sender<News>) -> Result<()> {
+impl Running for Live {
+    fn id(&self) -> JobId {
+        self.job.id()
+    }
+
+    fn title(&self) -> &str {
+        self.job.title()
+    }
+
+    fn status(&self) -> Status {
+        self.job.status()
+    }
+
+    /// Ends it after this step, with a checkpoint.
+    fn cancel(&self) {
+        self.job.cancel();
+        self.pause.end();
+    }
+}
+
+fn carry_out(task: Task, progress: &dyn Progress, sender: &Sender<LiveEvent>) -> Result<()> {
     // Nobody listens any more only when the window is gone.
-    let send = |news: News| drop(sender.send(news));
+    let send = |news: LiveEvent| drop(sender.send(news));
     match task {
         Task::Run(settings, start) => {
-            send(News::Begins(settings.clone()));
+            send(LiveEvent::Begins(settings.clone()));
             let told = &mut |event| {
-                send(News::Event(event));
+                send(LiveEvent::Event(event));
                 Ok(())
             };
             run::run(*settings, start, progress, told).map(drop)
@@ -127,9 +132,9 @@ fn carry_out(task: Task, progress: &dyn Progress, sender: &Sender<News>) -> Resu
         Task::Sweep(settings, ranks) => {
             let told = &mut |told| {
                 send(match told {
-                    Told::Run(_, settings) => News::Begins(settings),
-                    Told::Event(event) => News::Event(event),
-                    Told::Rows(rows) => News::Rows(rows),
+                    Told::Run(_, settings) => LiveEvent::Begins(settings),
+                    Told::Event(event) => LiveEvent::Event(event),
+                    Told::Rows(rows) => LiveEvent::Rows(rows),
                 });
                 Ok(())
             };

@@ -1,8 +1,8 @@
 //! What the Train tab knows and does: runs, their history, comparisons and sweeps.
 //!
 //! ```text
-//! Draft ─ Outlook (data, memory, time) ─► Task ─► Live ─ News ─► Track ◄─ Follow ─ Shelf (run folders)
-//! Ask ─ Errand (the disk, beside the window) ─► Training
+//! Draft ─ Outlook (data, memory, time) ─► Task ─► Live ─ LiveEvent ─► Track ◄─ Follow ─ RunList (run folders)
+//! Action ─ Errand (the disk, beside the window) ─► Training
 //! ```
 
 mod action;
@@ -23,27 +23,28 @@ use eframe::egui;
 
 use crate::demo::{DataSet, Sample};
 use crate::error::{Error, Result};
-use crate::job::{Status, Wake};
+use crate::job::{Running, Wake};
 use crate::train::history::{self, Past};
 use crate::train::sweep::Row;
 use crate::train::{Method, Settings};
 use crate::workspace::{Request, Workspace};
 
-use crate::app::effect::{Command, Round, Tab};
+use crate::app::effect::{Effect, Place};
+use crate::app::view::Round;
 
-pub use action::Ask;
+pub use action::Action;
 pub use draft::{Draft, Fit, NO_METAL, Outlook, method_name};
 pub use export::{Purpose, metrics, short};
 pub use live::{Live, Task};
-pub use run_list::Shelf;
+pub use run_list::RunList;
 pub use track::{Track, smoothed};
 pub use words::in_words;
 
-use background::Errands;
-use export::TakeAway;
-use live::News;
+use background::BackgroundTasks;
+use export::Exports;
+use live::LiveEvent;
 
-/// What is computed and known for the tab; panels look at it and push [`Ask`]s.
+/// What is computed and known for the tab; panels look at it and push [`Action`]s.
 pub struct Training {
     wake: Wake,
     home: PathBuf,
@@ -52,7 +53,7 @@ pub struct Training {
     draft: Option<Draft>,
     outlook: Outlook,
     live: Option<Live>,
-    shelf: Shelf,
+    run_list: RunList,
     tracks: Vec<Track>,
     /// The run that is looked at.
     shown: Option<PathBuf>,
@@ -66,9 +67,9 @@ pub struct Training {
     interrupted: Vec<PathBuf>,
     looked: bool,
     /// Data sets that came with the open model, and which opening they were looked for at.
-    sets: (u64, Vec<DataSet>),
-    take_away: TakeAway,
-    errands: Errands,
+    sets: (u64, Arc<[DataSet]>),
+    exports: Exports,
+    background: BackgroundTasks,
     /// A run that is to be merged, and the folder for the model, until a person says so.
     merging: Option<(PathBuf, PathBuf)>,
     closing: Closing,
@@ -92,8 +93,8 @@ impl Training {
     /// Nothing yet; `wake` makes the window look again, runs are kept in a folder within `home`.
     pub fn new(wake: Wake, home: PathBuf) -> Self {
         Self {
-            shelf: Shelf::new(Arc::clone(&wake)),
-            take_away: TakeAway::new(Arc::clone(&wake)),
+            run_list: RunList::new(Arc::clone(&wake)),
+            exports: Exports::new(Arc::clone(&wake)),
             wake,
             home,
             kept: None,
@@ -107,39 +108,41 @@ impl Training {
             failure: None,
             interrupted: Vec::new(),
             looked: false,
-            sets: (0, Vec::new()),
-            errands: Errands::default(),
+            sets: (0, Arc::default()),
+            background: BackgroundTasks::default(),
             merging: None,
             closing: Closing::No,
         }
     }
 
     /// Takes in what has come and begins what is wanted.
-    pub fn think(&mut self, round: &mut Round<'_>) {
+    pub fn logic(&mut self, round: &mut Round<'_>) {
         let mut draft = self.draft.take().unwrap_or_else(|| Draft::from_kept(&round.settings.training));
         self.bundled(round.workspace);
-        self.outlook.think(&mut draft, round.workspace, &self.wake);
+        self.outlook.logic(&mut draft, round.workspace, &self.wake);
         self.draft = Some(draft);
         self.kept.clone_from(&round.settings.runs);
         let folders = self.folders(&round.settings.run_folders);
-        self.shelf.watch(&folders);
-        if self.shelf.think(&mut self.tracks) {
+        self.run_list.watch(&folders);
+        if self.run_list.logic(&mut self.tracks) {
             self.looked_at_the_disk();
         }
         self.receive(round);
-        self.errands(round);
-        if let Some(news) = self.take_away.think() {
+        self.finish_background(round);
+        if let Some(news) = self.exports.logic() {
             match news {
-                Ok(export::Found::Said(text)) => round.commands.push(Command::Say(text)),
+                Ok(export::Found::Said(text)) => round.effects.push(Effect::Say(text)),
                 Ok(export::Found::Path(purpose, path)) => self.chosen(purpose, path, round),
                 Ok(export::Found::Pair(model, tuned)) => {
-                    round.commands.push(Command::Open(Request::Pair(model, tuned)));
-                    round.commands.push(Command::Show(Tab::Spectrum));
+                    round.effects.push(Effect::Open(Request::Pair(model, tuned)));
+                    round.effects.push(Effect::Show(Place::tab("spectrum")));
                 }
-                Err(error) => round.commands.push(Command::Complain(error)),
+                Err(error) => round.effects.push(Effect::Complain(error)),
             }
         }
         self.close(round.ctx);
+        round.board.runs.clone_from(&self.run_list.runs);
+        round.board.sets.clone_from(&self.sets.1);
     }
 
     /// Looks for data sets that came with the open model; the first of them is chosen where none is.
@@ -148,7 +151,7 @@ impl Training {
         if self.sets.0 == generation {
             return;
         }
-        self.sets = (generation, Vec::new());
+        self.sets = (generation, Arc::default());
         let Sample { base, mut sets, .. } = Sample::at(&self.home);
         if workspace.base().is_none_or(|open| open.path() != base) {
             return;
@@ -157,7 +160,7 @@ impl Training {
             sets.retain(|set| set.train.is_file());
             Ok(sets)
         };
-        self.errand("Looking for data", there, move |training, sets, _| {
+        self.in_background("Looking for data", there, move |training, sets, _| {
             if training.sets.0 != generation {
                 return;
             }
@@ -166,7 +169,7 @@ impl Training {
             {
                 draft.train_on(&training.home, first);
             }
-            training.sets.1 = sets;
+            training.sets.1 = sets.into();
         });
     }
 
@@ -207,7 +210,7 @@ impl Training {
     }
 
     fn looked_at_the_disk(&mut self) {
-        let Some(runs) = &self.shelf.runs else { return };
+        let Some(runs) = &self.run_list.runs else { return };
         if !std::mem::replace(&mut self.looked, true) {
             let left = runs.iter().filter(|past| past.phase == history::Phase::Interrupted && past.done > 0);
             self.interrupted = left.map(|past| past.folder.clone()).collect();
@@ -229,7 +232,7 @@ impl Training {
             }
         }
         for folder in going {
-            if !self.is_live(&folder) && !self.shelf.is_reading(&folder) {
+            if !self.is_live(&folder) && !self.run_list.is_reading(&folder) {
                 self.open(&folder);
             }
         }
@@ -239,11 +242,11 @@ impl Training {
         let Some(live) = &mut self.live else { return };
         // The end before the news: none is missed.
         let end = live.end();
-        for news in live.news() {
-            match news {
-                News::Begins(settings) => {
+        for event in live.events() {
+            match event {
+                LiveEvent::Begins(settings) => {
                     let folder = settings.out.clone();
-                    self.shelf.leave(&folder);
+                    self.run_list.leave(&folder);
                     match self.tracks.iter_mut().find(|track| track.is_of(&folder)) {
                         Some(track) => track.settings = *settings,
                         None => self.tracks.push(Track::new(*settings)),
@@ -251,13 +254,13 @@ impl Training {
                     self.shown = Some(folder.clone());
                     live.current = Some(folder);
                 }
-                News::Event(event) => {
+                LiveEvent::Event(event) => {
                     let current = live.current.as_ref();
                     if let Some(track) = self.tracks.iter_mut().find(|track| current.is_some_and(|f| track.is_of(f))) {
                         track.take(event);
                     }
                 }
-                News::Rows(rows) => self.sweep = Some((live.task.folder().clone(), rows)),
+                LiveEvent::Rows(rows) => self.sweep = Some((live.task.folder().clone(), rows)),
             }
         }
         if let Some(result) = end {
@@ -270,17 +273,17 @@ impl Training {
         let folder = live.task.folder().clone();
         let name = history::name(&folder);
         match result {
-            Ok(()) => round.commands.push(Command::Say(format!("{name} is finished."))),
-            Err(Error::Cancelled) => round.commands.push(Command::Say(format!("{name} is stopped; it can go on."))),
+            Ok(()) => round.effects.push(Effect::Say(format!("{name} is finished."))),
+            Err(Error::Cancelled) => round.effects.push(Effect::Say(format!("{name} is stopped; it can go on."))),
             Err(error) => {
                 let reason = in_words(&error.to_string());
                 self.failure = Some((folder, reason.clone()));
-                round.commands.push(Command::Complain(Error::failure(reason)));
+                round.effects.push(Effect::Complain(Error::failure(reason)));
             }
         }
-        self.shelf.look_again();
+        self.run_list.look_again();
         self.outlook.look_again(&self.wake);
-        let mut queue = live.queue;
+        let mut queue = if live.is_stopping() { VecDeque::new() } else { live.queue };
         if let Some(next) = queue.pop_front() {
             self.begin(next, queue);
         }
@@ -320,13 +323,13 @@ impl Training {
 
     /// Reads a run from its files.
     fn open(&mut self, folder: &Path) {
-        match self.shelf.find(folder) {
+        match self.run_list.find(folder) {
             _ if self.is_live(folder) => {}
             Some(past) => self.opened(past.settings.clone()),
             None => {
                 let folder = folder.to_path_buf();
                 let read = move || history::settings(&folder);
-                self.errand("Reading a run", read, |training, settings, _| training.opened(settings));
+                self.in_background("Reading a run", read, |training, settings, _| training.opened(settings));
             }
         }
     }
@@ -338,14 +341,14 @@ impl Training {
             return;
         }
         let mut track = Track::new(settings);
-        if let Some(past) = self.shelf.find(&folder) {
+        if let Some(past) = self.run_list.find(&folder) {
             (track.steps, track.trainable, track.predicted) = (past.steps, past.trainable, past.predicted);
         }
         // What is drawn of it is made anew.
         track.version = self.tracks.iter().find(|old| old.is_of(&folder)).map_or(0, |old| old.version + 1);
         self.tracks.retain(|track| !track.is_of(&folder));
         self.tracks.push(track);
-        self.shelf.read(&folder);
+        self.run_list.read(&folder);
     }
 
     fn is_live(&self, folder: &Path) -> bool {
@@ -388,12 +391,12 @@ impl Training {
 
     /// What the disk says about a run.
     pub fn past(&self, folder: &Path) -> Option<&Past> {
-        self.shelf.find(folder)
+        self.run_list.find(folder)
     }
 
     /// All runs, the newest first; `None` before the first look.
     pub fn runs(&self) -> Option<&[Past]> {
-        self.shelf.runs.as_deref()
+        self.run_list.runs.as_deref()
     }
 
     /// Runs laid over each other.
@@ -413,7 +416,7 @@ impl Training {
 
     /// Folders of sweeps on the disk.
     pub fn sweeps(&self) -> impl Iterator<Item = &PathBuf> {
-        self.shelf.sweeps.iter()
+        self.run_list.sweeps.iter()
     }
 
     /// Why the last run could not go on.
@@ -458,23 +461,10 @@ impl Training {
     }
 
     /// The jobs that a person can see and stop.
-    pub fn running(&self) -> Vec<(&str, Status)> {
-        let live = self.live.iter().map(|live| (live.title(), live.status()));
-        let reading = self.outlook.reading().into_iter().map(|job| (job.title(), job.status()));
-        let writing = self.take_away.running().map(|job| (job.title(), job.status()));
-        live.chain(reading).chain(writing).chain(self.errands.running()).collect()
-    }
-
-    /// Stops the job of this title.
-    pub fn cancel(&mut self, title: &str) {
-        if let Some(live) = self.live.as_mut().filter(|live| live.title() == title) {
-            live.stop();
-        }
-        if let Some(job) = self.outlook.reading().filter(|job| job.title() == title) {
-            job.cancel();
-        }
-        if let Some(job) = self.take_away.running().filter(|job| job.title() == title) {
-            job.cancel();
-        }
+    pub fn running(&self) -> Vec<&dyn Running> {
+        let live = self.live.iter().map(|live| live as &dyn Running);
+        let reading = self.outlook.reading().into_iter().map(|job| job as &dyn Running);
+        let writing = self.exports.running().into_iter().map(|job| job as &dyn Running);
+        live.chain(reading).chain(writing).chain(self.background.running()).collect()
     }
 }

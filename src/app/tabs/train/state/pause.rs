@@ -1,4 +1,4 @@
-//! [`Brake`]: holds a run between two steps, and lets it go on.
+//! [`PauseToken`]: holds a run between two steps, and lets it continue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -13,14 +13,14 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Held, let go, or ended.
 #[derive(Debug, Default)]
-pub struct Brake {
+pub struct PauseToken {
     held: Mutex<bool>,
     released: Condvar,
     ended: AtomicBool,
     looked: Mutex<Option<Instant>>,
 }
 
-impl Brake {
+impl PauseToken {
     /// Holds, or lets go.
     pub fn hold(&self, held: bool) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
@@ -54,22 +54,22 @@ impl Brake {
     }
 }
 
-/// Progress that stands still while the brake holds: nothing is computed and nobody is woken. Otherwise the window is told a
+/// Progress that stands still while the token holds: nothing is computed and nobody is woken. Otherwise the window is told a
 /// few times a second.
-pub struct Braked<'a> {
+pub struct Pausable<'a> {
     /// Who is told.
     pub progress: &'a dyn Progress,
     /// What holds.
-    pub brake: &'a Brake,
+    pub pause: &'a PauseToken,
 }
 
-impl Progress for Braked<'_> {
+impl Progress for Pausable<'_> {
     fn step(&self, done: u64, total: u64) -> Result<()> {
-        self.brake.wait();
-        if self.brake.ended.load(Ordering::Relaxed) {
+        self.pause.wait();
+        if self.pause.ended.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        if done >= total || self.brake.is_time() { self.progress.step(done, total) } else { Ok(()) }
+        if done >= total || self.pause.is_time() { self.progress.step(done, total) } else { Ok(()) }
     }
 }
 
@@ -82,18 +82,18 @@ mod tests {
 
     #[test]
     fn a_held_run_stands_still_and_can_be_ended() {
-        let (brake, steps) = (Arc::new(Brake::default()), Arc::new(AtomicU64::new(0)));
-        let (held, counted) = (Arc::clone(&brake), Arc::clone(&steps));
+        let (pause, steps) = (Arc::new(PauseToken::default()), Arc::new(AtomicU64::new(0)));
+        let (held, counted) = (Arc::clone(&pause), Arc::clone(&steps));
         let mut job = Job::<()>::spawn("counting", Arc::new(|| {}), move |progress| {
             loop {
-                Braked { progress, brake: &held }.step(0, 1)?;
+                Pausable { progress, pause: &held }.step(0, 1)?;
                 counted.fetch_add(1, Ordering::Relaxed);
             }
         });
         while steps.load(Ordering::Relaxed) < 10 {
             std::thread::yield_now();
         }
-        brake.hold(true);
+        pause.hold(true);
         // One step may be under way.
         let before = steps.load(Ordering::Relaxed);
         std::thread::sleep(std::time::Duration::from_millis(30));
@@ -101,7 +101,7 @@ mod tests {
         let before = steps.load(Ordering::Relaxed);
         std::thread::sleep(std::time::Duration::from_millis(30));
         assert_eq!(steps.load(Ordering::Relaxed), before);
-        brake.end();
+        pause.end();
         let result = loop {
             if let Some(result) = job.take() {
                 break result;

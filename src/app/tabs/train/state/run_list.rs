@@ -1,4 +1,4 @@
-//! [`Shelf`]: the runs on the disk, looked through every now and then; and the runs that are read from there.
+//! [`RunList`]: the runs on the disk, looked through every now and then; and the runs that are read from there.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ struct Watcher<I: Send + 'static> {
 
 impl<I: Send + 'static> Watcher<I> {
     /// `look` is called again after each pause until it says that nothing more will come.
-    fn new(wake: Wake, pause: Duration, mut look: impl FnMut(&mut dyn FnMut(I)) -> bool + Send + 'static) -> Self {
+    fn spawn(wake: Wake, pause: Duration, mut look: impl FnMut(&mut dyn FnMut(I)) -> bool + Send + 'static) -> Self {
         let gone = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&gone);
         let stream = Stream::spawn("Looking at runs", wake, move |_, send| {
@@ -83,18 +83,18 @@ impl Found {
 }
 
 /// Runs on the disk.
-pub struct Shelf {
+pub struct RunList {
     wake: Wake,
     folders: Vec<PathBuf>,
     watcher: Option<Watcher<Found>>,
     /// Folders of sweeps.
     pub sweeps: Vec<PathBuf>,
     /// All runs, the newest first; `None` before the first look.
-    pub runs: Option<Vec<Past>>,
+    pub runs: Option<Arc<[Past]>>,
     readers: HashMap<PathBuf, Watcher<Vec<Written>>>,
 }
 
-impl Shelf {
+impl RunList {
     /// Nothing looked at yet.
     pub fn new(wake: Wake) -> Self {
         Self { wake, folders: Vec::new(), watcher: None, sweeps: Vec::new(), runs: None, readers: HashMap::new() }
@@ -112,7 +112,7 @@ impl Shelf {
     /// Looks now, and then as before.
     pub fn look_again(&mut self) {
         let (folders, mut before) = (self.folders.clone(), None);
-        self.watcher = Some(Watcher::new(Arc::clone(&self.wake), LOOK, move |send| {
+        self.watcher = Some(Watcher::spawn(Arc::clone(&self.wake), LOOK, move |send| {
             let found = Found::of(&folders);
             let seen: Vec<_> =
                 found.runs.iter().map(|past| (past.folder.clone(), past.phase.clone(), written(past))).collect();
@@ -125,11 +125,11 @@ impl Shelf {
     }
 
     /// Takes in what was found; true when it changed.
-    pub fn think(&mut self, tracks: &mut [Track]) -> bool {
+    pub fn logic(&mut self, tracks: &mut [Track]) -> bool {
         let newest = self.watcher.as_ref().and_then(|watcher| watcher.stream.items().last());
         let changed = newest.is_some();
         if let Some(Found { runs, sweeps }) = newest {
-            (self.runs, self.sweeps) = (Some(runs), sweeps);
+            (self.runs, self.sweeps) = (Some(runs.into()), sweeps);
         }
         self.readers.retain(|folder, reader| {
             // The end before the items: none is missed.
@@ -146,7 +146,7 @@ impl Shelf {
     pub fn read(&mut self, folder: &Path) {
         let path = folder.to_path_buf();
         let mut follow = Follow::new(folder);
-        let reader = Watcher::new(Arc::clone(&self.wake), FOLLOW, move |send| {
+        let reader = Watcher::spawn(Arc::clone(&self.wake), FOLLOW, move |send| {
             // Asked before the files are read: what is written until the end is read too.
             let goes_on = status::is_running(&path);
             let mut news = Vec::new();

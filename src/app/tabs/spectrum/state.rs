@@ -1,4 +1,4 @@
-//! Updates beside each other and beside their base: subspace similarity, amplification, intruders, scales.
+//! Updates beside each other and beside their base: subspace similarity, amplification, intruders.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,15 +6,12 @@ use std::sync::Arc;
 use crate::adapter::Adapter;
 use crate::checkpoint::{Checkpoint, Kind};
 use crate::delta::{DeltaSet, Source};
-use crate::error::{Error, Result};
-use crate::job::{Job, Status, Wake};
+use crate::job::{Job, Running, Wake};
 use crate::plan::compare::{self, DIRECTIONS, Side, Similarity};
-use crate::plan::doctor::{self, Diagnosis};
 use crate::plan::extract::Changed;
 use crate::spectrum::subspaces::{Amplification, Familiar};
 
-use crate::app::effect::Round;
-use crate::app::tabs::parameters::state::{finished, say, sentence};
+use crate::app::view::Round;
 
 /// φ of one module.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,9 +36,23 @@ pub struct Against {
 /// The base's nearest direction for each of the tuned weight's.
 pub type Intruders = (String, Vec<Familiar>);
 
+/// What the tab asks for.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Compare with another update of the same base.
+    Compare(PathBuf),
+    /// No longer.
+    Forget,
+    /// Left or right singular vectors.
+    Side(Side),
+    /// Directions of the current module's tuned weight that its base does not know.
+    Intruders,
+}
+
 /// What is known, and what is under way.
-#[derive(Default)]
 pub struct Updates {
+    wake: Wake,
+    generation: u64,
     /// Which vectors φ is of.
     pub side: Side,
     other: Option<(PathBuf, Arc<DeltaSet>)>,
@@ -54,9 +65,6 @@ pub struct Updates {
     amplifying: Option<Job<Against>>,
     intruders: Option<Intruders>,
     looking: Option<Job<Intruders>>,
-    diagnosis: Option<Diagnosis>,
-    examined: bool,
-    examining: Option<Job<Diagnosis>>,
 }
 
 /// Intruders are looked for among so many directions of the tuned weight.
@@ -65,6 +73,35 @@ const TOP: usize = 10;
 const UNASKED: usize = 4096;
 
 impl Updates {
+    /// Nothing yet; `wake` makes the window look again.
+    pub fn new(wake: &Wake) -> Self {
+        Self {
+            wake: Arc::clone(wake),
+            generation: 0,
+            side: Side::default(),
+            other: None,
+            opening: None,
+            alike: None,
+            alike_wanted: None,
+            comparing: None,
+            against: None,
+            against_wanted: None,
+            amplifying: None,
+            intruders: None,
+            looking: None,
+        }
+    }
+
+    /// Carries out what was asked for.
+    pub fn carry_out(&mut self, action: Action, round: &mut Round<'_>) {
+        match action {
+            Action::Compare(path) => self.open(path, round),
+            Action::Forget => self.close(),
+            Action::Side(side) => self.side = side,
+            Action::Intruders => self.look_for_intruders(round),
+        }
+    }
+
     /// The other update.
     pub fn other(&self) -> Option<&PathBuf> {
         self.other.as_ref().map(|(path, _)| path)
@@ -85,11 +122,6 @@ impl Updates {
         self.intruders.as_ref()
     }
 
-    /// The open adapter's scales.
-    pub fn diagnosis(&self) -> Option<&Diagnosis> {
-        self.diagnosis.as_ref()
-    }
-
     /// True while intruders are looked for.
     pub fn is_looking(&self) -> bool {
         self.looking.is_some()
@@ -100,23 +132,18 @@ impl Updates {
         self.opening.is_some() || self.comparing.is_some()
     }
 
-    /// Another model is open.
-    pub fn forget(&mut self) {
-        *self = Self { side: self.side, ..Self::default() };
-    }
-
     /// No longer compared.
-    pub fn close(&mut self) {
+    fn close(&mut self) {
         (self.other, self.opening, self.alike, self.alike_wanted, self.comparing) = (None, None, None, None, None);
     }
 
     /// Begins to open another update of the same base.
-    pub fn open(&mut self, path: PathBuf, round: &mut Round<'_>, wake: &Wake) {
+    fn open(&mut self, path: PathBuf, round: &mut Round<'_>) {
         let Some(base) = round.workspace.base().cloned() else {
-            say(round, "No model is open.");
+            round.say("No model is open.");
             return;
         };
-        self.opening = Some(Job::spawn("Opening another update", Arc::clone(wake), move |_| {
+        self.opening = Some(Job::spawn("Opening another update", Arc::clone(&self.wake), move |_| {
             let checkpoint = Arc::new(Checkpoint::open(&path)?);
             let source = match checkpoint.kind() {
                 Kind::Adapter => Source::Adapter(Arc::new(Adapter::from_checkpoint(checkpoint)?)),
@@ -127,32 +154,34 @@ impl Updates {
     }
 
     /// Begins to look for directions of the current module that its base does not know.
-    pub fn look_for_intruders(&mut self, round: &mut Round<'_>, wake: &Wake) {
+    fn look_for_intruders(&mut self, round: &mut Round<'_>) {
         let current = round.workspace.selection().current().map(str::to_owned);
         let (Some(delta), Some(name)) = (round.workspace.delta().cloned(), current) else { return };
         if matches!(delta.source(), Source::Weight) {
-            say(round, "Nothing changed here: open a tuned model or an adapter beside the base.");
+            round.say("Nothing changed here: open a tuned model or an adapter beside the base.");
             return;
         }
         let side = self.side;
-        self.looking = Some(Job::spawn(format!("Intruders of {name}"), Arc::clone(wake), move |progress| {
+        self.looking = Some(Job::spawn(format!("Intruders of {name}"), Arc::clone(&self.wake), move |progress| {
             let found = compare::familiar(&delta, &name, TOP, side, progress)?;
             Ok((name, found))
         }));
     }
 
     /// Takes in what has come and begins what is wanted.
-    pub fn think(&mut self, round: &mut Round<'_>, wake: &Wake) {
-        if let Some(found) = finished(&mut self.opening, round) {
+    pub fn logic(&mut self, round: &mut Round<'_>) {
+        if self.generation != round.workspace.generation() {
+            *self = Self { side: self.side, generation: round.workspace.generation(), ..Self::new(&self.wake) };
+        }
+        if let Some(found) = round.finished(&mut self.opening) {
             self.other = Some(found);
             (self.alike, self.alike_wanted) = (None, None);
         }
-        quiet(&mut self.comparing, &mut self.alike, round);
-        quiet(&mut self.amplifying, &mut self.against, round);
-        if let Some(found) = finished(&mut self.looking, round) {
+        round.quietly(&mut self.comparing, &mut self.alike);
+        round.quietly(&mut self.amplifying, &mut self.against);
+        if let Some(found) = round.finished(&mut self.looking) {
             self.intruders = Some(found);
         }
-        quiet(&mut self.examining, &mut self.diagnosis, round);
         let Some(delta) = round.workspace.delta().cloned() else { return };
         let Some(name) = round.workspace.selection().current().map(str::to_owned) else { return };
         let changed = !matches!(delta.source(), Source::Weight);
@@ -170,7 +199,7 @@ impl Updates {
         {
             self.alike_wanted = Some(wanted.clone());
             let (delta, other) = (Arc::clone(&delta), Arc::clone(other));
-            self.comparing = Some(Job::spawn(format!("Comparing {name}"), Arc::clone(wake), move |progress| {
+            self.comparing = Some(Job::spawn(format!("Comparing {name}"), Arc::clone(&self.wake), move |progress| {
                 let (a, b) = (Changed::Models(&delta), Changed::Models(&other));
                 let found = compare::similarity(&a, &b, (&wanted.0, &wanted.0), DIRECTIONS, wanted.1, progress)?;
                 Ok(Alike { of: wanted, found })
@@ -180,48 +209,17 @@ impl Updates {
         if small && there && self.amplifying.is_none() && self.against_wanted.as_ref() != Some(&(name.clone(), r)) {
             self.against_wanted = Some((name.clone(), r));
             let delta = Arc::clone(&delta);
-            self.amplifying = Some(Job::spawn(format!("Amplification of {name}"), Arc::clone(wake), move |progress| {
-                let amplification = compare::amplification(&delta, &name, r, progress)?;
-                Ok(Against { name, r, amplification })
-            }));
-        }
-        if let (Source::Adapter(adapter), false) = (delta.source(), self.examined) {
-            self.examined = true;
-            let (adapter, layout) = (Arc::clone(adapter), round.workspace.layout().cloned());
-            self.examining = Some(Job::spawn("Looking at scales", Arc::clone(wake), move |progress| {
-                doctor::examine(&adapter, layout.as_deref(), progress)
-            }));
+            self.amplifying =
+                Some(Job::spawn(format!("Amplification of {name}"), Arc::clone(&self.wake), move |progress| {
+                    let amplification = compare::amplification(&delta, &name, r, progress)?;
+                    Ok(Against { name, r, amplification })
+                }));
         }
     }
 
     /// The jobs that a person can see and stop: those that take long.
-    pub fn running(&self) -> Vec<(&str, Status)> {
-        let opening = self.opening.as_ref().map(|job| (job.title(), job.status()));
-        let looking = self.looking.as_ref().map(|job| (job.title(), job.status()));
-        opening.into_iter().chain(looking).collect()
-    }
-
-    /// Stops the job of this title.
-    pub fn cancel(&mut self, title: &str) {
-        if let Some(job) = self.opening.as_ref().filter(|job| job.title() == title) {
-            job.cancel();
-        }
-        if let Some(job) = self.looking.as_ref().filter(|job| job.title() == title) {
-            job.cancel();
-        }
-    }
-}
-
-/// Takes in what a job has found that nobody asked for by name: cancelling it is no news.
-fn quiet<T: Send>(job: &mut Option<Job<T>>, to: &mut Option<T>, round: &mut Round<'_>) {
-    let result: Result<T> = match job.as_mut().and_then(Job::take) {
-        Some(result) => result,
-        None => return,
-    };
-    *job = None;
-    match result {
-        Ok(found) => *to = Some(found),
-        Err(error) if Error::is_cancelled(&error) => {}
-        Err(error) => say(round, &sentence(&error)),
+    pub fn running(&self) -> Vec<&dyn Running> {
+        let opening = self.opening.iter().map(|job| job as &dyn Running);
+        opening.chain(self.looking.iter().map(|job| job as &dyn Running)).collect()
     }
 }

@@ -1,3 +1,0 @@
-//! What is computed for the tab beside the spectra themselves.
-
-pub mod updates;
