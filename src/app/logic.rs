@@ -102,9 +102,10 @@ impl App {
                 | jobs::Event::SweepEnded(_, Err(error))
                     if error.is_cancelled() =>
                 {
+                    self.shell.path.answer(None);
                     self.say("Cancelled.");
                 }
-                jobs::Event::Opened(_, Err(error)) => self.complain(&error),
+                jobs::Event::Opened(_, Err(error)) => self.not_opened(&error),
                 jobs::Event::Found(name, Found::Picture(picture)) => self.shown.set_delta(&name, picture),
                 jobs::Event::Found(name, Found::Spectrum(spectrum, factors)) => {
                     self.shown.set_factors(&name, factors);
@@ -119,8 +120,8 @@ impl App {
                 jobs::Event::SweepEnded(names, result) => {
                     match result {
                         Ok(()) => self.say(&match self.workspace.known() {
-                            1 => "The spectrum of 1 module is there.".to_owned(),
-                            known => format!("Spectra of {known} modules are there."),
+                            1 => "1 spectrum computed.".to_owned(),
+                            known => format!("{known} spectra computed."),
                         }),
                         Err(error) => self.complain(&error),
                     }
@@ -147,12 +148,27 @@ impl App {
             text.push_str(&format!(" {misfits} modules do not fit; the list says why."));
         }
         self.shell.notices.clear();
-        self.asked = false;
+        self.shell.path.answer(None);
+        (self.asked, self.restored) = (false, false);
         self.jobs.forget();
         self.shown.clear();
         self.workspace.apply(Event::Opened(Box::new(opened)));
         self.sweep_wanted = self.workspace.delta().is_some_and(|d| estimate(d, d.entries().iter()) < UNASKED);
         self.say(&text);
+    }
+
+    /// A path that was typed is answered where it was typed. What was open last time may be gone: then the sample is opened.
+    fn not_opened(&mut self, error: &Error) {
+        if std::mem::take(&mut self.restored) {
+            self.effects.push(Effect::OpenSample);
+        }
+        if self.shell.path.is_asked() {
+            let text = sentence(error);
+            self.shell.path.answer(Some(&text));
+            self.message = Message { text, bad: true };
+        } else {
+            self.complain(error);
+        }
     }
 
     fn carry_out(&mut self, ctx: &egui::Context, effect: Effect) {
@@ -211,6 +227,7 @@ impl App {
                     self.say(text);
                 }
             }
+            Effect::ExportShown(name, take) => self.effects.want(name, take),
             Effect::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
             Effect::Say(text) => self.say(&text),
             Effect::Complain(error) => self.complain(&error),

@@ -62,7 +62,11 @@ pub struct App {
     message: Message,
     effects: Effects,
     shell: Shell,
+    /// What is being opened was open the last time.
+    restored: bool,
     sweep_wanted: bool,
+    /// Nobody has said yet what they came for.
+    welcome: bool,
     /// The window is narrow, or its scale large.
     cramped: bool,
     /// A person has chosen what to look at.
@@ -82,6 +86,9 @@ impl App {
     /// The window's contents; work begins at once.
     pub fn new(cc: &eframe::CreationContext<'_>, start: Start) -> Self {
         theme::install(&cc.egui_ctx);
+        // The very first start of a person: nothing was kept, nothing is asked for.
+        let kept = cc.storage.is_none_or(|storage| storage.get_string(SETTINGS).is_some());
+        let welcome = !kept && start.request.is_none();
         let settings: Settings = cc.storage.and_then(|s| eframe::get_value(s, SETTINGS)).unwrap_or_default();
         let settings = settings.checked();
         cc.egui_ctx.set_theme(settings.theme);
@@ -91,12 +98,16 @@ impl App {
         let looking = SystemInfo::read(&wake);
         let data_dir = start.data_dir.unwrap_or_else(start::data_dir);
         let mut effects = Effects::default();
-        effects.push(Effect::Show(FIRST));
-        effects.push(match start.request {
+        let tabs = tabs::all(&wake, &data_dir);
+        let last = tabs.iter().map(|tab| tab.id()).find(|id| *id == settings.tab);
+        effects.push(Effect::Show(last.map_or(FIRST, Place::tab)));
+        // The model of the last time comes back, unless another one is asked for.
+        let recent = settings.recent.first().filter(|_| start.request.is_none()).map(|recent| recent.request());
+        let restored = recent.is_some();
+        effects.push(match start.request.or(recent) {
             Some(request) => Effect::Open(request),
             None => Effect::OpenSample,
         });
-        let tabs = tabs::all(&wake, &data_dir);
         Self {
             workspace: Workspace::default(),
             shell: Shell::new(tabs.len()),
@@ -112,7 +123,9 @@ impl App {
             dialog: None,
             message: Message::default(),
             effects,
+            restored,
             sweep_wanted: false,
+            welcome,
             cramped: false,
             asked: false,
             demanded: false,
@@ -143,6 +156,7 @@ impl eframe::App for App {
 
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
         self.cramped = ui.available_width() < ROOMY;
+        self.effects.begin_frame();
         let mut view = View {
             cramped: self.cramped,
             workspace: &self.workspace,
@@ -159,6 +173,9 @@ impl eframe::App for App {
             actions: &mut Vec::<()>::new(),
         };
         let shell = &mut self.shell;
+        if self.welcome && shell::welcome::ui(ui, &mut view) {
+            self.welcome = false;
+        }
         let line = theme::Colors::of(ui).line;
         let fill = ui.visuals().panel_fill;
         let bar = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 7));
@@ -195,6 +212,10 @@ impl eframe::App for App {
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
+        let front = (0..self.tabs.len()).find(|&at| self.shell.dock.is_seen(at));
+        if let Some(tab) = front.and_then(|at| self.tabs.get(at)) {
+            self.settings.tab = tab.id().to_owned();
+        }
         eframe::set_value(storage, SETTINGS, &self.settings);
     }
 }

@@ -100,7 +100,8 @@ impl<S, A> View<'_, S, A> {
         area: egui::Rect,
         source: impl FnOnce() -> Source,
     ) {
-        if let Some(take) = menu::menu(ui, name, offers) {
+        let asked = self.effects.offer(name, offers);
+        if let Some(take) = menu::menu(ui, name, offers).or(asked) {
             self.effects.push(Effect::Export(Export { take, name: name.to_owned(), source: source(), area }));
         }
     }

@@ -207,7 +207,8 @@ fn value(s: &Spectrum, id: RuleId, parameters: &Parameters) -> Option<f64> {
         RuleId::Stable => return Some(s.stable_rank()),
         RuleId::Effective => return s.effective_rank(),
         RuleId::Participation => return s.participation_ratio(),
-        RuleId::Numerical => s.count_above(s.numerical_threshold()),
+        // A threshold that σ₁ itself does not pass says nothing of the matrix.
+        RuleId::Numerical => Some(s.numerical_threshold()).filter(|&t| t < s.largest()).and_then(|t| s.count_above(t)),
         RuleId::GavishDonoho => s.unknown_noise_threshold().and_then(|t| s.count_above(t)),
         RuleId::GavishDonohoRounding => s.known_noise_threshold().and_then(|t| s.count_above(t)),
         RuleId::RoundingEdge => s.rounding_edge().and_then(|t| s.count_above(t)),
@@ -286,7 +287,14 @@ impl Spectrum {
             return Some(words.into());
         }
         let words = match id {
-            RuleId::GavishDonoho if self.low_rank => "B·A has no noise floor: its median singular value is 0.".into(),
+            RuleId::Numerical if self.numerical_threshold() >= self.largest() => {
+                let side = self.shape[0].max(self.shape[1]);
+                format!(
+                    "The stored numbers are too coarse for this rule at {side}: max(m, n) · ε is {:.0}.",
+                    side as f64 * self.epsilon
+                )
+            }
+            RuleId::GavishDonoho if self.low_rank => "Not for adapters: this rule needs noise to compare with.".into(),
             RuleId::GavishDonoho if self.is_complete() => {
                 "More than half of the singular values are zero: there is no noise to measure.".into()
             }
@@ -302,34 +310,36 @@ impl Spectrum {
     }
 }
 
+/// One short line: it stands in a narrow column.
 fn meaning(id: RuleId, value: f64, rank: usize, parameters: &Parameters) -> String {
-    let directions = if rank == 1 { "direction".to_owned() } else { format!("{rank} directions") };
+    let directions = if rank == 1 { "1 direction".to_owned() } else { format!("{rank} directions") };
     let carry = |share: f64| {
         let verb = if rank == 1 { "carries" } else { "carry" };
-        format!("The strongest {directions} {verb} {:.0} % of the change's energy.", share * 100.0)
+        format!("{directions} {verb} {:.0} % of ΔW's energy.", share * 100.0)
     };
-    let stand = if rank == 1 { "1 direction stands".to_owned() } else { format!("{rank} directions stand") };
+    let exceed = |what: &str| match rank {
+        0 => format!("No direction exceeds {what}."),
+        1 => format!("1 direction exceeds {what}."),
+        _ => format!("{rank} directions exceed {what}."),
+    };
     match id {
         RuleId::Energy90 => carry(0.90),
         RuleId::Energy95 => carry(0.95),
         RuleId::Energy99 => carry(0.99),
-        RuleId::Stable => format!("The change has {value:.2} times the energy of its strongest direction."),
-        RuleId::Effective => format!("The singular values are spread as widely as {value:.2} equal ones."),
-        RuleId::Participation => format!("The energy is spread as widely as over {value:.2} equal directions."),
-        RuleId::Numerical => format!("{stand} above what the storage type can tell from zero."),
-        RuleId::GavishDonoho => format!("{stand} far enough out of the noise to be worth keeping."),
-        RuleId::GavishDonohoRounding => format!("{stand} far enough out of the rounding noise to be worth keeping."),
-        RuleId::RoundingEdge => format!("{stand} above what rounding the stored weights would produce alone."),
-        RuleId::KohyaRatio => format!("{stand} above 1/{} of the strongest.", parameters.kohya_ratio),
+        RuleId::Stable => format!("{value:.2} times the energy of the strongest one."),
+        RuleId::Effective => format!("Spread as widely as {value:.2} equal σ."),
+        RuleId::Participation => format!("Energy as on {value:.2} equal directions."),
+        RuleId::Numerical => exceed("the storage type's zero"),
+        RuleId::GavishDonoho => exceed("the noise"),
+        RuleId::GavishDonohoRounding => exceed("the rounding noise, by enough"),
+        RuleId::RoundingEdge => exceed("what rounding alone gives"),
+        RuleId::KohyaRatio => exceed(&format!("1/{} of the strongest", parameters.kohya_ratio)),
         RuleId::KohyaCumulative => {
-            format!(
-                "The strongest {directions} add up to {:.0} % of all singular values.",
-                parameters.kohya_cumulative * 100.0
-            )
+            format!("{directions} add up to {:.0} % of Σσ.", parameters.kohya_cumulative * 100.0)
         }
         RuleId::KohyaFro => carry(parameters.kohya_fro * parameters.kohya_fro),
         RuleId::Peft => carry(parameters.peft),
-        RuleId::Mergekit => format!("{stand} above the absolute value {}.", parameters.mergekit),
+        RuleId::Mergekit => exceed(&format!("the absolute value {}", parameters.mergekit)),
     }
 }
 
@@ -376,6 +386,18 @@ mod tests {
             spectrum.low_rank = true;
         }
         assert_eq!(rule_rank(&spectrum, RuleId::GavishDonoho), None, "never on B·A");
+    }
+
+    #[test]
+    fn too_coarse_a_type_has_no_numerical_rank() {
+        // bfloat16 at 2048: max(m, n) · ε is 2048 · 2⁻⁸ = 8, more than any σ over σ₁.
+        let mut spectrum = Spectrum::from_sigma([2048, 2048], vec![4.0, 2.0, 1.0]);
+        spectrum.epsilon = 2f64.powi(-8);
+        let rule = spectrum.rule(RuleId::Numerical, &Parameters::default());
+        assert_eq!(rule.rank, None);
+        assert!(rule.note.unwrap().contains("too coarse for this rule at 2048"));
+        spectrum.epsilon = f64::from(f32::EPSILON);
+        assert_eq!(spectrum.rule(RuleId::Numerical, &Parameters::default()).rank, Some(3));
     }
 
     #[test]

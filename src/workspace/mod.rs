@@ -90,6 +90,9 @@ impl Workspace {
             self.dial.alpha = alpha;
             self.dial.scaling = scaling;
         }
+        if let Some(targets) = opened.adapter_targets() {
+            self.dial.targets = targets;
+        }
         self.opened = Some(opened);
         self.dial.limit(self.max_rank());
     }

@@ -1,5 +1,6 @@
 //! Opening what a person points at: a base model, a tuned one, an adapter.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::adapter::{Adapter, Scaling};
 use crate::checkpoint::{Checkpoint, Kind, hub};
 use crate::delta::{DeltaSet, Source};
 use crate::error::{Error, Result};
-use crate::plan::Layout;
+use crate::plan::{self, Layout, Targets};
 
 /// What is to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +110,28 @@ impl Opened {
             }
             _ => None,
         }
+    }
+
+    /// The targets of the open adapter: one of the usual sets where it adapts just these modules, else the ends of their names,
+    /// else every name.
+    pub fn adapter_targets(&self) -> Option<Targets> {
+        let Source::Adapter(_) = self.delta.source() else { return None };
+        let entries = self.delta.entries();
+        let adapted: BTreeSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        let means = |targets: &Targets| {
+            plan::Selection::new(&self.layout, targets).is_ok_and(|found| {
+                found.weights(&self.layout).map(|weight| weight.name.as_str()).collect::<BTreeSet<_>>() == adapted
+            })
+        };
+        let mut ends: Vec<String> = Vec::new();
+        for end in entries.iter().filter_map(|entry| entry.name.rsplit('.').next()) {
+            if !ends.iter().any(|known| known == end) {
+                ends.push(end.to_owned());
+            }
+        }
+        let usual = [Targets::QV, Targets::Attention, Targets::AllLinear, Targets::Custom(ends)];
+        let all = || Targets::Custom(adapted.iter().map(|name| (*name).to_owned()).collect());
+        Some(usual.into_iter().find(means).unwrap_or_else(all))
     }
 }
 

@@ -50,11 +50,35 @@ fn the_palette_finds_commands() {
     assert!(matches!(delta.source(), rankscope::delta::Source::Weight));
     press(&mut window, CTRL, Key::K);
     write(&mut window, "Command", "no such thing");
-    assert!(says(&window, "Nothing of that name."));
+    assert!(says(&window, "No command, module or chapter contains “no such thing”."));
     press(&mut window, Modifiers::NONE, Key::Enter);
     assert!(window.query_by_role_and_label(Role::TextInput, "Command").is_some(), "Enter does nothing then");
     press(&mut window, CTRL, Key::K);
     assert!(window.query_by_role_and_label(Role::TextInput, "Command").is_none(), "the same key closes it");
+}
+
+#[test]
+fn the_palette_finds_everything() {
+    let mut window = llama();
+    command(&mut window, "layers.1 v_proj");
+    settle(&mut window);
+    assert_eq!(selected(&window), [V], "a module");
+    command(&mut window, "rank 16");
+    assert_eq!(rank(&window), 16);
+    command(&mut window, "memory");
+    assert!(says(&window, "What it fits into") || says(&window, "Memory of"), "a sub-tab");
+    command(&mut window, "nine numbers");
+    settle(&mut window);
+    assert!(says(&window, "Make ΔW equal to the first target"), "a chapter");
+    command(&mut window, "shw spctrm");
+    settle(&mut window);
+    assert!(says(&window, "Heatmap ΔW"), "letters may be left out");
+    press(&mut window, CTRL, Key::K);
+    write(&mut window, "Command", "copy as tsv rules");
+    assert!(says(&window, "Copy as TSV: rules"), "what is on screen can be copied");
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    window.run_steps(3);
+    assert!(says(&window, "The table is on the clipboard."));
 }
 
 #[test]
@@ -75,7 +99,12 @@ fn arrows_choose_in_the_palette() {
 fn the_help_names_the_keys_and_the_terms() {
     let mut window = llama();
     press(&mut window, Modifiers::NONE, Key::F1);
-    for part in ["rank down, up", "all commands", "Rank is a dial"] {
+    for part in [
+        "rank down",
+        "everything that can be done",
+        "Rank is a dial",
+        "start the run that is set up, pause it, resume it",
+    ] {
         assert!(says(&window, part), "{part}");
     }
     press(&mut window, Modifiers::NONE, Key::Escape);

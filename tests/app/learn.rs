@@ -75,14 +75,14 @@ fn chapter_1_twenty_versions_on_one_disk() {
     // LLaMA 7B: 6,738,415,616 parameters (sum(p.numel()) of huggyllama/llama-7b), two bytes each.
     assert!(says(&window, "0 bytes for the base, 3 times 13.5 GB, 40.4 GB in all"), "{:?}", texts(&window));
     click(&mut window, Role::Button, "a task");
-    assert!(says(&window, "Now 3 versions take 40.4 GB: that does not fit 40 GB."), "the data do not change it");
+    assert!(says(&window, "3 versions take 40.4 GB: too much for 40 GB."), "the data do not change it");
     click(&mut window, Role::Button, "an adapter, r = 8");
     assert!(says(&window, "19,988,480 of 6,738,415,616 numbers move"));
     assert!(!is_done(&window, 1));
     get(&window, Role::Slider, "Tuned versions").set_value_accesskit(20.0);
     window.step();
     window.step();
-    assert!(says(&window, "Now 20 versions take 14.3 GB: that fits 40 GB.") && is_done(&window, 1));
+    assert!(says(&window, "20 versions take 14.3 GB: that fits 40 GB.") && is_done(&window, 1));
 }
 
 #[test]
@@ -100,6 +100,61 @@ fn chapter_3_the_change_answers_as_wished() {
     // What is done stays done.
     click(&mut window, Role::Button, "Start over");
     assert!(says(&window, "Now W x is (3, 4, 3).") && is_done(&window, 3));
+}
+
+#[test]
+fn chapter_3_takes_numbers_that_are_no_sums_of_powers_of_two() {
+    let mut window = chapter(3);
+    // 2 + (−1.7) is 0.30000000000000004 to a computer.
+    set(&mut window, "ΔW row 3 column 3", -1.7);
+    assert_eq!(number(&window, Role::SpinButton, "ΔW row 3 column 3"), -1.7);
+    settle(&mut window);
+    window.run_steps(5);
+    assert!(!delay(&window).is_zero(), "nothing is edited by itself");
+    set(&mut window, "ΔW row 1 column 1", 1.0);
+    assert_eq!(number(&window, Role::SpinButton, "ΔW row 1 column 1"), 1.0, "other cells still take numbers");
+    click(&mut window, Role::Button, "Start over");
+    assert_eq!(number(&window, Role::SpinButton, "ΔW row 3 column 3"), 0.0);
+}
+
+#[test]
+fn what_was_reached_before_is_told_apart_from_what_stands_there() {
+    let mut window = chapter(3);
+    set(&mut window, "ΔW row 1 column 2", 3.0);
+    set(&mut window, "W row 3 column 3", 0.0);
+    assert!(says(&window, "Done") && !says(&window, "Done before"));
+    click(&mut window, Role::Button, "Start over");
+    assert!(says(&window, "Done before; try it again") && is_done(&window, 3));
+}
+
+#[test]
+fn a_wrong_guess_is_counted_with_the_others() {
+    let mut window = chapter(6);
+    get(&window, Role::Slider, "Your rank").set_value_accesskit(1.0);
+    window.step();
+    click(&mut window, Role::Button, "That is my guess");
+    let said = texts(&window).into_iter().find(|t| t.starts_with("You said 1;")).expect("a wrong guess");
+    assert!(said.ends_with("0 of 1 guesses were exact."), "{said}");
+}
+
+#[test]
+fn a_chapter_begins_with_its_formulas_closed() {
+    let mut window = chapter(4);
+    window.get_all_by_label("Formula and source").next().unwrap().click();
+    window.step();
+    window.step();
+    assert!(says(&window, "arXiv 2106.09685"));
+    turn_to(&mut window, 5);
+    turn_to(&mut window, 4);
+    assert!(!says(&window, "arXiv 2106.09685"));
+}
+
+#[test]
+fn the_memory_of_a_full_tuning_is_tight_where_activations_have_no_room() {
+    let mut window = chapter(2);
+    click(&mut window, Role::Button, "7B");
+    assert!(says(&window, "full: 80.9 GB, tight on one GPU of 80 GB: activations come on top"), "{:?}", texts(&window));
+    assert!(says(&window, "LoRA: ") && says(&window, "fits one GPU of 80 GB; weights"));
 }
 
 #[test]
@@ -123,8 +178,8 @@ fn chapter_4_one_wish_is_said_and_the_other_only_nearly() {
         set(&mut window, name, value);
     }
     assert!(says(&window, "ΔW row 3 column 2: 6"));
-    assert!(says(&window, "First wish: done. Second wish: not yet."));
-    click(&mut window, Role::Button, "a diagonal");
+    assert!(says(&window, "First target: done. Second target: not yet."));
+    click(&mut window, Role::Button, "rank 3");
     // Eckart and Young: √(2² + 2²).
     assert!(says(&window, "no rank-1 matrix comes closer than √(σ₂² + σ₃²) = 2.83"));
     for (name, value) in [("B 1", 2.0), ("B 2", 0.0), ("B 3", 0.0), ("A 1", 1.0), ("A 2", 0.0), ("A 3", 0.0)] {
@@ -177,7 +232,7 @@ fn chapter_6_three_exact_guesses() {
         window.step();
         click(&mut window, Role::Button, "That is my guess");
         assert!(
-            says(&window, &format!("Exactly: the planted rank is {rank}. {} of 3.", round + 1)),
+            says(&window, &format!("Exactly: the planted rank is {rank}. {0} of {0} guesses were exact.", round + 1)),
             "{:?}",
             texts(&window)
         );

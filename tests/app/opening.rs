@@ -2,8 +2,10 @@
 
 use eframe::egui::DroppedFile;
 use eframe::egui::accesskit::Role;
+use eframe::egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable as _;
 use rankscope::app::{App, Start};
+use rankscope::plan::Targets;
 use rankscope::spectrum::{RuleId, rule_rank};
 use rankscope::workspace::{Request, Scaling};
 use std::path::{Path, PathBuf};
@@ -39,8 +41,8 @@ fn near(found: f64, expected: f64, within: f64) {
 fn a_pair_opens_and_every_spectrum_arrives() {
     let window = llama();
     assert_eq!(known(&window), (16, 16));
-    assert!(says(&window, "Spectra of 16 modules are there."));
-    assert!(says(&window, "16 of 16 spectra · 1 selected"));
+    assert!(says(&window, "16 spectra computed."));
+    assert!(says(&window, "16/16 computed · 1 selected"));
     assert!(says(&window, "LlamaForCausalLM · 127K parameters · BF16"), "127,296: tests/fixtures/expected.json");
     assert_eq!(selected(&window), [Q], "the first module of the first block");
     for name in [Q, K, V] {
@@ -124,6 +126,8 @@ fn an_adapter_finds_its_base_beside_it() {
     assert!(says(&window, "llama-adapter"));
     let dial = window.state().workspace().dial();
     assert_eq!((dial.r, dial.alpha, dial.scaling), (4, 16.0, Scaling::Rank), "as its adapter_config.json says");
+    assert_eq!(dial.targets, Targets::AllLinear, "all seven projections are among its target_modules");
+    assert_eq!(get(&window, Role::ComboBox, "Targets").value().as_deref(), Some("all linear"));
     for name in [Q, K, V] {
         let sigma = golden("llama-adapter", name);
         let found = spectrum(&window, name);
@@ -174,6 +178,49 @@ impl DroppedFile for Dropped {
     fn bytes(&self) -> Result<Vec<u8>, String> {
         Err("nobody reads a folder".into())
     }
+}
+
+#[test]
+fn an_adapter_can_be_returned_to_and_custom_targets_are_filled_in() {
+    let mut window = open(Request::Any(fixture("llama-adapter")));
+    settle(&mut window);
+    click(&mut window, Role::ComboBox, "Targets");
+    click(&mut window, Role::Button, "attention q, v");
+    assert_eq!(window.state().workspace().dial().targets, Targets::QV);
+    click(&mut window, Role::ComboBox, "Targets");
+    click(&mut window, Role::Button, "custom…");
+    let field = get(&window, Role::TextInput, "Target modules").value();
+    assert_eq!(field.as_deref(), Some("q_proj, v_proj"), "what counts stands in the field");
+    click(&mut window, Role::ComboBox, "Targets");
+    click(&mut window, Role::Button, "as the adapter");
+    assert_eq!(window.state().workspace().dial().targets, Targets::AllLinear);
+}
+
+#[test]
+fn a_wrong_path_can_be_mended_where_it_was_typed() {
+    let mut window = llama();
+    open_path(&mut window, &fixture("llama").join("nothing-here"));
+    until(&mut window, "a refusal", |w| says(w, "nothing-here") && is_quiet(w));
+    assert!(window.query_by_role_and_label(Role::TextInput, "Path").is_some(), "the field stays");
+    assert!(window.query_by_label("Close all").is_none() && !says(&window, "⚠"), "and says it once");
+    // What is typed now takes the place of what stands there.
+    get(&window, Role::TextInput, "Path").type_text(fixture("gpt2").to_str().unwrap());
+    window.step();
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    until(&mut window, "the right one", |w| base(w) == fixture("gpt2"));
+    settle(&mut window);
+    assert!(window.query_by_role_and_label(Role::TextInput, "Path").is_none(), "the field goes");
+}
+
+#[test]
+fn a_filter_does_not_outlive_its_model() {
+    let mut window = llama();
+    write(&mut window, "Filter modules", "no such module");
+    assert!(says(&window, "0 of 16 modules"));
+    open_path(&mut window, &fixture("gpt2"));
+    until(&mut window, "the other model", |w| base(w) == fixture("gpt2"));
+    settle(&mut window);
+    assert!(!says(&window, "0 of"), "nothing is hidden without a word");
 }
 
 #[test]

@@ -67,11 +67,11 @@ fn a_budget_becomes_an_adapter_and_a_report() {
     let mut window = llama();
     parameters(&mut window);
     part(&mut window, "Ranks");
-    until(&mut window, "ranks", |w| says(w, "of the energy with the best ranks"));
+    until(&mut window, "ranks", |w| says(w, "of ΔW's energy."));
     write(&mut window, "Budget", "10");
     until(&mut window, "a refusal", |w| says(w, "too small for rank 1 anywhere"));
     write(&mut window, "Budget", "4000");
-    until(&mut window, "ranks", |w| says(w, "of the energy with the best ranks"));
+    until(&mut window, "ranks", |w| says(w, "of ΔW's energy."));
     let report = folder.path().join("plan.html");
     write(&mut window, "Write to", report.to_str().unwrap());
     click(&mut window, Role::Button, "Report as HTML");
@@ -109,9 +109,9 @@ fn gradients_before_any_training() {
 fn directions_of_an_update() {
     let mut window = llama();
     click(&mut window, Role::Button, "Directions");
-    until(&mut window, "the amplification", |w| says(w, "what W has in ΔW's top"));
+    until(&mut window, "the amplification", |w| says(w, "as strong as W itself in ΔW's"));
     click(&mut window, Role::Button, "Look for intruders");
-    until(&mut window, "intruders", |w| says(w, "top directions of the tuned weight are new"));
+    until(&mut window, "intruders", |w| says(w, "strongest directions are new"));
     write(&mut window, "Another update", fixture("llama-tuned").to_str().unwrap());
     click(&mut window, Role::Button, "Compare");
     until(&mut window, "φ", |w| says(w, "Shared directions of model.layers.0.self_attn.q_proj: φ("));
@@ -124,6 +124,6 @@ fn scales_of_an_adapter() {
     let mut window = open(pair("llama", "llama-adapter"));
     settle(&mut window);
     parameters(&mut window);
-    part(&mut window, "Scales");
+    part(&mut window, "Check");
     until(&mut window, "the scales", |w| says(w, "Effective scales") && says(w, "q_proj: scale "));
 }

@@ -127,7 +127,7 @@ fn the_table_shows_what_is_clicked() {
 #[test]
 fn two_formats_stand_side_by_side() {
     let mut window = tab();
-    click(&mut window, Role::CheckBox, "A | B");
+    click(&mut window, Role::CheckBox, "Compare with");
     settle(&mut window);
     for title in ["error of A", "error of B", "|error A| − |error B|"] {
         assert!(window.query_by_role_and_label(Role::Image, &format!("Heatmap {title}")).is_some(), "{title}");
@@ -160,7 +160,7 @@ fn every_lower_view_has_something_to_say() {
     assert!((value / short - 1.0).abs() < 0.01, "{said} {q}");
     click(&mut window, Role::Button, "Against ΔW");
     settle(&mut window);
-    assert!(says(&window, "entries whose code moves") && says(&window, "in ΔW's top 8"));
+    assert!(says(&window, "weights whose code changes") && says(&window, "inside ΔW's 8 strongest directions"));
     assert!(window.query_by_role_and_label(Role::Image, "What a repair of rank r leaves").is_some());
     click(&mut window, Role::Button, "What QLoRA quantizes");
     settle(&mut window);

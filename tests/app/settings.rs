@@ -80,3 +80,40 @@ fn settings_of_another_version_do_no_harm() {
         assert_eq!(known(&window), (16, 16));
     }
 }
+
+/// A first start: nothing was kept.
+fn first(kept: Kept) -> Window {
+    let folder: &'static tempfile::TempDir = Box::leak(Box::new(tempfile::tempdir().unwrap()));
+    let start = Start { data_dir: Some(folder.path().to_path_buf()), ..Start::default() };
+    let kept: &'static Kept = Box::leak(Box::new(kept));
+    let mut window = builder().build_eframe(|cc| {
+        cc.storage = Some(kept);
+        App::new(cc, start)
+    });
+    settle(&mut window);
+    window
+}
+
+#[test]
+fn the_first_start_asks_once_what_one_came_for() {
+    let mut window = first(Kept::default());
+    assert!(says(&window, "What brings you here?"));
+    click(&mut window, Role::Button, "Learn LoRA in nine steps");
+    settle(&mut window);
+    assert!(!says(&window, "What brings you here?") && says(&window, "Chapter 1: "));
+    let mut kept = Kept::default();
+    window.state_mut().save(&mut kept);
+    let window = first(kept);
+    assert!(!says(&window, "What brings you here?") && says(&window, "Chapter 1: "), "where one was before");
+}
+
+#[test]
+fn the_model_of_the_last_time_comes_back() {
+    let mut window = llama();
+    open_path(&mut window, &fixture("gpt2"));
+    until(&mut window, "another model", |w| base(w) == fixture("gpt2"));
+    settle(&mut window);
+    let mut kept = Kept::default();
+    window.state_mut().save(&mut kept);
+    assert_eq!(base(&first(kept)), fixture("gpt2"));
+}

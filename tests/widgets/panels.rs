@@ -204,3 +204,26 @@ fn the_menu_of_a_plot_says_what_was_asked() {
     assert_eq!(harness.state().1, Some(Take::SaveSvg));
     assert!(harness.query_by_label("Save as SVG…").is_none(), "the menu closes");
 }
+
+#[test]
+fn a_map_of_two_hundred_blocks_is_seen_whole() {
+    let blocks: Vec<String> = (0..200).map(|b| b.to_string()).collect();
+    let projections: Vec<String> = (0..40).map(|p| format!("experts.{p}.up_proj")).collect();
+    let harness =
+        Harness::builder().with_size(vec2(420.0, 260.0)).with_context_setup(fonts::install).build_ui(move |ui| {
+            let cell = |b: usize, p: usize| Cell::Value((b + p) as f64);
+            let map = ModuleMap {
+                title: "Map",
+                blocks: &blocks,
+                projections: &projections,
+                cell: &cell,
+                selected: &|_, _| false,
+                quantity: "rank",
+                map: ColorMap::Viridis,
+            };
+            map.ui(ui);
+        });
+    let rect = harness.get_by_label("Map").rect();
+    assert!(rect.right() <= 420.0 && rect.bottom() + 30.0 <= 260.0, "{rect:?}: the legend has room below");
+    assert!(rect.width() >= 200.0 && rect.height() >= 40.0, "{rect:?}: a point for each at least");
+}

@@ -2,5 +2,6 @@
 
 pub mod fonts;
 pub mod glossary;
+pub mod palette;
 pub mod settings;
 pub mod theme;

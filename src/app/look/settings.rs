@@ -35,6 +35,8 @@ pub struct Settings {
     pub chapter: String,
     /// The chapters whose goals were reached.
     pub learned: Vec<String>,
+    /// The tab that was in front.
+    pub tab: String,
     /// Rounds of the planted-rank game that were dealt.
     pub rounds: u64,
 }
@@ -80,6 +82,7 @@ impl Default for Settings {
             run_folders: Vec::new(),
             chapter: String::new(),
             learned: Vec::new(),
+            tab: String::new(),
             rounds: 0,
         }
     }

@@ -7,7 +7,7 @@ use eframe::egui::{
     Theme, Visuals,
 };
 
-use crate::app::widgets::palette;
+use super::palette;
 
 /// The family of headings and of what must stand out.
 pub const STRONG: &str = "strong";

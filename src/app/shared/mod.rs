@@ -3,5 +3,6 @@
 pub mod coloring;
 pub mod layout;
 pub mod module_map;
+pub mod names;
 pub mod path;
 pub mod targets;

@@ -2,25 +2,28 @@
 
 use crate::delta::DeltaSet;
 
+use super::names::{Block, Stacks};
+
 /// Names of the blocks and of the projections, and by block and projection the place among the entries.
 pub type Places = (Vec<String>, Vec<String>, Vec<Option<usize>>);
 
 /// Blocks × projections of a model's modules.
 pub fn lay_out(delta: &DeltaSet) -> Places {
     let entries = delta.entries();
-    let mut layers: Vec<usize> = entries.iter().filter_map(|e| e.layer).collect();
+    let stacks = Stacks::of(entries);
+    let mut layers: Vec<Block> = entries.iter().filter_map(|entry| stacks.block(entry)).collect();
     layers.sort_unstable();
     layers.dedup();
     let mut projections: Vec<String> = Vec::new();
     let mut found = Vec::new();
     for (i, entry) in entries.iter().enumerate() {
-        let Some(layer) = entry.layer else { continue };
-        let leaf = leaf(&entry.name, layer);
+        let Some(block) = stacks.block(entry) else { continue };
+        let leaf = leaf(&entry.name, block.1);
         let p = projections.iter().position(|known| known == leaf).unwrap_or_else(|| {
             projections.push(leaf.to_owned());
             projections.len() - 1
         });
-        if let Ok(b) = layers.binary_search(&layer) {
+        if let Ok(b) = layers.binary_search(&block) {
             found.push((b, p, i));
         }
     }
@@ -28,7 +31,7 @@ pub fn lay_out(delta: &DeltaSet) -> Places {
     for (b, p, i) in found {
         places[b * projections.len() + p] = Some(i);
     }
-    (layers.iter().map(usize::to_string).collect(), projections, places)
+    (layers.into_iter().map(|block| stacks.title(block)).collect(), projections, places)
 }
 
 /// What stands behind the block's number: `q_proj` of `model.layers.3.self_attn.q_proj`; more where names are nested deeper.

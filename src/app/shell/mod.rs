@@ -12,6 +12,7 @@ pub mod path;
 pub mod rank;
 pub mod status;
 pub mod top;
+pub mod welcome;
 
 /// What the shell remembers between frames: looks, never data.
 pub struct Shell {

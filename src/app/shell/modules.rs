@@ -8,6 +8,7 @@ use regex::{Regex, RegexBuilder};
 
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::shared::names::{Block, Stacks};
 use crate::app::view::View;
 use crate::delta::{DeltaSet, Entry};
 use crate::spectrum::Spectrum;
@@ -21,7 +22,7 @@ const OPEN_UP_TO: usize = 64;
 /// One line of the list.
 enum Row {
     /// A block's heading, with how many of its modules are shown.
-    Block(Option<usize>, usize),
+    Block(Option<Block>, usize),
     /// A module, by its place among the entries.
     Module(usize),
 }
@@ -31,7 +32,8 @@ enum Row {
 pub struct ModuleList {
     filter: String,
     regex: Option<Result<Regex, String>>,
-    closed: BTreeSet<Option<usize>>,
+    closed: BTreeSet<Option<Block>>,
+    stacks: Stacks,
     rows: Vec<Row>,
     shown: usize,
     laid_out_for: Option<u64>,
@@ -49,9 +51,13 @@ impl ModuleList {
         if self.laid_out_for != Some(view.workspace.generation()) {
             self.laid_out_for = Some(view.workspace.generation());
             self.closed.clear();
+            self.stacks = Stacks::of(delta.entries());
+            // Of another model: it would hide modules without a word.
+            (self.filter, self.regex) = (String::new(), None);
             if delta.entries().len() > OPEN_UP_TO {
-                let first = delta.entries().iter().find_map(|e| e.layer);
-                self.closed = delta.entries().iter().map(|e| e.layer).filter(|&l| l.is_some() && l != first).collect();
+                let block = |entry: &Entry| self.stacks.block(entry);
+                let first = delta.entries().iter().find_map(block);
+                self.closed = delta.entries().iter().map(block).filter(|&l| l.is_some() && l != first).collect();
             }
             self.lay_out(&delta);
         }
@@ -113,8 +119,9 @@ impl ModuleList {
         self.rows.clear();
         let mut at = 0;
         while at < hits.len() {
-            let layer = entries[hits[at]].layer;
-            let end = hits[at..].iter().position(|&i| entries[i].layer != layer).map_or(hits.len(), |n| at + n);
+            let of = |i: usize| self.stacks.block(&entries[i]);
+            let layer = of(hits[at]);
+            let end = hits[at..].iter().position(|&i| of(i) != layer).map_or(hits.len(), |n| at + n);
             self.rows.push(Row::Block(layer, end - at));
             // What a filter has found is always shown.
             if self.regex.is_some() || !self.closed.contains(&layer) {
@@ -132,7 +139,12 @@ impl ModuleList {
             for row in &self.rows[range] {
                 match *row {
                     Row::Block(layer, count) => {
-                        if block(ui, layer, count, !self.closed.contains(&layer)) {
+                        let title = match layer {
+                            Some(at) if self.stacks.is_one() => format!("Block {}", at.1),
+                            Some(at) => self.stacks.title(at),
+                            None => "Outside the blocks".to_owned(),
+                        };
+                        if block(ui, &title, count, !self.closed.contains(&layer)) {
                             toggled = Some(layer);
                         }
                     }
@@ -207,11 +219,18 @@ fn compile(filter: &str) -> Option<Result<Regex, String>> {
     Some(built.map_err(|_| "not a regular expression".into()))
 }
 
-fn block(ui: &mut Ui, layer: Option<usize>, count: usize, open: bool) -> bool {
+/// What gets the focus is scrolled to.
+fn into_view(response: &egui::Response) {
+    if response.gained_focus() {
+        response.scroll_to_me(None);
+    }
+}
+
+fn block(ui: &mut Ui, title: &str, count: usize, open: bool) -> bool {
     let colors = Colors::of(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
-    let title = layer.map_or_else(|| "Outside the blocks".into(), |l| format!("Block {l}"));
-    response.widget_info(|| WidgetInfo::selected(egui::Role::Button, true, open, &title));
+    response.widget_info(|| WidgetInfo::selected(egui::Role::Button, true, open, title));
+    into_view(&response);
     let painter = ui.painter();
     if response.hovered() || response.has_focus() {
         painter.rect_filled(rect, 4.0, ui.visuals().widgets.hovered.weak_bg_fill);
@@ -226,7 +245,7 @@ fn block(ui: &mut Ui, layer: Option<usize>, count: usize, open: bool) -> bool {
     painter.add(egui::Shape::convex_polygon(arrow, colors.weak, Stroke::NONE));
     let font = FontId::proportional(12.0);
     let at = Pos2::new(rect.left() + 20.0, rect.center().y);
-    let text = painter.text(at, egui::Align2::LEFT_CENTER, &title, font.clone(), ui.visuals().strong_text_color());
+    let text = painter.text(at, egui::Align2::LEFT_CENTER, title, font.clone(), ui.visuals().strong_text_color());
     let at = Pos2::new(text.right() + 8.0, rect.center().y);
     painter.text(at, egui::Align2::LEFT_CENTER, count.to_string(), FontId::proportional(11.0), colors.weak);
     response.clicked()
@@ -243,6 +262,7 @@ fn module(
     let colors = Colors::of(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
     response.widget_info(|| WidgetInfo::selected(egui::Role::Button, problem.is_none(), selected, &entry.name));
+    into_view(&response);
     if ui.is_rect_visible(rect) {
         let visuals = ui.visuals();
         let painter = ui.painter();

@@ -1,6 +1,6 @@
 //! What did not work, in the corner of the window until it is read: a long sentence wraps, and has a name to be found by.
 
-use eframe::egui::{Align2, Area, Button, Frame, Id, Label, Order, RichText, Stroke, Ui, Vec2};
+use eframe::egui::{Align, Align2, Area, Button, Frame, Id, Label, Layout, Order, RichText, Stroke, Ui, Vec2};
 
 use crate::app::look::theme::Colors;
 
@@ -8,17 +8,21 @@ use crate::app::look::theme::Colors;
 const MOST: usize = 3;
 const WIDTH: f32 = 460.0;
 
+/// Seconds for which one is shown.
+const SHOWN: f64 = 10.0;
+
 /// The complaints that nobody has closed yet.
 #[derive(Default)]
 pub struct Notices {
-    texts: Vec<String>,
+    /// Each with the time when it goes, once it was painted.
+    texts: Vec<(String, Option<f64>)>,
 }
 
 impl Notices {
-    /// Shows a sentence. It stays until it is closed or something opens: a countdown would repaint for nothing, and be missed.
+    /// Shows a sentence, until it is closed, something opens, or it was there for a while; the status bar keeps the last one.
     pub fn push(&mut self, text: &str) {
-        self.texts.retain(|t| t != text);
-        self.texts.push(text.to_owned());
+        self.texts.retain(|(known, _)| known != text);
+        self.texts.push((text.to_owned(), None));
         let old = self.texts.len().saturating_sub(MOST);
         self.texts.drain(..old);
     }
@@ -28,15 +32,27 @@ impl Notices {
         self.texts.clear();
     }
 
+    /// Forgets those whose time is over; seconds until the next one goes.
+    fn expire(&mut self, now: f64) -> Option<f64> {
+        for (_, until) in &mut self.texts {
+            until.get_or_insert(now + SHOWN);
+        }
+        self.texts.retain(|(_, until)| until.is_none_or(|until| until > now));
+        self.texts.iter().filter_map(|(_, until)| *until).map(|until| until - now).reduce(f64::min)
+    }
+
     /// Paints them over the lower right corner.
     pub fn ui(&mut self, ui: &Ui) {
-        if self.texts.is_empty() {
-            return;
-        }
+        let Some(left) = self.expire(ui.input(|i| i.time)) else { return };
+        ui.ctx().request_repaint_after_secs(left as f32);
+        let several = self.texts.len() > 1;
         let area = Area::new(Id::unique("notices")).order(Order::Foreground);
         area.anchor(Align2::RIGHT_BOTTOM, Vec2::new(-12.0, -40.0)).show(ui.ctx(), |ui| {
-            let mut closed = None;
-            for (i, text) in self.texts.iter().enumerate() {
+            let (mut closed, mut all) = (None, false);
+            if several {
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| all = ui.small_button("Close all").clicked());
+            }
+            for (i, (text, _)) in self.texts.iter().enumerate() {
                 let bad = Colors::of(ui).bad;
                 Frame::popup(ui.style()).stroke(Stroke::new(1.0, bad)).show(ui, |ui| {
                     ui.set_width(WIDTH);
@@ -55,6 +71,9 @@ impl Notices {
             if let Some(i) = closed {
                 self.texts.remove(i);
             }
+            if all {
+                self.texts.clear();
+            }
         });
     }
 }
@@ -69,8 +88,19 @@ mod tests {
         for text in ["a", "b", "a", "c", "d"] {
             notices.push(text);
         }
-        assert_eq!(notices.texts, ["a", "c", "d"]);
+        assert_eq!(notices.texts.iter().map(|(text, _)| text.as_str()).collect::<Vec<_>>(), ["a", "c", "d"]);
         notices.clear();
         assert!(notices.texts.is_empty());
+    }
+
+    #[test]
+    fn each_goes_after_its_time() {
+        let mut notices = Notices::default();
+        notices.push("a");
+        assert_eq!(notices.expire(5.0), Some(10.0));
+        notices.push("b");
+        assert_eq!(notices.expire(9.0), Some(6.0), "the older one goes first");
+        assert_eq!(notices.expire(15.0), Some(4.0));
+        assert_eq!((notices.expire(19.0), notices.texts.len()), (None, 0));
     }
 }

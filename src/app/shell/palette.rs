@@ -2,11 +2,14 @@
 
 use eframe::egui::{self, Id, Key, Modal, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
+use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
+use nucleo_matcher::{Config, Matcher, Utf32Str};
+
 use crate::app::effect::{Effect, Place};
 use crate::app::look::theme::Colors;
 use crate::app::tabs::Tab;
 use crate::app::view::View;
-use crate::workspace::Selection;
+use crate::workspace::{Dial, Selection};
 
 use super::commands::{self, Now};
 
@@ -45,7 +48,7 @@ impl Palette {
             ui.set_width(460.0);
             let edit = ui.add(
                 TextEdit::singleline(&mut self.text)
-                    .hint_text("What would you like to do?")
+                    .hint_text("Command, module, chapter, “rank 16”, model …")
                     .desired_width(f32::INFINITY)
                     .margin(vec2(10.0, 8.0)),
             );
@@ -55,7 +58,11 @@ impl Palette {
             if edit.changed() {
                 self.place = 0;
             }
-            let items = found(items(ui, view, tabs, &self.text), &self.text);
+            let mut items = found(items(ui, view, tabs, &self.text), &self.text);
+            if let Some(r) = rank(&self.text).filter(|r| (1..=view.workspace.max_rank()).contains(r)) {
+                let effect = Effect::Turn(Dial { r, ..view.workspace.dial().clone() });
+                items.insert(0, Item { title: format!("Rank {r}"), note: "turn the dial".to_owned(), effect });
+            }
             self.place = self.place.min(items.len().saturating_sub(1));
             let (up, down, enter) = ui.input_mut(|i| {
                 (
@@ -95,6 +102,8 @@ fn row(ui: &mut Ui, item: &Item, current: bool, scroll: bool) -> bool {
         .horizontal(|ui| {
             let response = ui.selectable_label(current, &item.title);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                // Beside the bar for scrolling.
+                ui.add_space(14.0);
                 ui.label(RichText::new(item.note.as_str()).small().color(Colors::of(ui).weak));
             });
             response
@@ -111,14 +120,17 @@ fn nothing(text: &str) -> String {
     format!("No command, module or chapter contains “{}”.", text.trim())
 }
 
-/// What fits the text.
+/// What fits the text, the best first: letters in order are enough, so that initials and slips match too.
 fn found(items: Vec<Item>, text: &str) -> Vec<Item> {
-    items.into_iter().filter(|item| matches(&item.title, text)).take(MOST).collect()
-}
-
-fn matches(title: &str, text: &str) -> bool {
-    let title = title.to_lowercase();
-    text.to_lowercase().split_whitespace().all(|word| title.contains(word))
+    let pattern = Pattern::parse(text.trim(), CaseMatching::Ignore, Normalization::Smart);
+    let mut matcher = Matcher::new(Config::DEFAULT);
+    let mut letters = Vec::new();
+    let mut scored: Vec<(u32, Item)> = items
+        .into_iter()
+        .filter_map(|item| Some((pattern.score(Utf32Str::new(&item.title, &mut letters), &mut matcher)?, item)))
+        .collect();
+    scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+    scored.into_iter().map(|(_, item)| item).take(MOST).collect()
 }
 
 fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Item> {
@@ -126,17 +138,13 @@ fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Ite
     let item = |title: String, note: String, effect| Item { title, note, effect };
     let mut items = Vec::new();
     let now = Now { workspace: view.workspace, settings: view.settings };
-    if let Some(r) = rank(text).filter(|r| (1..=view.workspace.max_rank()).contains(r)) {
-        let dial = crate::workspace::Dial { r, ..view.workspace.dial().clone() };
-        items.push(item(format!("Rank {r}"), "turn the dial".to_owned(), Effect::Turn(dial)));
+    for (shortcut, tab, place) in commands::tabs(tabs) {
+        items.push(item(format!("Show {}", tab.title()), format(&shortcut), Effect::Show(place)));
     }
     for command in &commands::ALL {
         if let Some(effect) = (command.act)(now) {
             items.push(item(command.title.to_owned(), command.keys.first().map(format).unwrap_or_default(), effect));
         }
-    }
-    for (shortcut, tab, place) in commands::tabs(tabs) {
-        items.push(item(format!("Show {}", tab.title()), format(&shortcut), Effect::Show(place)));
     }
     for tab in tabs {
         for part in tab.parts() {
@@ -147,6 +155,10 @@ fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Ite
             let note = command.keys.as_ref().map(format).unwrap_or_else(|| tab.title().to_owned());
             items.push(item(command.title, note, Effect::Run(tab.id(), command.id)));
         }
+    }
+    for (name, take) in view.effects.offers() {
+        let title = format!("{}: {name}", take.label().trim_end_matches('…'));
+        items.push(item(title, "on screen".to_owned(), Effect::ExportShown(name.clone(), *take)));
     }
     for recent in &view.settings.recent {
         items.push(item(format!("Open {}", recent.title()), "recent".to_owned(), Effect::Open(recent.request())));
@@ -176,11 +188,22 @@ fn rank(text: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
+    fn titles(text: &str) -> Vec<String> {
+        let all =
+            ["Open folder…", "Open file…", "Learn: Nine numbers from six", "model.layers.0.self_attn.q_proj", "Quit"];
+        let item = |title: &&str| Item { title: (*title).to_owned(), note: String::new(), effect: Effect::Quit };
+        found(all.iter().map(item).collect(), text).into_iter().map(|item| item.title).collect()
+    }
+
     #[test]
-    fn every_word_must_occur() {
-        assert!(matches("Open folder…", "fol op"));
-        assert!(!matches("Open folder…", "open file"));
-        assert!(matches("anything", ""));
+    fn words_initials_and_slips_are_found() {
+        assert_eq!(titles("fol op"), ["Open folder…"]);
+        assert_eq!(titles("nine"), ["Learn: Nine numbers from six"]);
+        assert_eq!(titles("nnfs"), ["Learn: Nine numbers from six"], "initials");
+        assert_eq!(titles("q_proj"), ["model.layers.0.self_attn.q_proj"]);
+        assert_eq!(titles("opn fil")[0], "Open file…", "a slip");
+        assert_eq!(titles("").len(), 5);
+        assert!(titles("zzz").is_empty());
     }
 
     #[test]

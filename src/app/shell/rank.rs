@@ -18,6 +18,8 @@ const NARROW: f32 = 860.0;
 pub struct RankBar {
     custom: String,
     open_custom: bool,
+    /// The targets that the field was last filled from.
+    seen: Option<Targets>,
 }
 
 impl RankBar {
@@ -40,7 +42,7 @@ impl RankBar {
             between(ui);
             scaling(ui, &mut dial, narrow);
             between(ui);
-            self.targets(ui, &mut dial, narrow);
+            self.targets(ui, view, &mut dial, narrow);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| cost(ui, view, narrow));
         });
         if dial != *view.workspace.dial() {
@@ -48,7 +50,13 @@ impl RankBar {
         }
     }
 
-    fn targets(&mut self, ui: &mut Ui, dial: &mut Dial, narrow: bool) {
+    fn targets(&mut self, ui: &mut Ui, view: &View<'_>, dial: &mut Dial, narrow: bool) {
+        if self.seen.as_ref() != Some(&dial.targets) {
+            self.seen = Some(dial.targets.clone());
+            if let Targets::Custom(names) = &dial.targets {
+                self.custom = names.join(", ");
+            }
+        }
         let label = (!narrow).then(|| ui.label("Targets"));
         let custom = matches!(dial.targets, Targets::Custom(_)) || self.open_custom;
         let shown = if custom { "custom".to_owned() } else { name(&dial.targets) };
@@ -63,10 +71,18 @@ impl RankBar {
                         self.open_custom = false;
                     }
                 }
+                if let Some(targets) = view.workspace.opened().and_then(|opened| opened.adapter_targets()) {
+                    let response = ui.selectable_label(dial.targets == targets, "as the adapter");
+                    if response.on_hover_text(format!("What the open adapter adapts: {targets}")).clicked() {
+                        self.open_custom = false;
+                        dial.targets = targets;
+                    }
+                }
                 if ui.selectable_label(custom, "custom…").clicked() {
                     self.open_custom = true;
-                    if let Targets::Custom(names) = &dial.targets {
-                        self.custom = names.join(", ");
+                    // The field begins with what counts now: it never stands empty while something is counted.
+                    if !matches!(dial.targets, Targets::Custom(_)) {
+                        self.custom = ends(view).join(", ");
                     }
                 }
             })
@@ -86,10 +102,23 @@ impl RankBar {
                     self.custom.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();
                 if !names.is_empty() {
                     dial.targets = Targets::Custom(names);
+                    self.seen = Some(dial.targets.clone());
                 }
             }
         }
     }
+}
+
+/// The ends of the names of what the targets mean now, each once.
+fn ends(view: &View<'_>) -> Vec<String> {
+    let (Some(Ok(selection)), Some(layout)) = (view.adapted, view.workspace.layout()) else { return Vec::new() };
+    let mut ends: Vec<String> = Vec::new();
+    for end in selection.weights(layout).filter_map(|weight| weight.name.rsplit('.').next()) {
+        if !ends.iter().any(|known| known == end) {
+            ends.push(end.to_owned());
+        }
+    }
+    ends
 }
 
 fn rank(ui: &mut Ui, dial: &mut Dial, max: usize, narrow: bool) {

@@ -44,7 +44,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, running: &[&dyn Running]) {
             let selection = view.workspace.selection().names().len();
             let modules = view.workspace.delta().map_or(0, |d| d.entries().len());
             if modules > 0 {
-                let text = format!("{} of {modules} spectra · {selection} selected", view.workspace.known());
+                let text = format!("{}/{modules} computed · {selection} selected", view.workspace.known());
                 ui.label(RichText::new(text).small().color(colors.weak));
             }
         });

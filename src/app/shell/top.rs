@@ -5,6 +5,7 @@ use eframe::egui::{self, Align, Layout, RichText, Ui};
 use crate::app::effect::Effect;
 use crate::app::look::{glossary, theme::Colors};
 use crate::app::view::View;
+use crate::app::widgets::text::middle;
 use crate::app::work::dialog::Question;
 use crate::delta::Source;
 use crate::units;
@@ -32,7 +33,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
 
 fn model(ui: &mut Ui, view: &mut View<'_>, width: f32) {
     let text = match view.workspace.base() {
-        Some(base) => format!("{}  ▾", base.name()),
+        Some(base) => format!("{}  ▾", middle(&base.name(), letters(width))),
         None => "Open a model  ▾".into(),
     };
     if width >= CAPTIONS {
@@ -44,7 +45,8 @@ fn model(ui: &mut Ui, view: &mut View<'_>, width: f32) {
         current_text_value: name.clone(),
         ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Base model")
     });
-    let button = button.on_hover_text("The base model: open another one (Ctrl+O)");
+    let full = name.unwrap_or_default();
+    let button = button.on_hover_text(format!("{full}\nThe base model: open another one (Ctrl+O)"));
     if let Some(base) = view.workspace.base().filter(|_| width >= FACTS) {
         let dtypes: Vec<String> = base.dtypes().keys().map(ToString::to_string).collect();
         let facts = [
@@ -118,7 +120,7 @@ fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
     };
     let current = delta.source();
     let response = ui
-        .menu_button(format!("{text}  ▾"), |ui| {
+        .menu_button(format!("{}  ▾", middle(&text, letters(width))), |ui| {
             ui.set_min_width(260.0);
             if ui.button("Tuned model…").on_hover_text("ΔW = tuned − base").clicked() {
                 view.effects.push(Effect::Ask(Question::TunedFolder));
@@ -145,7 +147,10 @@ fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
         current_text_value: Some(text.clone()),
         ..egui::WidgetInfo::labeled(egui::Role::Button, true, "Source of ΔW")
     });
-    response.on_hover_ui(|ui| glossary::DELTA.ui(ui));
+    response.on_hover_ui(|ui| {
+        ui.label(RichText::new(&text).strong());
+        glossary::DELTA.ui(ui);
+    });
 }
 
 fn right(ui: &mut Ui, view: &mut View<'_>, width: f32) {
@@ -175,6 +180,17 @@ fn icon_button(ui: &mut Ui, icon: &str, name: &str) -> egui::Response {
     let response = ui.add(egui::Button::new(icon).frame_when_inactive(false).min_size(egui::vec2(26.0, 24.0)));
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, name));
     response.on_hover_text(name)
+}
+
+/// Letters of a model's name in a bar of this width.
+fn letters(width: f32) -> usize {
+    if width >= 1600.0 {
+        40
+    } else if width >= FACTS {
+        26
+    } else {
+        16
+    }
 }
 
 fn caption(ui: &mut Ui, text: &str) {

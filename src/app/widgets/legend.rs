@@ -11,7 +11,7 @@ use crate::figure::number;
 /// Thickness of the bar.
 pub const THICKNESS: f32 = 8.0;
 /// Room for the numbers beside the bar: below a horizontal one, to the right of a vertical one.
-pub const NUMBERS: [f32; 2] = [16.0, 68.0];
+pub const NUMBERS: [f32; 2] = [16.0, 78.0];
 /// Size of small print.
 pub const SMALL: f32 = 11.0;
 

@@ -55,6 +55,10 @@ pub struct MapResponse {
 /// Beyond this many cells they have no names of their own.
 const NAMED: usize = 1000;
 const GAP: f32 = 1.0;
+/// Narrower cells have no gap between them.
+const SEPARATE: f32 = 4.0;
+/// No side of a cell is shorter, in points.
+const SMALLEST: f32 = 1.0;
 const LEGEND: f32 = 42.0;
 
 impl ModuleMap<'_> {
@@ -215,7 +219,9 @@ impl ModuleMap<'_> {
                 small(painter, pos2(grid.left() - 6.0, cell.center().y), Align2::RIGHT_CENTER, name, color);
             }
         }
-        for (p, name) in self.projections.iter().enumerate() {
+        let room = if layout.across { layout.cell.y } else { f32::INFINITY };
+        let every = [1, 2, 5, 10, 20, 50, 100].into_iter().find(|&n| n as f32 * room >= 11.0).unwrap_or(100);
+        for (p, name) in self.projections.iter().enumerate().step_by(every) {
             let cell = layout.rect(grid.min, 0, p);
             if layout.across {
                 small(painter, pos2(grid.left() - 6.0, cell.center().y), Align2::RIGHT_CENTER, name, color);
@@ -319,12 +325,12 @@ impl Layout {
         let free = vec2(room.x - left - 4.0, room.y - top - LEGEND);
         let side = |free: f32, n: usize| free / n.max(1) as f32;
         // Wide enough for the names of the projections above them.
-        let least = if across { 6.0 } else { width(map.projections) + 6.0 };
+        let least = if across { SMALLEST } else { width(map.projections) + 6.0 };
         let most = if across { 34.0 } else { least.max(44.0) };
-        let cell = vec2(
-            side(free.x, columns).clamp(least, most).floor(),
-            side(free.y, rows).clamp(if across { 14.0 } else { 6.0 }, 24.0).floor(),
-        );
+        // Cells shrink until all of them are seen; large ones stand on whole points.
+        let whole = |side: f32| if side >= 6.0 { side.floor() } else { side };
+        let cell =
+            vec2(whole(side(free.x, columns).clamp(least, most)), whole(side(free.y, rows).clamp(SMALLEST, 24.0)));
         let size = vec2(left + cell.x * columns as f32 + 4.0, top + cell.y * rows as f32 + LEGEND);
         Self { across, cell, corner: vec2(left, top), size, count }
     }
@@ -337,7 +343,8 @@ impl Layout {
     fn rect(&self, origin: Pos2, block: usize, projection: usize) -> Rect {
         let (col, row) = if self.across { (block, projection) } else { (projection, block) };
         let corner = origin + self.cell * vec2(col as f32, row as f32);
-        Rect::from_min_size(corner, self.cell - Vec2::splat(GAP))
+        let inner = |side: f32| if side >= SEPARATE { side - GAP } else { side };
+        Rect::from_min_size(corner, vec2(inner(self.cell.x), inner(self.cell.y)))
     }
 
     fn index(&self, at: Vec2) -> Option<(usize, usize)> {

@@ -38,11 +38,14 @@ impl Reduction {
     /// A list to choose from; true when another was chosen.
     pub fn ui(&mut self, ui: &mut Ui) -> bool {
         let before = *self;
-        let combo = ComboBox::from_id_salt("reduction").selected_text(self.name()).width(72.0).show_ui(ui, |ui| {
-            for reduction in Self::ALL {
-                ui.selectable_value(self, reduction, reduction.name());
-            }
-        });
+        let combo = ComboBox::from_id_salt("reduction")
+            .selected_text(format!("cells: {}", self.name()))
+            .width(104.0)
+            .show_ui(ui, |ui| {
+                for reduction in Self::ALL {
+                    ui.selectable_value(self, reduction, reduction.name());
+                }
+            });
         combo.response.accessible_name("Many cells as").on_hover_text(
             "What a pixel shows when it stands for many cells: their mean, the one of largest magnitude, or the root of their mean square.",
         );
@@ -180,6 +183,36 @@ fn minus(mut a: Matrix, b: &Matrix) -> Matrix {
         *x -= y;
     }
     a
+}
+
+/// A picture with another reduction: its texels are made from its cells.
+pub struct Reduced {
+    picture: Arc<dyn Picture>,
+    reduction: Reduction,
+}
+
+impl Reduced {
+    /// The picture itself where it reduces like this already.
+    pub fn new(picture: Arc<dyn Picture>, reduction: Reduction) -> Arc<dyn Picture> {
+        match picture.reduction() == reduction {
+            true => picture,
+            false => Arc::new(Self { picture, reduction }),
+        }
+    }
+}
+
+impl Picture for Reduced {
+    fn levels(&self) -> &Levels {
+        self.picture.levels()
+    }
+
+    fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
+    fn cells(&self, rows: Range<usize>, cols: Range<usize>) -> Matrix {
+        self.picture.cells(rows, cols)
+    }
 }
 
 /// The same picture without its own way to texels: what [`Picture::block`] does by itself.

@@ -10,7 +10,7 @@ use eframe::egui::{
 use egui_plot::{PlotBounds, PlotGeometry, PlotItem, PlotItemBase, PlotResponse, PlotTransform, PlotUi};
 
 use super::heatmap::ink;
-use super::palette;
+use crate::app::look::palette;
 use crate::figure::Axis;
 
 /// Width of what reacts to the pointer.

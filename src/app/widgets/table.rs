@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use eframe::egui::{
-    Align, Button, Id, Label, Layout, RichText, ScrollArea, Sense, TextStyle, TextWrapMode, Ui, WidgetInfo,
+    Align, Button, Id, Layout, RichText, ScrollArea, Sense, StrokeKind, TextStyle, TextWrapMode, Ui, WidgetInfo,
     accesskit::Role,
 };
 use egui_extras::{Column, TableBuilder};
@@ -213,8 +213,10 @@ pub fn name_row(ui: &Ui, salt: impl std::hash::Hash + std::fmt::Debug, name: &st
     let response = ui.interact(ui.max_rect(), ui.scope_id().with(("row", salt)), Sense::click());
     response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, name));
     if response.has_focus() {
-        let edge = ui.max_rect().expand2(eframe::egui::vec2(3.0, 0.0));
-        ui.painter().vline(edge.left(), edge.y_range(), ui.visuals().selection.stroke);
+        ui.painter().rect_stroke(ui.max_rect(), 3, ui.visuals().selection.stroke, StrokeKind::Inside);
+    }
+    if response.gained_focus() {
+        response.scroll_to_me(None);
     }
     response.clicked()
 }
@@ -234,8 +236,7 @@ fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {
 fn cell(ui: &mut Ui, head: &Head<'_>, entry: Entry) {
     side(ui, head.number, |ui| {
         let style = if head.number { TextStyle::Monospace } else { TextStyle::Body };
-        let label = Label::new(RichText::new(entry.text).text_style(style)).selectable(false).truncate();
-        let response = ui.add(label);
+        let response = super::text::label(ui, &entry.text, |text| text.text_style(style.clone()));
         if let Some(tip) = entry.tip {
             response.on_hover_text(tip);
         }

@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::figure::{Figure, csv};
 use crate::job::{Job, Wake};
 
-
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::picture::Picture;
 use crate::app::widgets::picture_svg;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::widgets::low_rank::{Factors, LowRank};
-use crate::app::widgets::picture::{Difference, Picture, Reduction};
+use crate::app::widgets::picture::{Difference, Picture, Reduced, Reduction};
 
 /// ΔW, its approximation and its residual, as far as they are there.
 #[derive(Default)]
@@ -81,14 +81,16 @@ impl Shown {
     }
 
     /// The pictures at rank `r`. Making them costs nothing; their tiles are computed when they are looked at.
-    pub fn pictures(&self, r: usize) -> Option<Pictures> {
-        let delta = self.delta.clone()?;
+    pub fn pictures(&self, r: usize, reduction: Reduction) -> Option<Pictures> {
+        let delta = Reduced::new(self.delta.clone()?, reduction);
         let split = self.factors.as_ref().and_then(|factors| {
-            let low: Arc<dyn Picture> = Arc::new(LowRank::new(Arc::clone(factors), r, Reduction::Mean));
+            let low: Arc<dyn Picture> = Arc::new(LowRank::new(Arc::clone(factors), r, reduction));
             let rest: Arc<dyn Picture> = Arc::new(Difference::new(Arc::clone(&delta), Arc::clone(&low))?);
             Some((low, rest))
         });
         let rank = r.min(self.terms().unwrap_or(0)) as u64;
-        Some(Pictures { subject: self.subject, version: (self.version << 32) | rank, delta, split })
+        // Three reductions, so many ranks, so many factors.
+        let version = (self.version << 40) | ((reduction as u64) << 32) | rank;
+        Some(Pictures { subject: self.subject, version, delta, split })
     }
 }

@@ -6,8 +6,8 @@ use eframe::egui::{
 
 use super::View;
 use super::state::{Action, BLOCKS, COST_RANK, Chapter, GPU, Kept, cost_parameters};
+use crate::app::look::palette;
 use crate::app::look::theme::{self, Colors};
-use crate::app::widgets::palette;
 use crate::units;
 
 use super::parts::Part;
@@ -59,7 +59,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     });
     let [full, _, qlora] = memory;
     let now = format!(
-        "Now full tuning of {} keeps {}; a GPU of 80 GB, which is counted in GiB, has {}.",
+        "Full tuning of {} keeps {}; an “80 GB” GPU holds 80 GiB = {}.",
         units::count(cost.parameters()),
         units::bytes(full.total()),
         units::bytes(GPU)
@@ -88,7 +88,7 @@ fn parts(ui: &Ui, memory: &Kept) -> [(&'static str, u64, eframe::egui::Color32);
     let dark = ui.visuals().dark_mode;
     [
         ("weights", memory.weights, Part::Base.color(ui)),
-        ("what is trained, if apart", memory.adapters, Part::B.color(ui)),
+        ("adapter A, B", memory.adapters, Part::B.color(ui)),
         ("gradients", memory.gradients, Part::Delta.color(ui)),
         ("Adam's averages", memory.optimizer, palette::series(4, dark)),
     ]
@@ -98,57 +98,67 @@ fn bars(ui: &mut Ui, memory: &[Kept; 3]) {
     const NAME: f32 = 64.0;
     const ROW: f32 = 44.0;
     const HEAD: f32 = 36.0;
+    const AXIS: f32 = 16.0;
     let colors = Colors::of(ui);
-    let (room, _) = ui.allocate_exact_size(vec2(ui.available_width(), HEAD + 3.0 * ROW), Sense::hover());
-    let line =
-        Rect::from_min_max(pos2(room.left() + NAME, room.top() + HEAD), pos2(room.right() - 84.0, room.bottom()));
-    let most = memory.iter().map(Kept::total).max().unwrap_or(1) as f32;
-    let x = |bytes: u64| line.left() + bytes as f32 / most * line.width();
+    let (room, _) = ui.allocate_exact_size(vec2(ui.available_width(), HEAD + 3.0 * ROW + AXIS), Sense::hover());
+    let line = Rect::from_min_max(
+        pos2(room.left() + NAME, room.top() + HEAD),
+        pos2(room.right() - 84.0, room.bottom() - AXIS),
+    );
+    // From 1 GB to 10 TB, on a log axis: the bars grow with the model, and the GPUs stand still.
+    let x = |bytes: u64| line.left() + ((bytes.max(1) as f32).log10() - 9.0).clamp(0.0, 4.0) / 4.0 * line.width();
     let strong = FontId::new(13.0, FontFamily::Name(theme::STRONG.into()));
     let text = ui.visuals().text_color();
-    let mut free = f32::NEG_INFINITY;
-    for (name, bytes) in GPUS {
-        let at = x(bytes);
-        if at > line.right() + 40.0 {
-            continue;
-        }
+    // Their names on two rows in turn: neighbours have room.
+    for (i, (name, bytes)) in GPUS.into_iter().enumerate() {
+        let (at, row) = (x(bytes), i % 2);
         let painter = ui.painter();
-        painter.vline(at, line.top() - 4.0..=line.bottom(), Stroke::new(1.0, colors.weak));
-        let lines = [name.to_owned(), format!("{} GB", bytes >> 30)];
-        let wide = lines.iter().map(|l| painter.layout_no_wrap(l.clone(), FontId::proportional(11.0), text).size().x);
-        let wide = wide.fold(0.0, f32::max);
-        let left = at - wide / 2.0;
-        if left < free {
-            continue;
-        }
-        free = at + wide / 2.0 + 8.0;
-        for (i, words) in lines.into_iter().enumerate() {
-            let place = pos2(at, room.top() + 14.0 * i as f32);
-            painter.text(place, Align2::CENTER_TOP, words, FontId::proportional(11.0), colors.weak);
-        }
+        let top = room.top() + 14.0 * row as f32;
+        painter.vline(at, top + 13.0..=line.bottom(), Stroke::new(1.0, colors.weak));
+        let words = format!("{name}, {} GB", bytes >> 30);
+        painter.text(pos2(at, top), Align2::CENTER_TOP, words, FontId::proportional(11.0), colors.weak);
+    }
+    for (decade, name) in ["1 GB", "10 GB", "100 GB", "1 TB", "10 TB"].into_iter().enumerate() {
+        let at = pos2(line.left() + line.width() * decade as f32 / 4.0, line.bottom() + 2.0);
+        ui.painter().text(at, Align2::CENTER_TOP, name, FontId::proportional(11.0), colors.weak);
     }
     for (i, (name, memory)) in ["full", "LoRA", "QLoRA"].into_iter().zip(memory).enumerate() {
         let top = line.top() + ROW * i as f32 + 6.0;
         let row = Rect::from_min_max(pos2(room.left(), top), pos2(room.right(), top + 28.0));
         ui.painter().text(row.left_center(), Align2::LEFT_CENTER, name, strong.clone(), text);
-        let mut from = 0;
-        for (_, bytes, color) in parts(ui, memory) {
-            let part = Rect::from_x_y_ranges(x(from)..=x(from + bytes), row.y_range());
-            ui.painter().rect_filled(part, 0, color);
-            from += bytes;
-        }
         let total = memory.total();
+        // The length is the whole on the axis, its parts are shares of it.
+        let (mut from, width) = (line.left(), x(total) - line.left());
+        for (_, bytes, color) in parts(ui, memory) {
+            let to = from + width * bytes as f32 / total.max(1) as f32;
+            ui.painter().rect_filled(Rect::from_x_y_ranges(from..=to, row.y_range()), 0, color);
+            from = to;
+        }
         let gpus = total.div_ceil(GPU);
-        let color = if gpus == 1 { colors.good } else { colors.bad };
-        let at = pos2(x(total) + 8.0, row.center().y);
-        ui.painter().text(at, Align2::LEFT_CENTER, units::bytes(total), strong.clone(), color);
+        let tight = gpus == 1 && total > GPU / 10 * 9;
+        let color = if tight {
+            colors.warn
+        } else if gpus == 1 {
+            colors.good
+        } else {
+            colors.bad
+        };
+        let galley = ui.painter().layout_no_wrap(units::bytes(total), strong.clone(), color);
+        let at = Align2::LEFT_CENTER.anchor_size(pos2(x(total) + 8.0, row.center().y), galley.size());
+        // No line goes through the number.
+        ui.painter().rect_filled(at.expand(2.0), 2, ui.visuals().faint_bg_color);
+        ui.painter().galley(at.min, galley, color);
         let response = ui.interact(row, ui.scope_id().with(("bar", i)), Sense::hover());
         let detail: Vec<String> = parts(ui, memory)
             .iter()
             .filter(|(_, bytes, _)| *bytes > 0)
             .map(|(part, bytes, _)| format!("{part} {}", units::bytes(*bytes)))
             .collect();
-        let on = if gpus == 1 { "fits one GPU of 80 GB".to_owned() } else { format!("takes {gpus} GPUs of 80 GB") };
+        let on = match gpus {
+            1 if tight => "tight on one GPU of 80 GB: activations come on top".to_owned(),
+            1 => "fits one GPU of 80 GB".to_owned(),
+            _ => format!("takes {gpus} GPUs of 80 GB"),
+        };
         let said = format!("{name}: {}, {on}; {}", units::bytes(total), detail.join(", "));
         response.widget_info(|| WidgetInfo::labeled(Role::Label, true, &said));
         response.on_hover_text(said);

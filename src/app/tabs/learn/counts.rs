@@ -19,7 +19,8 @@ use super::pieces::{beside, choice, figure, legend, right, said, stage, weak};
 enum Shown {
     #[default]
     Parameters,
-    Rank,
+    Paper,
+    Cut,
     Table,
 }
 
@@ -27,6 +28,8 @@ enum Shown {
 #[derive(Default)]
 pub struct Looks {
     shown: Shown,
+    /// The count whose row of the table was scrolled to.
+    lit: u64,
 }
 
 const LEFT: f32 = 270.0;
@@ -38,7 +41,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let mut edit = None;
     let drawn = match looks.shown {
         Shown::Parameters => quality(counts),
-        Shown::Rank => by_rank(counts.r),
+        Shown::Paper => by_rank(counts.r),
+        Shown::Cut => by_cut(counts.r),
         Shown::Table => Figure::default(),
     };
     stage(ui, |ui| {
@@ -63,7 +67,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
             ui.horizontal(|ui| {
                 let of = [
                     (Shown::Parameters, "GPT-3 by method"),
-                    (Shown::Rank, "by rank, two tasks"),
+                    (Shown::Paper, "GPT-3 by rank"),
+                    (Shown::Cut, "a cut adapter"),
                     (Shown::Table, "the paper's table"),
                 ];
                 if let Some(shown) = choice(ui, looks.shown, &of) {
@@ -75,7 +80,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                 });
             });
             if looks.shown == Shown::Table {
-                table(ui, counts);
+                table(ui, counts, &mut looks.lit);
                 return;
             }
             legend(ui, &drawn);
@@ -100,7 +105,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
 }
 
 /// Every row of the paper's table beside what its own formula gives.
-fn table(ui: &mut Ui, counts: &Counts) {
+fn table(ui: &mut Ui, counts: &Counts, lit: &mut u64) {
     let colors = Colors::of(ui);
     let now = counts.count().as_ref().map_or(0, |count| count.trainable);
     ScrollArea::vertical().id_salt("paper").auto_shrink(false).show(ui, |ui| {
@@ -113,9 +118,14 @@ fn table(ui: &mut Ui, counts: &Counts) {
                 }
                 ui.end_row();
                 for row in paper::table() {
-                    let color = if row.formula == now { colors.rank } else { ui.visuals().text_color() };
+                    // Another method's row with the same count is not what was chosen.
+                    let mine = row.method == "LoRA" && row.formula == now;
+                    let color = if mine { colors.rank } else { ui.visuals().text_color() };
                     let text = |text: &str| RichText::new(text).size(12.0).color(color);
-                    ui.label(text(row.method));
+                    let method = ui.label(text(row.method));
+                    if mine && std::mem::replace(lit, now) != now {
+                        method.scroll_to_me(Some(eframe::egui::Align::Center));
+                    }
                     ui.label(text(&row.setting));
                     ui.label(text(&units::exact(row.formula)));
                     let printed = ui.label(text(row.printed));
@@ -201,18 +211,29 @@ fn quality(counts: &Counts) -> Figure {
     figure
 }
 
-/// Accuracy against rank: a task that hardly needs any, and one that does.
+fn points(all: &[(usize, f64)]) -> Vec<[f64; 2]> {
+    all.iter().map(|&(r, accuracy)| [r as f64, accuracy]).collect()
+}
+
+/// Accuracy against rank on a task that hardly needs any.
 fn by_rank(r: usize) -> Figure {
-    let (x, y) = (Axis::log("rank"), Axis::linear("accuracy, %"));
-    let mut figure = Figure { title: "Quality against rank".into(), x, y, quiet: true, ..Figure::default() };
-    let points = |all: &[(usize, f64)]| all.iter().map(|&(r, accuracy)| [r as f64, accuracy]).collect::<Vec<_>>();
+    let (x, y) = (Axis::log("rank"), Axis::linear("accuracy on WikiSQL, %"));
+    let mut figure = Figure { title: "GPT-3 trained at each rank".into(), x, y, quiet: true, ..Figure::default() };
     for row in &anchors::WIKISQL {
-        let name = format!("GPT-3, WikiSQL: {}", row.matrices);
-        figure.series.push(Series::line(name, points(&row.points)).style(Style::LinePoints));
+        figure.series.push(Series::line(row.matrices, points(&row.points)).style(Style::LinePoints));
     }
-    let cut = Series::line("Llama 3.2 3B, GSM8K: trained at 64, cut to r", points(&anchors::GSM8K_CUT));
+    figure.marks.push(Mark { name: "your rank".into(), at: r as f64, vertical: true });
+    figure
+}
+
+/// Accuracy of one adapter cut down: what its strongest directions are worth, not what training at that rank would reach.
+fn by_cut(r: usize) -> Figure {
+    let (x, y) = (Axis::log("rank"), Axis::linear("accuracy on GSM8K, %"));
+    let title = "Llama 3.2 3B: an adapter of rank 64, cut".into();
+    let mut figure = Figure { title, x, y, quiet: true, ..Figure::default() };
+    let cut = Series::line("trained at 64, cut to r", points(&anchors::GSM8K_CUT));
     figure.series.push(cut.style(Style::LinePoints));
-    let direct = Series::line("the same, trained at 32", points(&[anchors::GSM8K_DIRECT]));
+    let direct = Series::line("trained at 32", points(&[anchors::GSM8K_DIRECT]));
     figure.series.push(direct.style(Style::Points));
     figure.marks.push(Mark { name: "your rank".into(), at: r as f64, vertical: true });
     figure

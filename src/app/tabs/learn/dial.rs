@@ -96,17 +96,21 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let score = game.score;
     let now = match (game.guess, game.planted()) {
         (Some(guess), Some(planted)) if guess == planted => {
-            format!("Exactly: the planted rank is {planted}. {} of 3.", score.exact)
+            format!("Exactly: the planted rank is {planted}. {} of {} guesses were exact.", score.exact, score.guesses)
         }
         (Some(guess), Some(planted)) => {
-            format!("You said {guess}; the planted rank is {planted}. {} of 3.", score.exact)
+            format!(
+                "You said {guess}; the planted rank is {planted}. {} of {} guesses were exact.",
+                score.exact, score.guesses
+            )
         }
-        _ => format!("{} of 3 exact guesses.", score.exact),
+        _ => format!("{} of {} guesses were exact; three are wanted.", score.exact, score.guesses),
     };
+    let missed = game.guess.is_some() && game.guess != game.planted();
     beside(
         ui,
         |ui| {
-            super::goal(ui, view, Chapter::Dial, &now);
+            super::goal_as(ui, view, Chapter::Dial, &now, missed);
             said(ui, "ΔW is always low-rank.", &looks.truth);
         },
         |ui| scores(ui, game, hand),
@@ -145,7 +149,7 @@ fn scores(ui: &mut Ui, game: &Game, hand: &Hand) {
     let guessed = game.guess.is_some();
     ui.spacing_mut().item_spacing.y = 3.0;
     Grid::new("scores").num_columns(4).spacing(vec2(16.0, 3.0)).striped(true).min_row_height(17.0).show(ui, |ui| {
-        for title in ["who", "says", "off by, in all", "exact"] {
+        for title in ["who", "says", "total error", "exact"] {
             ui.label(RichText::new(title).small().color(colors.weak));
         }
         ui.end_row();

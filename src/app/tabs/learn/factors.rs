@@ -23,8 +23,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     let mut edit = None;
     stage(ui, |ui| {
         ui.horizontal_wrapped(|ui| {
-            ui.label("Wish for ΔW:");
-            let of = [(Wish::Outer, "rows alike"), (Wish::Diagonal, "a diagonal")];
+            ui.label("Target ΔW:");
+            let of = [(Wish::Outer, "rank 1"), (Wish::Diagonal, "rank 3")];
             edit = choice(ui, factors.wish(), &of).map(FactorsEdit::Wish);
         });
         let (in_b, in_a) = (|i: usize, _: usize| b[i], |_: usize, j: usize| a[j]);
@@ -33,8 +33,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         let (in_delta, in_wish, in_rest) =
             (|i: usize, j: usize| delta[i][j], |i: usize, j: usize| wish[i][j], |i: usize, j: usize| rest[i][j]);
         let d_grid = Grid::new("ΔW", Part::Delta, [3, 3], &in_delta).scale(SCALE);
-        let w_grid = Grid::new("wish", Part::Wish, [3, 3], &in_wish).scale(SCALE);
-        let r_grid = Grid::new("wish − B A", Part::Sum, [3, 3], &in_rest).scale(SCALE);
+        let w_grid = Grid::new("target", Part::Wish, [3, 3], &in_wish).scale(SCALE);
+        let r_grid = Grid::new("target − B A", Part::Sum, [3, 3], &in_rest).scale(SCALE);
         // B stands left of ΔW and A above it, so that each cell sees its two factors.
         let cross = vec2(b_grid.size().x + 10.0 + d_grid.size().x, a_grid.size().y + d_grid.size().y + 10.0);
         let at = flow(ui, &[cross, w_grid.size(), sign_size(), r_grid.size()]);
@@ -58,13 +58,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     });
     let steps = factors.steps();
     let error = format!(
-        "‖wish − B A‖ = {}; no rank-1 matrix comes closer than √(σ₂² + σ₃²) = {}.",
+        "‖target − B A‖ = {}; no rank-1 matrix comes closer than √(σ₂² + σ₃²) = {}.",
         short(factors.error(), 3),
         short(factors.floor(), 3)
     );
     let now = match steps {
-        [false, _] => format!("First wish: not yet. {error}"),
-        [true, false] => format!("First wish: done. Second wish: not yet. {error}"),
+        [false, _] => format!("First target: not yet. {error}"),
+        [true, false] => format!("First target: done. Second target: not yet. {error}"),
         [true, true] => format!("Both done. {error}"),
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Factors, &now), |ui| said(ui, "LoRA always saves.", &saving()));

@@ -165,10 +165,11 @@ fn field(ui: &mut Ui, place: Rect, color: Color32, fill: Color32, value: f64, na
         .custom_formatter(|value, _| number::short(value, 3))
         .custom_parser(|text| text.trim().replace('−', "-").replace(',', ".").parse().ok());
     let response = ui.put(place, field).on_hover_cursor(CursorIcon::ResizeHorizontal);
+    let changed = response.changed();
     response.accessible_name(name);
-    // To the thousandth, as it is shown.
-    let new = (new * 1000.0).round() / 1000.0;
-    (new != value).then_some(new)
+    // To the thousandth, as it is shown: 0.1 + 0.2 is 0.3 here, and no edit.
+    let thousandth = |value: f64| (value * 1000.0).round() / 1000.0;
+    (changed && thousandth(new) != thousandth(value)).then(|| thousandth(new))
 }
 
 /// With three digits, or two where that would be long.

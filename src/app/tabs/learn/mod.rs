@@ -48,6 +48,8 @@ const SCROLL: f32 = 10.0;
 /// What the tab remembers between frames: looks, never data.
 #[derive(Default)]
 struct Looks {
+    /// The chapter that was painted last.
+    open: Option<Chapter>,
     rank: rank::Looks,
     dial: dial::Looks,
     counts: counts::Looks,
@@ -143,7 +145,13 @@ impl Looks {
 
     fn chapter(&mut self, ui: &mut Ui, view: &mut View<'_>, chapter: Chapter, wide: bool) {
         let words = chapter.words();
-        ScrollArea::vertical().id_salt(words.id).auto_shrink(false).show(ui, |ui| {
+        // Each visit begins at the top, with the formulas closed.
+        let fresh = self.open.replace(chapter) != Some(chapter);
+        let mut area = ScrollArea::vertical().id_salt(words.id).auto_shrink(false);
+        if fresh {
+            area = area.vertical_scroll_offset(0.0);
+        }
+        area.show(ui, |ui| {
             ui.set_width(ui.available_width() - SCROLL);
             ui.spacing_mut().item_spacing.y = 9.0;
             head(ui, view, chapter);
@@ -160,7 +168,7 @@ impl Looks {
                 Chapter::Bits => bits::ui(ui, view, &mut self.bits),
                 Chapter::Tune => tune::ui(ui, view, &mut self.tune),
             }
-            pieces::fold(ui, words.id, words.terms);
+            pieces::fold(ui, words.id, words.terms, fresh);
             if !wide {
                 link(ui, view, chapter);
             }
@@ -226,7 +234,12 @@ fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {
 
 /// The goal card of a chapter, with what is true now.
 fn goal(ui: &mut Ui, view: &View<'_>, chapter: Chapter, now: &str) {
+    goal_as(ui, view, chapter, now, false);
+}
+
+/// The same, where what was done last was `wrong`.
+fn goal_as(ui: &mut Ui, view: &View<'_>, chapter: Chapter, now: &str, wrong: bool) {
     let words = chapter.words();
     let done = view.settings.learned.iter().any(|id| id == words.id);
-    pieces::goal(ui, words.goal, now, view.state.reached(chapter), done);
+    pieces::goal(ui, words.goal, now, view.state.reached(chapter), done, wrong);
 }

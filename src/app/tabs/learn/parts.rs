@@ -2,8 +2,8 @@
 
 use eframe::egui::{Color32, Ui};
 
+use crate::app::look::palette;
 use crate::app::look::theme::Colors;
-use crate::app::widgets::palette;
 
 /// What a number belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use eframe::egui::{
 };
 
 use crate::app::look::glossary::Term;
+use crate::app::look::palette;
 use crate::app::look::theme::{self, Colors};
-use crate::app::widgets::palette;
 use crate::figure::Figure;
 
 /// A line of prose is no longer: the eye finds the next one.
@@ -43,18 +43,29 @@ pub fn stage<R>(ui: &mut Ui, add: impl FnOnce(&mut Ui) -> R) -> R {
 }
 
 /// What is to be reached, how far one is, and whether it is done.
-pub fn goal(ui: &mut Ui, text: &str, now: &str, reached: bool, done: bool) {
+pub fn goal(ui: &mut Ui, text: &str, now: &str, reached: bool, done: bool, wrong: bool) {
     let colors = Colors::of(ui);
-    let color = if done { colors.good } else { colors.accent };
+    let color = if reached { colors.good } else { colors.accent };
     card(ui, color, |ui| {
         ui.horizontal(|ui| {
-            let title = if done { "Done" } else { "Try it" };
+            // What was reached in an earlier visit is not what stands here now.
+            let title = if reached {
+                "Done"
+            } else if done {
+                "Done before; try it again"
+            } else {
+                "Try it"
+            };
             tick(ui, done, color, if done { "Goal reached" } else { "Goal not reached yet" });
             ui.label(RichText::new(title).strong().color(color));
         });
         ui.label(text);
         if !now.is_empty() {
-            let color = if reached { colors.good } else { colors.weak };
+            let color = match (wrong, reached) {
+                (true, _) => colors.warn,
+                (false, true) => colors.good,
+                (false, false) => colors.weak,
+            };
             ui.label(RichText::new(now).color(color));
         }
     });
@@ -111,8 +122,9 @@ pub fn tick(ui: &mut Ui, done: bool, color: Color32, name: &str) {
 }
 
 /// Formulas and their sources, closed at first.
-pub fn fold(ui: &mut Ui, id: &str, terms: &[Term]) {
-    CollapsingHeader::new("Formula and source").id_salt(("fold", id)).show(ui, |ui| {
+pub fn fold(ui: &mut Ui, id: &str, terms: &[Term], fresh: bool) {
+    let header = CollapsingHeader::new("Formula and source").id_salt(("fold", id)).open(fresh.then_some(false));
+    header.show(ui, |ui| {
         for term in terms {
             term.ui(ui);
             ui.add_space(6.0);

@@ -112,7 +112,9 @@ fn elimination(ui: &mut Ui, rank: &Rank, step: usize) {
     let found = rank.elimination();
     let words = match step.checked_sub(1).map(|i| found.steps[i].operation) {
         None if found.steps.is_empty() => "There is nothing to make zero: the pivots stand already.".to_owned(),
-        None => "Take multiples of a row from the rows below it, until there are zeros below each pivot.".to_owned(),
+        None => {
+            "Subtract multiples of a row from the rows below it, until there are zeros below each pivot.".to_owned()
+        }
         Some(Operation::Swap(a, b)) => {
             format!("Row {} and row {} change places: the pivot must not be zero.", a + 1, b + 1)
         }
@@ -171,7 +173,7 @@ fn singular(ui: &mut Ui, rank: &Rank, step: usize) {
     let columns = |vectors: &Three| -> Three { std::array::from_fn(|i| std::array::from_fn(|j| vectors[j][i])) };
     match step {
         0 => {
-            strong(ui, "Multiply M by itself, turned over: MᵗM has the strengths of M's directions, squared.");
+            strong(ui, "Multiply M's transpose by M: MᵗM has the strengths of M's directions, squared.");
             show(ui, &[("MᵗM", Part::Delta, svd.gram)]);
         }
         1 => {

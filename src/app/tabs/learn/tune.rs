@@ -82,7 +82,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                 });
                 if figure.series.iter().all(|series| series.points.is_empty()) {
                     ui.add_space(16.0);
-                    ui.label(RichText::new("Drawn as the runs go on.").color(Colors::of(ui).weak));
+                    ui.label(RichText::new("Appears while the runs are training.").color(Colors::of(ui).weak));
                 } else {
                     figure.ui(ui, id, |_| {});
                 }

@@ -49,12 +49,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         ui.add_space(2.0);
         disk(ui, ways);
     });
-    let fits = if ways.total() <= DISK { "that fits" } else { "that does not fit" };
-    let now = format!("Now {} versions take {}: {fits} 40 GB.", ways.versions, units::bytes(ways.total()));
+    let fits = if ways.total() <= DISK { "that fits" } else { "too much for" };
+    let now = format!("{} versions take {}: {fits} 40 GB.", ways.versions, units::bytes(ways.total()));
     let truth = format!(
-        "Domain and task say what is in the data; full and adapter say what moves. Any of the four pairs exists. Change the data \
-         above: {} stay {}. Change what moves, and they do not.",
-        units::bytes(ways.total()),
+        "Domain and task say what is in the data; full and adapter say what moves. Any of the four pairs exists. Switch the data \
+         above: still {}. Switch what may move, and that changes.",
         units::bytes(ways.total()),
     );
     beside(
@@ -81,7 +80,7 @@ fn row_of_data(ui: &mut Ui, data: Data) {
         ui.label(RichText::new(learnt).color(Part::Delta.color(ui)));
     });
     let words = match data {
-        Data::Domain => "Every word is to be predicted.",
+        Data::Domain => "The model learns to predict every word.",
         Data::Task => "Only the answer is to be predicted.",
     };
     weak(ui, words);

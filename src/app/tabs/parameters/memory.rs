@@ -7,9 +7,9 @@ use eframe::egui::{
 use super::View;
 use super::state::{Action, Needs};
 use crate::app::look::glossary;
+use crate::app::look::palette;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::palette;
 use crate::app::work::export::Source;
 use crate::plan::memory::{CONTEXT, GPUS, Optimizer, Precision, Verdict};
 use crate::plan::{Load, Memory, Method};
@@ -144,7 +144,7 @@ impl MemoryTab {
             ui.painter().text(
                 pos2(at, plot.top() - 2.0),
                 Align2::CENTER_BOTTOM,
-                format!("{} GiB", gpu.gib),
+                format!("{} GB card", gpu.gib),
                 font.clone(),
                 colors.weak,
             );
@@ -177,7 +177,7 @@ impl MemoryTab {
             let response = ui.interact(whole, ui.scope_id().with(("memory", at)), Sense::hover());
             let name = format!("{} needs {}", NAMES[at], units::bytes(total));
             response.widget_info(|| WidgetInfo::labeled(eframe::egui::Role::Label, true, &name));
-            response.on_hover_ui(|ui| parts(ui, NAMES[at], &need.parts));
+            response.on_hover_ui(|ui| parts(ui, NAMES[at], &need.parts, Method::ALL[at]));
         }
         // The legend, with the sizes of the method that is chosen.
         ui.horizontal_wrapped(|ui| {
@@ -188,13 +188,12 @@ impl MemoryTab {
                     let (swatch, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());
                     ui.painter().rect_filled(swatch, 2.0, color(number, dark));
                     let engine = if part.engine { " ·" } else { "" };
-                    ui.label(RichText::new(format!("{}{engine}", part.name)).small().color(colors.weak));
+                    let name = said(part.name, Method::Qlora);
+                    ui.label(RichText::new(format!("{name}{engine}")).small().color(colors.weak));
                 });
             }
             ui.label(
-                RichText::new("· depends on the engine: this program's own; the open window is not counted")
-                    .small()
-                    .color(colors.weak),
+                RichText::new("· estimated for Rankscope's own engine, without this window").small().color(colors.weak),
             );
         });
     }
@@ -206,11 +205,24 @@ fn color(part: usize, dark: bool) -> eframe::egui::Color32 {
     palette::series(part, dark).gamma_multiply(shade)
 }
 
-fn parts(ui: &mut Ui, name: &str, memory: &Memory) {
+/// A part by the name that papers use. What a full fine-tune trains are the weights themselves.
+fn said(part: &'static str, method: Method) -> &'static str {
+    match part {
+        "constants" => "quantization scales, norms",
+        "adapters" if method == Method::Full => "weights",
+        "adapters" => "adapter A, B",
+        "optimizer" => "Adam's averages",
+        "workspace" => "buffers",
+        "process" => "program",
+        other => other,
+    }
+}
+
+fn parts(ui: &mut Ui, name: &str, memory: &Memory, method: Method) {
     ui.label(RichText::new(name).strong());
     Grid::new("parts").num_columns(2).show(ui, |ui| {
-        for part in memory.parts() {
-            ui.label(part.name);
+        for part in memory.parts().into_iter().filter(|part| part.bytes > 0) {
+            ui.label(said(part.name, method));
             ui.label(RichText::new(units::bytes(part.bytes)).monospace());
             ui.end_row();
         }

@@ -73,7 +73,7 @@ impl Section {
             Part { id: "probe", title: "Probe & data" },
             "Gradients before any training; data against capacity",
         ),
-        (Self::Scales, Part { id: "scales", title: "Scales" }, "What is amiss with an adapter's scale"),
+        (Self::Scales, Part { id: "scales", title: "Check" }, "Is anything wrong with an adapter's scaling?"),
     ];
 }
 

@@ -122,17 +122,17 @@ impl RanksTab {
         let colors = Colors::of(ui);
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 6.0;
-            ui.label(format!("{} parameters keep", units::exact(choice.best.trainable)));
+            ui.label("Best ranks:");
             ui.label(RichText::new(units::percent(choice.best.energy)).strong().color(colors.rank));
-            ui.label("of the energy with the best ranks;");
+            ui.label("of ΔW's energy.").on_hover_text(format!("{} parameters", units::exact(choice.best.trainable)));
             match &choice.uniform {
                 Some((r, all)) => {
-                    ui.label(format!("rank {r} everywhere keeps"));
+                    ui.label(format!("One rank for all ({r}):"));
                     ui.label(RichText::new(units::percent(all.energy)).strong());
-                    ui.label(format!("with {}.", units::exact(all.trainable)));
+                    ui.label(format!("with {} parameters.", units::exact(all.trainable)));
                 }
                 None => {
-                    ui.label("rank 1 everywhere would already take more.");
+                    ui.label("One rank for all would take more at rank 1 already.");
                 }
             }
             if choice.missing > 0 {

@@ -46,13 +46,13 @@ impl Scales {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let colors = Colors::of(ui);
         let Some(found) = view.state.diagnosis() else {
-            let text = "Open an adapter on its base: its scales are looked at here. α left at its default, rsLoRA that other \
+            let text = "Open an adapter and its base to check: is α still the default? rsLoRA that other \
                         programs do not know, patterns that match nothing, a B that is zero.";
             ui.label(RichText::new(text).color(colors.weak));
             return;
         };
         if found.findings.is_empty() {
-            ui.label(RichText::new("✓ Nothing is amiss with this adapter's scales.").color(colors.good));
+            ui.label(RichText::new("✓ No problem found.").color(colors.good));
         }
         for finding in &found.findings {
             let (mark, color) = match finding.weight {

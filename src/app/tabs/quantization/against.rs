@@ -75,12 +75,12 @@ fn sentences(ui: &mut Ui, facts: &Facts, r: usize) {
     let at = r.min(facts.inside.len());
     if let Some(&inside) = at.checked_sub(1).and_then(|i| facts.inside.get(i)) {
         let text = format!("{}  (chance {})", units::percent(inside), units::percent(facts.chance(at)));
-        line(glossary::INSIDE, &format!("in ΔW's top {at}"), text);
+        line(glossary::INSIDE, &format!("share of the error inside ΔW's {at} strongest directions"), text);
         let [error, signal] = facts.signal[at - 1];
         line(glossary::INSIDE, &format!("error : ΔW in the top {at}"), format!("{} : {}", short(error), short(signal)));
     }
-    line(glossary::SURVIVE, "entries whose code moves", units::percent(facts.moved));
-    line(glossary::SURVIVE, "ΔW that arrives", units::percent(facts.kept));
+    line(glossary::SURVIVE, "weights whose code changes", units::percent(facts.moved));
+    line(glossary::SURVIVE, "share of ΔW that survives merging and rounding", units::percent(facts.kept));
     ui.add_space(4.0);
     let verdict = if ratio > 1.0 {
         "Rounding is larger than the change: merged and rounded again, most entries keep their old code. In QLoRA the adapter stays beside \

@@ -12,8 +12,8 @@ pub fn ui(ui: &mut Ui, choice: &mut Choice) {
         recipe(ui, ["Format", "Block", "Double quantization"], &mut choice.a);
         ui.separator();
         let mut two = choice.b.is_some();
-        ui.checkbox(&mut two, "A | B")
-            .on_hover_text("Shows two formats, A and B, in place of the weight and one format.");
+        ui.checkbox(&mut two, "Compare with")
+            .on_hover_text("Shows two formats beside each other, the first as A and the second as B, in place of the weight and one format.");
         if two != choice.b.is_some() {
             let other = if choice.a.format == Format::Int4Symmetric { Format::Nf4 } else { Format::Int4Symmetric };
             choice.b = two.then(|| Recipe::with(other, choice.a.group, false));

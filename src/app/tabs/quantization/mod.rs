@@ -27,8 +27,8 @@ use crate::app::tabs::{Part, Tab};
 use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
-use crate::job::{Running, Wake};
 use crate::figure::{Axis, Figure, Mark, Series, Style};
+use crate::job::{Running, Wake};
 use crate::quant::Group;
 use crate::workspace::Workspace;
 
@@ -294,7 +294,10 @@ fn ready(ui: &mut Ui, view: &mut View<'_>, need: &Need) -> bool {
         let cells = |shape: [usize; 2]| shape[0] * shape[1];
         let all: usize = view.workspace.delta().map_or(0, |set| set.entries().iter().map(|e| cells(e.shape)).sum());
         if matches!(need, Need::Modules { .. }) && all > UNASKED {
-            ui.label(RichText::new("Every module is read and rounded in several formats.").color(weak));
+            ui.label(
+                RichText::new("Computes the error of every module in several formats; a large model takes minutes.")
+                    .color(weak),
+            );
             if ui.button("Compute all modules").clicked() {
                 view.actions.push(Action::Need(need.clone()));
             }

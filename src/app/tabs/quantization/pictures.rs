@@ -52,7 +52,7 @@ impl Pictures {
         self.follow(view, choice);
         ui.horizontal(|ui| {
             choice.reduction.ui(ui);
-            ui.toggle_value(&mut choice.absolute, "|x|").on_hover_text("Magnitudes, without signs.");
+            ui.toggle_value(&mut choice.absolute, "magnitudes").on_hover_text("Magnitudes, without signs.");
             let need = Need::Look(*choice);
             let quantization = view.state;
             let stopped =

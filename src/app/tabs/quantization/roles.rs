@@ -106,7 +106,7 @@ impl RolesView {
         let saved = |bytes: u64| units::percent(1.0 - bytes as f64 / (model.base16() + model.pair16()).max(1) as f64);
         let text = match self.told {
             false => format!(
-                "QLoRA (arXiv 2305.14314) keeps the frozen base in {} and computes with A and B in 16 or 32 bits. That saves {} of these bytes, \
+                "QLoRA (arXiv 2305.14314) keeps the frozen base in {} and computes with A and B in 16 or 32 bits. The layer shrinks by {}, \
                  because nearly all weights are the base's; the error is there before training begins, and the adapter learns with it.",
                 choice.a,
                 saved(model.base(&roles) + model.pair16())

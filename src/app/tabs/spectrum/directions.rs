@@ -128,7 +128,7 @@ fn amplified(ui: &mut Ui, view: &View<'_>, name: &str) {
                     if factor.is_finite() { format!("{} ×", units::real(factor, 3)) } else { "∞".to_owned() };
                 ui.label(RichText::new(times).strong().color(colors.rank));
                 let text = format!(
-                    "what W has in ΔW's top {} directions ({})",
+                    "as strong as W itself in ΔW's {} strongest directions ({})",
                     found.amplification.r,
                     units::real(found.amplification.base, 3)
                 );
@@ -154,7 +154,7 @@ fn intruders(ui: &mut Ui, view: &mut View<'_>, name: &str) {
             let color = if count > 0 { colors.warn } else { colors.good };
             ui.label(RichText::new(format!("{count} of {}", found.len())).strong().color(color));
             let cosines: Vec<String> = found.iter().map(|one| format!("{:.2}", one.cosine)).collect();
-            let text = format!("top directions of the tuned weight are new; nearest cosines {}", cosines.join(" "));
+            let text = format!("strongest directions are new; cosine to the nearest old one: {}", cosines.join(" "));
             ui.label(RichText::new(text).color(colors.weak));
         } else {
             let tip =

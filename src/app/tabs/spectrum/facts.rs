@@ -7,6 +7,7 @@ use crate::app::effect::Effect;
 use crate::app::look::glossary::{self, Term};
 use crate::app::look::theme::Colors;
 use crate::app::shared::layout;
+use crate::delta::Source;
 use crate::spectrum::Spectrum;
 use crate::units;
 
@@ -34,7 +35,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         };
         let r = view.workspace.dial().r;
         let known = r.min(spectrum.full_rank());
-        fact(ui, glossary::FROBENIUS, "‖ΔW‖", units::real(spectrum.frobenius, 4));
+        let what = delta_name(view);
+        fact(ui, glossary::FROBENIUS, &format!("‖{what}‖"), units::real(spectrum.frobenius, 4));
         fact(ui, glossary::SIGMA, "σ₁", units::real(spectrum.largest(), 4));
         if r <= spectrum.known_len() || spectrum.is_complete() {
             fact(ui, glossary::ENERGY, &format!("E({r})"), format!("{:.2} %", 100.0 * spectrum.energy(known)));
@@ -45,6 +47,12 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         }
         method(ui, view, spectrum);
     });
+}
+
+/// What the spectrum is of: ΔW, or the weights themselves.
+pub fn delta_name(view: &View<'_>) -> &'static str {
+    let weights = view.workspace.delta().is_some_and(|delta| matches!(delta.source(), Source::Weight));
+    if weights { "W" } else { "ΔW" }
 }
 
 /// False for a module that does not fit, or whose weights cannot be computed with.

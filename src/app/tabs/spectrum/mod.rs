@@ -94,7 +94,7 @@ impl Tab for SpectrumTab {
             self.state.carry_out(action, round);
         }
         self.state.logic(round);
-        let shown = round.shown.pictures(round.workspace.dial().r);
+        let shown = round.shown.pictures(round.workspace.dial().r, self.looks.pictures.reduction());
         self.coloring.follow(shown.map(|pictures| (pictures.subject, pictures.version)));
         self.coloring.begin(self.looks.pictures.required());
         self.looks.prepared.update(round.workspace, self.looks.log_x, round.settings.map_rule());

@@ -8,6 +8,7 @@ use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
 use crate::app::widgets::menu::Take;
+use crate::app::widgets::picture::Reduction;
 use crate::app::widgets::range::RangeControl;
 use crate::app::widgets::tiles::{TileBatch, TileJob};
 use crate::app::work::export::Source;
@@ -19,6 +20,7 @@ use super::facts;
 pub struct Pictures {
     maps: Heatmaps,
     range: RangeControl,
+    reduction: Reduction,
     area: Rect,
 }
 
@@ -27,6 +29,7 @@ impl Default for Pictures {
         Self {
             maps: Heatmaps::new("spectrum-heatmaps", ["ΔW", "rank-r", "Residual"]),
             range: RangeControl::default(),
+            reduction: Reduction::Mean,
             area: Rect::NOTHING,
         }
     }
@@ -43,6 +46,11 @@ impl Pictures {
         self.maps.required()
     }
 
+    /// What a pixel shows of its cells.
+    pub fn reduction(&self) -> Reduction {
+        self.reduction
+    }
+
     /// Paints them into the room there is.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let r = view.workspace.dial().r;
@@ -56,8 +64,11 @@ impl Pictures {
 
     fn controls(&mut self, ui: &mut Ui, view: &mut View<'_>, r: usize) {
         ui.horizontal(|ui| {
-            let title =
-                if ui.available_width() > 640.0 { "ΔW = rank-r approximation + residual" } else { "ΔW and residual" };
+            let what = facts::delta_name(view);
+            let title = match ui.available_width() > 640.0 {
+                true => format!("{what} = rank-r approximation + residual"),
+                false => format!("{what} and residual"),
+            };
             ui.label(RichText::new(title).strong()).on_hover_ui(|ui| glossary::RESIDUAL.ui(ui));
             if let Some(terms) = view.shown.terms().filter(|&terms| r > terms) {
                 let color = Colors::of(ui).warn;
@@ -74,13 +85,14 @@ impl Pictures {
                 view.effects.push(Effect::Analyse);
             }
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
-                if let Some(pictures) = view.shown.pictures(r) {
+                if let Some(pictures) = view.shown.pictures(r, self.reduction) {
                     let area = ui.ctx().content_rect().intersect(self.area);
                     view.export(ui, "heatmaps", &Take::PLOT, area, || Source::Picture(pictures.delta));
                 }
                 if let Some(range) = self.maps.range() {
                     self.range.ui(ui, &range, true);
                 }
+                self.reduction.ui(ui);
             });
         });
     }
@@ -88,14 +100,15 @@ impl Pictures {
     fn follow(&mut self, view: &View<'_>, r: usize) {
         let current = view.workspace.selection().current();
         let pending = view.jobs.analysing().is_some();
-        let Some(pictures) = view.shown.pictures(r) else {
+        let Some(pictures) = view.shown.pictures(r, self.reduction) else {
             for i in 0..3 {
                 self.maps.hide(i);
                 self.maps.set_status(i, self.reason(view, current, pending));
             }
             return;
         };
-        self.maps.show(0, pictures.subject, 0, pictures.delta);
+        self.maps.set_title(0, facts::delta_name(view));
+        self.maps.show(0, pictures.subject, self.reduction as u64, pictures.delta);
         self.maps.set_status(0, Status::Ready);
         let shown = r.min(view.shown.terms().unwrap_or(r));
         self.maps.set_title(1, &format!("rank {shown}"));

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::figure::Axis;
-use crate::figure::{Figure, Mark, Series, Style};
+use crate::app::shared::names::{common_prefix, without};
+use crate::app::widgets::text::middle;
+
+use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::spectrum::{Rule, RuleId, Spectrum, rule_rank};
 use crate::workspace::Workspace;
 
@@ -12,6 +14,8 @@ use crate::workspace::Workspace;
 const POINTS: usize = 1200;
 /// A legend of more lines would hide the curves; their names are under the pointer.
 const LEGEND: usize = 3;
+/// Letters of a name in a legend.
+const LONGEST: usize = 32;
 /// So many chosen modules are drawn beside the current one.
 const OVERLAYS: usize = 8;
 
@@ -100,11 +104,16 @@ fn figure(
         _ => title.to_owned(),
     };
     let mut figure = Figure { title, x, y, ..Figure::default() };
+    let prefix = common_prefix(chosen.iter().map(|(name, _)| *name));
     for (i, (name, spectrum)) in chosen.iter().enumerate() {
         // The current module keeps its colour whatever else is chosen.
         let color = chosen.len() - 1 - i;
         let points = thinned(&curve(spectrum), log_x);
-        figure.series.push(Series::line(short(name), points).style(Style::LinePoints).color(color));
+        let name = match chosen.len() {
+            1 => short(name),
+            _ => without(name, prefix),
+        };
+        figure.series.push(Series::line(middle(name, LONGEST), points).style(Style::LinePoints).color(color));
     }
     figure
 }

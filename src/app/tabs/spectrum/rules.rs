@@ -10,7 +10,9 @@ use crate::app::widgets::table::name_row;
 use crate::spectrum::Rule;
 use crate::units;
 
-const ROW: f32 = 23.0;
+/// Height of a row: all of them are seen where there is room for it.
+const ROWS: std::ops::RangeInclusive<f32> = 17.0..=23.0;
+const HEAD: f32 = 20.0;
 
 /// Paints the table; a click on a row turns the dial to its rank.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
@@ -18,6 +20,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
     let max = view.workspace.max_rank();
     let mut chosen = None;
     ui.spacing_mut().item_spacing.y = 0.0;
+    let row_height = ((ui.available_height() - HEAD) / rules.len().max(1) as f32).clamp(*ROWS.start(), *ROWS.end());
     ui.push_id("rules", |ui| {
         TableBuilder::new(ui)
             .striped(false)
@@ -28,7 +31,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
             .column(Column::exact(22.0))
             .column(Column::remainder().clip(true))
             .auto_shrink(false)
-            .header(20.0, |mut header| {
+            .header(HEAD, |mut header| {
                 for title in ["Rule", "Rank", "", "What it says"] {
                     header.col(|ui| {
                         let weak = Colors::of(ui).weak;
@@ -41,7 +44,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
                 }
             })
             .body(|body| {
-                body.rows(ROW, rules.len(), |mut row| {
+                body.rows(row_height, rules.len(), |mut row| {
                     let rule = &rules[row.index()];
                     let name = format!("{}: {}", rule.name, value(rule));
                     let mut clicked = false;
@@ -94,9 +97,12 @@ fn value(rule: &Rule) -> String {
 fn mark(ui: &mut Ui, rule: &Rule, r: usize) {
     let colors = Colors::of(ui);
     match rule.rank {
-        Some(rank) if r >= rank => ui.label(RichText::new("✓").color(colors.good)),
-        Some(_) => ui.label(RichText::new("·").color(colors.weak)),
-        None => ui.label(""),
+        // A rule that asks for no direction at all is not met by any rank.
+        Some(1..) if rule.rank <= Some(r) => {
+            ui.label(RichText::new("✓").color(colors.good)).on_hover_text("r is enough")
+        }
+        Some(1..) => ui.label(RichText::new("·").color(colors.weak)).on_hover_text("r is too small"),
+        Some(0) | None => ui.label(""),
     };
 }
 

@@ -8,8 +8,8 @@ use super::View;
 use super::state::{Action, Track, Training, method_name, smoothed};
 use crate::app::look::theme::Colors;
 
+use crate::app::look::palette;
 use crate::app::widgets::menu::Take;
-use crate::app::widgets::palette;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::figure::{Axis, Figure, Series, Style, number};

@@ -6,8 +6,8 @@ use eframe::egui::{self, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
 
 use super::View;
 use super::state::{Draft, Fit};
+use crate::app::look::palette;
 use crate::app::look::theme::Colors;
-use crate::app::widgets::palette;
 use crate::train::Method;
 use crate::train::memory::Memory;
 use crate::units;

@@ -305,6 +305,16 @@ impl Heatmaps {
         let quiet = note.is_empty();
         if quiet {
             note = hint(leader.as_ref().map(|s| s.picture.levels().shape()), self.view.zoom());
+            // The colours are those of what a pixel shows, and that is many cells.
+            if let Some((shown, map)) = leader.as_ref().zip(self.maps.iter().find(|map| map.shown.is_some())) {
+                let [rows, cols] = shown.picture.levels().get(map.level).cells();
+                if rows * cols > 1 {
+                    note = format!(
+                        "a pixel and its colour: {} of {rows} × {cols} cells · {note}",
+                        shown.picture.reduction().name()
+                    );
+                }
+            }
         }
         let foot = Rect::from_min_max(pos2(rect.left() + LEFT, rect.bottom() - FOOTER), rect.right_bottom());
         paint::footer(painter, visuals, foot, &note, quiet);

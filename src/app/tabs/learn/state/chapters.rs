@@ -102,7 +102,7 @@ const WAYS: Words = Words {
     text: "A base model has learnt to continue any text. Tuning changes what it is good at, and two questions are often mixed \
            up. What do the new data teach: a domain with its words and style, or a task with its answers? And which numbers \
            may move: all of them, or those of a small adapter? The data decide what is learnt. The numbers that move decide \
-           what it costs.",
+           what it costs, and how much of it can be learnt.",
     goal: "Keep 20 tuned versions of LLaMA 7B on a disk of 40 GB.",
     terms: &[terms::FULL, terms::DOMAIN, terms::TASK, glossary::TRAINABLE],
     place: Place::part("parameters", "counts"),
@@ -138,9 +138,9 @@ const FACTORS: Words = Words {
     id: "factors",
     title: "Nine numbers from six",
     text: "LoRA does not store ΔW. It stores a column B and a row A: each cell of ΔW is what stands left of it times what \
-           stands above it. Nine numbers from six. The price is that all rows are multiples of one row, and a change that \
-           is not like that cannot be said at rank 1.",
-    goal: "Make ΔW equal to the first wish. Then take the second one and come as close as rank 1 can.",
+           stands above it. Nine numbers from six. The price is that all rows are multiples of one row; a change of \
+           another kind cannot be written at rank 1.",
+    goal: "Make ΔW equal to the first target. Then take the second one and come as close as rank 1 can.",
     terms: &[glossary::RANK, glossary::APPROXIMATION, glossary::RESIDUAL],
     place: Place::tab("spectrum"),
     there: "Turn the rank on a real ΔW: Spectrum tab",
@@ -176,7 +176,7 @@ const COUNTS: Words = Words {
     title: "What a rank costs",
     text: "A pair B, A adds r (in + out) numbers to a matrix. Which matrices get one and at what rank decides the count. GPT-3 \
            has 96 blocks with four attention matrices of 12,288 × 12,288. On its tasks the LoRA paper found ranks 1 to 8 \
-           enough. Other tasks need more: look at the second plot.",
+           enough. Cutting a trained adapter costs more: look at the third plot.",
     goal: "Reach the paper's 4.7M (exactly 4,718,592) in two different ways.",
     terms: &[glossary::TRAINABLE, terms::PAPER, terms::ANCHORS, glossary::SCALING],
     place: Place::part("parameters", "counts"),

@@ -15,7 +15,7 @@ use crate::plan::report;
 use crate::plan::{Layout, config};
 use crate::train::probe::{Probed, probe as run_probe};
 use crate::train::{Settings, data};
-use crate::units::{bytes, exact, percent};
+use crate::units::{bytes, exact};
 
 use super::{Choice, Needs, Probe, Tokens};
 use crate::app::view::Round;
@@ -175,9 +175,8 @@ impl Tokens {
             )
         } else {
             format!(
-                "{} trainable parameters for {tokens} predicted tokens: {} of a parameter for each. The rank is no more than the data can fill.",
-                exact(trainable),
-                percent(per)
+                "{} trainable parameters for {tokens} predicted tokens: {per:.2} trained numbers for each token. The data suffice for this rank.",
+                exact(trainable)
             )
         }
     }

@@ -306,7 +306,7 @@ impl Training {
         let free = self.free_folder(&draft.name, &Self::made_up(&draft.settings));
         self.in_background(
             "Looking for a folder",
-            move || Ok(free()),
+            move || Ok(free.claim()),
             |training, out, round| {
                 draft.settings.out = out;
                 training.begin_next(Task::Run(Box::new(draft.settings), Start::default()), VecDeque::new(), round);
@@ -319,7 +319,7 @@ impl Training {
         let model = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
         let free = self.free_folder(&draft.name, &model.replace("-full", "-methods"));
         let mark = move || {
-            let out = free();
+            let out = free.claim();
             Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
             Ok(out)
         };
@@ -355,7 +355,7 @@ impl Training {
                 let free = self.free_folder(&draft.name, &name.replace("-full", "-sweep"));
                 self.in_background(
                     "Looking for a folder",
-                    move || Ok(free()),
+                    move || Ok(free.claim()),
                     |training, out, round| {
                         draft.settings.out = out;
                         training.begin_next(Task::Sweep(Box::new(draft.settings), ranks), VecDeque::new(), round);
@@ -402,7 +402,7 @@ impl Training {
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let free = self.free_folder("", &format!("{name}-from-{step}"));
-        let copy = move || history::branch(&folder, step, &free());
+        let copy = move || history::branch(&folder, step, &free.claim());
         self.in_background(format!("Copying {name} as it was at step {step}"), copy, Self::go_on_with);
     }
 

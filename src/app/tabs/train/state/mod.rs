@@ -75,6 +75,25 @@ pub struct Training {
     closing: Closing,
 }
 
+/// A folder for a new run that is still to be found.
+struct FreeFolder {
+    home: PathBuf,
+    named: String,
+    otherwise: String,
+}
+
+impl FreeFolder {
+    /// The first path that is not there yet. For background tasks: it asks the disk.
+    fn claim(self) -> PathBuf {
+        let Self { home, named, otherwise } = self;
+        if !named.is_empty() && !home.join(&named).exists() {
+            return home.join(named);
+        }
+        let base = if named.is_empty() { otherwise } else { named };
+        (1..).map(|n| home.join(format!("{base}-{n}"))).find(|path| !path.exists()).unwrap_or(home)
+    }
+}
+
 /// Closing the window while a run goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Closing {
@@ -296,20 +315,13 @@ impl Training {
         self.live = Some(Live::start(task, queue, Arc::clone(&self.wake)));
     }
 
-    /// What finds a folder for a new run of this name, or of one that is made up.
-    fn free_folder(&self, name: &str, otherwise: &str) -> impl FnOnce() -> PathBuf + Send + use<> {
+    /// The name of a new run's folder: this one, or one that is made up.
+    fn free_folder(&self, name: &str, otherwise: &str) -> FreeFolder {
         let clean = |text: &str| -> String {
             let good = |c: char| c.is_alphanumeric() || "-_.".contains(c);
             text.trim().chars().map(|c| if good(c) { c } else { '-' }).collect::<String>().trim_matches('.').to_owned()
         };
-        let (home, named, otherwise) = (self.runs_folder(), clean(name), clean(otherwise));
-        move || {
-            if !named.is_empty() && !home.join(&named).exists() {
-                return home.join(named);
-            }
-            let base = if named.is_empty() { otherwise } else { named };
-            (1..).map(|n| home.join(format!("{base}-{n}"))).find(|path| !path.exists()).unwrap_or(home)
-        }
+        FreeFolder { home: self.runs_folder(), named: clean(name), otherwise: clean(otherwise) }
     }
 
     fn made_up(settings: &Settings) -> String {

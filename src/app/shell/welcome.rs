@@ -1,0 +1,63 @@
+//! The question of the very first start: what a person came for.
+
+use eframe::egui::{self, Button, Id, Modal, RichText, Ui, vec2};
+
+use crate::app::effect::{Effect, Place};
+use crate::app::look::theme::Colors;
+use crate::app::view::View;
+
+use super::commands::{self, Now};
+
+/// What one can have come for: a title, what it is, where it begins.
+const DOORS: [(&str, &str, Place); 3] = [
+    (
+        "Learn LoRA in nine steps",
+        "What rank is, what it costs, what it keeps: small pictures that you can change.",
+        Place::tab("learn"),
+    ),
+    (
+        "Choose a rank",
+        "Which rank the open model needs, module by module, and what it costs.",
+        Place::part("parameters", "ranks"),
+    ),
+    (
+        "Tune a model",
+        "A run on your own data, or on the bundled ones, that you can watch.",
+        Place::part("train", "run"),
+    ),
+];
+const LOOK: (&str, &str) = ("Look at a model", "Open your own base model, tuned model or adapter.");
+
+/// Paints the question; true once it is answered or closed.
+pub fn ui(ui: &Ui, view: &mut View<'_>) -> bool {
+    let response = Modal::new(Id::unique("welcome")).show(ui.ctx(), |ui| {
+        ui.set_width(440.0);
+        ui.label(RichText::new("What brings you here?").text_style(egui::TextStyle::Heading));
+        ui.label(RichText::new("This is asked once. Every way leads to all the others.").color(Colors::of(ui).weak));
+        ui.add_space(10.0);
+        let mut chosen = None;
+        let door = |ui: &mut Ui, title: &str, about: &str| {
+            let button = Button::new(RichText::new(title).strong()).min_size(vec2(ui.available_width(), 34.0));
+            let clicked = ui.add(button).clicked();
+            ui.label(RichText::new(about).small().color(Colors::of(ui).weak));
+            ui.add_space(6.0);
+            clicked
+        };
+        for (title, about, place) in DOORS {
+            if door(ui, title, about) {
+                chosen = Some(Effect::Show(place));
+            }
+        }
+        if door(ui, LOOK.0, LOOK.1) {
+            chosen = (commands::OPEN_FOLDER.act)(Now { workspace: view.workspace, settings: view.settings });
+        }
+        let skip = ui.button("Just show me the sample").clicked();
+        (chosen, skip)
+    });
+    let (chosen, skip) = response.inner.clone();
+    let done = chosen.is_some() || skip || response.should_close();
+    if let Some(effect) = chosen {
+        view.effects.push(effect);
+    }
+    done
+}
