@@ -1,8 +1,10 @@
 //! [`Dtype`]: how an element is stored.
 
+use super::ggml::BlockType;
 use std::fmt;
 
-/// The element type of a tensor, by safetensors' names; NF4 and FP4 are the 4-bit codes of bitsandbytes.
+/// How the values of a tensor are stored: by safetensors' names; NF4 and FP4 are the 4-bit codes of bitsandbytes, `Block` the block formats
+/// of GGML, and the others weights that lie in several tensors, by the name of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)] // the names say it
 pub enum Dtype {
@@ -30,6 +32,14 @@ pub enum Dtype {
     U16,
     U8,
     Bool,
+    Block(BlockType),
+    Gptq,
+    Awq,
+    Int4,
+    Int8,
+    Mxfp4,
+    Nvfp4,
+    Mlx,
 }
 
 /// Every type that a safetensors header can name, with that name.
@@ -69,18 +79,28 @@ impl Dtype {
         match self {
             Self::NF4 => "NF4",
             Self::FP4 => "FP4",
+            Self::Block(block) => block.name(),
+            Self::Gptq => "GPTQ",
+            Self::Awq => "AWQ",
+            Self::Int4 => "INT4",
+            Self::Int8 => "INT8",
+            Self::Mxfp4 => "MXFP4",
+            Self::Nvfp4 => "NVFP4",
+            Self::Mlx => "MLX",
             _ => STORED.iter().find(|(_, dtype)| *dtype == self).map_or("?", |(name, _)| name),
         }
     }
 
-    /// Bits of one element; of NF4 and FP4 without their scales.
+    /// Bits of one element; of formats of several tensors those of its code, of blocks on average and rounded up.
     pub fn bits(self) -> usize {
         match self {
+            Self::Block(block) => (8 * block.bytes()).div_ceil(block.values()),
             Self::F64 | Self::C64 | Self::I64 | Self::U64 => 64,
             Self::F32 | Self::I32 | Self::U32 => 32,
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 16,
             Self::F6E2M3 | Self::F6E3M2 => 6,
             Self::F4 | Self::NF4 | Self::FP4 => 4,
+            Self::Gptq | Self::Awq | Self::Int4 | Self::Mxfp4 | Self::Nvfp4 | Self::Mlx => 4,
             _ => 8,
         }
     }
@@ -90,17 +110,35 @@ impl Dtype {
         self.bits().div_ceil(8)
     }
 
-    /// True for floating-point weights, 4-bit codes included; false for integers, and for E8M0, which holds scales only.
+    /// Bytes of so many elements, of whole blocks where it has any; `None` where that is no whole number of bytes, or overflows.
+    pub fn bytes_of(self, elements: u64) -> Option<u64> {
+        let (values, bytes) = match self {
+            Self::Block(block) => (block.values() as u64, block.bytes() as u64),
+            _ => (8, self.bits() as u64),
+        };
+        let whole = elements.checked_mul(bytes)?;
+        whole.is_multiple_of(values).then_some(whole / values)
+    }
+
+    /// True where a weight lies in several tensors or in blocks: its values are made, not stored one by one.
+    pub fn is_packed(self) -> bool {
+        use Dtype::{Awq, Block, FP4, Gptq, Int4, Int8, Mlx, Mxfp4, NF4, Nvfp4};
+        matches!(self, Block(_) | Gptq | Awq | Int4 | Int8 | Mxfp4 | Nvfp4 | Mlx | NF4 | FP4)
+    }
+
+    /// True for floating-point weights, packed ones included; false for integers, and for E8M0, which holds scales only.
     pub fn is_float(self) -> bool {
-        use Dtype::{BF16, F4, F6E2M3, F6E3M2, F8E4M3, F8E4M3Fnuz, F8E5M2, F8E5M2Fnuz, F16, F32, F64, FP4, NF4};
+        use Dtype::{BF16, F4, F6E2M3, F6E3M2, F8E4M3, F8E4M3Fnuz, F8E5M2, F8E5M2Fnuz, F16, F32, F64};
         let half_or_more = matches!(self, F64 | F32 | F16 | BF16);
-        half_or_more || matches!(self, F8E4M3 | F8E5M2 | F8E4M3Fnuz | F8E5M2Fnuz | F6E2M3 | F6E3M2 | F4 | NF4 | FP4)
+        half_or_more
+            || self.is_packed()
+            || matches!(self, F8E4M3 | F8E5M2 | F8E4M3Fnuz | F8E5M2Fnuz | F6E2M3 | F6E3M2 | F4)
     }
 
     /// True when the values can be turned into `f32` here.
     pub fn is_readable(self) -> bool {
-        use Dtype::{BF16, F8E4M3, F8E5M2, F16, F32, F64, FP4, NF4};
-        matches!(self, F64 | F32 | F16 | BF16 | F8E4M3 | F8E5M2 | NF4 | FP4)
+        use Dtype::{BF16, F8E4M3, F8E5M2, F16, F32, F64};
+        self.is_packed() || matches!(self, F64 | F32 | F16 | BF16 | F8E4M3 | F8E5M2)
     }
 
     /// Distance from 1 to the next larger number, `torch.finfo(dtype).eps`: 2^-(stored mantissa bits).

@@ -36,6 +36,8 @@ const ADAPTERS: [&str; 3] = ["adapter_model.safetensors", "adapter_model.bin", "
 /// A model by torch.save, in one file; the ending of the index where it is in several.
 const PICKLE: &str = "pytorch_model.bin";
 const PICKLE_INDEX: &str = ".bin.index.json";
+/// More parts than any split file has.
+const MOST_PARTS: usize = 1000;
 const INDEX_END: &str = ".safetensors.index.json";
 
 impl Found {
@@ -56,12 +58,14 @@ impl Found {
             Self::folder(folder, true)
         } else if name.ends_with(INDEX_END) || name.ends_with(PICKLE_INDEX) {
             Self::sharded(folder, path)
+        } else if name.ends_with(".gguf") {
+            Self::gguf(folder, path, &name)
         } else if name.ends_with(".safetensors") || is_pickle(&name) {
             Self::file(folder, path)
         } else {
             Err(Error::file(
                 path,
-                "found a file of another kind, expected a .safetensors file or a folder that holds one",
+                "found a file of another kind, expected a .safetensors or .gguf file or a folder that holds one",
             ))
         }
     }
@@ -80,6 +84,24 @@ impl Found {
             config: if adapter { None } else { beside(CONFIG) },
             adapter_config: if adapter { beside(ADAPTER_CONFIG) } else { None },
         })
+    }
+
+    /// A GGUF file; of one that was split (`…-00001-of-00003.gguf`) all its parts.
+    fn gguf(folder: &Path, path: &Path, name: &str) -> Result<Self> {
+        let split = name.strip_suffix(".gguf").and_then(|stem| stem.rsplit_once("-of-"));
+        let split =
+            split.and_then(|(before, total)| Some((before.rsplit_once('-')?.0, total, total.parse::<usize>().ok()?)));
+        let shards = match split {
+            Some((stem, total, count)) if (1..=MOST_PARTS).contains(&count) => {
+                let digits = total.len();
+                (1..=count).map(|part| folder.join(format!("{stem}-{part:0digits$}-of-{total}.gguf"))).collect()
+            }
+            _ => vec![path.to_path_buf()],
+        };
+        if let Some(missing) = shards.iter().find(|shard| !shard.exists()) {
+            return Err(Error::file(missing, "this part of the model is not there, expected it beside the others"));
+        }
+        Ok(Self { path: path.to_path_buf(), shards, index: None, config: None, adapter_config: None })
     }
 
     fn folder(folder: &Path, adapter: bool) -> Result<Self> {
@@ -136,7 +158,18 @@ impl Found {
                     adapter_config: None,
                 })
             }
-            [] => Err(Error::file(folder, without_weights(folder, &names))),
+            [] => {
+                let first = |name: &&String| !name.contains("-of-") || name.contains("-00001-of-");
+                let ggufs: Vec<&String> = names.iter().filter(|n| n.ends_with(".gguf")).filter(first).collect();
+                match ggufs[..] {
+                    [only] => Self::gguf(folder, &folder.join(only), only),
+                    [] => Err(Error::file(folder, without_weights(folder, &names))),
+                    _ => Err(Error::file(
+                        folder,
+                        format!("found {} models in GGUF files, expected one: open the file itself", ggufs.len()),
+                    )),
+                }
+            }
             _ => {
                 let message = format!(
                     "found {} .safetensors files and no index, expected model.safetensors.index.json beside them",

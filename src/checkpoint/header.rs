@@ -7,6 +7,7 @@
 
 use super::Dtype;
 use super::json::{Keyed, Unique, sentence};
+use super::tensor::View;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::MapAccess;
@@ -33,6 +34,8 @@ pub struct Entry {
     pub begin: u64,
     /// Length in bytes.
     pub bytes: u64,
+    /// How its values become those that the name stands for.
+    pub view: View,
 }
 
 /// A checked header: every entry lies inside the file and fills exactly its own bytes.
@@ -130,7 +133,7 @@ impl Header {
             match checked(&stated, data) {
                 Ok((dtype, shape)) => {
                     let (begin, end) = stated.data_offsets;
-                    entries.push(Entry { name, dtype, shape, begin, bytes: end - begin });
+                    entries.push(Entry { name, dtype, shape, begin, bytes: end - begin, view: View::Plain });
                 }
                 Err(message) => return Err(Error::tensor(path, &name, message)),
             }

@@ -10,12 +10,15 @@
 mod dtype;
 mod folder;
 mod four_bit;
+mod ggml;
+mod gguf;
 pub mod header;
 pub mod hub;
 pub(crate) mod json;
 mod module;
 pub(crate) mod names;
 mod overlay;
+mod packed;
 mod pickle;
 pub(crate) mod read;
 mod role;
@@ -25,6 +28,8 @@ pub mod write;
 
 pub use crate::spec::{Group, Role};
 pub use dtype::Dtype;
+pub use ggml::BlockType;
+pub use gguf::Tokenizer as EmbeddedTokenizer;
 pub use module::Module;
 pub(crate) use module::Place;
 pub use names::NameMap;
@@ -38,9 +43,10 @@ use crate::progress::Progress;
 use crate::spec::ModelSpec;
 use folder::Found;
 use module::{Modules, Natural};
+use packed::All;
 use read::Values;
 use shard::Shard;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +70,7 @@ impl Kind {
     }
 }
 
-/// A model or an adapter on disk: a `.safetensors` file, or a hub folder with one or many of them.
+/// A model or an adapter on disk: a `.safetensors` or `.gguf` file, or a hub folder with one or many of them.
 ///
 /// Opening reads headers and the small JSON files beside them, nothing else; weights are read from mapped memory when
 /// they are asked for. Files must not be cut while they are open.
@@ -82,6 +88,8 @@ pub struct Checkpoint {
     modules: Vec<Module>,
     module_by_name: HashMap<String, usize>,
     dtypes: BTreeMap<Dtype, usize>,
+    /// Positions of tensors that belong to a packed weight and are not its codes.
+    sides: HashSet<usize>,
     parameters: u64,
     /// Values that stand in place of the files', by the tensor's name: see [`overlaid`](Self::overlaid).
     memory: HashMap<String, Vec<u8>>,
@@ -99,8 +107,22 @@ fn name_of(path: &Path) -> String {
     name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// One tensor of a plain file; see [`Checkpoint::contents`].
+pub struct Content<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// The type it has, or had before it was packed.
+    pub dtype: Dtype,
+    /// The tensor that holds its values or codes.
+    pub tensor: &'a Tensor,
+    /// The module that it is the weight of.
+    pub module: Option<&'a Module>,
+}
+
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a hub folder (a model's or an adapter's), a hub cache folder, or one of the JSON
+    /// Opens a `.safetensors` or `.gguf` file, a hub folder (a model's or an adapter's), a hub cache folder, or one of the JSON
     /// files in such a folder.
     ///
     /// # Errors
@@ -110,20 +132,31 @@ impl Checkpoint {
         let found = Found::at(path)?;
         let mut shards = Vec::with_capacity(found.shards.len());
         let mut tensors: Vec<Tensor> = Vec::new();
+        let mut gguf = None;
         for (index, file) in found.shards.iter().enumerate() {
-            let (shard, entries) = Shard::open(file)?;
+            let (shard, contents) = Shard::open(file)?;
             shards.push(shard);
-            tensors.extend(entries.into_iter().map(|entry| Tensor {
+            gguf = gguf.or(contents.gguf);
+            tensors.extend(contents.entries.into_iter().map(|entry| Tensor {
                 name: entry.name,
                 dtype: entry.dtype,
                 shape: entry.shape,
                 bytes: entry.bytes,
                 begin: entry.begin,
+                view: entry.view,
                 shard: index,
             }));
         }
+        let (made, purpose) = gguf.unzip();
+        let gguf = made.is_some();
+        if let Some(purpose) = purpose.filter(|purpose| purpose != "model") {
+            let message = format!("found a GGUF file of type {purpose}, expected a model's weights");
+            return Err(Error::file(&found.path, message));
+        }
+        let config = made.or(found.config);
         if tensors.is_empty() {
-            return Err(Error::file(&found.path, "found no tensors, expected at least one"));
+            let hint = if gguf { " (a file that holds a vocabulary alone)" } else { "" };
+            return Err(Error::file(&found.path, format!("found no tensors{hint}, expected at least one")));
         }
         tensors.sort_by_cached_key(|tensor| Natural(tensor.name.clone()));
         let by_name = tensor::by_name(&tensors, &shards)?;
@@ -132,25 +165,36 @@ impl Checkpoint {
         }
         // Some models carry adapters of their own: with a config.json they are models.
         let factors = || tensors.iter().any(|tensor| names::is_factor(&tensor.name));
-        let adapter = found.adapter_config.is_some() || (found.config.is_none() && factors());
+        let adapter = found.adapter_config.is_some() || (config.is_none() && factors());
         let kind = if adapter { Kind::Adapter } else { Kind::Model };
-        let spec = spec(&found.path, found.config.as_ref(), &by_name);
+        let spec = spec(&found.path, config.as_ref(), &by_name);
         let mut dtypes = BTreeMap::new();
         for tensor in &tensors {
             *dtypes.entry(tensor.dtype).or_default() += 1;
         }
         let states = tensor::states(&tensors, &by_name, &shards)?;
-        let modules = Modules::new(&tensors, &states, spec.as_deref().ok(), found.config.as_ref());
+        let bytes = |tensor: &Tensor| Some(shards.get(tensor.shard)?.bytes(tensor.range()).ok()?.to_vec());
+        let packed = All::find(&tensors, &by_name, config.as_ref(), &bytes);
+        let is_side = |tensor: &Tensor| four_bit::SIDE.iter().any(|end| tensor.name.ends_with(end));
+        let mut sides = packed.sides.clone();
+        if !states.is_empty() {
+            sides.extend((0..tensors.len()).filter(|&at| is_side(&tensors[at])));
+        }
+        let modules = Modules::new(&tensors, &states, &packed, spec.as_deref().ok(), config.as_ref(), gguf);
+        let format = if gguf { "gguf" } else { "safetensors" };
+        let parts = match shards.len() {
+            1 => None,
+            n => Some(format!("{n} shards")),
+        };
+        let format =
+            [Some(format.to_owned()), parts].into_iter().flatten().chain(packed.about()).collect::<Vec<_>>().join(", ");
         let module_by_name = modules.list.iter().enumerate().map(|(at, module)| (module.name.clone(), at)).collect();
         Ok(Self {
             name: name_of(&found.path),
             path: found.path,
             kind,
-            format: match shards.len() {
-                1 => "safetensors".to_owned(),
-                n => format!("safetensors, {n} shards"),
-            },
-            config: found.config,
+            format,
+            config,
             spec,
             adapter_config: found.adapter_config,
             shards,
@@ -161,6 +205,7 @@ impl Checkpoint {
             module_by_name,
             dtypes,
             memory: HashMap::new(),
+            sides,
         })
     }
 
@@ -251,6 +296,50 @@ impl Checkpoint {
         self.by_name.get(name).map(|&at| &self.tensors[at])
     }
 
+    /// The tokenizer that lies in the weights' own file, of a GGUF model; `None` where it lies beside them.
+    ///
+    /// # Errors
+    /// When the file holds none, or one that is not known here.
+    pub fn tokenizer(&self) -> Option<Result<EmbeddedTokenizer>> {
+        self.shards.first()?.tokenizer()
+    }
+
+    /// What a plain file of the same model holds: packed weights as what they stand for, without their scales and codes.
+    pub fn contents(&self) -> impl Iterator<Item = Content<'_>> {
+        let by_codes: HashMap<usize, &Module> = self.modules.iter().map(|module| (module.tensor, module)).collect();
+        self.tensors.iter().enumerate().filter(|(at, _)| !self.sides.contains(at)).map(move |(at, tensor)| {
+            let module = by_codes.get(&at).copied();
+            let plain =
+                Content { name: tensor.name.clone(), shape: tensor.shape.clone(), dtype: tensor.dtype, tensor, module };
+            match module {
+                Some(Module { packed: Some(packed), .. }) => {
+                    let end = if packed.shape.len() == 2 { ".weight" } else { "" };
+                    Content {
+                        name: format!("{}{end}", packed.name),
+                        shape: packed.shape.clone(),
+                        dtype: packed.original,
+                        ..plain
+                    }
+                }
+                Some(Module { state: Some(state), .. }) => {
+                    Content { shape: state.shape.clone(), dtype: state.original, ..plain }
+                }
+                _ => plain,
+            }
+        })
+    }
+
+    /// Values of what [`contents`](Self::contents) names, in the order in which a plain file holds them.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn values(&self, content: &Content, progress: &dyn Progress) -> Result<Vec<f32>> {
+        match content.module.filter(|module| module.packed.is_some() || module.state.is_some()) {
+            Some(module) => Ok(self.matrix(module, progress)?.into_data()),
+            None => Ok(self.tensor_matrix(content.tensor, progress)?.into_data()),
+        }
+    }
+
     /// Gives back the memory of what was read: whoever has a copy of the weights needs the file's no more. They can be
     /// read again all the same.
     pub fn rest(&self) {
@@ -309,6 +398,10 @@ impl Checkpoint {
         }
         let mut reader = self.plain_reader(tensor, module.matrix_shape())?;
         reader.transposed = module.transposed;
+        if let Some(packed) = &module.packed {
+            let parts = packed.parts.iter().filter_map(|&part| self.tensors.get(part)).map(|part| self.bytes_of(part));
+            reader.values = Values::Packed(Arc::clone(&packed.decode), parts.collect::<Result<_>>()?);
+        }
         if let Some(state) = &module.state {
             let beside = |end: &str| {
                 let tensor = self.tensor(&format!("{}{end}", tensor.name))?;
@@ -345,7 +438,16 @@ impl Checkpoint {
         let values = Values::Plain(tensor.dtype);
         let range = if self.memory.contains_key(&tensor.name) { 0..0 } else { tensor.range() };
         let bytes = self.bytes_of(tensor)?;
-        Ok(Reader { shard: self.shard(tensor)?, tensor: &tensor.name, bytes, range, values, shape, transposed: false })
+        Ok(Reader {
+            shard: self.shard(tensor)?,
+            tensor: &tensor.name,
+            bytes,
+            range,
+            values,
+            shape,
+            transposed: false,
+            view: tensor.view,
+        })
     }
 
     fn shard(&self, tensor: &Tensor) -> Result<&Shard> {

@@ -1,6 +1,7 @@
 //! [`Module`]: one weight of a model, with its place and role.
 
 use super::four_bit::{SIDE, State};
+use super::packed::{All, Packed};
 use super::role::{expert, place};
 use super::{Dtype, Group, Role, Tensor};
 use crate::spec::ModelSpec;
@@ -32,11 +33,14 @@ pub struct Module {
     pub tied: bool,
     /// Why its values cannot be read, if they cannot.
     pub problem: Option<String>,
+    /// How it is stored, in words, where that is more than its type.
+    pub about: Option<String>,
     /// Position in the checkpoint's tensors.
     pub(super) tensor: usize,
     /// Stored as `[in, out]`.
     pub(super) transposed: bool,
     pub(super) state: Option<State>,
+    pub(super) packed: Option<Packed>,
 }
 
 impl Module {
@@ -48,7 +52,8 @@ impl Module {
     /// ε of the type that its values have: the storage type, or for 4-bit codes the type they were made from. 2^-23
     /// where nothing is known.
     pub fn epsilon(&self) -> f64 {
-        let dtype = self.state.as_ref().map_or(self.dtype, |state| state.original);
+        let packed = self.packed.as_ref().map_or(self.dtype, |packed| packed.original);
+        let dtype = self.state.as_ref().map_or(packed, |state| state.original);
         dtype.epsilon().unwrap_or(f64::from(f32::EPSILON))
     }
 
@@ -87,33 +92,45 @@ pub(super) struct Modules {
 const CONV1D_NAMES: [&str; 4] = ["c_attn", "c_proj", "c_fc", "q_attn"];
 
 impl Modules {
-    /// Sorts tensors into weights, biases, buffers and quantization constants; `states` are the 4-bit ones by tensor.
+    /// Sorts tensors into weights, biases, buffers and quantization constants; `states` are the 4-bit ones by tensor, `packed` those
+    /// in several tensors. In a GGUF file (`gguf`) linear weights are always `[out, in]`.
     pub(super) fn new(
         tensors: &[Tensor],
         states: &HashMap<usize, State>,
+        packed: &All,
         spec: Option<&ModelSpec>,
         config: Option<&Value>,
+        gguf: bool,
     ) -> Self {
         let names = Names(tensors.iter().map(|t| (t.name.as_str(), t)).collect());
-        let conv1d = conv1d(tensors);
+        let conv1d = !gguf && conv1d(tensors);
         let known: HashMap<String, Known> = spec.map(known).unwrap_or_default();
         let mut list = Vec::new();
         let mut parameters = 0u64;
         for (index, tensor) in tensors.iter().enumerate() {
-            if names.is_constant(&tensor.name) || is_buffer(tensor) {
+            if names.is_constant(&tensor.name) || is_buffer(tensor) || packed.sides.contains(&index) {
                 continue;
             }
             let state = states.get(&index);
+            let (packed, problem) = match packed.weights.get(&index) {
+                None => (None, None),
+                Some(Ok(packed)) => (Some(packed), None),
+                Some(Err(problem)) => (None, Some(problem.clone())),
+            };
             if is_bias(&tensor.name) {
                 parameters = parameters.saturating_add(if tensor.dtype.is_float() { tensor.elements() } else { 0 });
                 continue;
             }
             let weight = tensor.name.strip_suffix(".weight");
-            let name = weight.unwrap_or(&tensor.name).to_owned();
-            if weight.is_none() && state.is_none() && !tensor.dtype.is_float() {
+            let name = packed.map_or(weight.unwrap_or(&tensor.name), |packed| &packed.name).to_owned();
+            if weight.is_none() && state.is_none() && packed.is_none() && problem.is_none() && !tensor.dtype.is_float()
+            {
                 continue;
             }
             let mut shape = state.map_or(&tensor.shape, |state| &state.shape).clone();
+            if let Some(packed) = packed {
+                shape.clone_from(&packed.shape);
+            }
             let matrix = shape.len() == 2;
             let Known { role, layer, linear, transposed } = known.get(&name).copied().unwrap_or_else(|| {
                 let (role, layer) = (Role::of(&name), super::role::layer(&name));
@@ -121,13 +138,14 @@ impl Modules {
                 let transposed = conv1d && layer.is_some() && CONV1D_NAMES.contains(&last);
                 Known { role, layer, linear: !matches!(role, Role::Embedding | Role::Head | Role::Norm), transposed }
             });
-            let (linear, transposed) = (linear && matrix, transposed && matrix && state.is_none());
+            let (linear, transposed) =
+                (linear && matrix, transposed && matrix && !gguf && state.is_none() && packed.is_none());
             if transposed {
                 shape.reverse();
             }
-            let eight_bit = tensor.dtype == Dtype::I8 && names.has_beside(&name, ".SCB");
-            let counts = state.is_some() || eight_bit || tensor.dtype.is_float();
-            let elements = state.map_or_else(|| tensor.elements(), |state| state.elements() as u64);
+            let counts = state.is_some() || packed.is_some() || tensor.dtype.is_float();
+            let whole = || packed.map_or_else(|| tensor.elements(), |packed| product(&packed.shape) as u64);
+            let elements = state.map_or_else(whole, |state| state.elements() as u64);
             list.push(Module {
                 layer,
                 role,
@@ -135,8 +153,10 @@ impl Modules {
                 parameters: if counts { elements } else { 0 },
                 bytes: tensor.bytes,
                 tied: false,
-                problem: names.problem(tensor, &name, &shape, state),
-                dtype: state.map_or(tensor.dtype, |state| state.dtype),
+                problem: problem.or_else(|| names.problem(tensor, &name, &shape, state, packed.is_some())),
+                about: packed.map(|packed| packed.about.clone()),
+                dtype: state.map_or(packed.map_or(tensor.dtype, |packed| packed.dtype), |state| state.dtype),
+                packed: packed.cloned(),
                 tensor: index,
                 transposed,
                 state: state.cloned(),
@@ -170,7 +190,7 @@ impl Names<'_> {
         }
         let Some((module, last)) = name.rsplit_once('.') else { return false };
         match last {
-            "SCB" | "weight_format" | "weight_scale" | "weight_scale_inv" | "weight_scale_2" | "input_scale" => {
+            "weight_scale" | "weight_scale_inv" | "weight_scale_2" | "weight_zero_point" => {
                 self.has_beside(module, ".weight")
             }
             "scales" | "qzeros" | "g_idx" => self.has_beside(module, ".qweight"),
@@ -178,7 +198,14 @@ impl Names<'_> {
         }
     }
 
-    fn problem(&self, tensor: &Tensor, name: &str, shape: &[usize], state: Option<&State>) -> Option<String> {
+    fn problem(
+        &self,
+        tensor: &Tensor,
+        name: &str,
+        shape: &[usize],
+        state: Option<&State>,
+        packed: bool,
+    ) -> Option<String> {
         if shape.contains(&0) {
             return Some(format!("the tensor is empty: found shape {shape:?}, expected at least one value"));
         }
@@ -188,11 +215,14 @@ impl Names<'_> {
             return wrong
                 .then(|| format!("found {found} bytes of {} codes, expected {expected} for {shape:?}", state.dtype));
         }
+        if packed {
+            return None;
+        }
         if !tensor.dtype.is_readable() {
             return Some(format!("found values of type {}, expected floating-point ones", tensor.dtype));
         }
         let scale = [".weight_scale_inv", ".weight_scale"].into_iter().find(|end| self.has_beside(name, end))?;
-        Some(format!("its values are to be multiplied by {name}{scale}, and that is not done here yet"))
+        Some(format!("its values are to be multiplied by {name}{scale}, and how is not known for {}", tensor.dtype))
     }
 }
 
@@ -200,7 +230,13 @@ impl Names<'_> {
 fn is_buffer(tensor: &Tensor) -> bool {
     let (parent, last) = tensor.name.rsplit_once('.').unwrap_or(("", &tensor.name));
     match last {
-        "inv_freq" | "masked_bias" | "running_mean" | "running_var" | "num_batches_tracked" | "position_ids" => true,
+        "inv_freq"
+        | "rope_freqs"
+        | "masked_bias"
+        | "running_mean"
+        | "running_var"
+        | "num_batches_tracked"
+        | "position_ids" => true,
         // The causal mask of GPT-2 and GPT-NeoX, [1, 1, n, n].
         "bias" => tensor.shape.len() == 4 && (parent.ends_with("attn") || parent.ends_with("attention")),
         _ => false,

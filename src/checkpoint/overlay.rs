@@ -1,6 +1,7 @@
 //! [`Checkpoint::overlaid`]: a checkpoint some of whose tensors are in memory, such as a base with an adapter in its weights.
 
 use super::module::{Place, matrix_shape, product};
+use super::tensor::View;
 use super::{Checkpoint, Dtype, Module, Role, Tensor};
 use crate::error::{Error, Result};
 
@@ -37,6 +38,7 @@ impl Checkpoint {
             bytes: bytes.len() as u64,
             shard: 0,
             begin: 0,
+            view: View::Plain,
         };
         let at = match self.by_name.get(&name) {
             Some(&at) => {
@@ -60,6 +62,7 @@ impl Checkpoint {
             }
             (module.shape, module.dtype, module.bytes) = (sizes, Dtype::F32, length);
             (module.state, module.problem, module.tied) = (None, None, false);
+            (module.packed, module.about, module.tensor) = (None, None, at);
         } else if name.ends_with(".weight") {
             let role = Role::of(module_name);
             let [rows, cols] = matrix_shape(&shape);
@@ -77,6 +80,8 @@ impl Checkpoint {
                 tensor: at,
                 transposed: false,
                 state: None,
+                packed: None,
+                about: None,
             });
             self.modules.sort_by_cached_key(|module| Place::new(&module.name, module.role));
             let places = self.modules.iter().enumerate().map(|(at, module)| (module.name.clone(), at));

@@ -6,6 +6,7 @@
 //! and are read from there like those of a `.safetensors` file.
 
 use super::header::Entry;
+use super::tensor::View;
 use super::{Dtype, module::product};
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -74,9 +75,14 @@ pub(super) fn entries(file: &File, path: &Path) -> Result<Vec<Entry>> {
         let offset = tensor.offset.checked_mul(size);
         let end = bytes.zip(offset).and_then(|(bytes, offset)| bytes.checked_add(offset));
         match (bytes, offset, end) {
-            (Some(bytes), Some(offset), Some(end)) if end <= length => {
-                list.push(Entry { name, dtype: tensor.dtype, shape: tensor.shape, begin: begin + offset, bytes })
-            }
+            (Some(bytes), Some(offset), Some(end)) if end <= length => list.push(Entry {
+                name,
+                dtype: tensor.dtype,
+                shape: tensor.shape,
+                begin: begin + offset,
+                bytes,
+                view: View::Plain,
+            }),
             _ => return Err(about(format!("found {length} bytes, expected more for {:?}", tensor.shape))),
         }
     }

@@ -2,7 +2,9 @@
 
 use super::Dtype;
 use super::four_bit::FourBit;
+use super::packed::Decode;
 use super::shard::Shard;
+use super::tensor::View;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
@@ -10,6 +12,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 /// One weight, ready to be read as a matrix `[out, in]`; made by
 /// [`Checkpoint::reader`](super::Checkpoint::reader). Rows can be read in any order and from many threads.
@@ -18,15 +21,18 @@ pub struct Reader<'a> {
     pub(super) tensor: &'a str,
     pub(super) bytes: &'a [u8],
     pub(super) range: Range<usize>,
-    pub(super) values: Values,
+    pub(super) values: Values<'a>,
     pub(super) shape: [usize; 2],
     pub(super) transposed: bool,
+    pub(super) view: View,
 }
 
 /// How the bytes stand for values.
-pub(super) enum Values {
+pub(super) enum Values<'a> {
     Plain(Dtype),
     FourBit(FourBit),
+    /// In several tensors, whose bytes these are.
+    Packed(Arc<dyn Decode>, Vec<&'a [u8]>),
 }
 
 impl Reader<'_> {
@@ -57,11 +63,25 @@ impl Reader<'_> {
         }
         match &self.values {
             Values::FourBit(weight) => weight.read(self.bytes, rows.start * cols..rows.end * cols, out),
+            Values::Packed(packed, parts) => packed.rows(parts, rows, out),
             Values::Plain(dtype) if self.transposed => self.columns(*dtype, rows, out),
-            Values::Plain(dtype) => {
-                let row = cols * dtype.size();
-                decode(*dtype, &self.bytes[rows.start * row..rows.end * row], out);
-            }
+            Values::Plain(dtype) => match self.view {
+                View::Heads(_) if all == 1 => {
+                    let mut stored = vec![0.0; cols];
+                    plain(*dtype, self.bytes, 0..cols, &mut stored);
+                    out.iter_mut().enumerate().for_each(|(at, x)| *x = stored[self.view.stored_row(at, cols)]);
+                }
+                View::Heads(_) => {
+                    for (row, out) in rows.zip(out.chunks_exact_mut(cols.max(1))) {
+                        let stored = self.view.stored_row(row, all);
+                        plain(*dtype, self.bytes, stored * cols..(stored + 1) * cols, out);
+                    }
+                }
+                _ => plain(*dtype, self.bytes, rows.start * cols..rows.end * cols, out),
+            },
+        }
+        if self.view == View::LessOne {
+            out.iter_mut().for_each(|x| *x -= 1.0);
         }
         Ok(())
     }
@@ -184,8 +204,16 @@ impl Flaws {
     }
 }
 
+/// Values `range` of a tensor as `f32`.
+fn plain(dtype: Dtype, bytes: &[u8], range: Range<usize>, out: &mut [f32]) {
+    match dtype {
+        Dtype::Block(block) => block.decode(bytes, range.start, out),
+        _ => decode(dtype, &bytes[range.start * dtype.size()..range.end * dtype.size()], out),
+    }
+}
+
 /// Values of a readable type as `f32`; `bytes` need not be aligned. Values of an F64 that are too large become Inf.
-fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+pub(super) fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::F64 => each(bytes, out, |b: [u8; 8]| f64::from_le_bytes(b) as f32),
         Dtype::F32 => each(bytes, out, f32::from_le_bytes),

@@ -1,5 +1,6 @@
-//! [`Shard`]: one safetensors file, mapped into memory; opening it reads the header and nothing else.
+//! [`Shard`]: one safetensors or GGUF file, mapped into memory; opening it reads the header and nothing else.
 
+use super::gguf;
 use super::header::{Entry, Header};
 use super::json::regular;
 use crate::error::{Error, Result};
@@ -19,6 +20,14 @@ pub(super) fn pointer(begin: &[u8]) -> Option<&'static str> {
     )
 }
 
+/// What a file says of itself.
+pub(super) struct Contents {
+    /// Its tensors.
+    pub(super) entries: Vec<Entry>,
+    /// Of a GGUF file a `config.json` made from its metadata, and what the file is for.
+    pub(super) gguf: Option<(serde_json::Value, String)>,
+}
+
 /// One file of a checkpoint.
 ///
 /// The file must not shrink while it is open: the system kills a program that touches mapped bytes which are gone. Its
@@ -31,12 +40,17 @@ pub(super) struct Shard {
 
 impl Shard {
     /// Opens a file and checks its header.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Entry>)> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Contents)> {
         let mut file = regular(path)?;
         let len = file.metadata().map_err(|e| Error::read(path, "read", &e))?.len();
         if path.extension().is_some_and(|end| PICKLES.iter().any(|pickle| end == *pickle)) {
             let entries = super::pickle::entries(&file, path)?;
-            return Ok((Self::map(path, file, len)?, entries));
+            return Ok((Self::map(path, file, len)?, Contents { entries, gguf: None }));
+        }
+        if path.extension().is_some_and(|end| end == "gguf") {
+            let header = gguf::Header::read(&file, len, path)?;
+            let contents = Contents { entries: header.entries, gguf: Some((header.config, header.kind)) };
+            return Ok((Self::map(path, file, len)?, contents));
         }
         let mut bytes = Vec::new();
         (&mut file).take(8).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
@@ -46,7 +60,16 @@ impl Shard {
         let length = Header::length(&bytes, len, path)?;
         (&mut file).take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
         let header = Header::parse(&bytes, len, path)?;
-        Ok((Self::map(path, file, len)?, header.entries))
+        Ok((Self::map(path, file, len)?, Contents { entries: header.entries, gguf: None }))
+    }
+
+    /// The tokenizer that a GGUF file holds; `None` of any other file.
+    pub(super) fn tokenizer(&self) -> Option<Result<gguf::Tokenizer>> {
+        if self.path.extension().is_none_or(|end| end != "gguf") {
+            return None;
+        }
+        let header = regular(&self.path).and_then(|file| gguf::Header::read(&file, self.map.len() as u64, &self.path));
+        Some(header.and_then(|header| header.tokenizer().map_err(|message| Error::file(&self.path, message))))
     }
 
     fn map(path: &Path, file: File, len: u64) -> Result<Self> {

@@ -9,6 +9,32 @@ use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::ops::Range;
 
+/// How stored values become those that the name stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// They are those.
+    #[default]
+    Plain,
+    /// Rows of so many heads, each stored as (0, d/2, 1, d/2 + 1, …): llama.cpp's order for rotary positions.
+    Heads(usize),
+    /// They are 1 too large: llama.cpp adds to a norm's scales what transformers adds when it uses them.
+    LessOne,
+}
+
+impl View {
+    /// Where row `row` of `rows` is stored.
+    pub(super) fn stored_row(self, row: usize, rows: usize) -> usize {
+        match self {
+            Self::Heads(heads) => {
+                let size = rows / heads;
+                let (head, at) = (row / size, row % size);
+                head * size + at % (size / 2) * 2 + at / (size / 2)
+            }
+            _ => row,
+        }
+    }
+}
+
 /// One tensor as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
@@ -22,6 +48,7 @@ pub struct Tensor {
     pub bytes: u64,
     pub(super) shard: usize,
     pub(super) begin: u64,
+    pub(super) view: View,
 }
 
 impl Tensor {

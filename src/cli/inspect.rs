@@ -47,6 +47,7 @@ fn document(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Value {
                     "name": module.name,
                     "shape": module.shape,
                     "dtype": module.dtype.name(),
+                    "stored": module.about,
                     "layer": module.layer,
                     "role": module.role.as_str(),
                     "linear": module.linear,

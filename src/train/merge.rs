@@ -2,7 +2,7 @@
 
 use super::store::{Planned, Tensor, write_lazily, write_whole};
 use crate::adapter::Adapter;
-use crate::checkpoint::{self, Checkpoint, Dtype};
+use crate::checkpoint::{Checkpoint, Content, Dtype};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::model::{Applied, Params};
@@ -52,10 +52,7 @@ pub fn write_model(
         Change::Params(_) => None,
     };
     refuse_itself(base, out)?;
-    let constants = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
-    let constant = |name: &str| name.contains(".quant_state.") || constants.iter().any(|end| name.ends_with(end));
-    let tensors: Vec<_> = base.tensors().iter().filter(|tensor| !constant(&tensor.name)).collect();
-    let module = |name: &str| base.module(name.strip_suffix(".weight").unwrap_or(name));
+    let tensors: Vec<_> = base.contents().collect();
     let target = |own: Dtype| {
         let own = if matches!(own, Dtype::F16 | Dtype::BF16) { own } else { Dtype::F32 };
         dtype.unwrap_or(own)
@@ -63,14 +60,12 @@ pub fn write_model(
     let edits: HashMap<&str, (&[usize], bool)> =
         applied.iter().flat_map(Applied::changed).map(|(name, shape, added)| (name, (shape, added))).collect();
     let mut planned: Vec<Planned> = Vec::new();
-    for tensor in &tensors {
-        let four_bit = module(&tensor.name).filter(|module| matches!(module.dtype, Dtype::NF4 | Dtype::FP4));
-        let own = four_bit.map_or(&tensor.shape, |module| &module.shape);
-        let shape = edits.get(tensor.name.as_str()).map_or(own.as_slice(), |(shape, _)| shape);
-        planned.push((tensor.name.clone(), shape.to_vec(), target(tensor.dtype)));
+    for one in &tensors {
+        let shape = edits.get(one.name.as_str()).map_or(one.shape.as_slice(), |(shape, _)| shape);
+        planned.push((one.name.clone(), shape.to_vec(), target(one.dtype)));
     }
     // What the base does not have is of the type that its embedding, or whatever is largest, has.
-    let largest = tensors.iter().max_by_key(|tensor| tensor.bytes).map_or(Dtype::F32, |tensor| tensor.dtype);
+    let largest = tensors.iter().max_by_key(|one| one.tensor.bytes).map_or(Dtype::F32, |one| one.dtype);
     for (name, shape, _) in applied.iter().flat_map(Applied::changed).filter(|(.., added)| *added) {
         planned.push((name.to_owned(), shape.to_vec(), target(largest)));
     }
@@ -80,7 +75,7 @@ pub fn write_model(
         let (name, shape, dtype) = &planned[at];
         let values = match applied.as_ref().map(|applied| applied.values(name)).transpose()?.flatten() {
             Some(values) => values,
-            None => unchanged(base, tensors.get(at).copied(), name, change)?,
+            None => unchanged(base, tensors.get(at), name, change)?,
         };
         finite(&values, *dtype, name, base)?;
         Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
@@ -89,7 +84,9 @@ pub fn write_model(
     let config = applied.as_ref().and_then(Applied::config).or(base.config());
     let mut config = config.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     if let Some(object) = config.as_object_mut() {
-        object.remove("quantization_config");
+        for key in ["quantization_config", "compression_config", "quantization"] {
+            object.remove(key);
+        }
         if let Some(dtype) = dtype {
             let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
             let name = match dtype {
@@ -106,14 +103,14 @@ pub fn write_model(
 }
 
 /// A tensor that no adapter changes: the base's, or the parameter of a full run.
-fn unchanged(base: &Checkpoint, tensor: Option<&checkpoint::Tensor>, name: &str, change: &Change) -> Result<Vec<f32>> {
+fn unchanged(base: &Checkpoint, content: Option<&Content>, name: &str, change: &Change) -> Result<Vec<f32>> {
     let param = match change {
         Change::Params(params) => params.list.iter().find(|param| is_of(name, &param.name)),
         Change::Adapter(_) => None,
     };
     let missing = || Error::tensor(base.path(), name, "there is no such tensor");
-    let tensor = tensor.ok_or_else(missing)?;
-    match base.module(name.strip_suffix(".weight").unwrap_or(name)).filter(|module| module.is_matrix()) {
+    let content = content.ok_or_else(missing)?;
+    match content.module.filter(|module| module.is_matrix()) {
         Some(module) => {
             let matrix = match param {
                 Some(param) => Matrix::new(param.shape[0], param.shape[1], param.value.clone())?,
@@ -124,7 +121,7 @@ fn unchanged(base: &Checkpoint, tensor: Option<&checkpoint::Tensor>, name: &str,
         }
         None => Ok(match param {
             Some(param) => param.value.clone(),
-            None => base.tensor_matrix(tensor, &())?.into_data(),
+            None => base.values(content, &())?,
         }),
     }
 }

@@ -64,11 +64,11 @@ pub fn write(
     if modules.is_empty() {
         return Err(Error::file(base.path(), "found no linear weight to write in 4 bits"));
     }
-    if let Some(module) = modules.iter().find(|module| matches!(module.dtype, Dtype::NF4 | Dtype::FP4)) {
+    if let Some(module) = base.modules().iter().find(|module| module.dtype.is_packed() || module.about.is_some()) {
         return Err(Error::tensor(
             base.path(),
             &module.name,
-            "is in 4 bits already; expected the model as it was before",
+            "is quantized already; expected the model as it was before",
         ));
     }
     let mut written = Written { modules: modules.len(), ..Written::default() };

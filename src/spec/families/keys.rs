@@ -66,6 +66,9 @@ pub(crate) struct Keys<'a> {
     has: Option<&'a dyn Fn(&str) -> bool>,
 }
 
+/// What `quant_method` may say: the formats that `checkpoint` reads.
+const READ: [&str; 8] = ["bitsandbytes", "gptq", "awq", "compressed-tensors", "fp8", "fbgemm_fp8", "modelopt", "mxfp4"];
+
 impl<'a> Keys<'a> {
     /// Of the file at `path`; `raw` is the decoder's part of `whole`.
     pub(super) fn new(raw: &'a Value, whole: &'a Value, path: &'a Path, has: Option<&'a dyn Fn(&str) -> bool>) -> Self {
@@ -282,8 +285,11 @@ impl<'a> Keys<'a> {
             && found.is_object()
         {
             let method = found.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            if method != "bitsandbytes" || found.get("load_in_8bit").and_then(Value::as_bool) == Some(true) {
-                return Some(format!("weights quantized by {method:?} are not supported, only bitsandbytes in 4 bits"));
+            if !READ.contains(&method) {
+                return Some(format!(
+                    "weights quantized by {method:?} are not read here; read are {}",
+                    READ.join(", ")
+                ));
             }
         }
         self.unread().map(|(key, found)| format!("{key} {found} is not supported"))

@@ -71,7 +71,7 @@ fn what_is_not_supported_is_named() {
     assert!(sentence("rope_scaling", json!({"type": "longrope"})).contains("short_factor"));
     assert!(sentence("hidden_act", json!("quick_gelu")).contains("quick_gelu"));
     assert!(sentence("partial_rotary_factor", json!(0.5)).contains("partial_rotary_factor"));
-    assert!(sentence("quantization_config", json!({"quant_method": "gptq"})).contains("gptq"));
+    assert!(sentence("quantization_config", json!({"quant_method": "hqq"})).contains("hqq"));
     assert!(sentence("clip_qkv", json!(8.0)).contains("clip_qkv 8.0"));
     assert!(sentence("layer_types", json!(["full_attention", "linear_attention"])).contains("layer_types"));
 }
