@@ -214,10 +214,18 @@ fn family(base: &Path) -> Result<String, String> {
     {
         return Err(format!("{} parameters, expected {parameters}", checkpoint.parameters()));
     }
-    let spec = checkpoint.spec().map_err(|error| error.to_string())?;
+    let spec = match checkpoint.spec() {
+        Ok(spec) => spec,
+        // Families that are not computed say so, and are counted.
+        Err(error) if !base.starts_with(fixtures()) => return Ok(error.to_string()),
+        Err(error) => return Err(error.to_string()),
+    };
     let whole = serde_json::to_string(&checkpoint.config()).unwrap().contains("text_config");
     if !whole && Some(spec.parameters()) != expected["parameters"].as_u64() {
         return Err(format!("{} parameters by its config, expected {}", spec.parameters(), expected["parameters"]));
+    }
+    if let Some(why) = spec.not_run.as_ref().filter(|_| !base.starts_with(fixtures())) {
+        return Ok(why.clone());
     }
     let ids: Vec<Vec<u32>> = serde_json::from_value(expected["input_ids"].clone()).unwrap();
     let rows = || Rows { rows: ids.iter().cloned().map(Row::all).collect() };

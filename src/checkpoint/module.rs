@@ -5,6 +5,7 @@ use super::packed::{All, Packed};
 use super::role::{expert, place};
 use super::{Dtype, Group, Role, Tensor};
 use crate::spec::ModelSpec;
+use crate::spec::families::{decoder, of_family};
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -103,7 +104,8 @@ impl Modules {
         gguf: bool,
     ) -> Self {
         let names = Names(tensors.iter().map(|t| (t.name.as_str(), t)).collect());
-        let conv1d = !gguf && conv1d(tensors);
+        let family = config.and_then(of_family);
+        let conv1d = !gguf && conv1d(tensors, family.as_ref());
         let known: HashMap<String, Known> = spec.map(known).unwrap_or_default();
         let mut list = Vec::new();
         let mut parameters = 0u64;
@@ -164,7 +166,7 @@ impl Modules {
                 name,
             });
         }
-        tie(&mut list, spec, config);
+        tie(&mut list, spec.or(family.as_ref()), config);
         list.sort_by_cached_key(|module| Place::new(&module.name, module.role));
         let weights = list.iter().fold(0u64, |sum, module| sum.saturating_add(module.parameters));
         Self { parameters: parameters.saturating_add(weights), list }
@@ -230,6 +232,10 @@ impl Names<'_> {
 fn is_buffer(tensor: &Tensor) -> bool {
     let (parent, last) = tensor.name.rsplit_once('.').unwrap_or(("", &tensor.name));
     match last {
+        // The constants of an xIELU, what evens out the load of experts (ERNIE alone counts it), Gemma 4's scale of a block.
+        "beta" | "eps" if parent.ends_with("act_fn") => true,
+        "e_score_correction_bias" => !parent.ends_with("moe_statics"),
+        "expert_bias" | "layer_scalar" => true,
         "inv_freq"
         | "rope_freqs"
         | "masked_bias"
@@ -248,8 +254,11 @@ fn is_bias(name: &str) -> bool {
     last == "bias" || last == "beta" || last.ends_with("_bias")
 }
 
-/// Whether linear weights are stored as `[in, out]`, by the shape of the fused projection: for families that are not known.
-fn conv1d(tensors: &[Tensor]) -> bool {
+/// Whether linear weights are stored as `[in, out]`: by the family, else by the shape of the fused projection.
+fn conv1d(tensors: &[Tensor], family: Option<&ModelSpec>) -> bool {
+    if let Some(family) = family {
+        return family.modules().any(|module| module.transposed);
+    }
     let wide = |shape: &[usize]| matches!(*shape, [rows, cols] if rows.checked_mul(3) == Some(cols));
     tensors.iter().any(|t| t.name.ends_with(".attn.c_attn.weight") && wide(&t.shape))
 }
@@ -286,7 +295,7 @@ pub(super) fn is_tied(spec: Option<&ModelSpec>, config: Option<&Value>) -> bool 
         return spec.head.is_none();
     }
     let Some(config) = config else { return false };
-    let decoder = crate::spec::families::decoder(config);
+    let decoder = decoder(config);
     let said = [decoder, config].into_iter().find_map(|part| part.get("tie_word_embeddings").and_then(Value::as_bool));
     said.unwrap_or_else(|| decoder.get("model_type").and_then(Value::as_str).is_some_and(|kind| TIED.contains(&kind)))
 }

@@ -57,19 +57,10 @@ pub struct ModelSpec {
     pub logit_cap: f32,
     /// Rotary embeddings, by [`AttentionSpec::rope`].
     pub ropes: Vec<Rope>,
-    /// Tensors that are known and not part of the decoder.
-    pub ignored: Vec<Ignored>,
+    /// The decoder is a part of a larger model: text goes through it alone.
+    pub is_part: bool,
     /// Why this decoder can be counted, but not run: a setting that changes the result and is not computed here.
     pub not_run: Option<String>,
-}
-
-/// Tensors beside the decoder: an image encoder, a head that predicts several tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ignored {
-    /// How their names begin.
-    pub prefix: String,
-    /// What they are.
-    pub what: String,
 }
 
 /// A table of learned positions.
@@ -262,6 +253,8 @@ pub struct MlpSpec {
     pub gated: bool,
     /// `f`.
     pub activation: Activation,
+    /// The checkpoint's names of the two numbers that an xIELU has learned, one value each: a and b.
+    pub scalars: Option<[String; 2]>,
 }
 
 impl MlpSpec {
@@ -391,7 +384,9 @@ impl ModelSpec {
     /// Parameters as transformers counts them: a tied head once, no buffers.
     pub fn parameters(&self) -> u64 {
         let modules: u64 = self.modules().map(ModuleSpec::parameters).sum();
-        modules + self.norms().map(NormSpec::parameters).sum::<u64>()
+        let mlps = self.blocks.iter().filter_map(BlockSpec::mlp);
+        let scalars: u64 = mlps.filter_map(|mlp| mlp.scalars.as_ref()).map(|scalars| scalars.len() as u64).sum();
+        modules + scalars + self.norms().map(NormSpec::parameters).sum::<u64>()
     }
 
     /// The head's module: its own, or the embedding.

@@ -25,8 +25,14 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
     let selection = Selection::new(&layout, &targets)?;
     let ranks = Ranks::new(settings)?;
     let mut places = Vec::new();
+    // Where targets are named by what they do, an image encoder beside the decoder is not meant.
+    let inside = |name: &str| decoder.linears().any(|linear| linear.module == name);
+    let custom = matches!(targets, Targets::Custom(_));
     for &place in &selection.places {
         let name = &layout.weights[place].name;
+        if !custom && checkpoint.spec().is_ok_and(|spec| spec.is_part) && !inside(name) {
+            continue;
+        }
         let found = decoder.linears().position(|linear| linear.module == *name);
         let found = found.ok_or_else(|| {
             Error::usage(format!(

@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod attention;
 pub mod gemm;
+pub mod heads;
 pub mod loss;
 pub mod norm;
 pub mod pool;

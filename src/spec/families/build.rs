@@ -178,7 +178,7 @@ pub(super) struct Sizes {
 impl Sizes {
     /// What the config says.
     pub(super) fn read(keys: &Keys, t: &Traits) -> Result<Self> {
-        let hidden = keys.size(&["n_embed", "hidden_size", "n_embd", "d_model"])?;
+        let hidden = keys.size(&["hidden_size", "n_embed", "n_embd", "d_model"])?;
         let layers = keys.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?;
         let heads = keys.size(&["num_attention_heads", "n_head", "num_heads"])?;
         if heads > hidden {
@@ -359,7 +359,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
         logit_scale: 1.0,
         logit_cap: 0.0,
         ropes,
-        ignored: Vec::new(),
+        is_part: keys.wrapped(),
         not_run: None,
     })
 }
@@ -381,6 +381,7 @@ pub(super) fn mlp(m: &Modules, t: &Traits, activation: Activation, hidden: usize
         width,
         gated,
         activation,
+        scalars: None,
     }
 }
 

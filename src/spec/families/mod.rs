@@ -13,6 +13,7 @@ mod bloom;
 mod cohere;
 mod ernie4_5;
 mod exaone4;
+mod experts;
 mod falcon;
 mod gemma;
 mod glm;
@@ -68,7 +69,15 @@ const fn family(
 static FAMILIES: &[Family] = &[
     family("llama", &["LlamaForCausalLM"], llama::llama),
     family("mistral", &["MistralForCausalLM"], mistral::mistral),
-    family("mixtral", &["MixtralForCausalLM"], mistral::mixtral),
+    family("mixtral", &["MixtralForCausalLM"], experts::mixtral),
+    family("qwen2_moe", &["Qwen2MoeForCausalLM"], experts::qwen2_moe),
+    family("qwen3_moe", &["Qwen3MoeForCausalLM"], experts::qwen3_moe),
+    family("olmoe", &["OlmoeForCausalLM"], experts::olmoe),
+    family("phimoe", &["PhimoeForCausalLM"], experts::phimoe),
+    family("dots1", &["Dots1ForCausalLM"], experts::dots1),
+    family("hunyuan_v1_moe", &["HunYuanMoEV1ForCausalLM"], experts::hunyuan),
+    family("minimax_m2", &["MiniMaxM2ForCausalLM"], experts::minimax_m2),
+    family("glm4_moe", &["Glm4MoeForCausalLM"], experts::glm4_moe),
     family("qwen2", &["Qwen2ForCausalLM"], qwen::qwen2),
     family("qwen3", &["Qwen3ForCausalLM"], qwen::qwen3),
     family("phi3", &["Phi3ForCausalLM"], phi3::phi3),
@@ -130,6 +139,21 @@ const NESTED: [&str; 4] = ["text_config", "llm_config", "language_config", "thin
 /// The decoder's part of a config.
 pub(crate) fn decoder(config: &Value) -> &Value {
     NESTED.iter().find_map(|key| config.get(key).filter(|value| value.is_object())).unwrap_or(config)
+}
+
+/// A decoder of the config's family with sizes that stand for any: whether its head is the embedding, and whether its weights
+/// are stored as `[in, out]`, where the config's own sizes are missing. `None` for a family that is not known.
+pub(crate) fn of_family(config: &Value) -> Option<ModelSpec> {
+    let kind = decoder(config).get("model_type").and_then(Value::as_str)?;
+    let mut any = serde_json::json!({"model_type": kind, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "vocab_size": 8});
+    for part in [decoder(config), config] {
+        if let Some(tied) = part.get("tie_word_embeddings").filter(|tied| tied.is_boolean()) {
+            any["tie_word_embeddings"] = tied.clone();
+        }
+    }
+    let family = FAMILIES.iter().find(|family| family.model_type == kind)?;
+    (family.read)(&Keys::new(&any, &any, Path::new("config.json"), None)).ok()
 }
 
 impl ModelSpec {

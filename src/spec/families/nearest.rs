@@ -19,13 +19,12 @@ pub(super) fn unknown(kind: &str, config: &Value, path: &Path, has: Option<&dyn 
     let tried = FAMILIES.iter().filter(|family| !family.architectures.is_empty()).filter_map(|family| {
         let keys = Keys::new(raw, config, path, has);
         let spec = (family.read)(&keys).ok()?;
-        let missing = missing(&spec, has);
-        let unread = keys.not_run();
-        // Modules count most, then settings, then the name.
-        let distance = (missing.len(), usize::from(unread.is_some()), usize::MAX - alike(kind, family));
+        let (missing, all) = missing(&spec, has);
+        let unread = keys.unread().map(|(key, found)| format!("{key} {found} is not read by it"));
+        let distance = distance(kind, family, missing.len() as f64 / all as f64, unread.is_some());
         Some((distance, family, missing, unread))
     });
-    let nearest = tried.min_by_key(|(distance, ..)| *distance);
+    let nearest = tried.min_by(|(one, ..), (other, ..)| one.total_cmp(other));
     let Some((_, family, missing, unread)) = nearest else {
         return Error::file(
             path,
@@ -35,7 +34,7 @@ pub(super) fn unknown(kind: &str, config: &Value, path: &Path, has: Option<&dyn 
     let way = match (missing.first(), unread) {
         (Some(module), _) => format!("it has no {module}"),
         (None, Some(key)) => key,
-        (None, None) => "nobody has compared the two".to_owned(),
+        (None, None) => "what else differs is not known".to_owned(),
     };
     let near = family.model_type;
     Error::file(
@@ -44,16 +43,20 @@ pub(super) fn unknown(kind: &str, config: &Value, path: &Path, has: Option<&dyn 
     )
 }
 
-/// Modules and norms that the checkpoint does not have, without those of further blocks.
-fn missing(spec: &ModelSpec, has: Option<&dyn Fn(&str) -> bool>) -> Vec<String> {
-    let Some(has) = has else { return Vec::new() };
+/// Modules and norms of the first block and around the blocks: those that the checkpoint does not have, and how many there are.
+fn missing(spec: &ModelSpec, has: Option<&dyn Fn(&str) -> bool>) -> (Vec<String>, usize) {
     let modules = spec.modules().filter(|module| module.layer.unwrap_or(0) == 0).map(|module| module.expert(0));
     let first = spec.blocks.first().into_iter().flat_map(|block| block.norms());
     let norms = first.chain(&spec.norm).filter(|norm| norm.weight).map(|norm| norm.name.clone());
-    modules.chain(norms).filter(|name| !has(name)).collect()
+    let all: Vec<String> = modules.chain(norms).collect();
+    let count = all.len();
+    (all.into_iter().filter(|name| has.is_some_and(|has| !has(name))).collect(), count.max(1))
 }
 
-/// Letters that two names begin with together.
-fn alike(kind: &str, family: &Family) -> usize {
-    kind.chars().zip(family.model_type.chars()).take_while(|(a, b)| a == b).count()
+/// How far a family is: the share of its modules that is missing, a key that it does not read, and half as much as all
+/// modules for a name that has nothing in common.
+fn distance(kind: &str, family: &Family, missing: f64, unread: bool) -> f64 {
+    let alike = kind.chars().zip(family.model_type.chars()).take_while(|(a, b)| a == b).count();
+    let share = alike as f64 / kind.chars().count().max(1) as f64;
+    missing + if unread { 0.1 } else { 0.0 } + 0.5 * (1.0 - share)
 }
