@@ -1,4 +1,4 @@
-/* Stands in for NVIDIA's driver, cuBLAS and NVRTC where there is no GPU: the calls that src/model/gpu/cuda.rs makes, with
+/* Stands in for NVIDIA's driver, cuBLAS and NVRTC where there is no GPU: the calls that src/model/gpu/cuda makes, with
  * the manners that a GPU has and a processor has not.
  *
  * - Work on a stream is done when somebody waits for it and not before, so what is read or freed too early shows.
@@ -221,10 +221,9 @@ int cuMemAlloc_v2(address *to, size_t bytes) {
 
 /* ---- streams ---- */
 
+/* Parameters of a kernel, as they were packed for it. */
 struct args {
-    uint64_t p[12], l[2];
-    int32_t i[16];
-    float f[8];
+    uint64_t bytes[64];
 };
 
 struct factor {
@@ -275,7 +274,8 @@ static int ask(void *on, struct work work) {
 
 struct function {
     void *kernel;
-    int (*emulate)(void *, int, int, const struct args *);
+    int (*emulate)(void *, int, int, const void *);
+    size_t bytes; /* of its parameters, with what C puts behind the last */
     char name[64];
     struct function *next;
 };
@@ -345,7 +345,7 @@ static void drain(struct stream *s) {
             case LAUNCH:
                 if (++told.launches == number_of("STANDIN_FAULT", -1)) sticky = ILLEGAL_ADDRESS;
                 else
-                    MUST(w->function->emulate(w->function->kernel, w->groups, w->threads, &w->args) == 0,
+                    MUST(w->function->emulate(w->function->kernel, w->groups, w->threads, w->args.bytes) == 0,
                          "%s: threads of a group do not meet at the same places", w->function->name);
         }
         if (w->what == COPY_IN) free(w->host);
@@ -523,8 +523,13 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
     struct module *m = module;
     void *kernel = dlsym(m->library, name);
     if (!kernel) return NOT_FOUND;
+    char bytes[80];
+    snprintf(bytes, sizeof bytes, "%s_bytes", name);
+    const size_t *size = dlsym(m->library, bytes);
+    MUST(size && *size <= sizeof(struct args), "%s takes parameters of an unknown size", name);
     struct function *f = calloc(1, sizeof *f);
     f->kernel = kernel;
+    f->bytes = *size;
     *(void **)&f->emulate = dlsym(m->library, "emulate");
     snprintf(f->name, sizeof f->name, "%s", name);
     f->next = m->functions;
@@ -536,11 +541,17 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void *stream, void **parameters, void **extra) {
     CURRENT;
-    if (gx == 0 || gx > 0x7fffffffu || gy != 1 || gz != 1 || bx == 0 || bx > 256 || by != 1 || bz != 1 || shared || extra)
+    if (gx == 0 || gx > 0x7fffffffu || gy != 1 || gz != 1 || bx == 0 || bx > 256 || by != 1 || bz != 1 || shared ||
+        !parameters == !extra)
         return INVALID_VALUE;
+    /* Packed: CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE, CU_LAUNCH_PARAM_END. */
+    MUST(extra && extra[0] == (void *)1 && extra[2] == (void *)2 && !extra[4], "parameters that are not packed");
+    const struct function *f = function;
+    const size_t bytes = *(const size_t *)extra[3];
+    MUST(bytes <= f->bytes && bytes + 8 > f->bytes, "%s: %zu bytes of parameters, expected %zu", f->name, bytes, f->bytes);
     pthread_mutex_lock(&turn);
     struct work work = {.what = LAUNCH, .function = function, .groups = (int)gx, .threads = (int)bx};
-    memcpy(&work.args, parameters[0], sizeof work.args);
+    memcpy(&work.args, extra[1], bytes);
     const int result = ask(stream, work);
     pthread_mutex_unlock(&turn);
     return result;

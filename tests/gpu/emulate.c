@@ -1,6 +1,6 @@
-/* Runs src/model/gpu/kernels.cu on a processor: the threads of a group take turns, each on a stack of its own, and change
+/* Runs the kernels of src/model/gpu on a processor: the threads of a group take turns, each on a stack of its own, and change
  * places at SYNC. Whose turn it is first is another each time: what depends on it shows. Compiled by the tests as a library,
- * with -DKERNELS=path and, or not, -DBF16. */
+ * with -DKERNELS=path of the source with its declarations and, or not, -DBF16. */
 
 #define _XOPEN_SOURCE 700
 #include <math.h>
@@ -11,11 +11,16 @@
 static int thread_now, threads_now, group_now, groups_now;
 static void meet(void);
 
+/* A kernel `name` is called with its `struct name_args`, of so many bytes. */
 #define KERNEL(name)                                                                                                   \
-    static void name##_thread(const struct args a);                                                                    \
-    void name(const struct args *a);                                                                                   \
-    void name(const struct args *a) { name##_thread(*a); }                                                             \
-    static void name##_thread(const struct args a)
+    static void name##_thread(name##_PARAMETERS);                                                                      \
+    const size_t name##_bytes = sizeof(struct name##_args);                                                            \
+    void name(const void *args);                                                                                       \
+    void name(const void *args) {                                                                                      \
+        const struct name##_args *a = args;                                                                            \
+        name##_thread(name##_UNPACKED(a));                                                                             \
+    }                                                                                                                  \
+    static void name##_thread(name##_PARAMETERS)
 #define DEVICE static inline
 #define SHARED static
 #define SYNC meet()
@@ -23,14 +28,14 @@ static void meet(void);
 #define THREADS threads_now
 #define GROUP group_now
 #define GROUPS groups_now
-#define RESTRICT
+#define RESTRICT restrict
 
 #include KERNELS
 
 #define MOST 256
 #define STACK 65536
 
-typedef void (*kernel)(const struct args *);
+typedef void (*kernel)(const void *);
 
 static struct turn {
     jmp_buf place;
@@ -41,7 +46,7 @@ static struct turn {
 static jmp_buf home;
 static ucontext_t away;
 static kernel kernel_now;
-static const struct args *args_now;
+static const void *args_now;
 
 /* A thread's whole life: one kernel after the other. */
 static void live(void) {
@@ -78,10 +83,10 @@ static unsigned chance(void) {
 }
 
 /* 0; or −1 where some threads of a group ended while others waited for them. */
-int emulate(kernel run, int groups, int threads, const struct args *a);
-int emulate(kernel run, int groups, int threads, const struct args *a) {
+int emulate(kernel run, int groups, int threads, const void *args);
+int emulate(kernel run, int groups, int threads, const void *args) {
     kernel_now = run;
-    args_now = a;
+    args_now = args;
     groups_now = groups;
     threads_now = threads;
     const int backward = chance() & 1;

@@ -2,7 +2,8 @@
 
 use rankscope::device::Memory;
 use rankscope::error::{Error, Result};
-use rankscope::model::gpu::{Args, Groups, Kind, Machine, Operand, Product};
+use rankscope::model::ComputeDtype;
+use rankscope::model::gpu::{self, Buffer, Element, Launch, Machine, Operand, Product, Region};
 use rankscope::model::ops::gemm::{Out, View, parallel};
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ unsafe extern "C" {
     fn dlerror() -> *const c_char;
 }
 
-type Emulate = unsafe extern "C" fn(*const c_void, c_int, c_int, *const Args) -> c_int;
+type Emulate = unsafe extern "C" fn(*const c_void, c_int, c_int, *const c_void) -> c_int;
 
 /// The kernels, compiled. One group runs after the other, and one kernel at a time: shared memory is static.
 #[derive(Debug)]
@@ -35,23 +36,25 @@ const MARK: u8 = 0xa5;
 #[derive(Debug)]
 pub struct Emulated {
     kernels: [&'static Kernels; 2],
-    allocated: Mutex<HashMap<u64, usize>>,
+    allocated: Mutex<HashMap<Buffer, usize>>,
     /// Bytes that there are.
     memory: usize,
 }
 
 /// Compiles the kernels with the C compiler that building needs anyway; `None`, with a word, where there is none.
-fn compiled(real: Kind) -> Option<&'static Kernels> {
+fn compiled(dtype: ComputeDtype) -> Option<&'static Kernels> {
     static LIBRARIES: [OnceLock<Option<Kernels>>; 2] = [OnceLock::new(), OnceLock::new()];
-    let library = LIBRARIES[usize::from(real == Kind::Bf16)].get_or_init(|| {
+    let library = LIBRARIES[usize::from(dtype == ComputeDtype::Bf16)].get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("kernels.so");
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let kernels = format!("-DKERNELS=\"{}\"", root.join("src/model/gpu/kernels.cu").display());
+        let source = folder.path().join("kernels.c");
+        std::fs::write(&source, gpu::source()).unwrap();
+        let kernels = format!("-DKERNELS=\"{}\"", source.display());
         let mut command = Command::new(&compiler);
-        command.args(["-std=c11", "-O2", "-U_FORTIFY_SOURCE", "-shared", "-fPIC", &kernels]);
-        if real == Kind::Bf16 {
+        command.args(["-std=c11", "-O2", "-Werror=switch", "-U_FORTIFY_SOURCE", "-shared", "-fPIC", &kernels]);
+        if dtype == ComputeDtype::Bf16 {
             command.arg("-DBF16");
         }
         let Ok(output) = command.arg("-o").arg(&to).arg(root.join("tests/gpu/emulate.c")).arg("-lm").output() else {
@@ -75,7 +78,7 @@ impl Emulated {
     }
 
     pub fn with_memory(memory: usize) -> Option<Arc<Self>> {
-        let kernels = [compiled(Kind::F32)?, compiled(Kind::Bf16)?];
+        let kernels = [compiled(ComputeDtype::F32)?, compiled(ComputeDtype::Bf16)?];
         Some(Arc::new(Self { kernels, allocated: Mutex::default(), memory }))
     }
 }
@@ -84,20 +87,45 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes + GUARD, 256).unwrap()
 }
 
+/// Buffers are named by their addresses.
+fn address(region: &Region) -> u64 {
+    region.buffer.id() + region.offset as u64
+}
+
+fn pointer(region: &Region) -> *mut u8 {
+    address(region) as *mut u8
+}
+
+/// Where element (r, c) of number `number` is.
+fn element(of: &Operand, number: usize, r: usize, c: usize) -> *mut u8 {
+    let place = r * of.row + c * of.col + number * of.step;
+    assert!((place + 1) * of.element.bytes() <= of.region.bytes, "an element outside its region");
+    pointer(&of.region).wrapping_add(place * of.element.bytes())
+}
+
 /// A matrix of an operand, as `f32`, row after row.
 unsafe fn values(of: &Operand, number: usize, rows: usize, cols: usize) -> Vec<f32> {
     let at = |r: usize, c: usize| {
-        let place = r * of.row + c * of.col + number * of.step;
-        let address = of.address as usize + place * of.kind.bytes();
-        // SAFETY: the caller says that the elements are there.
+        let place = element(of, number, r, c);
+        // SAFETY: the caller says that the region is there.
         unsafe {
-            match of.kind {
-                Kind::F32 => *(address as *const f32),
-                Kind::Bf16 => f32::from_bits(u32::from(*(address as *const u16)) << 16),
+            match of.element {
+                Element::F32 => *place.cast::<f32>(),
+                Element::Bf16 => f32::from_bits(u32::from(*place.cast::<u16>()) << 16),
+                other => panic!("a product of {other:?}"),
             }
         }
     };
     (0..rows * cols).map(|i| at(i / cols, i % cols)).collect()
+}
+
+impl Emulated {
+    /// What the arena promises: the bytes are within one allocation.
+    fn there(&self, region: &Region) {
+        let allocated = self.allocated.lock().unwrap();
+        let bytes = allocated.get(&region.buffer).unwrap_or_else(|| panic!("{region:?} in memory that was released"));
+        assert!(region.offset + region.bytes <= *bytes, "{region:?} in {bytes} bytes");
+    }
 }
 
 impl Machine for Emulated {
@@ -110,91 +138,114 @@ impl Machine for Emulated {
         Some(Memory { total: self.memory as u64, free: (self.memory - used) as u64 })
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Option<u64>> {
+    fn allocate(&self, bytes: usize) -> Result<Option<Buffer>> {
         let mut allocated = self.allocated.lock().unwrap();
         if allocated.values().sum::<usize>() + bytes > self.memory {
             return Ok(None);
         }
-        // SAFETY: never empty; every byte is written before it is given out: NaN in either kind.
-        let address = unsafe {
+        // SAFETY: never empty; every byte is written before it is given out: NaN in either type.
+        let buffer = unsafe {
             let pointer = alloc(layout(bytes));
             pointer.write_bytes(0xff, bytes);
             pointer.add(bytes).write_bytes(MARK, GUARD);
-            pointer as u64
+            Buffer::new(pointer as u64)
         };
-        allocated.insert(address, bytes);
-        Ok(Some(address))
+        allocated.insert(buffer, bytes);
+        Ok(Some(buffer))
     }
 
-    unsafe fn release(&self, address: u64) {
-        let bytes = self.allocated.lock().unwrap().remove(&address).expect("memory that was never given out");
+    unsafe fn release(&self, buffer: Buffer) {
+        let bytes = self.allocated.lock().unwrap().remove(&buffer).expect("memory that was never given out");
         // SAFETY: it came from `allocate`.
         unsafe {
-            let guard = std::slice::from_raw_parts((address as *const u8).add(bytes), GUARD);
+            let begin = buffer.id() as *mut u8;
+            let guard = std::slice::from_raw_parts(begin.add(bytes), GUARD);
             assert!(guard.iter().all(|&byte| byte == MARK), "somebody wrote behind {bytes} bytes");
-            dealloc(address as *mut u8, layout(bytes));
+            dealloc(begin, layout(bytes));
         }
     }
 
-    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
-        // SAFETY: the caller says that they are there.
-        unsafe { (to as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    unsafe fn write(&self, to: Region, bytes: &[u8]) -> Result<()> {
+        self.there(&to);
+        assert!(bytes.len() <= to.bytes);
+        // SAFETY: they are there.
+        unsafe { pointer(&to).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Ok(())
     }
 
-    unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
-        // SAFETY: as above.
-        unsafe { (from as *const u8).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
+    unsafe fn read(&self, from: Region, bytes: &mut [u8]) -> Result<()> {
+        self.there(&from);
+        assert!(bytes.len() <= from.bytes);
+        // SAFETY: they are there.
+        unsafe { pointer(&from).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
 
-    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
-        // SAFETY: as above.
-        unsafe { (to as *mut u8).copy_from_nonoverlapping(from as *const u8, bytes) };
+    unsafe fn copy(&self, to: Region, from: Region) -> Result<()> {
+        self.there(&to);
+        self.there(&from);
+        assert!(to.bytes == from.bytes && !to.overlaps(&from));
+        // SAFETY: they are there, and apart.
+        unsafe { pointer(&to).copy_from_nonoverlapping(pointer(&from), from.bytes) };
         Ok(())
     }
 
-    unsafe fn clear(&self, at: u64, bytes: usize) -> Result<()> {
-        // SAFETY: as above.
-        unsafe { (at as *mut u8).write_bytes(0, bytes) };
+    unsafe fn clear(&self, at: Region) -> Result<()> {
+        self.there(&at);
+        // SAFETY: they are there.
+        unsafe { pointer(&at).write_bytes(0, at.bytes) };
         Ok(())
     }
 
-    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: Groups, args: &Args) -> Result<()> {
-        let kernels = self.kernels[usize::from(real == Kind::Bf16)];
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        launch.regions.iter().flatten().for_each(|region| self.there(region));
+        let kernels = self.kernels[usize::from(launch.dtype == ComputeDtype::Bf16)];
         let symbol = |name: &str| {
             let name = CString::new(name).unwrap();
             // SAFETY: the library stays open.
             let found = unsafe { dlsym(kernels.library as *mut c_void, name.as_ptr()) };
             if found.is_null() { Err(Error::failure(format!("no kernel {name:?}"))) } else { Ok(found) }
         };
-        let (kernel_at, emulate) = (symbol(kernel)?, symbol("emulate")?);
+        let name = launch.kernel.name;
+        let (kernel_at, emulate, bytes) = (symbol(name)?, symbol("emulate")?, symbol(&format!("{name}_bytes"))?);
+        let args = launch.packed(address);
+        // SAFETY: emulate.c gives every kernel such a number.
+        let bytes = unsafe { *bytes.cast::<usize>() };
+        assert!((bytes - 7..=bytes).contains(&args.len()), "{name}: {} bytes of parameters, not {bytes}", args.len());
+        let args: Vec<u64> = args
+            .chunks(8)
+            .map(|chunk| {
+                let mut eight = [0; 8];
+                eight[..chunk.len()].copy_from_slice(chunk);
+                u64::from_ne_bytes(eight)
+            })
+            .collect();
         let _turn = kernels.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // SAFETY: `emulate` is declared so in emulate.c; the caller answers for the memory.
+        // SAFETY: `emulate` is declared so in emulate.c; the regions are there, and as long as the kernel goes.
         let result = unsafe {
             let emulate: Emulate = std::mem::transmute(emulate);
-            emulate(kernel_at, c_int::try_from(groups.count).unwrap(), THREADS, args)
+            emulate(kernel_at, c_int::try_from(launch.groups.count).unwrap(), THREADS, args.as_ptr().cast())
         };
-        assert_eq!(result, 0, "{kernel}: threads of a group do not meet at the same places");
+        assert_eq!(result, 0, "{name}: threads of a group do not meet at the same places");
         Ok(())
     }
 
     unsafe fn product(&self, product: &Product) -> Result<()> {
         let Product { m, n, k, batch, alpha, keep, a, b, c } = *product;
+        [a, b, c].iter().for_each(|operand| self.there(&operand.region));
         for number in 0..batch {
-            // SAFETY: the caller says that the elements are there.
+            // SAFETY: the regions are there.
             let (a, b, mut out) =
                 unsafe { (values(&a, number, m, k), values(&b, number, k, n), values(&c, number, m, n)) };
             let to = Out::dense(&mut out, m, n);
             parallel(to, keep, alpha, View::dense(&a, m, k), View::dense(&b, k, n));
             for (i, &value) in out.iter().enumerate() {
-                let place = i / n * c.row + i % n * c.col + number * c.step;
-                let address = c.address as usize + place * c.kind.bytes();
+                let place = element(&c, number, i / n, i % n);
                 // SAFETY: as above.
                 unsafe {
-                    match c.kind {
-                        Kind::F32 => *(address as *mut f32) = value,
-                        Kind::Bf16 => *(address as *mut u16) = half::bf16::from_f32(value).to_bits(),
+                    match c.element {
+                        Element::Bf16 => *place.cast::<u16>() = half::bf16::from_f32(value).to_bits(),
+                        _ => *place.cast::<f32>() = value,
                     }
                 }
             }

@@ -11,8 +11,8 @@ mod training;
 use emulated::Emulated;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
-use rankscope::model::gpu::{self, Gpu, Kind, Machine};
-use rankscope::model::{self, Backward, Batch, Decoder, Dropout, Frozen, Grads, Pool, Run};
+use rankscope::model::gpu::{self, Gpu, Machine};
+use rankscope::model::{self, Backward, Batch, ComputeDtype, Decoder, Dropout, Frozen, Grads, Pool, Run};
 use rankscope::quant::Scheme;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -64,8 +64,8 @@ fn machines() -> Vec<Arc<dyn Machine>> {
 }
 
 /// Attention and logits go in many pieces: what is small here must do what is large elsewhere.
-fn on(machine: &Arc<dyn Machine>, real: Kind, decoder: &Decoder) -> gpu::Model {
-    let mut gpu = Gpu::apart(Arc::clone(machine), real);
+fn on(machine: &Arc<dyn Machine>, dtype: ComputeDtype, decoder: &Decoder) -> gpu::Model {
+    let mut gpu = Gpu::isolated(Arc::clone(machine), dtype);
     (gpu.scores, gpu.logits) = (3000, 2000);
     gpu::Model::put(gpu, decoder).unwrap()
 }
@@ -101,13 +101,15 @@ fn compare(name: &str, decoder: &Decoder, batch: Batch, dropout: Option<Dropout>
     let loss = decoder.gradient(&run, batch, backward, &mut expected).unwrap();
     // In bf16 every value between two operations is rounded to 8 bits: single gradients are off by a few percent.
     for machine in machines() {
-        for (real, loss_off, off, worst_off) in [(Kind::F32, 5e-6, 5e-5, 5e-4), (Kind::Bf16, 4e-3, 0.04, 0.25)] {
-            let mut model = on(&machine, real, decoder);
+        for (dtype, loss_off, off, worst_off) in
+            [(ComputeDtype::F32, 5e-6, 5e-5, 5e-4), (ComputeDtype::Bf16, 4e-3, 0.04, 0.25)]
+        {
+            let mut model = on(&machine, dtype, decoder);
             model.clear().unwrap();
             model.gradient(batch, backward, dropout).unwrap();
             let found = model.read_grads().unwrap();
             let (all, worst) = distance(&found, &expected);
-            let name = format!("{name} on {} in {}", machine.name(), real.name());
+            let name = format!("{name} on {} in {}", machine.name(), dtype.name());
             if dropout.is_none() {
                 let sum = model.loss(batch).unwrap();
                 println!("{name}: loss {sum:.5} ({:.5}), gradients {all:.1e}, worst {worst:.1e}", loss.sum);
@@ -147,7 +149,7 @@ fn logits_come_one_token_after_the_other() {
         let rows: Vec<Vec<u32>> = serde_json::from_value(expected["input_ids"].clone()).unwrap();
         let row = &rows[0];
         for machine in machines() {
-            let model = on(&machine, Kind::F32, &decoder);
+            let model = on(&machine, ComputeDtype::F32, &decoder);
             let mut ours = gpu::Cache::new(&model, row.len()).unwrap();
             let mut theirs = model::Cache::new(&decoder, row.len());
             for part in [&row[..29], &row[29..30], &row[30..31], &row[31..]] {
@@ -165,7 +167,7 @@ fn logits_come_one_token_after_the_other() {
 fn memory_that_does_not_suffice_is_a_sentence() {
     let decoder = Decoder::load(&Checkpoint::open(&fixtures().join("llama")).unwrap(), Frozen::AsStored, &()).unwrap();
     let Some(machine) = Emulated::with_memory(200_000) else { return };
-    let error = gpu::Model::put(Gpu::new(machine, Kind::F32), &decoder).unwrap_err();
+    let error = gpu::Model::put(Gpu::new(machine, ComputeDtype::F32), &decoder).unwrap_err();
     assert_eq!(error.status(), 1);
     let error = error.to_string();
     for part in ["memory of this processor as a GPU does not suffice", "more are needed beside", "are free", "--batch"]

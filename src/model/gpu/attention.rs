@@ -4,17 +4,21 @@
 //! product is one call for all heads and sequences, and the sum over a group is the product's own. Query rows go in blocks
 //! whose scores fit into [`Gpu::scores`]; nothing of them is kept, the way back makes them again.
 
+use super::kernels::{
+    HEAD_DIM_MAX, HeadLayout, HeadsBackward, HeadsForward, HeadsWeights, JoinHeads, ScoreBlock, Softmax,
+    SoftmaxBackward, SplitHeads,
+};
 use super::linear::Run;
-use super::machine::{Groups, Kind};
+use super::machine::Element;
 use super::memory::{Span, Tensor};
 use super::norm::Norm;
 use super::ops::{Gpu, Mat};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ops::attention::{Row, Rules};
 use crate::model::ops::rope::Table;
 
-/// A head is no wider: `HEAD` of the kernels' source.
-pub(super) const WIDEST: usize = 512;
+/// A head is no wider.
+pub(super) const WIDEST: usize = HEAD_DIM_MAX;
 
 /// Cosines and sines.
 #[derive(Debug)]
@@ -25,9 +29,9 @@ pub(super) struct Angles {
 }
 
 impl Angles {
-    pub(super) fn put(gpu: &Gpu, table: &Table) -> Result<Self> {
+    pub(super) fn upload(gpu: &Gpu, table: &Table) -> Result<Self> {
         let (cos, sin, half) = table.values();
-        Ok(Self { cos: gpu.shelf.put(cos)?, sin: gpu.shelf.put(sin)?, half })
+        Ok(Self { cos: gpu.arena.upload(cos)?, sin: gpu.arena.upload(sin)?, half })
     }
 }
 
@@ -50,159 +54,166 @@ pub(super) struct Attention<'a> {
 }
 
 /// Queries, keys and values as the products want them.
-pub(super) struct Apart {
+pub(super) struct SplitQkv {
     q: Tensor,
     /// Keys and values of their own; in a cache they are somebody else's.
     kv: Option<(Tensor, Tensor)>,
 }
 
-/// Rows of a sequence that are looked at at once, and the keys that they see.
-struct Piece {
+/// Query rows of a sequence that are looked at at once, and the keys that they see.
+struct Block {
     first: usize,
-    count: usize,
+    rows: usize,
     lo: usize,
     keys: usize,
 }
 
+/// What queries and keys are normalized with.
+struct NormValues<'a> {
+    q_weight: Option<Span<'a>>,
+    k_weight: Option<Span<'a>>,
+    q_plus: f32,
+    k_plus: f32,
+    eps: f32,
+}
+
 impl Attention<'_> {
-    fn starts(&self) -> u64 {
-        self.starts.map_or(0, |starts| starts.all().address)
+    fn starts(&self) -> Option<Span<'_>> {
+        self.starts.map(Tensor::all)
     }
 
-    fn of_group(&self) -> usize {
+    fn group(&self) -> usize {
         self.rules.heads / self.rules.kv_heads
     }
 
-    /// As `head_of` in the kernels' source reads them.
-    fn numbers(&self, tokens: usize, which: usize) -> [usize; 16] {
+    fn norm_values<'a>(&'a self, run: Run<'a>) -> NormValues<'a> {
+        let values = |norm: &'a Norm| norm.weight.values(run.params);
+        let (q, k) = (self.norms.map(|(q, _)| values(q)), self.norms.map(|(_, k)| values(k)));
+        NormValues {
+            q_weight: q.map(|(weight, _)| weight),
+            k_weight: k.map(|(weight, _)| weight),
+            q_plus: q.map_or(0.0, |(_, plus)| plus),
+            k_plus: k.map_or(0.0, |(_, plus)| plus),
+            eps: self.norms.map_or(0.0, |(q, _)| q.eps),
+        }
+    }
+
+    fn angles(&self) -> [Option<Span<'_>>; 2] {
+        [self.angles.map(|angles| angles.cos.all()), self.angles.map(|angles| angles.sin.all())]
+    }
+
+    /// Of sequences whose rows of queries, keys and values are these.
+    fn layout(&self, rows: Span) -> Result<HeadLayout> {
         let Row { stride, q, k, v } = self.row;
         let Rules { heads, kv_heads, head_dim, .. } = self.rules;
         let half = self.angles.map_or(0, |angles| angles.half);
-        let (seq, capacity, first) = (self.seq, self.capacity, self.first);
-        [seq, stride, q.0, q.1, k.0, k.1, v.0, v.1, heads, kv_heads, head_dim, half, capacity, first, tokens, which]
-    }
-
-    fn norm_values<'a>(&'a self, run: Run<'a>) -> ([u64; 2], [f32; 3]) {
-        let Some((q, k)) = self.norms else { return ([0; 2], [0.0; 3]) };
-        let ((q_weight, q_plus), (k_weight, k_plus)) = (q.weight.values(run.arena), k.weight.values(run.arena));
-        ([q_weight.address, k_weight.address], [q_plus, k_plus, q.eps])
-    }
-
-    fn angle_values(&self) -> [u64; 2] {
-        self.angles.map_or([0; 2], |angles| [angles.cos.all().address, angles.sin.all().address])
-    }
-
-    fn tokens(&self, rows: Span) -> usize {
-        let tokens = rows.count / self.row.stride;
-        let angles = self.angles.filter(|angles| angles.half > 0);
-        let covered = angles.map_or(usize::MAX, |angles| angles.cos.len() / angles.half);
-        assert!(self.positions <= covered && self.first + self.seq <= self.capacity, "positions outside the tables");
-        assert!(self.starts.is_none_or(|starts| starts.len() == tokens), "starts of other rows");
-        tokens
+        let positions = self.angles.filter(|_| half > 0).map_or(0, |angles| angles.cos.len() / half);
+        if half > 0 && self.positions > positions {
+            let message = format!("{} positions, and rotary tables of {positions}", self.positions);
+            return Err(Error::failure(message));
+        }
+        Ok(HeadLayout {
+            sequences: rows.len() / stride / self.seq,
+            seq: self.seq,
+            first: self.first,
+            capacity: self.capacity,
+            stride,
+            q_offset: q.0,
+            q_step: q.1,
+            k_offset: k.0,
+            k_step: k.1,
+            v_offset: v.0,
+            v_step: v.1,
+            heads,
+            kv_heads,
+            head_dim,
+            half,
+            positions,
+        })
     }
 
     /// Normalizes and turns queries and keys, and lays all three out; keys and values into `cache` where there is one.
-    pub(super) fn split(&self, run: Run, rows: &Tensor, cache: Option<(&Tensor, &Tensor)>) -> Result<Apart> {
+    pub(super) fn split(&self, run: Run, rows: &Tensor, cache: Option<(&Tensor, &Tensor)>) -> Result<SplitQkv> {
         let gpu = run.gpu;
-        let Rules { heads, kv_heads, head_dim, .. } = self.rules;
-        let tokens = self.tokens(rows.all());
-        let q = gpu.take(tokens * heads * head_dim)?;
-        let width = tokens / self.seq * kv_heads * self.capacity * head_dim;
-        let kv = if cache.is_some() { None } else { Some((gpu.take(width)?, gpu.take(width)?)) };
-        let (k, v) = cache.or(kv.as_ref().map(|(k, v)| (k, v))).unwrap_or((&q, &q));
-        let ([q_weight, k_weight], fractions) = self.norm_values(run);
-        let [cos, sin] = self.angle_values();
-        let pointers = [
-            rows.all().address,
-            q_weight,
-            k_weight,
-            cos,
-            sin,
-            q.all().address,
-            gpu.reals(k.all(), width),
-            gpu.reals(v.all(), width),
-            0,
-            0,
-            self.starts(),
-        ];
-        let groups = Groups::of_rows(tokens * (heads + 2 * kv_heads), head_dim);
-        gpu.run("heads_forward", groups, &pointers, &self.numbers(tokens, 0), &fractions, &[])?;
-        Ok(Apart { q, kv })
+        let layout = self.layout(rows.all())?;
+        let HeadLayout { sequences, seq, capacity, heads, kv_heads, head_dim, .. } = layout;
+        let q = gpu.alloc(sequences * seq * heads * head_dim)?;
+        let width = sequences * kv_heads * capacity * head_dim;
+        let kv = if cache.is_some() { None } else { Some((gpu.alloc(width)?, gpu.alloc(width)?)) };
+        if let Some((k, v)) = cache.or(kv.as_ref().map(|(k, v)| (k, v))) {
+            let NormValues { q_weight, k_weight, q_plus, k_plus, eps } = self.norm_values(run);
+            let [cosines, sines] = self.angles();
+            let (x, q, k, v, starts) = (rows.all(), q.all(), k.all(), v.all(), self.starts());
+            HeadsForward { x, q_weight, k_weight, cosines, sines, q, k, v, starts, layout, q_plus, k_plus, eps }
+                .launch(gpu)?;
+        }
+        Ok(SplitQkv { q, kv })
     }
 
-    fn pieces(&self, scores: usize, sequences: usize) -> Vec<Piece> {
+    fn blocks(&self, scores: usize, sequences: usize) -> Vec<Block> {
         let all = self.first + self.seq;
         let rows = (scores / (sequences * self.rules.heads * all)).clamp(1, self.seq);
-        let piece = |first: usize| {
-            let count = rows.min(self.seq - first);
-            let end = self.first + first + count;
+        let block = |first: usize| {
+            let rows = rows.min(self.seq - first);
+            let end = self.first + first + rows;
             let lo = self.rules.window.map_or(0, |window| (self.first + first + 1).saturating_sub(window));
-            Piece { first, count, lo, keys: end - lo }
+            Block { first, rows, lo, keys: end - lo }
         };
-        (0..self.seq).step_by(rows).map(piece).collect()
+        (0..self.seq).step_by(rows).map(block).collect()
     }
 
     /// Rows of queries, of what comes out, or of gradients by them.
-    fn rows_of<'a>(&self, tensor: &'a Tensor, piece: &Piece) -> Mat<'a> {
-        let row = self.of_group() * self.rules.head_dim;
-        let span = tensor.from(piece.first * row);
-        Mat::dense(span, piece.count * self.of_group(), self.rules.head_dim).every(self.seq * row)
+    fn rows_of<'a>(&self, tensor: &'a Tensor, block: &Block) -> Mat<'a> {
+        let row = self.group() * self.rules.head_dim;
+        let span = tensor.from(block.first * row);
+        Mat::dense(span, block.rows * self.group(), self.rules.head_dim).every(self.seq * row)
     }
 
     /// Keys, values, or gradients by them.
-    fn keys_of<'a>(&self, tensor: &'a Tensor, piece: &Piece) -> Mat<'a> {
+    fn keys_of<'a>(&self, tensor: &'a Tensor, block: &Block) -> Mat<'a> {
         let d = self.rules.head_dim;
-        Mat::dense(tensor.from(piece.lo * d), piece.keys, d).every(self.capacity * d)
+        Mat::dense(tensor.from(block.lo * d), block.keys, d).every(self.capacity * d)
     }
 
-    fn scores<'a>(&self, tensor: &'a Tensor, piece: &Piece) -> Mat<'a> {
-        let rows = piece.count * self.of_group();
-        Mat::dense(tensor.all(), rows, piece.keys).every(rows * piece.keys)
+    fn scores<'a>(&self, tensor: &'a Tensor, block: &Block) -> Mat<'a> {
+        let rows = block.rows * self.group();
+        Mat::dense(tensor.all(), rows, block.keys).every(rows * block.keys)
     }
 
-    fn piece_numbers(&self, piece: &Piece) -> [usize; 9] {
-        let window = self.rules.window.unwrap_or(i32::MAX as usize).min(i32::MAX as usize);
-        let position = self.first + piece.first;
-        [
-            piece.count,
-            self.of_group(),
-            piece.keys,
-            position,
-            piece.lo,
-            window,
-            self.seq,
-            piece.first,
-            self.rules.kv_heads,
-        ]
-    }
-
-    /// Probabilities of rows of scores, or gradients by them: a group a row.
-    fn soften(&self, gpu: &Gpu, kernel: &'static str, rows: usize, piece: &Piece, pointers: &[u64]) -> Result<()> {
-        let (groups, cap) = (Groups::of_rows(rows, piece.keys), self.rules.softcap);
-        gpu.run(kernel, groups, pointers, &self.piece_numbers(piece), &[cap], &[])
+    fn score_block(&self, sequences: usize, block: &Block) -> ScoreBlock {
+        ScoreBlock {
+            sequences,
+            kv_heads: self.rules.kv_heads,
+            group: self.group(),
+            seq: self.seq,
+            first: block.first,
+            rows: block.rows,
+            position: self.first + block.first,
+            lo: block.lo,
+            keys: block.keys,
+            window: self.rules.window.unwrap_or(usize::MAX).min(i32::MAX as usize),
+        }
     }
 
     /// What comes out, in rows of tokens.
-    pub(super) fn forward(&self, gpu: &Gpu, apart: &Apart, cache: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
-        let Rules { heads, kv_heads, head_dim, scale, .. } = self.rules;
-        let (q, out) = (&apart.q, gpu.take(apart.q.len())?);
-        let Some((k, v)) = cache.or(apart.kv.as_ref().map(|(k, v)| (k, v))) else { return Ok(out) };
-        let tokens = q.len() / (heads * head_dim);
-        let batch = tokens / self.seq * kv_heads;
-        for piece in &self.pieces(gpu.scores, tokens / self.seq) {
-            let rows = batch * piece.count * self.of_group();
-            let scores = gpu.floats(rows * piece.keys)?;
-            let p = gpu.take(rows * piece.keys)?;
-            let queries = self.rows_of(q, piece);
-            gpu.product(self.scores(&scores, piece), false, scale, queries, self.keys_of(k, piece).t(), batch)?;
-            let pointers = [scores.all().address, p.all().address, self.starts()];
-            self.soften(gpu, "softmax", rows, piece, &pointers)?;
-            gpu.product(self.rows_of(&out, piece), false, 1.0, self.scores(&p, piece), self.keys_of(v, piece), batch)?;
+    pub(super) fn forward(&self, gpu: &Gpu, split: &SplitQkv, cache: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
+        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, .. } = self.rules;
+        let (q, out) = (&split.q, gpu.alloc(split.q.len())?);
+        let Some((k, v)) = cache.or(split.kv.as_ref().map(|(k, v)| (k, v))) else { return Ok(out) };
+        let (seq, sequences) = (self.seq, q.len() / (heads * head_dim) / self.seq);
+        let batch = sequences * kv_heads;
+        for block in &self.blocks(gpu.scores, sequences) {
+            let count = batch * block.rows * self.group() * block.keys;
+            let scores = gpu.alloc_f32(count)?;
+            let p = gpu.alloc(count)?;
+            let queries = self.rows_of(q, block);
+            gpu.product(self.scores(&scores, block), false, scale, queries, self.keys_of(k, block).t(), batch)?;
+            let (scores, starts) = (scores.all(), self.starts());
+            Softmax { scores, p: p.all(), starts, block: self.score_block(sequences, block), cap }.launch(gpu)?;
+            gpu.product(self.rows_of(&out, block), false, 1.0, self.scores(&p, block), self.keys_of(v, block), batch)?;
         }
-        let joined = gpu.take(out.len())?;
-        let numbers = [tokens, self.seq, heads, kv_heads, head_dim];
-        let pointers = [out.all().address, joined.all().address];
-        gpu.run("join_heads", out.len().div_ceil(256).min(1 << 14), &pointers, &numbers, &[], &[])?;
+        let joined = gpu.alloc(out.len())?;
+        JoinHeads { from: out.all(), to: joined.all(), sequences, seq, heads, kv_heads, head_dim }.launch(gpu)?;
         Ok(joined)
     }
 
@@ -211,64 +222,77 @@ impl Attention<'_> {
         &self,
         run: Run,
         rows: &Tensor,
-        apart: &Apart,
+        split: &SplitQkv,
         out: &Tensor,
         d_out: &Tensor,
     ) -> Result<Option<Tensor>> {
         let gpu = run.gpu;
-        let Rules { heads, kv_heads, head_dim, scale, .. } = self.rules;
-        let Apart { q, kv: Some((k, v)) } = apart else { return Ok(None) };
-        let tokens = self.tokens(rows.all());
-        let batch = tokens / self.seq * kv_heads;
-        let (d, along) = (gpu.take(q.len())?, gpu.floats(tokens * heads)?);
-        let pointers =
-            [gpu.reals(out.all(), q.len()), gpu.reals(d_out.all(), q.len()), d.all().address, along.all().address];
-        gpu.run(
-            "split_heads",
-            Groups::of_rows(tokens * heads, head_dim),
-            &pointers,
-            &[self.seq, heads, kv_heads, head_dim],
-            &[],
-            &[],
-        )?;
-        let dq = gpu.floats(q.len())?;
-        let (dk, dv) = (gpu.shelf.zeros(Kind::F32, k.len())?, gpu.shelf.zeros(Kind::F32, v.len())?);
-        for piece in &self.pieces(gpu.scores, tokens / self.seq) {
-            let rows = batch * piece.count * self.of_group();
-            let count = rows * piece.keys;
-            let (scores, dp) = (gpu.floats(count)?, gpu.floats(count)?);
-            let (p, ds) = (gpu.take(count)?, gpu.take(count)?);
-            let (queries, d) = (self.rows_of(q, piece), self.rows_of(&d, piece));
-            let (keys, values) = (self.keys_of(k, piece), self.keys_of(v, piece));
-            gpu.product(self.scores(&scores, piece), false, scale, queries, keys.t(), batch)?;
-            gpu.product(self.scores(&dp, piece), false, 1.0, d, values.t(), batch)?;
-            let mut pointers = [self.starts(); 6];
-            for (to, tensor) in pointers.iter_mut().zip([&scores, &dp, &along, &p, &ds]) {
-                *to = tensor.all().address;
+        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, .. } = self.rules;
+        let SplitQkv { q, kv: Some((k, v)) } = split else { return Ok(None) };
+        let layout = self.layout(rows.all())?;
+        let HeadLayout { sequences, seq, .. } = layout;
+        let (tokens, batch) = (sequences * seq, sequences * kv_heads);
+        let (d, along) = (gpu.alloc(q.len())?, gpu.alloc_f32(tokens * heads)?);
+        let along = along.all();
+        let (out, d_out) = (out.all(), d_out.all());
+        SplitHeads { out, d: d_out, to: d.all(), along, sequences, seq, heads, kv_heads, head_dim }.launch(gpu)?;
+        let dq = gpu.alloc_f32(q.len())?;
+        let (dk, dv) = (gpu.arena.zeros(Element::F32, k.len())?, gpu.arena.zeros(Element::F32, v.len())?);
+        for block in &self.blocks(gpu.scores, sequences) {
+            let count = batch * block.rows * self.group() * block.keys;
+            let (scores, dp) = (gpu.alloc_f32(count)?, gpu.alloc_f32(count)?);
+            let (p, ds) = (gpu.alloc(count)?, gpu.alloc(count)?);
+            let (queries, d) = (self.rows_of(q, block), self.rows_of(&d, block));
+            let (keys, values) = (self.keys_of(k, block), self.keys_of(v, block));
+            gpu.product(self.scores(&scores, block), false, scale, queries, keys.t(), batch)?;
+            gpu.product(self.scores(&dp, block), false, 1.0, d, values.t(), batch)?;
+            SoftmaxBackward {
+                scores: scores.all(),
+                dp: dp.all(),
+                along,
+                p: p.all(),
+                ds: ds.all(),
+                starts: self.starts(),
+                block: self.score_block(sequences, block),
+                cap,
             }
-            self.soften(gpu, "softmax_backward", rows, piece, &pointers)?;
-            let ds = self.scores(&ds, piece);
-            gpu.product(self.rows_of(&dq, piece), false, scale, ds, keys, batch)?;
-            gpu.product(self.keys_of(&dk, piece), true, scale, ds.t(), queries, batch)?;
-            gpu.product(self.keys_of(&dv, piece), true, 1.0, self.scores(&p, piece).t(), d, batch)?;
+            .launch(gpu)?;
+            let ds = self.scores(&ds, block);
+            gpu.product(self.rows_of(&dq, block), false, scale, ds, keys, batch)?;
+            gpu.product(self.keys_of(&dk, block), true, scale, ds.t(), queries, batch)?;
+            gpu.product(self.keys_of(&dv, block), true, 1.0, self.scores(&p, block).t(), d, batch)?;
         }
-        let d_rows = gpu.take(rows.len())?;
-        let trained = |norm: &Norm| norm.weight.trained().and_then(|number| run.arena.gradient(number));
+        let d_rows = gpu.alloc(rows.len())?;
+        let trained = |norm: &Norm| norm.weight.trained().and_then(|number| run.params.gradient(number));
         let trained = self.norms.and_then(|(q, k)| Some([trained(q)?, trained(k)?]));
-        let stats = if trained.is_some() { Some(gpu.floats(tokens * (heads + kv_heads))?) } else { None };
-        let stats = stats.as_ref().map_or(0, |stats| stats.all().address);
-        let ([q_weight, k_weight], fractions) = self.norm_values(run);
-        let [cos, sin] = self.angle_values();
-        let [dq, dk, dv] = [&dq, &dk, &dv].map(|tensor| tensor.all().address);
-        let (x, d_x, starts) = (rows.all().address, d_rows.all().address, self.starts());
-        let pointers = [x, q_weight, k_weight, cos, sin, dq, dk, dv, d_x, stats, starts];
-        let groups = Groups::of_rows(tokens * (heads + 2 * kv_heads), head_dim);
-        gpu.run("heads_backward", groups, &pointers, &self.numbers(tokens, 0), &fractions, &[])?;
-        for (which, dw) in trained.into_iter().flatten().enumerate() {
-            let gradient = if which == 0 { dq } else { dk };
-            let dw = gpu.singles(dw, head_dim);
-            let pointers = [x, 0, 0, cos, sin, gradient, stats, dw, 0, 0, starts];
-            gpu.run("heads_weights", head_dim, &pointers, &self.numbers(tokens, which), &[], &[])?;
+        let stats = if trained.is_some() { Some(gpu.alloc_f32(tokens * (heads + kv_heads))?) } else { None };
+        let stats = stats.as_ref().map(Tensor::all);
+        let NormValues { q_weight, k_weight, q_plus, k_plus, eps } = self.norm_values(run);
+        let [cosines, sines] = self.angles();
+        let (x, dx, starts) = (rows.all(), d_rows.all(), self.starts());
+        let (dq, dk, dv) = (dq.all(), dk.all(), dv.all());
+        HeadsBackward {
+            x,
+            q_weight,
+            k_weight,
+            cosines,
+            sines,
+            dq,
+            dk,
+            dv,
+            dx,
+            stats,
+            starts,
+            layout,
+            q_plus,
+            k_plus,
+            eps,
+        }
+        .launch(gpu)?;
+        if let (Some([q, k]), Some(stats)) = (trained, stats) {
+            for (gradient, dw, of_keys) in [(dq, q, false), (dk, k, true)] {
+                HeadsWeights { x, cosines, sines, gradient, stats, dw, starts, layout, of_keys }.launch(gpu)?;
+            }
         }
         Ok(Some(d_rows))
     }

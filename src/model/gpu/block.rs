@@ -1,6 +1,6 @@
 //! One block, forward and backward: the counterpart of `src/model/block.rs`, where the picture of it is.
 
-use super::attention::{Angles, Apart, Attention};
+use super::attention::{Angles, Attention, SplitQkv};
 use super::linear::{Linear, Run};
 use super::memory::Tensor;
 use super::norm::Norm;
@@ -33,7 +33,7 @@ pub(super) struct Block {
 pub(super) struct Tape {
     /// Queries, keys and values as they were projected, and laid out.
     qkv: Tensor,
-    apart: Apart,
+    split: SplitQkv,
     attended: Tensor,
     /// The attention's output before its norm.
     o: Option<Tensor>,
@@ -67,14 +67,14 @@ pub(super) struct BlockCache {
 impl BlockCache {
     pub(super) fn new(gpu: &Gpu, attention: &AttentionSpec, capacity: usize) -> Result<Self> {
         let count = attention.kv_heads * attention.head_dim * capacity;
-        Ok(Self { keys: gpu.take(count)?, values: gpu.take(count)?, capacity })
+        Ok(Self { keys: gpu.alloc(count)?, values: gpu.alloc(count)?, capacity })
     }
 }
 
 impl Block {
     pub(super) fn put(gpu: &Gpu, decoder: &Decoder, layer: usize) -> Result<Self> {
         let (block, params): (&decoder::Block, &Params) = (&decoder.blocks[layer], &decoder.params);
-        let norm = |weights: &decoder::NormWeights| Norm::put(gpu, weights);
+        let norm = |weights: &decoder::NormWeights| Norm::upload(gpu, weights);
         let needed = |weights: &Option<decoder::NormWeights>| match weights {
             Some(weights) => norm(weights),
             None => Err(Error::usage("blocks without a norm before each half are not computed on a GPU here")),
@@ -136,7 +136,7 @@ impl Block {
         let gpu = run.gpu;
         let rows = x.len() / hidden;
         let mlp = &self.mlp;
-        let qkv = gpu.take(rows * self.row.stride)?;
+        let qkv = gpu.alloc(rows * self.row.stride)?;
         {
             let h = self.norm_in.forward(run, x.all())?;
             for (offset, linear) in &self.qkv {
@@ -145,14 +145,14 @@ impl Block {
         }
         let attention = self.attention(place, cache.map_or(place.seq, |cache| cache.capacity));
         let kv = cache.map(|cache| (&cache.keys, &cache.values));
-        let apart = attention.split(run, &qkv, kv)?;
-        let attended = attention.forward(gpu, &apart, kv)?;
+        let split = attention.split(run, &qkv, kv)?;
+        let attended = attention.forward(gpu, &split, kv)?;
         let out = gpu.copy(x)?;
         let o = self.added(run, &self.o, &attended, &self.norm_attention, &out, hidden)?;
         let middle = if self.parallel { None } else { Some(gpu.copy(&out)?) };
         let up = {
             let h = self.norm_mlp.forward(run, middle.as_ref().unwrap_or(x).all())?;
-            let up = gpu.take(rows * mlp.up_width())?;
+            let up = gpu.alloc(rows * mlp.up_width())?;
             for (offset, linear) in &self.up {
                 linear.forward(run, &h, up.from(*offset), mlp.up_width(), false)?;
             }
@@ -160,7 +160,7 @@ impl Block {
         };
         let inner = gpu.activation(mlp.activation, &up, mlp.gated, mlp.width)?;
         let down = self.added(run, &self.down, &inner, &self.norm_out, &out, hidden)?;
-        Ok((out, Tape { qkv, apart, attended, o, middle, up, down }))
+        Ok((out, Tape { qkv, split, attended, o, middle, up, down }))
     }
 
     /// Adds `linear(x)` to `out`, through a norm where there is one: then what went into the norm is given.
@@ -177,7 +177,7 @@ impl Block {
             linear.forward(run, x, out.all(), hidden, true)?;
             return Ok(None);
         };
-        let projected = run.gpu.take(out.len())?;
+        let projected = run.gpu.alloc(out.len())?;
         linear.forward(run, x, projected.all(), hidden, false)?;
         run.gpu.add(out, &norm.forward(run, projected.all())?)?;
         Ok(Some(projected))
@@ -198,7 +198,7 @@ impl Block {
     ) -> Result<()> {
         let gpu = run.gpu;
         let mlp = &self.mlp;
-        let Tape { qkv, apart, attended, o, middle, up, down } = tape;
+        let Tape { qkv, split, attended, o, middle, up, down } = tape;
         let rows = x.len() / hidden;
         // Parallel blocks: both branches get the gradient of the output, and add to it.
         let out_gradient = if self.parallel { Some(gpu.copy(d)?) } else { None };
@@ -207,7 +207,7 @@ impl Block {
         let from = middle.as_ref().unwrap_or(x);
         {
             let d_down = through(run, &self.norm_out, &down, d)?;
-            let d_inner = gpu.take(rows * mlp.width)?;
+            let d_inner = gpu.alloc(rows * mlp.width)?;
             {
                 let inner = gpu.activation(mlp.activation, &up, mlp.gated, mlp.width)?;
                 let dy = d_down.as_ref().unwrap_or(d);
@@ -217,7 +217,7 @@ impl Block {
         }
         {
             let h = self.norm_mlp.forward(run, from.all())?;
-            let dh = gpu.take(x.len())?;
+            let dh = gpu.alloc(x.len())?;
             for (index, (offset, linear)) in self.up.iter().enumerate() {
                 linear.backward(run, &h, up.from(*offset), mlp.up_width(), Some((&dh, index > 0)))?;
             }
@@ -229,15 +229,15 @@ impl Block {
         let d_qkv = {
             let d_out = out_gradient.as_ref().unwrap_or(d);
             let d_o = through(run, &self.norm_attention, &o, d_out)?;
-            let d_attended = gpu.take(attended.len())?;
+            let d_attended = gpu.alloc(attended.len())?;
             let dy = d_o.as_ref().unwrap_or(d_out);
             self.o.backward(run, &attended, dy.all(), hidden, Some((&d_attended, false)))?;
-            self.attention(place, place.seq).backward(run, &qkv, &apart, &attended, &d_attended)?
+            self.attention(place, place.seq).backward(run, &qkv, &split, &attended, &d_attended)?
         };
         let Some(d_qkv) = d_qkv else { return Ok(()) };
-        drop((attended, apart, qkv));
+        drop((attended, split, qkv));
         let h = self.norm_in.forward(run, x.all())?;
-        let dh = if wanted || self.norm_in.weight.trained().is_some() { Some(gpu.take(x.len())?) } else { None };
+        let dh = if wanted || self.norm_in.weight.trained().is_some() { Some(gpu.alloc(x.len())?) } else { None };
         for (index, (offset, linear)) in self.qkv.iter().enumerate() {
             let dx = dh.as_ref().map(|dh| (dh, index > 0));
             linear.backward(run, &h, d_qkv.from(*offset), self.row.stride, dx)?;
@@ -252,7 +252,7 @@ impl Block {
 /// The gradient by what went into a norm, where there is one.
 fn through(run: Run, norm: &Option<Norm>, before: &Option<Tensor>, d: &Tensor) -> Result<Option<Tensor>> {
     let (Some(norm), Some(before)) = (norm, before) else { return Ok(None) };
-    let dx = run.gpu.take(d.len())?;
+    let dx = run.gpu.alloc(d.len())?;
     norm.backward(run, before, d, &dx, false)?;
     Ok(Some(dx))
 }

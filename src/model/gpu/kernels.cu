@@ -2,17 +2,17 @@
  *
  * The text is CUDA and C at once. NVRTC compiles it on the machine where it runs, once with BF16 and once without; the
  * tests compile the same text with a C compiler, where a group's threads take turns (tests/gpu/emulate.c). So: no
- * headers, no templates, no warps; threads of a group meet at SYNC, and their number is a power of two up to 256.
+ * headers, no templates, no warps; threads of a group meet at SYNC, and their number is a power of two up to THREADS_MAX.
  *
- * `real` is what weights and activations are kept as, bf16 or f32. Every sum is taken in f32 (or f64 where said), in an
- * order that depends on the shapes alone: there are no atomics, and the same step gives the same bits.
+ * `floatX` is what weights and activations are computed in, bf16 or f32. Every sum is taken in f32 (or f64 where said), in
+ * an order that depends on the shapes alone: there are no atomics, and the same step gives the same bits.
  *
- * Every kernel takes one `struct args`: pointers, then whole numbers, then fractions, in the order in which the kernel
- * names them; src/model/gpu/ops.rs fills it in.
+ * The parameters of every kernel, their types, and what they mean are described in src/model/gpu/kernels.rs: from there
+ * come the declarations that stand before this text when it is compiled. A kernel may touch no more than is said there.
  */
 
 #ifdef __CUDACC__
-#define KERNEL(name) extern "C" __global__ void __launch_bounds__(256) name(const struct args a)
+#define KERNEL(name) extern "C" __global__ void __launch_bounds__(THREADS_MAX) name(name##_PARAMETERS)
 #define DEVICE static __device__ __forceinline__
 #define SHARED __shared__
 #define SYNC __syncthreads()
@@ -24,22 +24,7 @@
 #endif
 
 typedef long long i64;
-typedef unsigned long long u64;
-typedef unsigned char u8;
 typedef unsigned int u32;
-typedef unsigned short u16;
-
-struct args {
-    void *p[12];
-    u64 l[2];
-    int i[16];
-    float f[8];
-};
-
-#define POINTER(type, name, n) type *RESTRICT name = (type *)a.p[n]
-#define INT(name, n) const int name = a.i[n]
-#define FLOAT(name, n) const float name = a.f[n]
-#define WORD(name, n) const u64 name = a.l[n]
 
 union bits {
     float f;
@@ -57,27 +42,23 @@ DEVICE float of_bits(u32 u) {
 #define NOT_A_NUMBER of_bits(0x7fc00000u)
 
 #ifdef BF16
-typedef u16 real;
-
-DEVICE float widen(real x) {
+DEVICE float widen(floatX x) {
     union bits b;
     b.u = (u32)x << 16;
     return b.f;
 }
 
 /* To the nearest, ties to even; NaN stays NaN. */
-DEVICE real narrow(float x) {
+DEVICE floatX narrow(float x) {
     union bits b;
     b.f = x;
-    if ((b.u & 0x7fffffffu) > 0x7f800000u) return (real)((b.u >> 16) | 0x40u);
-    return (real)((b.u + 0x7fffu + ((b.u >> 16) & 1u)) >> 16);
+    if ((b.u & 0x7fffffffu) > 0x7f800000u) return (floatX)((b.u >> 16) | 0x40u);
+    return (floatX)((b.u + 0x7fffu + ((b.u >> 16) & 1u)) >> 16);
 }
 #else
-typedef float real;
+DEVICE float widen(floatX x) { return x; }
 
-DEVICE float widen(real x) { return x; }
-
-DEVICE real narrow(float x) { return x; }
+DEVICE floatX narrow(float x) { return x; }
 #endif
 
 /* The sum over a group's threads, for each of them; `room` is the group's, of as many values as threads. */
@@ -135,37 +116,33 @@ DEVICE struct cell cell_of(i64 at, int width) {
     return cell;
 }
 
+/* Position of a token in its own row of data, from that in its sequence; within tables of `positions` rows, whatever is in
+ * `starts`. */
+DEVICE int position_of(int position, const int *starts, i64 token, int positions) {
+    if (starts) position -= starts[token];
+    return position < 0 ? 0 : position < positions ? position : positions - 1;
+}
+
 /* ---- weights ---- */
 
-/* Scale of the block that value `at` is read with: `by_row` blocks a row, or 0 where blocks run on over the rows. */
-DEVICE float scale_of(u32 at, u32 inner, u32 block, u32 by_row, const u8 *codes, const float *absmax, const float *map,
+/* Scale of the block that value `at` is read with: a row's scales begin `by_row` after the last row's, or with 0 run on. */
+DEVICE float scale_of(u32 at, u32 in_features, u32 block, u32 by_row, const u8 *codes, const float *absmax, const float *map,
                       float offset) {
-    const u32 number = by_row ? at / inner * by_row + at % inner / block : at / block;
-    return codes ? map[codes[number]] * absmax[number / 256] + offset : absmax[number];
+    const u32 number = by_row ? at / in_features * by_row + at % in_features / block : at / block;
+    return codes ? map[codes[number]] * absmax[number / NESTED_BLOCK] + offset : absmax[number];
 }
 
 /* 4-bit codes, the first in the high nibble, become values: level · scale. Eight a thread: `count` may be anything below
  * 2³², but the codes end with a whole byte. */
 KERNEL(dequantize) {
-    POINTER(const u8, codes, 0);
-    POINTER(const u8, scales, 1);
-    POINTER(const float, absmax, 2);
-    POINTER(const float, map, 3);
-    POINTER(const float, levels, 4);
-    POINTER(real, out, 5);
-    INT(inner, 0);
-    INT(block, 1);
-    INT(by_row, 2);
-    WORD(count, 0);
-    FLOAT(offset, 0);
     SHARED float level[16];
     for (int at = THREAD; at < 16; at += THREADS) level[at] = levels[at];
     SYNC;
     /* Eight values from a multiple of eight on have one scale. */
-    const int even = block % 8 == 0 && (!by_row || inner % 8 == 0);
+    const int even = block % 8 == 0 && (!by_row || in_features % 8 == 0);
     EACH(eighth, ((i64)count + 7) / 8) {
         const u32 first = (u32)eighth * 8, left = (u32)count - first;
-        float scale = scale_of(first, inner, block, by_row, scales, absmax, map, offset);
+        float scale = scale_of(first, in_features, block, by_row, scales, absmax, map, offset);
         if (even && left >= 8) {
             const u32 word = *(const u32 *)(codes + first / 2);
 #ifdef BF16
@@ -185,7 +162,7 @@ KERNEL(dequantize) {
 #endif
         } else {
             for (u32 i = 0; i < 8 && i < left; i++) {
-                scale = scale_of(first + i, inner, block, by_row, scales, absmax, map, offset);
+                scale = scale_of(first + i, in_features, block, by_row, scales, absmax, map, offset);
                 const int byte = codes[(first + i) / 2];
                 out[first + i] = narrow(level[i % 2 ? byte & 15 : byte >> 4] * scale);
             }
@@ -193,11 +170,8 @@ KERNEL(dequantize) {
     }
 }
 
-/* f32 to real. */
+/* f32 to floatX. */
 KERNEL(convert) {
-    POINTER(const float, from, 0);
-    POINTER(real, to, 1);
-    WORD(count, 0);
     EACH(at, (i64)count) to[at] = narrow(from[at]);
 }
 
@@ -205,22 +179,12 @@ KERNEL(convert) {
 
 /* Rows of the embedding, scaled, with the positions' rows added where there are any. */
 KERNEL(embed) {
-    POINTER(const int, ids, 0);
-    POINTER(const real, table, 1);
-    POINTER(const real, positions, 2);
-    POINTER(real, out, 3);
-    POINTER(const int, starts, 4);
-    INT(tokens, 0);
-    INT(width, 1);
-    INT(seq, 2);
-    INT(first, 3);
-    FLOAT(scale, 0);
     EACH(at, (i64)tokens * width) {
         const struct cell cell = cell_of(at, width);
         const int token = (int)cell.row, column = cell.column;
         float x = widen(table[(i64)ids[token] * width + column]) * scale;
         if (positions) {
-            const i64 position = first + token % seq - (starts ? starts[token] : 0);
+            const i64 position = position_of(first + token % seq, starts, token, positions_rows);
             x += widen(positions[position * width + column]);
         }
         out[at] = narrow(x);
@@ -229,17 +193,9 @@ KERNEL(embed) {
 
 /* Adds rows of gradient to the embedding's, or without ids to the positions', a thread a column: tokens come in order. */
 KERNEL(embed_backward) {
-    POINTER(const int, ids, 0);
-    POINTER(const real, d, 1);
-    POINTER(float, gradient, 2);
-    POINTER(const int, starts, 3);
-    INT(tokens, 0);
-    INT(width, 1);
-    INT(seq, 2);
-    FLOAT(scale, 0);
     EACH(column, width) {
         for (int token = 0; token < tokens; token++) {
-            const i64 row = ids ? ids[token] : token % seq - (starts ? starts[token] : 0);
+            const i64 row = ids ? ids[token] : position_of(token % seq, starts, token, rows);
             gradient[row * width + column] += widen(d[(i64)token * width + column]) * scale;
         }
     }
@@ -247,11 +203,6 @@ KERNEL(embed_backward) {
 
 /* `out[n] = from[index[n]]`, row by row. */
 KERNEL(gather) {
-    POINTER(const int, index, 0);
-    POINTER(const real, from, 1);
-    POINTER(real, out, 2);
-    INT(rows, 0);
-    INT(width, 1);
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
         out[at] = from[(i64)index[cell.row] * width + cell.column];
@@ -260,11 +211,6 @@ KERNEL(gather) {
 
 /* `out[index[n]] = from[n]`; no row stands twice in the index. */
 KERNEL(scatter) {
-    POINTER(const int, index, 0);
-    POINTER(const real, from, 1);
-    POINTER(real, out, 2);
-    INT(rows, 0);
-    INT(width, 1);
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
         out[(i64)index[cell.row] * width + cell.column] = from[at];
@@ -272,42 +218,27 @@ KERNEL(scatter) {
 }
 
 KERNEL(add) {
-    POINTER(real, to, 0);
-    POINTER(const real, from, 1);
-    WORD(count, 0);
     EACH(at, (i64)count) to[at] = narrow(widen(to[at]) + widen(from[at]));
 }
 
 KERNEL(add_bias) {
-    POINTER(real, to, 0);
-    POINTER(const float, bias, 1);
-    INT(rows, 0);
-    INT(width, 1);
-    INT(stride, 2);
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
-        real *place = to + cell.row * stride + cell.column;
+        floatX *place = to + cell.row * stride + cell.column;
         *place = narrow(widen(*place) + bias[cell.column]);
     }
 }
 
 /* Threads as columns of 32 and lanes of rows: `sums[column] += Σ over rows`. A group takes 32 columns. */
-#define COLUMNS 32
-
 KERNEL(column_sums) {
-    POINTER(const real, rows_of, 0);
-    POINTER(float, sums, 1);
-    INT(rows, 0);
-    INT(width, 1);
-    INT(stride, 2);
-    SHARED float room[256];
+    SHARED float room[THREADS_MAX];
     const int columns = THREADS < COLUMNS ? THREADS : COLUMNS;
     const int lanes = THREADS / columns, lane = THREAD / columns;
     for (int begin = GROUP * columns; begin < width; begin += GROUPS * columns) {
         const int column = begin + THREAD % columns;
         float sum = 0;
         if (column < width)
-            for (i64 row = lane; row < rows; row += lanes) sum += widen(rows_of[row * stride + column]);
+            for (i64 row = lane; row < rows; row += lanes) sum += widen(x[row * stride + column]);
         SYNC;
         room[THREAD] = sum;
         SYNC;
@@ -321,17 +252,9 @@ KERNEL(column_sums) {
 /* ---- norms: a group a row ---- */
 
 KERNEL(norm_forward) {
-    POINTER(const real, x, 0);
-    POINTER(const float, weight, 1);
-    POINTER(const float, bias, 2);
-    POINTER(real, y, 3);
-    INT(width, 0);
-    INT(centred, 1);
-    FLOAT(plus, 0);
-    FLOAT(eps, 1);
-    SHARED float room[256];
-    const real *row = x + (i64)GROUP * width;
-    real *out = y + (i64)GROUP * width;
+    SHARED float room[THREADS_MAX];
+    const floatX *row = x + (i64)GROUP * width;
+    floatX *out = y + (i64)GROUP * width;
     float mean = 0, squares = 0;
     if (centred) {
         for (int i = THREAD; i < width; i += THREADS) mean += widen(row[i]);
@@ -350,17 +273,7 @@ KERNEL(norm_forward) {
 
 /* `dx = keep · dx + …`; mean and scale of every row go to `stats` where that is given. */
 KERNEL(norm_backward) {
-    POINTER(const real, x, 0);
-    POINTER(const float, weight, 1);
-    POINTER(const real, dy, 2);
-    POINTER(real, dx, 3);
-    POINTER(float, stats, 4);
-    INT(width, 0);
-    INT(centred, 1);
-    INT(keep, 2);
-    FLOAT(plus, 0);
-    FLOAT(eps, 1);
-    SHARED float room[256];
+    SHARED float room[THREADS_MAX];
     const i64 begin = (i64)GROUP * width;
     float mean = 0, squares = 0, along = 0, shift = 0;
     if (centred) {
@@ -390,13 +303,7 @@ KERNEL(norm_backward) {
 
 /* `dw += Σ dy · (x − mean) · scale`, `db += Σ dy`, over rows. */
 KERNEL(norm_weights) {
-    POINTER(const real, x, 0);
-    POINTER(const real, dy, 1);
-    POINTER(const float, stats, 2);
-    POINTER(float, dw, 3);
-    INT(rows, 0);
-    INT(width, 1);
-    SHARED float room[256];
+    SHARED float room[THREADS_MAX];
     const int columns = THREADS < COLUMNS ? THREADS : COLUMNS;
     const int lanes = THREADS / columns, lane = THREAD / columns;
     for (int begin = GROUP * columns; begin < width; begin += GROUPS * columns) {
@@ -423,16 +330,14 @@ KERNEL(norm_weights) {
  * products want them as [sequence][kv head][row][query head of the group][head_dim]; keys and values without the group,
  * and with room for `capacity` rows. On the way they are normalized (where there are weights) and turned by position.
  */
-#define HEAD 512
-
 struct head {
     int token, sequence, row, which, kv, in_group, offset;
     i64 place;
 };
 
 /* Group number → token and head: first the query heads, then keys, then values. */
-DEVICE struct head head_of(int group, const int *i) {
-    const int seq = i[0], heads = i[8], kv_heads = i[9], dim = i[10], capacity = i[12], first = i[13];
+DEVICE struct head head_of(int group, const struct head_layout l) {
+    const int seq = l.seq, heads = l.heads, kv_heads = l.kv_heads;
     const int all = heads + 2 * kv_heads, of_group = heads / kv_heads;
     struct head h;
     int head = group % all;
@@ -444,14 +349,14 @@ DEVICE struct head head_of(int group, const int *i) {
         h.which = 0;
         h.kv = head / of_group;
         h.in_group = head % of_group;
-        h.offset = i[2] + head * i[3];
-        h.place = ((((i64)h.sequence * kv_heads + h.kv) * seq + h.row) * of_group + h.in_group) * dim;
+        h.offset = l.q_offset + head * l.q_step;
+        h.place = ((((i64)h.sequence * kv_heads + h.kv) * seq + h.row) * of_group + h.in_group) * l.head_dim;
     } else {
         head -= heads;
         h.which = 1 + head / kv_heads;
         h.kv = head % kv_heads;
-        h.offset = h.which == 1 ? i[4] + h.kv * i[5] : i[6] + h.kv * i[7];
-        h.place = (((i64)h.sequence * kv_heads + h.kv) * capacity + first + h.row) * dim;
+        h.offset = h.which == 1 ? l.k_offset + h.kv * l.k_step : l.v_offset + h.kv * l.v_step;
+        h.place = (((i64)h.sequence * kv_heads + h.kv) * l.capacity + l.first + h.row) * l.head_dim;
     }
     return h;
 }
@@ -465,27 +370,12 @@ DEVICE float turned(const float *x, int i, int half, const float *cosines, const
 }
 
 KERNEL(heads_forward) {
-    POINTER(const real, rows, 0);
-    POINTER(const float, q_weight, 1);
-    POINTER(const float, k_weight, 2);
-    POINTER(const float, cosines, 3);
-    POINTER(const float, sines, 4);
-    POINTER(real, q, 5);
-    POINTER(real, k, 6);
-    POINTER(real, v, 7);
-    POINTER(const int, starts, 10);
-    INT(stride, 1);
-    INT(dim, 10);
-    INT(half, 11);
-    INT(first, 13);
-    FLOAT(q_plus, 0);
-    FLOAT(k_plus, 1);
-    FLOAT(eps, 2);
-    SHARED float room[256];
-    SHARED float values[HEAD];
-    const struct head h = head_of(GROUP, a.i);
-    const real *from = rows + (i64)h.token * stride + h.offset;
-    real *to = (h.which == 0 ? q : h.which == 1 ? k : v) + h.place;
+    SHARED float room[THREADS_MAX];
+    SHARED float values[HEAD_DIM_MAX];
+    const struct head h = head_of(GROUP, layout);
+    const int dim = layout.head_dim, half = layout.half;
+    const floatX *from = x + (i64)h.token * layout.stride + h.offset;
+    floatX *to = (h.which == 0 ? q : h.which == 1 ? k : v) + h.place;
     const float *weight = h.which == 0 ? q_weight : h.which == 1 ? k_weight : 0;
     const float plus = h.which == 0 ? q_plus : k_plus;
     for (int i = THREAD; i < dim; i += THREADS) values[i] = widen(from[i]);
@@ -498,7 +388,7 @@ KERNEL(heads_forward) {
             values[i] = widen(narrow(values[i] * scale * (weight[i] + plus)));
     }
     SYNC;
-    const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
+    const i64 angle = (i64)position_of(layout.first + h.row, starts, h.token, layout.positions) * half;
     const int turn = h.which < 2 ? half : 0;
     for (int i = THREAD; i < dim; i += THREADS)
         to[i] = narrow(turned(values, i, turn, cosines + angle, sines + angle, 1.0f));
@@ -507,86 +397,53 @@ KERNEL(heads_forward) {
 /* From gradients by what the products got, in f32, to the gradient by the rows. Scales of the norms go to `stats`,
  * [token][query and key heads], where that is given. */
 KERNEL(heads_backward) {
-    POINTER(const real, rows, 0);
-    POINTER(const float, q_weight, 1);
-    POINTER(const float, k_weight, 2);
-    POINTER(const float, cosines, 3);
-    POINTER(const float, sines, 4);
-    POINTER(const float, dq, 5);
-    POINTER(const float, dk, 6);
-    POINTER(const float, dv, 7);
-    POINTER(real, d, 8);
-    POINTER(float, stats, 9);
-    POINTER(const int, starts, 10);
-    INT(stride, 1);
-    INT(heads, 8);
-    INT(kv_heads, 9);
-    INT(dim, 10);
-    INT(half, 11);
-    INT(first, 13);
-    FLOAT(q_plus, 0);
-    FLOAT(k_plus, 1);
-    FLOAT(eps, 2);
-    SHARED float room[256];
-    SHARED float values[HEAD];
-    const struct head h = head_of(GROUP, a.i);
+    SHARED float room[THREADS_MAX];
+    SHARED float values[HEAD_DIM_MAX];
+    const struct head h = head_of(GROUP, layout);
+    const int dim = layout.head_dim, half = layout.half;
     const float *from = (h.which == 0 ? dq : h.which == 1 ? dk : dv) + h.place;
-    const i64 begin = (i64)h.token * stride + h.offset;
+    const i64 begin = (i64)h.token * layout.stride + h.offset;
     const float *weight = h.which == 0 ? q_weight : h.which == 1 ? k_weight : 0;
     const float plus = h.which == 0 ? q_plus : k_plus;
-    const i64 angle = (i64)(first + h.row - (starts ? starts[h.token] : 0)) * half;
+    const i64 angle = (i64)position_of(layout.first + h.row, starts, h.token, layout.positions) * half;
     const int turn = h.which < 2 ? half : 0;
     for (int i = THREAD; i < dim; i += THREADS)
         values[i] = turned(from, i, turn, cosines + angle, sines + angle, -1.0f);
     SYNC;
     if (!weight) {
-        for (int i = THREAD; i < dim; i += THREADS) d[begin + i] = narrow(values[i]);
+        for (int i = THREAD; i < dim; i += THREADS) dx[begin + i] = narrow(values[i]);
         return;
     }
     float squares = 0, along = 0;
     for (int i = THREAD; i < dim; i += THREADS) {
-        const float x = widen(rows[begin + i]);
-        squares += x * x;
-        along += x * values[i] * (weight[i] + plus);
+        const float value = widen(x[begin + i]);
+        squares += value * value;
+        along += value * values[i] * (weight[i] + plus);
     }
     const float scale = 1.0f / sqrtf(total(squares, room) / dim + eps);
     along = total(along, room) * scale / dim;
     for (int i = THREAD; i < dim; i += THREADS)
-        d[begin + i] = narrow(scale * (values[i] * (weight[i] + plus) - widen(rows[begin + i]) * scale * along));
+        dx[begin + i] = narrow(scale * (values[i] * (weight[i] + plus) - widen(x[begin + i]) * scale * along));
     if (stats && THREAD == 0) {
-        const int head = h.which ? heads + h.kv : h.kv * (heads / kv_heads) + h.in_group;
-        stats[(i64)h.token * (heads + kv_heads) + head] = scale;
+        const int head = h.which ? layout.heads + h.kv : h.kv * (layout.heads / layout.kv_heads) + h.in_group;
+        stats[(i64)h.token * (layout.heads + layout.kv_heads) + head] = scale;
     }
 }
 
-/* Gradients of the norms' weights, `dw[i] += Σ over tokens and heads`: a group a column i. `which` is 0 for queries and
- * 1 for keys. */
+/* Gradients of the norms' weights, `dw[i] += Σ over tokens and heads`: a group a column i. */
 KERNEL(heads_weights) {
-    POINTER(const real, rows, 0);
-    POINTER(const float, cosines, 3);
-    POINTER(const float, sines, 4);
-    POINTER(const float, gradient, 5);
-    POINTER(const float, stats, 6);
-    POINTER(float, dw, 7);
-    POINTER(const int, starts, 10);
-    INT(seq, 0);
-    INT(stride, 1);
-    INT(heads, 8);
-    INT(kv_heads, 9);
-    INT(half, 11);
-    INT(tokens, 14);
-    INT(which, 15);
-    SHARED float room[256];
-    const int i = GROUP, many = which ? kv_heads : heads, all = heads + 2 * kv_heads;
+    SHARED float room[THREADS_MAX];
+    const int heads = layout.heads, kv_heads = layout.kv_heads, half = layout.half;
+    const int i = GROUP, many = of_keys ? kv_heads : heads, all = heads + 2 * kv_heads, from = of_keys ? heads : 0;
+    const int tokens = layout.sequences * layout.seq;
     float sum = 0;
     for (int at = THREAD; at < tokens * many; at += THREADS) {
-        const int token = at / many, head = at % many;
-        const struct head h = head_of(token * all + (which ? heads : 0) + head, a.i);
-        const float *from = gradient + h.place;
-        const i64 angle = (i64)(token % seq - (starts ? starts[token] : 0)) * half;
-        const float x = turned(from, i, half, cosines + angle, sines + angle, -1.0f);
-        const float scale = stats[(i64)token * (heads + kv_heads) + (which ? heads : 0) + head];
-        sum += x * widen(rows[(i64)token * stride + h.offset + i]) * scale;
+        const int token = at / many, head = from + at % many;
+        const struct head h = head_of(token * all + head, layout);
+        const i64 angle = (i64)position_of(layout.first + h.row, starts, token, layout.positions) * half;
+        const float g = turned(gradient + h.place, i, half, cosines + angle, sines + angle, -1.0f);
+        const float scale = stats[(i64)token * (heads + kv_heads) + head];
+        sum += g * widen(x[(i64)token * layout.stride + h.offset + i]) * scale;
     }
     sum = total(sum, room);
     if (THREAD == 0) dw[i] += sum;
@@ -605,34 +462,28 @@ struct sight {
 };
 
 /* What a group's row of scores sees, counted from `lo`; and where its row's sum is kept. */
-DEVICE struct sight sight_of(int group, const int *i, const int *starts) {
-    const int rows = i[0], of_group = i[1], position0 = i[3], lo = i[4], window = i[5], seq = i[6], first = i[7];
-    const int many = rows * of_group, number = group / many, inside = group % many;
-    const int row = inside / of_group, position = position0 + row;
-    int begin = position + 1 - window > lo ? position + 1 - window : lo;
+DEVICE struct sight sight_of(int group, const struct score_block b, const int *starts) {
+    const int many = b.rows * b.group, number = group / many, inside = group % many;
+    const int row = inside / b.group, position = b.position + row;
+    int begin = position + 1 - b.window > b.lo ? position + 1 - b.window : b.lo;
     if (starts) {
-        const int start = starts[(i64)(number / i[8]) * seq + first + row];
+        const int start = starts[(i64)(number / b.kv_heads) * b.seq + b.first + row];
         begin = start > begin ? start : begin;
     }
     struct sight s;
-    s.begin = begin - lo;
-    s.end = position + 1 - lo;
-    s.along = ((i64)number * seq + first) * of_group + inside;
+    s.begin = begin - b.lo;
+    s.end = position + 1 - b.lo;
+    s.along = ((i64)number * b.seq + b.first) * b.group + inside;
     return s;
 }
 
 /* Probabilities from scores. */
 KERNEL(softmax) {
-    POINTER(const float, scores, 0);
-    POINTER(real, p, 1);
-    POINTER(const int, starts, 2);
-    INT(keys, 2);
-    FLOAT(cap, 0);
-    SHARED float room[256];
-    const struct sight sight = sight_of(GROUP, a.i, starts);
-    const int begin = sight.begin, end = sight.end;
+    SHARED float room[THREADS_MAX];
+    const struct sight sight = sight_of(GROUP, block, starts);
+    const int keys = block.keys, begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
-    real *to = p + (i64)GROUP * keys;
+    floatX *to = p + (i64)GROUP * keys;
     float most = LEAST, sum = 0;
     for (int i = begin + THREAD; i < end; i += THREADS)
         most = fmaxf(most, cap > 0 ? cap * tanhf(s[i] / cap) : s[i]);
@@ -648,19 +499,11 @@ KERNEL(softmax) {
 
 /* Probabilities again, and the gradient by the scores before their scale: p (dp − along), times the cap's slope. */
 KERNEL(softmax_backward) {
-    POINTER(const float, scores, 0);
-    POINTER(const float, dp, 1);
-    POINTER(const float, along_of, 2);
-    POINTER(real, p, 3);
-    POINTER(real, ds, 4);
-    POINTER(const int, starts, 5);
-    INT(keys, 2);
-    FLOAT(cap, 0);
-    SHARED float room[256];
-    const struct sight sight = sight_of(GROUP, a.i, starts);
-    const int begin = sight.begin, end = sight.end;
+    SHARED float room[THREADS_MAX];
+    const struct sight sight = sight_of(GROUP, block, starts);
+    const int keys = block.keys, begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
-    const float along = along_of[sight.along];
+    const float mean = along[sight.along];
     const i64 row = (i64)GROUP * keys;
     float most = LEAST, sum = 0;
     for (int i = begin + THREAD; i < end; i += THREADS)
@@ -674,7 +517,7 @@ KERNEL(softmax_backward) {
         if (i >= begin && i < end) {
             const float t = cap > 0 ? tanhf(s[i] / cap) : 0;
             probability = expf((cap > 0 ? cap * t : s[i]) - most) * inverse;
-            gradient = probability * (dp[row + i] - along) * (1.0f - t * t);
+            gradient = probability * (dp[row + i] - mean) * (1.0f - t * t);
         }
         p[row + i] = narrow(probability);
         ds[row + i] = narrow(gradient);
@@ -683,83 +526,65 @@ KERNEL(softmax_backward) {
 
 /* From [sequence][kv head][row][group][dim] to rows of tokens. */
 KERNEL(join_heads) {
-    POINTER(const real, from, 0);
-    POINTER(real, to, 1);
-    INT(tokens, 0);
-    INT(seq, 1);
-    INT(heads, 2);
-    INT(kv_heads, 3);
-    INT(dim, 4);
-    const int width = heads * dim, of_group = heads / kv_heads;
-    EACH(at, (i64)tokens * width) {
+    const int width = heads * head_dim, of_group = heads / kv_heads;
+    EACH(at, (i64)sequences * seq * width) {
         const struct cell cell = cell_of(at, width);
         const int token = (int)cell.row, column = cell.column;
-        const int head = column / dim, kv = head / of_group;
+        const int head = column / head_dim, kv = head / of_group;
         const i64 row = ((i64)(token / seq) * kv_heads + kv) * seq + token % seq;
-        to[at] = from[(row * of_group + head % of_group) * dim + column % dim];
+        to[at] = from[(row * of_group + head % of_group) * head_dim + column % head_dim];
     }
 }
 
 /* The way back for a gradient, and `along = Σ out · d` of every row and head: a group a row and head. */
 KERNEL(split_heads) {
-    POINTER(const real, out, 0);
-    POINTER(const real, d, 1);
-    POINTER(real, to, 2);
-    POINTER(float, along, 3);
-    INT(seq, 0);
-    INT(heads, 1);
-    INT(kv_heads, 2);
-    INT(dim, 3);
-    SHARED float room[256];
+    SHARED float room[THREADS_MAX];
     const int token = GROUP / heads, head = GROUP % heads;
     const int of_group = heads / kv_heads, kv = head / of_group;
     const i64 row = (((i64)(token / seq) * kv_heads + kv) * seq + token % seq) * of_group + head % of_group;
-    const i64 begin = (i64)GROUP * dim;
+    const i64 begin = (i64)GROUP * head_dim;
     float sum = 0;
-    for (int i = THREAD; i < dim; i += THREADS) {
+    for (int i = THREAD; i < head_dim; i += THREADS) {
         sum += widen(out[begin + i]) * widen(d[begin + i]);
-        to[row * dim + i] = d[begin + i];
+        to[row * head_dim + i] = d[begin + i];
     }
     sum = total(sum, room);
     if (THREAD == 0) along[row] = sum;
 }
 
-/* ---- the MLP's nonlinearity: 0 SiLU, 1 GELU by tanh, 2 GELU, 3 ReLU, 4 ReLU squared ---- */
+/* ---- the MLP's nonlinearity ---- */
 
-DEVICE float function(int kind, float x, float *slope) {
-    if (kind == 0) {
+DEVICE float activate(enum activation function, float x, float *slope) {
+    switch (function) {
+    case SILU: {
         const float s = 1.0f / (1.0f + expf(-x));
         *slope = s * (1.0f + x * (1.0f - s));
         return x * s;
     }
-    if (kind == 1) {
+    case GELU_TANH: {
         const float root = 0.7978846f, cube = 0.044715f;
         const float t = tanhf(root * (x + cube * x * x * x));
         *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * root * (1.0f + 3.0f * cube * x * x);
         return 0.5f * x * (1.0f + t);
     }
-    if (kind == 2) {
+    case GELU: {
         const float half = 0.5f * (1.0f + erff(x * 0.70710678f));
         *slope = half + x * expf(-0.5f * x * x) * 0.3989423f;
         return x * half;
     }
-    const float above = x > 0 ? x : 0.0f;
-    *slope = kind == 4 ? 2.0f * above : x > 0 ? 1.0f : 0.0f;
-    return kind == 4 ? above * above : above;
+    case RELU: *slope = x > 0 ? 1.0f : 0.0f; return x > 0 ? x : 0.0f;
+    case RELU2: *slope = x > 0 ? 2.0f * x : 0.0f; return x > 0 ? x * x : 0.0f;
+    }
+    *slope = NOT_A_NUMBER;
+    return NOT_A_NUMBER;
 }
 
 KERNEL(activation_forward) {
-    POINTER(const real, up, 0);
-    POINTER(real, out, 1);
-    INT(rows, 0);
-    INT(width, 1);
-    INT(gated, 2);
-    INT(kind, 3);
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
         const i64 begin = cell.row * (gated ? 2 * width : width);
         const int column = cell.column;
-        float slope, value = function(kind, widen(up[begin + column]), &slope);
+        float slope, value = activate(function, widen(up[begin + column]), &slope);
         if (gated) value *= widen(up[begin + width + column]);
         out[at] = narrow(value);
     }
@@ -767,18 +592,12 @@ KERNEL(activation_forward) {
 
 /* What went in becomes the gradient by it. */
 KERNEL(activation_backward) {
-    POINTER(real, up, 0);
-    POINTER(const real, d, 1);
-    INT(rows, 0);
-    INT(width, 1);
-    INT(gated, 2);
-    INT(kind, 3);
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
         const i64 begin = cell.row * (gated ? 2 * width : width);
         const int column = cell.column;
         float slope;
-        const float value = function(kind, widen(up[begin + column]), &slope), g = widen(d[at]);
+        const float value = activate(function, widen(up[begin + column]), &slope), g = widen(d[at]);
         if (gated) {
             const float other = widen(up[begin + width + column]);
             up[begin + width + column] = narrow(g * value);
@@ -801,13 +620,6 @@ DEVICE u64 mixed(u64 x) {
 
 /* `to = keep · to + dropped(from)`. */
 KERNEL(dropout) {
-    POINTER(const real, from, 0);
-    POINTER(real, to, 1);
-    INT(keep, 0);
-    WORD(count, 0);
-    WORD(key, 1);
-    FLOAT(scale, 0);
-    FLOAT(p, 1);
     const u64 limit = (u64)((double)p * 4294967296.0);
     EACH(at, (i64)count) {
         const float value = mixed(key ^ (u64)at) >> 32 < limit ? 0.0f : widen(from[at]) * scale;
@@ -819,14 +631,7 @@ KERNEL(dropout) {
 
 /* `losses[row] = log Σ e^l − l[target]`, and the gradient times `scale` where it is wanted. */
 KERNEL(cross_entropy) {
-    POINTER(const float, logits, 0);
-    POINTER(const int, targets, 1);
-    POINTER(float, losses, 2);
-    POINTER(real, d, 3);
-    INT(vocab, 0);
-    FLOAT(cap, 0);
-    FLOAT(gradient, 1);
-    SHARED float room[256];
+    SHARED float room[THREADS_MAX];
     const float *l = logits + (i64)GROUP * vocab;
     const int target = targets[GROUP];
     float most = LEAST, sum = 0, bad = 0;
@@ -845,19 +650,16 @@ KERNEL(cross_entropy) {
         losses[GROUP] = bad > 0 ? NOT_A_NUMBER : logf(sum) + (most - x);
     }
     if (!d) return;
-    const float factor = gradient / sum;
+    const float factor = scale / sum;
     for (int i = THREAD; i < vocab; i += THREADS) {
         const float t = cap > 0 ? tanhf(l[i] / cap) : 0;
-        const float g = expf((cap > 0 ? cap * t : l[i]) - most) * factor - (i == target ? gradient : 0.0f);
+        const float g = expf((cap > 0 ? cap * t : l[i]) - most) * factor - (i == target ? scale : 0.0f);
         d[(i64)GROUP * vocab + i] = narrow(g * (1.0f - t * t));
     }
 }
 
 /* `cap · tanh(l / cap)` in place. */
 KERNEL(cap_logits) {
-    POINTER(float, logits, 0);
-    WORD(count, 0);
-    FLOAT(cap, 0);
     EACH(at, (i64)count) logits[at] = cap * tanhf(logits[at] / cap);
 }
 
@@ -865,11 +667,7 @@ KERNEL(cap_logits) {
 
 /* `totals[which] += Σ values`; one group. */
 KERNEL(sum) {
-    POINTER(const float, values, 0);
-    POINTER(double, totals, 1);
-    INT(which, 0);
-    WORD(count, 0);
-    SHARED double room[256];
+    SHARED double room[THREADS_MAX];
     double sum = 0;
     for (i64 at = THREAD; at < (i64)count; at += THREADS) sum += values[at];
     sum = total64(sum, room);
@@ -878,10 +676,7 @@ KERNEL(sum) {
 
 /* Σ values² of a part each group. */
 KERNEL(squares) {
-    POINTER(const float, values, 0);
-    POINTER(double, parts, 1);
-    WORD(count, 0);
-    SHARED double room[256];
+    SHARED double room[THREADS_MAX];
     double sum = 0;
     EACH(at, (i64)count) sum += (double)values[at] * values[at];
     sum = total64(sum, room);
@@ -890,11 +685,7 @@ KERNEL(squares) {
 
 /* `totals[which] = Σ parts`; one group. */
 KERNEL(sum_parts) {
-    POINTER(const double, parts, 0);
-    POINTER(double, totals, 1);
-    INT(which, 0);
-    INT(count, 1);
-    SHARED double room[256];
+    SHARED double room[THREADS_MAX];
     double sum = 0;
     for (int at = THREAD; at < count; at += THREADS) sum += parts[at];
     sum = total64(sum, room);
@@ -904,29 +695,15 @@ KERNEL(sum_parts) {
 /* ---- AdamW: as src/train/adamw.rs; the clipping is here, so that nobody waits for the norm ---- */
 
 KERNEL(adamw) {
-    POINTER(float, p, 0);
-    POINTER(const float, g, 1);
-    POINTER(float, m, 2);
-    POINTER(float, v, 3);
-    POINTER(real, working, 4);
-    POINTER(const double, totals, 5);
-    WORD(count, 0);
-    FLOAT(most, 0);
-    FLOAT(step, 1);
-    FLOAT(decay, 2);
-    FLOAT(fresh1, 3);
-    FLOAT(fresh2, 4);
-    FLOAT(eps, 5);
-    FLOAT(root2, 6);
     /* A step that went wrong changes nothing; the host reads the same two numbers and stops. */
     if (!(totals[0] - totals[0] == 0 && totals[1] - totals[1] == 0)) return;
     const double norm = sqrt(totals[1]);
-    const double clipped = most > 0 ? (double)most / (norm + 1e-6) : 1.0;
+    const double clipped = max_norm > 0 ? (double)max_norm / (norm + 1e-6) : 1.0;
     const float factor = (float)(clipped < 1.0 ? clipped : 1.0);
     EACH(at, (i64)count) {
         const float gradient = g[at] * factor;
-        const float mean = m[at] + (gradient - m[at]) * fresh1;
-        const float square = v[at] * (1.0f - fresh2) + gradient * gradient * fresh2;
+        const float mean = m[at] + (gradient - m[at]) * one_minus_beta1;
+        const float square = v[at] * (1.0f - one_minus_beta2) + gradient * gradient * one_minus_beta2;
         m[at] = mean;
         v[at] = square;
         p[at] = p[at] * decay - step * mean / (sqrtf(square) / root2 + eps);

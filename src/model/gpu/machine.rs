@@ -2,88 +2,139 @@
 //!
 //! Two of them exist: an NVIDIA GPU (feature `cuda`), and in the tests a processor that runs the same kernel source.
 //! Everything above works on either, so that the order of operations is tested where there is no GPU.
+//!
+//! Memory is named by handles: a [`Region`] is a buffer, an offset and a length, so that a machine may have addresses or
+//! bindings.
 
+use super::describe::Kernel;
 use crate::device::Memory;
 use crate::error::Result;
-use serde::{Deserialize, Serialize};
+use crate::model::ComputeDtype;
 use std::fmt::Debug;
 
-/// The kernels, as CUDA C; `BF16` is defined or not.
-pub const KERNELS: &str = include_str!("kernels.cu");
-
-/// How a number is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// 32 bits.
+/// Number type of a tensor in a machine's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// 32-bit float.
     F32,
     /// The upper half of an `f32`.
     Bf16,
+    /// 64-bit float: sums over everything.
+    F64,
+    /// Whole numbers: token ids, rows.
+    I32,
+    /// Bytes: codes of quantized weights.
+    U8,
 }
 
-impl Kind {
-    /// As on the command line.
+impl Element {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::Bf16 => 2,
+            Self::U8 => 1,
+        }
+    }
+
+    /// As in a message.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
-        }
-    }
-
-    /// Bytes of a number.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
+            Self::F64 => "f64",
+            Self::I32 => "i32",
+            Self::U8 => "u8",
         }
     }
 }
 
-/// What a kernel is given: `struct args` of the kernels' source.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Args {
-    /// Addresses.
-    pub p: [u64; 12],
-    /// Long words.
-    pub l: [u64; 2],
-    /// Whole numbers.
-    pub i: [i32; 16],
-    /// Fractions.
-    pub f: [f32; 8],
+impl From<ComputeDtype> for Element {
+    fn from(dtype: ComputeDtype) -> Self {
+        match dtype {
+            ComputeDtype::F32 => Self::F32,
+            ComputeDtype::Bf16 => Self::Bf16,
+        }
+    }
 }
 
-/// How a kernel's work is shared out.
+/// Memory that [`Machine::allocate`] gave, by the machine's own name for it. Nothing above a machine computes with the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Buffer(u64);
+
+impl Buffer {
+    /// Of this name; only machines make them.
+    pub fn new(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The name.
+    pub fn id(self) -> u64 {
+        self.0
+    }
+}
+
+/// Some bytes of a [`Buffer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Where they are.
+    pub buffer: Buffer,
+    /// Bytes of the buffer before them.
+    pub offset: usize,
+    /// How many.
+    pub bytes: usize,
+}
+
+impl Region {
+    /// True when some byte belongs to both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.buffer == other.buffer
+            && self.offset < other.offset + other.bytes
+            && other.offset < self.offset + self.bytes
+    }
+}
+
+/// Workgroups of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Groups {
-    /// How many groups.
+    /// How many.
     pub count: usize,
     /// Threads of a group that have something to do; more would only wait.
     pub busy: usize,
 }
 
-impl From<usize> for Groups {
-    /// As many threads as a group may have.
-    fn from(count: usize) -> Self {
-        Self { count, busy: 256 }
+/// One call of a kernel, checked: every region is as long as the kernel goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// What runs.
+    pub kernel: &'static Kernel,
+    /// What it is compiled for.
+    pub dtype: ComputeDtype,
+    /// How its work is shared out, in groups of as many threads as the machine likes: a power of two, 256 or fewer.
+    pub groups: Groups,
+    /// For every buffer of the kernel, in its order; `None` for one that may be absent and is.
+    pub regions: &'a [Option<Region>],
+    /// The numbers of the kernel, in its order, each at a multiple of its size as C lays out a struct.
+    pub scalars: &'a [u8],
+}
+
+impl Launch<'_> {
+    /// The kernel's parameters as C has them, for a machine whose memory has addresses: pointers, then numbers.
+    pub fn packed(&self, address: impl Fn(&Region) -> u64) -> Vec<u8> {
+        let pointers = self.regions.iter().map(|region| region.as_ref().map_or(0, &address));
+        pointers.flat_map(u64::to_ne_bytes).chain(self.scalars.iter().copied()).collect()
     }
 }
 
-impl Groups {
-    /// A group a row of so many numbers.
-    pub fn of_rows(count: usize, width: usize) -> Self {
-        Self { count, busy: width }
-    }
-}
-
-/// Matrices one after the other in the machine's memory: element (r, c) of number n is at `r · row + c · col + n · step`,
-/// counted in numbers of its kind. Of `row` and `col`, one is 1.
+/// Matrices one after the other in a region: element (r, c) of number n is at `r · row + c · col + n · step`, counted in
+/// elements. Of `row` and `col`, one is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operand {
-    /// Of the first element.
-    pub address: u64,
-    /// Of the numbers.
-    pub kind: Kind,
+    /// From element (0, 0) of the first matrix to the last element of the last.
+    pub region: Region,
+    /// Number type.
+    pub element: Element,
     /// From row to row.
     pub row: usize,
     /// From column to column.
@@ -93,7 +144,7 @@ pub struct Operand {
 }
 
 /// `c = keep·c + alpha · a·b`, `batch` times over; sums in `f32`. Rows of `c` lie one after the other (`col` is 1), and
-/// `a` and `b` are of one kind.
+/// `a` and `b` are of one type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Product {
     /// Rows of `a` and `c`.
@@ -118,8 +169,8 @@ pub struct Product {
 
 /// A machine. Work is done in the order in which it is asked for; nothing but [`read`](Self::read) waits for it.
 ///
-/// Addresses are plain numbers here: [`super::memory`] gives them owners and lengths, and [`super::ops`] checks both before
-/// anything is called.
+/// A region is *there* when it lies within a buffer that this machine gave and that was not released. [`super::memory`] gives
+/// buffers owners, and [`super::launch`] and [`super::ops`] check every region before anything is called.
 pub trait Machine: Debug + Send + Sync {
     /// Its maker's name for it, and how to ask for it.
     fn name(&self) -> String;
@@ -131,31 +182,31 @@ pub trait Machine: Debug + Send + Sync {
     ///
     /// # Errors
     /// When the machine does not answer.
-    fn allocate(&self, bytes: usize) -> Result<Option<u64>>;
+    fn allocate(&self, bytes: usize) -> Result<Option<Buffer>>;
 
     /// Gives back what [`allocate`](Self::allocate) gave.
     ///
     /// # Safety
-    /// The address came from there, and nobody uses it afterwards.
-    unsafe fn release(&self, address: u64);
+    /// The buffer came from there, and nobody uses it afterwards.
+    unsafe fn release(&self, buffer: Buffer);
 
-    /// Copies into the machine.
+    /// Copies into the machine: as many bytes as the region has, or fewer.
     ///
     /// # Errors
     /// When the machine does not answer.
     ///
     /// # Safety
-    /// There are so many bytes at `to`.
-    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()>;
+    /// The region is there.
+    unsafe fn write(&self, to: Region, bytes: &[u8]) -> Result<()>;
 
-    /// Copies out of the machine, after everything that was asked for before.
+    /// Copies out of the machine, after everything that was asked for before: as many bytes as the region has, or fewer.
     ///
     /// # Errors
     /// When the machine does not answer, or something before went wrong.
     ///
     /// # Safety
-    /// There are so many bytes at `from`.
-    unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()>;
+    /// The region is there.
+    unsafe fn read(&self, from: Region, bytes: &mut [u8]) -> Result<()>;
 
     /// Copies within the machine.
     ///
@@ -163,8 +214,8 @@ pub trait Machine: Debug + Send + Sync {
     /// When the machine does not answer.
     ///
     /// # Safety
-    /// There are so many bytes at both, and they do not overlap.
-    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
+    /// Both regions are there, of one length, and do not overlap.
+    unsafe fn copy(&self, to: Region, from: Region) -> Result<()>;
 
     /// Sets bytes to zero.
     ///
@@ -172,17 +223,17 @@ pub trait Machine: Debug + Send + Sync {
     /// When the machine does not answer.
     ///
     /// # Safety
-    /// There are so many bytes at `at`.
-    unsafe fn clear(&self, at: u64, bytes: usize) -> Result<()>;
+    /// The region is there.
+    unsafe fn clear(&self, at: Region) -> Result<()>;
 
-    /// Runs a kernel, compiled for `real`, in groups of as many threads as the machine likes: a power of two, 256 or fewer.
+    /// Runs a kernel.
     ///
     /// # Errors
     /// When there is no such kernel, or the machine does not answer.
     ///
     /// # Safety
-    /// The kernel touches only memory that is there.
-    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: Groups, args: &Args) -> Result<()>;
+    /// The regions are there, and the kernel touches nothing outside them.
+    unsafe fn launch(&self, launch: &Launch) -> Result<()>;
 
     /// Multiplies matrices.
     ///
@@ -190,6 +241,6 @@ pub trait Machine: Debug + Send + Sync {
     /// When the machine does not answer.
     ///
     /// # Safety
-    /// Every element of the three operands is there, and those of `c` overlap nothing.
+    /// The regions of the three operands are there and hold every element; that of `c` overlaps neither other.
     unsafe fn product(&self, product: &Product) -> Result<()>;
 }

@@ -1,124 +1,117 @@
-//! [`Tensor`]: numbers in a machine's memory that go back to their [`Shelf`] when nobody needs them; [`Span`]: some of them.
+//! [`Tensor`]: values in a machine's memory that go back to their [`Arena`] when nobody needs them; [`Span`]: some of them.
 
-use super::machine::{Kind, Machine};
+use super::machine::{Buffer, Element, Machine, Region};
 use crate::error::{Error, Result};
 use crate::units;
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A machine's memory, in slabs that are cut to size and put together again: whatever lengths of sequences come, little lies
 /// idle, and from the second step on nothing is allocated. Work is done in the order in which it is asked for, so memory may be
 /// used again as soon as nobody will ask for work on it.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct Arena {
     machine: Arc<dyn Machine>,
     /// Every tensor lies in a slab of its own: who writes beside it is found by whoever looks after the machine's memory.
-    apart: bool,
+    isolated: bool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// By address.
-    slabs: BTreeMap<u64, Slab>,
+    slabs: BTreeMap<Buffer, Slab>,
     /// Bytes allocated: in use or waiting.
     held: usize,
     /// Bytes in use.
     used: usize,
-    most: usize,
+    peak: usize,
 }
 
 #[derive(Debug)]
 struct Slab {
     bytes: usize,
-    /// Bytes that nobody uses from an address on; no two touch.
-    free: BTreeMap<u64, usize>,
+    /// Bytes that nobody uses from an offset on; no two touch.
+    free: BTreeMap<usize, usize>,
 }
 
 /// Smallest and largest slab that is allocated for many tensors; between them an eighth of what is held.
 const SLAB: [usize; 2] = [1 << 20, 64 << 20];
 
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    address: u64,
-    bytes: usize,
-}
-
 impl State {
     /// Cuts a block from the smallest place that has room for it.
-    fn cut(&mut self, bytes: usize) -> Option<u64> {
-        let places = self.slabs.iter().flat_map(|(&slab, of)| of.free.iter().map(move |(&at, &room)| (room, at, slab)));
-        let (room, at, slab) = places.filter(|&(room, ..)| room >= bytes).min()?;
-        let free = &mut self.slabs.get_mut(&slab)?.free;
-        free.remove(&at);
+    fn cut(&mut self, bytes: usize) -> Option<Region> {
+        let places = self.slabs.iter().flat_map(|(&slab, of)| of.free.iter().map(move |(&at, &room)| (room, slab, at)));
+        let (room, buffer, offset) = places.filter(|&(room, ..)| room >= bytes).min()?;
+        let free = &mut self.slabs.get_mut(&buffer)?.free;
+        free.remove(&offset);
         if room > bytes {
-            free.insert(at + bytes as u64, room - bytes);
+            free.insert(offset + bytes, room - bytes);
         }
         self.used += bytes;
-        self.most = self.most.max(self.used);
-        Some(at)
+        self.peak = self.peak.max(self.used);
+        Some(Region { buffer, offset, bytes })
     }
 
-    /// Puts a block back, together with what is free on either side.
-    fn put(&mut self, block: Block) {
-        let Some((_, slab)) = self.slabs.range_mut(..=block.address).next_back() else { return };
-        let Block { mut address, mut bytes } = block;
+    /// Takes a block back, and joins it with what is free on either side.
+    fn free(&mut self, block: Region) {
+        let Region { buffer, mut offset, mut bytes } = block;
+        let Some(slab) = self.slabs.get_mut(&buffer) else { return };
         self.used -= bytes;
-        if let Some(room) = slab.free.remove(&(address + bytes as u64)) {
+        if let Some(room) = slab.free.remove(&(offset + bytes)) {
             bytes += room;
         }
-        if let Some((&before, &room)) = slab.free.range(..address).next_back()
-            && before + room as u64 == address
+        if let Some((&before, &room)) = slab.free.range(..offset).next_back()
+            && before + room == offset
         {
-            (address, bytes) = (before, bytes + room);
+            (offset, bytes) = (before, bytes + room);
         }
-        slab.free.insert(address, bytes);
+        slab.free.insert(offset, bytes);
     }
 
-    fn add(&mut self, address: u64, bytes: usize) {
-        self.slabs.insert(address, Slab { bytes, free: BTreeMap::from([(address, bytes)]) });
+    fn add(&mut self, buffer: Buffer, bytes: usize) {
+        self.slabs.insert(buffer, Slab { bytes, free: BTreeMap::from([(0, bytes)]) });
         self.held += bytes;
     }
 
     /// Takes out the slabs that nobody uses any of.
-    fn idle(&mut self) -> Vec<u64> {
-        let idle = |(&at, slab): (&u64, &Slab)| (slab.free.get(&at) == Some(&slab.bytes)).then_some(at);
-        let idle: Vec<u64> = self.slabs.iter().filter_map(idle).collect();
-        for at in &idle {
-            self.held -= self.slabs.remove(at).map_or(0, |slab| slab.bytes);
+    fn idle(&mut self) -> Vec<Buffer> {
+        let idle = |(&buffer, slab): (&Buffer, &Slab)| (slab.free.get(&0) == Some(&slab.bytes)).then_some(buffer);
+        let idle: Vec<Buffer> = self.slabs.iter().filter_map(idle).collect();
+        for buffer in &idle {
+            self.held -= self.slabs.remove(buffer).map_or(0, |slab| slab.bytes);
         }
         idle
     }
 }
 
-/// Numbers of one kind.
+/// Values of one type.
 #[derive(Debug)]
 pub struct Tensor {
-    block: Block,
+    block: Region,
     count: usize,
-    kind: Kind,
-    shelf: Arc<Shelf>,
+    element: Element,
+    /// One more than the largest, where they are rows or ids.
+    below: usize,
+    arena: Arc<Arena>,
 }
 
-/// Some numbers of a [`Tensor`].
+/// Some values of a [`Tensor`].
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a> {
-    pub(super) address: u64,
-    pub(super) count: usize,
-    pub(super) kind: Kind,
-    tensor: PhantomData<&'a Tensor>,
+    tensor: &'a Tensor,
+    first: usize,
+    count: usize,
 }
 
-impl Shelf {
+impl Arena {
     /// Of a machine.
     pub fn new(machine: Arc<dyn Machine>) -> Arc<Self> {
-        Arc::new(Self { machine, apart: false, state: Mutex::default() })
+        Arc::new(Self { machine, isolated: false, state: Mutex::default() })
     }
 
     /// Of a machine that is asked for each tensor's memory by itself.
-    pub fn apart(machine: Arc<dyn Machine>) -> Arc<Self> {
-        Arc::new(Self { machine, apart: true, state: Mutex::default() })
+    pub fn isolated(machine: Arc<dyn Machine>) -> Arc<Self> {
+        Arc::new(Self { machine, isolated: true, state: Mutex::default() })
     }
 
     /// The machine.
@@ -126,74 +119,88 @@ impl Shelf {
         &*self.machine
     }
 
-    /// Numbers of unknown content.
+    /// Values of unknown content.
     ///
     /// # Errors
     /// When the machine's memory does not suffice.
-    pub fn take(self: &Arc<Self>, kind: Kind, count: usize) -> Result<Tensor> {
-        let bytes = (count * kind.bytes()).max(1).next_multiple_of(256);
+    pub fn alloc(self: &Arc<Self>, element: Element, count: usize) -> Result<Tensor> {
+        let bytes = count.checked_mul(element.bytes()).and_then(|bytes| bytes.max(1).checked_next_multiple_of(256));
         let mut state = self.state();
-        let address = match state.cut(bytes) {
-            Some(address) => address,
+        let bytes = bytes.ok_or_else(|| self.full(state.held, usize::MAX))?;
+        let block = match state.cut(bytes) {
+            Some(block) => block,
             None => {
                 self.grow(&mut state, bytes)?;
                 state.cut(bytes).ok_or_else(|| Error::failure("memory that was just allocated is gone"))?
             }
         };
-        Ok(Tensor { block: Block { address, bytes }, count, kind, shelf: Arc::clone(self) })
+        // What is in whole numbers before they are written is no row of anything.
+        let below = if element == Element::I32 { usize::MAX } else { 0 };
+        Ok(Tensor { block, count, element, below, arena: Arc::clone(self) })
     }
 
     /// Zeros.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
-    pub fn zeros(self: &Arc<Self>, kind: Kind, count: usize) -> Result<Tensor> {
-        let tensor = self.take(kind, count)?;
-        tensor.all().clear(&*self.machine)?;
+    /// As [`alloc`](Self::alloc).
+    pub fn zeros(self: &Arc<Self>, element: Element, count: usize) -> Result<Tensor> {
+        let tensor = self.alloc(element, count)?;
+        tensor.all().clear()?;
         Ok(tensor)
     }
 
     /// `f32` values, kept as they are.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
-    pub fn put(self: &Arc<Self>, values: &[f32]) -> Result<Tensor> {
-        self.put_bytes(Kind::F32, values.len(), &bytes_of(values))
+    /// As [`alloc`](Self::alloc).
+    pub fn upload(self: &Arc<Self>, values: &[f32]) -> Result<Tensor> {
+        let tensor = self.alloc(Element::F32, values.len())?;
+        tensor.all().write(&bytes_of(values))?;
+        Ok(tensor)
     }
 
-    /// Whole numbers; they lie where `f32` numbers do.
+    /// Rows, token ids, or begins of rows.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
-    pub fn put_numbers(self: &Arc<Self>, numbers: impl Iterator<Item = i32>) -> Result<Tensor> {
-        let bytes: Vec<u8> = numbers.flat_map(i32::to_ne_bytes).collect();
-        self.put_bytes(Kind::F32, bytes.len() / 4, &bytes)
+    /// As [`alloc`](Self::alloc), and for numbers of more than 31 bits.
+    pub fn upload_indices(self: &Arc<Self>, numbers: impl Iterator<Item = usize>) -> Result<Tensor> {
+        let (mut bytes, mut below) = (Vec::new(), 0);
+        for number in numbers {
+            let short = i32::try_from(number)
+                .map_err(|_| Error::failure(format!("row {number} is too large for one GPU operation")))?;
+            bytes.extend(short.to_ne_bytes());
+            below = below.max(number + 1);
+        }
+        let mut tensor = self.alloc(Element::I32, bytes.len() / 4)?;
+        tensor.all().write(&bytes)?;
+        tensor.below = below;
+        Ok(tensor)
     }
 
-    /// `count` numbers of a kind, from bytes of any length up to theirs.
+    /// Bytes.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
-    pub fn put_bytes(self: &Arc<Self>, kind: Kind, count: usize, bytes: &[u8]) -> Result<Tensor> {
-        let tensor = self.take(kind, count)?;
-        tensor.all().write(&*self.machine, bytes)?;
+    /// As [`alloc`](Self::alloc).
+    pub fn upload_bytes(self: &Arc<Self>, bytes: &[u8]) -> Result<Tensor> {
+        let tensor = self.alloc(Element::U8, bytes.len())?;
+        tensor.all().write(bytes)?;
         Ok(tensor)
     }
 
     /// Allocates a slab with room for so many bytes.
     fn grow(&self, state: &mut State, bytes: usize) -> Result<()> {
-        let slab = if self.apart { bytes } else { bytes.max((state.held / 8).clamp(SLAB[0], SLAB[1])) };
-        let mut found = self.machine.allocate(slab)?.map(|address| (address, slab));
+        let slab = if self.isolated { bytes } else { bytes.max((state.held / 8).clamp(SLAB[0], SLAB[1])) };
+        let mut found = self.machine.allocate(slab)?.map(|buffer| (buffer, slab));
         if found.is_none() {
             // Where memory is short, none lies idle.
-            for address in state.idle() {
-                // SAFETY: it was allocated here, and nobody uses it.
-                unsafe { self.machine.release(address) };
+            for buffer in state.idle() {
+                // SAFETY: it was allocated here, and no tensor lies in it.
+                unsafe { self.machine.release(buffer) };
             }
-            found = self.machine.allocate(bytes)?.map(|address| (address, bytes));
+            found = self.machine.allocate(bytes)?.map(|buffer| (buffer, bytes));
         }
-        let Some((address, slab)) = found else { return Err(self.full(state.held, bytes)) };
-        state.add(address, slab);
+        let Some((buffer, slab)) = found else { return Err(self.full(state.held, bytes)) };
+        state.add(buffer, slab);
         Ok(())
     }
 
@@ -217,10 +224,10 @@ impl Shelf {
     pub fn reserve(&self, bytes: usize) -> Result<()> {
         let mut state = self.state();
         let free = state.held - state.used;
-        if !self.apart && free < bytes {
+        if !self.isolated && free < bytes {
             let slab = (bytes - free).next_multiple_of(256);
-            if let Some(address) = self.machine.allocate(slab)? {
-                state.add(address, slab);
+            if let Some(buffer) = self.machine.allocate(slab)? {
+                state.add(buffer, slab);
             }
         }
         Ok(())
@@ -228,7 +235,7 @@ impl Shelf {
 
     /// The most bytes that were ever in use at once.
     pub fn peak_bytes(&self) -> usize {
-        self.state().most
+        self.state().peak
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -236,36 +243,36 @@ impl Shelf {
     }
 }
 
-impl Drop for Shelf {
+impl Drop for Arena {
     fn drop(&mut self) {
         let slabs = std::mem::take(&mut self.state().slabs);
-        for address in slabs.into_keys() {
-            // SAFETY: it was allocated here, and every tensor of it is gone: each keeps the shelf.
-            unsafe { self.machine.release(address) };
+        for buffer in slabs.into_keys() {
+            // SAFETY: it was allocated here, and every tensor in it is gone: each keeps the arena.
+            unsafe { self.machine.release(buffer) };
         }
     }
 }
 
 impl Drop for Tensor {
     fn drop(&mut self) {
-        let mut state = self.shelf.state();
-        state.put(self.block);
-        if self.shelf.apart {
-            for address in state.idle() {
-                // SAFETY: it was allocated here, and nobody uses it.
-                unsafe { self.shelf.machine.release(address) };
+        let mut state = self.arena.state();
+        state.free(self.block);
+        if self.arena.isolated {
+            for buffer in state.idle() {
+                // SAFETY: it was allocated here, and no tensor lies in it.
+                unsafe { self.arena.machine.release(buffer) };
             }
         }
     }
 }
 
 impl Tensor {
-    /// All of them.
+    /// All values.
     pub fn all(&self) -> Span<'_> {
-        Span { address: self.block.address, count: self.count, kind: self.kind, tensor: PhantomData }
+        Span { tensor: self, first: 0, count: self.count }
     }
 
-    /// How many numbers.
+    /// How many values.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -275,7 +282,7 @@ impl Tensor {
         self.count == 0
     }
 
-    /// From number `first` on.
+    /// From value `first` on.
     ///
     /// # Panics
     /// When there are not so many.
@@ -285,13 +292,13 @@ impl Tensor {
 }
 
 impl<'a> Span<'a> {
-    /// From number `first` on.
+    /// From value `first` on.
     ///
     /// # Panics
     /// When there are not so many.
     pub fn from(self, first: usize) -> Self {
-        assert!(first <= self.count, "number {first} of {}", self.count);
-        Self { address: self.address + (first * self.kind.bytes()) as u64, count: self.count - first, ..self }
+        assert!(first <= self.count, "value {first} of {}", self.count);
+        Self { first: self.first + first, count: self.count - first, ..self }
     }
 
     /// The first `count`.
@@ -299,36 +306,70 @@ impl<'a> Span<'a> {
     /// # Panics
     /// When there are not so many.
     pub fn first(self, count: usize) -> Self {
-        assert!(count <= self.count, "{count} numbers of {}", self.count);
+        assert!(count <= self.count, "{count} values of {}", self.count);
         Self { count, ..self }
     }
 
-    fn bytes(&self) -> usize {
-        self.count * self.kind.bytes()
+    /// How many values.
+    pub fn len(&self) -> usize {
+        self.count
     }
 
-    pub(super) fn clear(self, machine: &dyn Machine) -> Result<()> {
-        // SAFETY: the span's tensor is alive and has these bytes.
-        unsafe { machine.clear(self.address, self.bytes()) }
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
-    pub(super) fn write(self, machine: &dyn Machine, bytes: &[u8]) -> Result<()> {
-        assert!(bytes.len() <= self.bytes(), "{} bytes into {}", bytes.len(), self.bytes());
+    /// Their type.
+    pub fn element(&self) -> Element {
+        self.tensor.element
+    }
+
+    /// One more than the largest, where they are rows or ids.
+    pub(super) fn below(&self) -> usize {
+        self.tensor.below
+    }
+
+    /// True when they lie in this memory.
+    pub(super) fn is_of(&self, arena: &Arc<Arena>) -> bool {
+        Arc::ptr_eq(&self.tensor.arena, arena)
+    }
+
+    /// Where they lie. It is there as long as the tensor is.
+    pub(super) fn region(&self) -> Region {
+        let Region { buffer, offset, .. } = self.tensor.block;
+        let each = self.element().bytes();
+        Region { buffer, offset: offset + self.first * each, bytes: self.count * each }
+    }
+
+    fn machine(&self) -> &dyn Machine {
+        &*self.tensor.arena.machine
+    }
+
+    pub(super) fn clear(self) -> Result<()> {
+        // SAFETY: the tensor is borrowed, so its memory is there.
+        unsafe { self.machine().clear(self.region()) }
+    }
+
+    pub(super) fn write(self, bytes: &[u8]) -> Result<()> {
+        let region = self.region();
+        assert!(bytes.len() <= region.bytes, "{} bytes into {}", bytes.len(), region.bytes);
         // SAFETY: as above.
-        unsafe { machine.write(self.address, bytes) }
+        unsafe { self.machine().write(region, bytes) }
     }
 
-    pub(super) fn read(self, machine: &dyn Machine, bytes: &mut [u8]) -> Result<()> {
-        assert!(bytes.len() <= self.bytes(), "{} bytes from {}", bytes.len(), self.bytes());
+    pub(super) fn read(self, bytes: &mut [u8]) -> Result<()> {
+        let region = self.region();
+        assert!(bytes.len() <= region.bytes, "{} bytes from {}", bytes.len(), region.bytes);
         // SAFETY: as above.
-        unsafe { machine.read(self.address, bytes) }
+        unsafe { self.machine().read(region, bytes) }
     }
 
     /// The values, of an `f32` span.
-    pub(super) fn values(self, machine: &dyn Machine) -> Result<Vec<f32>> {
-        assert_eq!(self.kind, Kind::F32, "only f32 is read");
-        let mut bytes = vec![0; self.bytes()];
-        self.read(machine, &mut bytes)?;
+    pub(super) fn values(self) -> Result<Vec<f32>> {
+        assert_eq!(self.element(), Element::F32, "only f32 is read");
+        let mut bytes = vec![0; self.region().bytes];
+        self.read(&mut bytes)?;
         Ok(bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_ne_bytes(four)).collect())
     }
 }
@@ -344,23 +385,25 @@ mod tests {
 
     #[test]
     fn slabs_are_cut_to_size_and_put_together_again() {
+        let (one, two) = (Buffer::new(1), Buffer::new(2));
         let mut state = State::default();
-        state.add(1 << 20, 4096);
-        state.add(1 << 30, 1024);
+        state.add(one, 4096);
+        state.add(two, 1024);
         // The smallest place that has room, from its beginning.
-        assert_eq!(state.cut(512), Some(1 << 30));
-        assert_eq!(state.cut(1024), Some(1 << 20));
+        let cut = [(512, two, 0), (1024, one, 0), (512, two, 512), (256, one, 1024)];
+        let cut = cut.map(|(bytes, buffer, offset)| Region { buffer, offset, bytes });
+        for region in cut {
+            assert_eq!(state.cut(region.bytes), Some(region));
+        }
         assert_eq!(state.cut(4096), None);
-        assert_eq!(state.cut(512), Some((1 << 30) + 512));
-        assert_eq!(state.cut(256), Some((1 << 20) + 1024));
         assert!(state.idle().is_empty());
         // Given back in any order, neighbours are one place again; slabs stay apart.
-        for (at, bytes) in [(1 << 20, 1024), ((1 << 30) + 512, 512), ((1 << 20) + 1024, 256), (1 << 30, 512)] {
-            state.put(Block { address: at, bytes });
+        for at in [1, 2, 3, 0] {
+            state.free(cut[at]);
         }
         let free: Vec<_> = state.slabs.values().map(|slab| slab.free.clone()).collect();
-        assert_eq!(free, [BTreeMap::from([(1 << 20, 4096)]), BTreeMap::from([(1 << 30, 1024)])]);
-        assert_eq!((state.held, state.used, state.most), (5120, 0, 2304));
-        assert_eq!((state.idle(), state.held), (vec![1 << 20, 1 << 30], 0));
+        assert_eq!(free, [BTreeMap::from([(0, 4096)]), BTreeMap::from([(0, 1024)])]);
+        assert_eq!((state.held, state.used, state.peak), (5120, 0, 2304));
+        assert_eq!((state.idle(), state.held), (vec![one, two], 0));
     }
 }

@@ -6,17 +6,21 @@
 //!                         └─ next (Cache → logits)
 //!
 //! pass ─ block ─ attention, linear, norm ─ ops ─ memory ─ Machine ─┬─ cuda: NVRTC, cuBLAS (feature `cuda`)
-//!                                                  kernels.cu ─────┴─ the tests: the same source, compiled as C
+//!                                           └─ kernels ─ launch ───┴─ the tests: the same source, compiled as C
 //! ```
 //!
 //! Weights and activations are bf16 (or f32); trained values, gradients and moments are f32, and every sum is. What is
-//! written by hand is what a product is not; products are the machine's own. Nothing waits for the machine but
+//! written by hand is what a product is not; products are the machine's own. A kernel is described once, in `kernels.rs`: how it
+//! is called, what is checked before, and its parameters in `kernels.cu` come from there. Nothing waits for the machine but
 //! [`Model::update`], which reads two numbers.
 
 mod attention;
 mod block;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod describe;
+mod kernels;
+mod launch;
 mod linear;
 mod machine;
 mod memory;
@@ -25,10 +29,15 @@ mod open;
 mod ops;
 mod optimizer;
 mod pass;
+#[cfg(test)]
+mod tests;
 mod weights;
 
-pub use machine::{Args, Groups, KERNELS, Kind, Machine, Operand, Product};
-pub use memory::{Shelf, Span, Tensor};
+pub use super::ComputeDtype as Kind;
+pub use describe::{Access, BufferParam, Kernel, ParamElement};
+pub use kernels::{KERNELS, source};
+pub use machine::{Buffer, Element, Groups, Launch, Machine, Operand, Product, Region};
+pub use memory::{Arena, Span, Tensor};
 pub use open::{Opened, open};
 pub use ops::{Gpu, LOGITS, Mat, SCORES};
 pub use optimizer::Update;

@@ -1,12 +1,12 @@
 //! RMSNorm and LayerNorm over rows.
 
+use super::kernels::{NormBackward, NormForward, NormWeights};
 use super::linear::Run;
-use super::machine::Groups;
 use super::memory::{Span, Tensor};
 use super::ops::Gpu;
 use super::weights::Vector;
 use crate::error::Result;
-use crate::model::decoder::NormWeights;
+use crate::model::decoder::NormWeights as Weights;
 
 #[derive(Debug)]
 pub(super) struct Norm {
@@ -17,58 +17,40 @@ pub(super) struct Norm {
 }
 
 impl Norm {
-    pub(super) fn put(gpu: &Gpu, weights: &NormWeights) -> Result<Self> {
-        let bias = weights.bias.as_ref().map(|bias| Vector::put(gpu, bias)).transpose()?;
+    pub(super) fn upload(gpu: &Gpu, weights: &Weights) -> Result<Self> {
         let (centred, eps) = (weights.is_centred(), weights.spec.eps);
-        Ok(Self { weight: Vector::put(gpu, &weights.weight)?, bias, centred, eps })
+        let bias = weights.bias.as_ref().map(|bias| Vector::upload(gpu, bias)).transpose()?;
+        Ok(Self { weight: Vector::upload(gpu, &weights.weight)?, bias, centred, eps })
     }
 
     /// Of rows as wide as the weights.
     pub(super) fn forward(&self, run: Run, x: Span) -> Result<Tensor> {
-        let gpu = run.gpu;
-        let (weight, plus) = self.weight.values(run.arena);
-        let (width, rows) = (weight.count, x.count / weight.count);
-        let y = gpu.take(x.count)?;
-        let bias = self.bias.as_ref().map_or(0, |bias| bias.values(run.arena).0.address);
-        let pointers = [gpu.reals(x, rows * width), weight.address, bias, y.all().address];
-        gpu.run(
-            "norm_forward",
-            Groups::of_rows(rows, width),
-            &pointers,
-            &[width, usize::from(self.centred)],
-            &[plus, self.eps],
-            &[],
-        )?;
+        let (gpu, centred, eps) = (run.gpu, self.centred, self.eps);
+        let (weight, plus) = self.weight.values(run.params);
+        let bias = self.bias.as_ref().map(|bias| bias.values(run.params).0);
+        let (width, rows) = (weight.len(), x.len() / weight.len());
+        let y = gpu.alloc(x.len())?;
+        NormForward { x, weight, bias, y: y.all(), rows, width, centred, plus, eps }.launch(gpu)?;
         Ok(y)
     }
 
     /// `dx = keep·dx + …`, and the gradients of the norm itself where it is trained.
     pub(super) fn backward(&self, run: Run, x: &Tensor, dy: &Tensor, dx: &Tensor, keep: bool) -> Result<()> {
-        let gpu = run.gpu;
-        let (weight, plus) = self.weight.values(run.arena);
-        let (width, rows) = (weight.count, x.len() / weight.count);
+        let (gpu, centred, eps) = (run.gpu, self.centred, self.eps);
+        let (weight, plus) = self.weight.values(run.params);
+        let (width, rows) = (weight.len(), x.len() / weight.len());
         let of =
-            |vector: Option<&Vector>| vector.and_then(Vector::trained).and_then(|number| run.arena.gradient(number));
+            |vector: Option<&Vector>| vector.and_then(Vector::trained).and_then(|number| run.params.gradient(number));
         let (dw, db) = (of(Some(&self.weight)), of(self.bias.as_ref()));
-        let stats = if dw.is_some() { Some(gpu.floats(2 * rows)?) } else { None };
-        let stats = stats.as_ref().map_or(0, |stats| stats.all().address);
-        let count = rows * width;
-        let [x, dy, dx] = [x, dy, dx].map(|tensor| gpu.reals(tensor.all(), count));
-        let numbers = [width, usize::from(self.centred), usize::from(keep)];
-        gpu.run(
-            "norm_backward",
-            Groups::of_rows(rows, width),
-            &[x, weight.address, dy, dx, stats],
-            &numbers,
-            &[plus, self.eps],
-            &[],
-        )?;
-        if let Some(dw) = dw {
-            let pointers = [x, dy, stats, gpu.singles(dw, width)];
-            gpu.run("norm_weights", width.div_ceil(32), &pointers, &[rows, width], &[], &[])?;
+        let stats = if dw.is_some() { Some(gpu.alloc_f32(2 * rows)?) } else { None };
+        let stats = stats.as_ref().map(Tensor::all);
+        let (x, dy, dx) = (x.all(), dy.all(), dx.all());
+        NormBackward { x, weight, dy, dx, stats, rows, width, centred, keep, plus, eps }.launch(gpu)?;
+        if let (Some(dw), Some(stats)) = (dw, stats) {
+            NormWeights { x, dy, stats, dw, rows, width }.launch(gpu)?;
         }
         match db {
-            Some(db) => gpu.run("column_sums", width.div_ceil(32), &[dy, db.address], &[rows, width, width], &[], &[]),
+            Some(db) => gpu.add_column_sums(db, dy, rows, width),
             None => Ok(()),
         }
     }

@@ -1,16 +1,17 @@
 //! [`open`]: the machine that is meant by `--device`.
 
-use super::machine::{Kind, Machine};
+use super::machine::Machine;
 use super::ops::Gpu;
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::model::ComputeDtype;
 use std::sync::Arc;
 
 /// What computes a decoder.
 #[derive(Clone, Debug)]
 pub struct Opened {
     /// A machine of its own, with weights and activations kept as this; or the processor.
-    pub machine: Option<(Arc<dyn Machine>, Kind)>,
+    pub machine: Option<(Arc<dyn Machine>, ComputeDtype)>,
     /// Which it is and why, where a person would ask.
     pub note: Option<String>,
     /// The processor, for there is nothing of NVIDIA's on this computer.
@@ -25,16 +26,16 @@ impl Opened {
 
     /// A place for a decoder, if that is not the processor.
     pub fn gpu(&self) -> Option<Gpu> {
-        self.machine.as_ref().map(|(machine, real)| Gpu::new(Arc::clone(machine), *real))
+        self.machine.as_ref().map(|(machine, dtype)| Gpu::new(Arc::clone(machine), *dtype))
     }
 }
 
-/// The processor, or a GPU that computes in `real` (bf16 where nothing is said). `auto` takes an NVIDIA GPU where there is one
+/// The processor, or a GPU that computes in `dtype` (bf16 where nothing is said). `auto` takes an NVIDIA GPU where there is one
 /// that can be used, and says why not where the program was built for it; a GPU that is asked for by name is never replaced.
 ///
 /// # Errors
 /// Bad input with the reason, when a device that is asked for cannot be used, and for bf16 on the processor.
-pub fn open(choice: Choice, real: Option<Kind>) -> Result<Opened> {
+pub fn open(choice: Choice, dtype: Option<ComputeDtype>) -> Result<Opened> {
     let (machine, note) = match choice {
         Choice::Cpu => (None, None),
         Choice::Cuda(number) => (Some(cuda(number)?), None),
@@ -48,14 +49,14 @@ pub fn open(choice: Choice, real: Option<Kind>) -> Result<Opened> {
         },
     };
     let Some(machine) = machine else {
-        if real == Some(Kind::Bf16) {
+        if dtype == Some(ComputeDtype::Bf16) {
             return Err(Error::usage("the processor computes in f32; bf16 is for a GPU"));
         }
         return Ok(Opened { machine: None, note, ordinary: !driver() });
     };
-    let real = real.unwrap_or(Kind::Bf16);
-    let note = format!("computing on {} in {}", machine.name(), real.name());
-    Ok(Opened { machine: Some((machine, real)), note: Some(note), ordinary: false })
+    let dtype = dtype.unwrap_or(ComputeDtype::Bf16);
+    let note = format!("computing on {} in {}", machine.name(), dtype.name());
+    Ok(Opened { machine: Some((machine, dtype)), note: Some(note), ordinary: false })
 }
 
 /// There is something to say about NVIDIA's GPUs: not on a Mac.
@@ -90,8 +91,8 @@ mod tests {
     #[test]
     fn the_processor_computes_in_f32() {
         assert!(open(Choice::Cpu, None).unwrap().gpu().is_none());
-        assert!(open(Choice::Cpu, Some(Kind::F32)).unwrap().note.is_none());
-        let error = open(Choice::Cpu, Some(Kind::Bf16)).unwrap_err();
+        assert!(open(Choice::Cpu, Some(ComputeDtype::F32)).unwrap().note.is_none());
+        let error = open(Choice::Cpu, Some(ComputeDtype::Bf16)).unwrap_err();
         assert_eq!(error.to_string(), "the processor computes in f32; bf16 is for a GPU");
         // Whether there is a GPU or not, the answer is a place or a sentence.
         match open(Choice::Cuda(999), None) {

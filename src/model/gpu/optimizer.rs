@@ -1,6 +1,8 @@
 //! [`Update`]: AdamW beside the parameters, without anybody waiting for the norm by which gradients are clipped.
 
-use super::machine::Kind;
+use super::kernels::{AdamW, SQUARES_PARTS, Squares, SumParts};
+use super::machine::Element;
+use super::memory::Tensor;
 use super::pass::Model;
 use crate::error::Result;
 
@@ -23,9 +25,6 @@ pub struct Update {
     pub max_norm: f32,
 }
 
-/// Groups over which the squares of the gradient are added up.
-const PARTS: usize = 512;
-
 impl Model {
     /// Clips and updates; then waits, once, for the sum of the losses and the norm of the gradient before clipping. Where one
     /// of them is NaN or infinite, nothing has changed.
@@ -33,22 +32,34 @@ impl Model {
     /// # Errors
     /// When the machine's memory does not suffice.
     pub fn update(&mut self, update: Update) -> Result<(f64, f64)> {
-        let shelf = &self.gpu.shelf;
-        let count = self.arena.count;
-        if self.arena.moments.is_none() {
-            self.arena.moments = Some((shelf.zeros(Kind::F32, count)?, shelf.zeros(Kind::F32, count)?));
+        let (gpu, params) = (&self.gpu, &mut self.params);
+        let count = params.count;
+        if params.moments.is_none() {
+            params.moments = Some((gpu.arena.zeros(Element::F32, count)?, gpu.arena.zeros(Element::F32, count)?));
         }
-        let (Some(g), Some((m, v))) = (&self.arena.g, &self.arena.moments) else { return Ok((0.0, 0.0)) };
-        let parts = shelf.take(Kind::F32, 2 * PARTS)?;
-        let [g, m, v, p, totals] = [g, m, v, &self.arena.p, &self.totals].map(|tensor| tensor.all().address);
-        let (working, parts) = (self.arena.working.as_ref().map_or(0, |w| w.all().address), parts.all().address);
-        let words = [count as u64];
-        self.gpu.run("squares", PARTS, &[g, parts], &[], &[], &words)?;
-        self.gpu.run("sum_parts", 1, &[parts, totals], &[1, PARTS], &[], &[])?;
+        let (Some(g), Some((m, v))) = (&params.g, &params.moments) else { return Ok((0.0, 0.0)) };
+        let parts = gpu.arena.alloc(Element::F64, SQUARES_PARTS)?;
+        let (parts, totals, g, count) = (parts.all(), self.totals.all(), g.all(), count as u64);
+        Squares { values: g, parts, count }.launch(gpu)?;
+        SumParts { parts, totals, which: 1, count: SQUARES_PARTS }.launch(gpu)?;
         let Update { step, decay, beta1, beta2, root2, eps, max_norm } = update;
-        let fractions = [max_norm, step, decay, 1.0 - beta1, 1.0 - beta2, eps, root2];
-        let groups = count.div_ceil(256).clamp(1, 1 << 14);
-        self.gpu.run("adamw", groups, &[p, g, m, v, working, totals], &[], &fractions, &words)?;
+        AdamW {
+            p: params.p.all(),
+            g,
+            m: m.all(),
+            v: v.all(),
+            working: params.working.as_ref().map(Tensor::all),
+            totals,
+            count,
+            max_norm,
+            step,
+            decay,
+            one_minus_beta1: 1.0 - beta1,
+            one_minus_beta2: 1.0 - beta2,
+            eps,
+            root2,
+        }
+        .launch(gpu)?;
         let [loss, squares] = self.read_totals()?;
         Ok((loss, squares.sqrt()))
     }
@@ -59,8 +70,8 @@ impl Model {
     /// When the machine does not answer.
     #[allow(clippy::type_complexity)]
     pub fn read_moments(&self) -> Result<Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)>> {
-        let Some((m, v)) = &self.arena.moments else { return Ok(None) };
-        Ok(Some((self.arena.read(&self.gpu, m)?, self.arena.read(&self.gpu, v)?)))
+        let Some((m, v)) = &self.params.moments else { return Ok(None) };
+        Ok(Some((self.params.read(m)?, self.params.read(v)?)))
     }
 
     /// Takes moments, as [`read_moments`](Self::read_moments) gives them.
@@ -68,12 +79,11 @@ impl Model {
     /// # Errors
     /// When the machine's memory does not suffice.
     pub fn put_moments(&mut self, m: &[Vec<f32>], v: &[Vec<f32>]) -> Result<()> {
-        let shelf = &self.gpu.shelf;
-        let count = self.arena.count;
-        let moments = (shelf.zeros(Kind::F32, count)?, shelf.zeros(Kind::F32, count)?);
-        self.arena.write(&self.gpu, &moments.0, m)?;
-        self.arena.write(&self.gpu, &moments.1, v)?;
-        self.arena.moments = Some(moments);
+        let (arena, count) = (&self.gpu.arena, self.params.count);
+        let moments = (arena.zeros(Element::F32, count)?, arena.zeros(Element::F32, count)?);
+        self.params.write(&moments.0, m)?;
+        self.params.write(&moments.1, v)?;
+        self.params.moments = Some(moments);
         Ok(())
     }
 }

@@ -3,11 +3,11 @@
 use super::attention::Angles;
 use super::block::{Block, BlockCache, Place, Tape};
 use super::linear::{Linear, Run};
-use super::machine::Kind;
+use super::machine::Element;
 use super::memory::{Span, Tensor};
 use super::norm::Norm;
 use super::ops::{Gpu, Mat};
-use super::weights::{Arena, Matrix};
+use super::weights::{Matrix, ParamStore};
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use crate::model::params::{Grads, Params};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Model {
     /// Where it is.
     pub gpu: Gpu,
-    pub(super) arena: Arena,
+    pub(super) params: ParamStore,
     /// What it computes.
     pub spec: ModelSpec,
     embedding: Matrix,
@@ -61,14 +61,14 @@ impl Model {
         let positions = spec.positions.as_ref().map_or([0, 0], |positions| positions.module.shape);
         let blocks = (0..decoder.blocks.len()).map(|layer| Block::put(&gpu, decoder, layer));
         Ok(Self {
-            arena: Arena::put(&gpu, params)?,
-            embedding: Matrix::put(&gpu, &decoder.embedding, params, table)?,
-            positions: decoder.positions.as_ref().map(|w| Matrix::put(&gpu, w, params, positions)).transpose()?,
+            params: ParamStore::upload(&gpu, params)?,
+            embedding: Matrix::upload(&gpu, &decoder.embedding, params, table)?,
+            positions: decoder.positions.as_ref().map(|w| Matrix::upload(&gpu, w, params, positions)).transpose()?,
             blocks: blocks.collect::<Result<_>>()?,
-            norm: Norm::put(&gpu, &decoder.norm)?,
+            norm: Norm::upload(&gpu, &decoder.norm)?,
             head: decoder.head.as_ref().map(|head| Linear::put(&gpu, head, params)).transpose()?,
             angles: Mutex::default(),
-            totals: gpu.shelf.zeros(Kind::F32, 4)?,
+            totals: gpu.arena.zeros(Element::F64, 2)?,
             gpu,
             spec,
         })
@@ -79,7 +79,7 @@ impl Model {
     /// # Errors
     /// When the machine does not answer.
     pub fn put_params(&self, params: &Params) -> Result<()> {
-        self.arena.put_values(&self.gpu, params)
+        self.params.upload_values(&self.gpu, params)
     }
 
     /// Gives the values of everything trained back.
@@ -87,7 +87,7 @@ impl Model {
     /// # Errors
     /// When the machine does not answer.
     pub fn read_params(&self, params: &mut Params) -> Result<()> {
-        let values = self.arena.read(&self.gpu, &self.arena.p)?;
+        let values = self.params.read(&self.params.p)?;
         params.list.iter_mut().zip(values).for_each(|(param, value)| param.value = value);
         Ok(())
     }
@@ -97,8 +97,8 @@ impl Model {
     /// # Errors
     /// When the machine does not answer.
     pub fn read_grads(&self) -> Result<Grads> {
-        let read = |g| self.arena.read(&self.gpu, g);
-        Ok(Grads(self.arena.g.as_ref().map(read).transpose()?.unwrap_or_default()))
+        let read = |g| self.params.read(g);
+        Ok(Grads(self.params.g.as_ref().map(read).transpose()?.unwrap_or_default()))
     }
 
     /// Sets gradients and totals to zero.
@@ -106,17 +106,17 @@ impl Model {
     /// # Errors
     /// When the machine's memory does not suffice.
     pub fn clear(&mut self) -> Result<()> {
-        match &self.arena.g {
-            Some(g) => g.all().clear(self.gpu.machine())?,
-            None => self.arena.g = Some(self.gpu.shelf.zeros(Kind::F32, self.arena.count)?),
+        match &self.params.g {
+            Some(g) => g.all().clear()?,
+            None => self.params.g = Some(self.gpu.arena.zeros(Element::F32, self.params.count)?),
         }
-        self.totals.all().clear(self.gpu.machine())
+        self.totals.all().clear()
     }
 
     /// The sum of the losses and of the squares of the gradient: what everything else waits for.
     pub(super) fn read_totals(&self) -> Result<[f64; 2]> {
         let mut bytes = [0; 16];
-        self.totals.all().read(self.gpu.machine(), &mut bytes)?;
+        self.totals.all().read(&mut bytes)?;
         let pair = bytes.as_chunks::<8>().0;
         Ok([f64::from_ne_bytes(pair[0]), f64::from_ne_bytes(pair[1])])
     }
@@ -127,21 +127,21 @@ impl Model {
         let same = self.spec.ropes.iter().all(|rope| rope.same_for(tables.longest, longest));
         if tables.positions < positions || !same {
             let positions = positions.next_power_of_two().min(self.spec.max_positions.max(positions));
-            let made = self.spec.ropes.iter().map(|rope| Angles::put(&self.gpu, &rope.table(positions, longest)));
+            let made = self.spec.ropes.iter().map(|rope| Angles::upload(&self.gpu, &rope.table(positions, longest)));
             *tables = Tables { positions, longest, angles: Arc::new(made.collect::<Result<_>>()?) };
         }
         Ok(Arc::clone(&tables.angles))
     }
 
     fn run(&self, dropout: Option<Dropout>) -> Run<'_> {
-        Run { gpu: &self.gpu, arena: &self.arena, dropout }
+        Run { gpu: &self.gpu, params: &self.params, dropout }
     }
 
     /// Tables are never in 4 bits.
     fn table<'a>(&'a self, matrix: &'a Matrix) -> Result<Span<'a>> {
         match matrix {
-            Matrix::Real(tensor) => Ok(tensor.all()),
-            Matrix::Trained(number) => Ok(self.arena.working(*number)),
+            Matrix::Dense(tensor) => Ok(tensor.all()),
+            Matrix::Trained(number) => Ok(self.params.working(*number)),
             Matrix::FourBit(_) => Err(Error::failure("an embedding or head in 4 bits cannot be computed with")),
         }
     }
@@ -173,10 +173,10 @@ impl Model {
             x = block.forward(run, self.spec.hidden, place, &x, None)?.0;
         }
         let h = self.norm.forward(run, x.all())?;
-        let total = self.gpu.shelf.zeros(Kind::F32, 2)?;
+        let total = self.gpu.arena.zeros(Element::F64, 1)?;
         self.head_loss(&h, &batch, &total, None)?;
         let mut bytes = [0; 8];
-        total.all().read(self.gpu.machine(), &mut bytes)?;
+        total.all().read(&mut bytes)?;
         Ok(f64::from_ne_bytes(bytes))
     }
 
@@ -200,10 +200,10 @@ impl Model {
             tapes.push((!backward.checkpointing).then_some(tape));
         }
         let Some(x) = inputs.pop() else { return Ok(()) };
-        let d = self.gpu.take(x.len())?;
+        let d = self.gpu.alloc(x.len())?;
         {
             let h = self.norm.forward(run, x.all())?;
-            let dh = self.gpu.shelf.zeros(self.gpu.real, h.len())?;
+            let dh = self.gpu.arena.zeros(self.gpu.compute_dtype.into(), h.len())?;
             self.head_loss(&h, &batch, &self.totals, Some((&dh, backward.scale)))?;
             self.norm.backward(run, &x, &dh, &d, false)?;
         }
@@ -218,23 +218,23 @@ impl Model {
             block.backward(run, self.spec.hidden, place, &x, tape, &d, layer > 0 || embedding.is_some())?;
         }
         let (hidden, scale) = (self.spec.hidden, self.spec.embedding_scale);
-        if let Some(gradient) = embedding.and_then(|number| self.arena.gradient(number)) {
+        if let Some(gradient) = embedding.and_then(|number| self.params.gradient(number)) {
             self.gpu.embed_backward(Some(&ids), None, &d, gradient, hidden, batch.seq, scale)?;
         }
         let positions = self.positions.as_ref().and_then(Matrix::trained);
-        if let Some(gradient) = positions.and_then(|number| self.arena.gradient(number)) {
+        if let Some(gradient) = positions.and_then(|number| self.params.gradient(number)) {
             self.gpu.embed_backward(None, starts, &d, gradient, hidden, batch.seq, 1.0)?;
         }
         Ok(())
     }
 
     fn ids(&self, ids: &[u32]) -> Result<Tensor> {
-        self.gpu.shelf.put_numbers(ids.iter().map(|&id| id as i32))
+        self.gpu.arena.upload_indices(ids.iter().map(|&id| id as usize))
     }
 
     fn starts(&self, batch: &Batch) -> Result<Option<Tensor>> {
-        let numbers = batch.starts.iter().map(|&start| start as i32);
-        if batch.starts.is_empty() { Ok(None) } else { self.gpu.shelf.put_numbers(numbers).map(Some) }
+        let numbers = batch.starts.iter().map(|&start| start as usize);
+        if batch.starts.is_empty() { Ok(None) } else { self.gpu.arena.upload_indices(numbers).map(Some) }
     }
 
     /// Loss of the rows of `h` that predict something, added to `total`; in pieces, so that logits are held once.
@@ -247,12 +247,12 @@ impl Model {
         }
         let head = Mat::dense(self.table(self.head())?, vocab, hidden);
         let rows = (gpu.logits / vocab).clamp(1, targets.len());
-        let index = gpu.shelf.put_numbers(targets.iter().map(|&(row, _)| row as i32))?;
-        let ids = gpu.shelf.put_numbers(targets.iter().map(|&(_, id)| id as i32))?;
-        let losses = gpu.floats(targets.len())?;
-        let logits = gpu.floats(rows * vocab)?;
-        let d_logits = if back.is_some() { Some(gpu.take(rows * vocab)?) } else { None };
-        let picked = gpu.take(rows * hidden)?;
+        let index = gpu.arena.upload_indices(targets.iter().map(|&(row, _)| row as usize))?;
+        let ids = gpu.arena.upload_indices(targets.iter().map(|&(_, id)| id as usize))?;
+        let losses = gpu.alloc_f32(targets.len())?;
+        let logits = gpu.alloc_f32(rows * vocab)?;
+        let d_logits = if back.is_some() { Some(gpu.alloc(rows * vocab)?) } else { None };
+        let picked = gpu.alloc(rows * hidden)?;
         for first in (0..targets.len()).step_by(rows) {
             let count = rows.min(targets.len() - first);
             let (index, ids) = (index.from(first).first(count), ids.from(first).first(count));
@@ -263,14 +263,13 @@ impl Model {
             gpu.cross_entropy(logits.all(), vocab, ids, c.logit_cap, losses.from(first), d)?;
             let (Some((d, _)), Some((dh, _))) = (d, back) else { continue };
             let d = Mat::dense(d, count, vocab);
-            if let Some(gradient) = self.head().trained().and_then(|number| self.arena.gradient(number)) {
+            if let Some(gradient) = self.head().trained().and_then(|number| self.params.gradient(number)) {
                 gpu.product(Mat::dense(gradient, vocab, hidden), true, 1.0, d.t(), picked_rows, 1)?;
             }
             gpu.product(picked_rows, false, 1.0, d, head, 1)?;
             gpu.scatter(index, picked.all(), hidden, dh)?;
         }
-        let pointers = [losses.all().address, total.all().address];
-        gpu.run("sum", 1, &pointers, &[0], &[], &[losses.len() as u64])
+        gpu.add_sum(losses.all(), total.all())
     }
 }
 
@@ -328,12 +327,12 @@ impl Model {
         cache.length += ids.len();
         let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
         let h = self.norm.forward(run, x.from(x.len() - hidden))?;
-        let logits = gpu.floats(vocab)?;
+        let logits = gpu.alloc_f32(vocab)?;
         let head = Mat::dense(self.table(self.head())?, vocab, hidden);
         gpu.product(Mat::dense(logits.all(), 1, vocab), false, 1.0, Mat::dense(h.all(), 1, hidden), head.t(), 1)?;
         if self.spec.logit_cap > 0.0 {
             gpu.cap(&logits, self.spec.logit_cap)?;
         }
-        logits.all().values(gpu.machine())
+        logits.all().values()
     }
 }

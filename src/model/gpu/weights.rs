@@ -1,9 +1,11 @@
-//! Weights in a machine's memory: [`Matrix`], [`Vector`], and the trained ones in one [`Arena`].
+//! Weights in a machine's memory: [`Matrix`], [`Vector`], and the trained ones in one [`ParamStore`].
 
-use super::machine::Kind;
+use super::kernels::Dequantize;
+use super::machine::Element;
 use super::memory::{Span, Tensor};
 use super::ops::Gpu;
 use crate::error::{Error, Result};
+use crate::model::ComputeDtype;
 use crate::model::params::Params;
 use crate::model::weight;
 use crate::quant::{Absmax, Nested, Quantized};
@@ -11,9 +13,9 @@ use crate::quant::{Absmax, Nested, Quantized};
 /// A matrix `[out, in]`.
 #[derive(Debug)]
 pub(super) enum Matrix {
-    /// As it is used.
-    Real(Tensor),
-    /// In 4 bits, made `real` for one product.
+    /// As it is multiplied.
+    Dense(Tensor),
+    /// In 4 bits, dequantized for one product.
     FourBit(FourBit),
     /// One of the trained.
     Trained(usize),
@@ -28,7 +30,7 @@ pub(super) struct FourBit {
     /// Scales in 8 bits, what they stand for, and what is added.
     nested: Option<(Tensor, Tensor, f32)>,
     levels: Tensor,
-    inner: usize,
+    in_features: usize,
     block: usize,
     blocks_a_row: usize,
     count: usize,
@@ -38,31 +40,41 @@ pub(super) struct FourBit {
 const ROWS: usize = 256;
 
 impl Matrix {
-    pub(super) fn put(gpu: &Gpu, weight: &weight::Weight, params: &Params, [out, inner]: [usize; 2]) -> Result<Self> {
+    pub(super) fn upload(
+        gpu: &Gpu,
+        weight: &weight::Weight,
+        params: &Params,
+        [out, in_features]: [usize; 2],
+    ) -> Result<Self> {
         match weight {
             weight::Weight::Trained(number) => Ok(Self::Trained(*number)),
-            weight::Weight::FourBit(weight) => Ok(Self::FourBit(FourBit::put(gpu, weight)?)),
+            weight::Weight::FourBit(weight) => Ok(Self::FourBit(FourBit::upload(gpu, weight)?)),
             _ => {
-                let tensor = gpu.take(out * inner)?;
-                let mut values = vec![0.0; ROWS.min(out) * inner];
+                let tensor = gpu.alloc(out * in_features)?;
+                let mut values = vec![0.0; ROWS.min(out) * in_features];
                 for first in (0..out).step_by(ROWS) {
                     let rows = ROWS.min(out - first);
-                    let values = &mut values[..rows * inner];
-                    weight.rows(params, first..first + rows, inner, values);
-                    gpu.write_real(tensor.from(first * inner), values)?;
+                    let values = &mut values[..rows * in_features];
+                    weight.rows(params, first..first + rows, in_features, values);
+                    gpu.write_rounded(tensor.from(first * in_features), values)?;
                 }
-                Ok(Self::Real(tensor))
+                Ok(Self::Dense(tensor))
             }
         }
     }
 
     /// The values as they are multiplied; `spare` keeps them alive where they were made for this.
-    pub(super) fn values<'a>(&'a self, gpu: &Gpu, arena: &'a Arena, spare: &'a mut Option<Tensor>) -> Result<Span<'a>> {
+    pub(super) fn values<'a>(
+        &'a self,
+        gpu: &Gpu,
+        params: &'a ParamStore,
+        spare: &'a mut Option<Tensor>,
+    ) -> Result<Span<'a>> {
         match self {
-            Self::Real(tensor) => Ok(tensor.all()),
-            Self::Trained(number) => Ok(arena.working(*number)),
+            Self::Dense(tensor) => Ok(tensor.all()),
+            Self::Trained(number) => Ok(params.working(*number)),
             Self::FourBit(weight) => {
-                let made = spare.insert(gpu.take(weight.count)?);
+                let made = spare.insert(gpu.alloc(weight.count)?);
                 weight.dequantize(gpu, made.all())?;
                 Ok(made.all())
             }
@@ -78,28 +90,26 @@ impl Matrix {
 }
 
 impl FourBit {
-    fn put(gpu: &Gpu, weight: &Quantized) -> Result<Self> {
-        let [out, inner] = weight.shape();
+    fn upload(gpu: &Gpu, weight: &Quantized) -> Result<Self> {
+        let [out, in_features] = weight.shape();
         let scheme = weight.scheme();
-        // Codes lie in numbers of four bytes, whole ones: the kernel reads eight codes at a time.
-        let count = out * inner;
+        let count = out * in_features;
         if u32::try_from(count).is_err() {
             return Err(Error::failure(format!("a weight of {count} values is too large for one GPU operation")));
         }
-        let bytes = |bytes: &[u8]| gpu.shelf.put_bytes(Kind::F32, bytes.len().div_ceil(4), bytes);
         let (absmax, nested) = match weight.absmax() {
-            Absmax::Plain(values) => (gpu.shelf.put(values)?, None),
+            Absmax::Plain(values) => (gpu.arena.upload(values)?, None),
             Absmax::Nested(nested) => {
-                let map = gpu.shelf.put(Nested::map())?;
-                (gpu.shelf.put(&nested.absmax)?, Some((bytes(&nested.codes)?, map, nested.offset)))
+                let map = gpu.arena.upload(Nested::map())?;
+                (gpu.arena.upload(&nested.absmax)?, Some((gpu.arena.upload_bytes(&nested.codes)?, map, nested.offset)))
             }
         };
         Ok(Self {
-            codes: bytes(weight.codes())?,
+            codes: gpu.arena.upload_bytes(weight.codes())?,
             absmax,
             nested,
-            levels: gpu.shelf.put(scheme.quant_type.levels())?,
-            inner,
+            levels: gpu.arena.upload(scheme.quant_type.levels())?,
+            in_features,
             block: scheme.blocksize,
             blocks_a_row: weight.blocks_a_row(),
             count,
@@ -107,21 +117,21 @@ impl FourBit {
     }
 
     fn dequantize(&self, gpu: &Gpu, out: Span) -> Result<()> {
-        let (scales, map, offset) = self
-            .nested
-            .as_ref()
-            .map_or((0, 0, 0.0), |(codes, map, offset)| (codes.all().address, map.all().address, *offset));
-        let pointers = [
-            self.codes.all().address,
-            scales,
-            self.absmax.all().address,
-            map,
-            self.levels.all().address,
-            gpu.reals(out, self.count),
-        ];
-        let numbers = [self.inner, self.block, self.blocks_a_row];
-        let groups = self.count.div_ceil(8 * 256).clamp(1, 1 << 14);
-        gpu.run("dequantize", groups, &pointers, &numbers, &[offset], &[self.count as u64])
+        let nested = self.nested.as_ref();
+        Dequantize {
+            codes: self.codes.all(),
+            scales: nested.map(|(codes, ..)| codes.all()),
+            absmax: self.absmax.all(),
+            map: nested.map(|(_, map, _)| map.all()),
+            levels: self.levels.all(),
+            out,
+            in_features: self.in_features,
+            block: self.block,
+            by_row: self.blocks_a_row,
+            count: self.count as u64,
+            offset: nested.map_or(0.0, |(.., offset)| *offset),
+        }
+        .launch(gpu)
     }
 }
 
@@ -134,18 +144,18 @@ pub(super) enum Vector {
 }
 
 impl Vector {
-    pub(super) fn put(gpu: &Gpu, vector: &weight::Vector) -> Result<Self> {
+    pub(super) fn upload(gpu: &Gpu, vector: &weight::Vector) -> Result<Self> {
         match vector {
-            weight::Vector::Frozen(values) => Ok(Self::Frozen(gpu.shelf.put(values)?)),
+            weight::Vector::Frozen(values) => Ok(Self::Frozen(gpu.arena.upload(values)?)),
             weight::Vector::Trained(number, plus) => Ok(Self::Trained(*number, *plus)),
         }
     }
 
     /// The values, and what is to be added to them.
-    pub(super) fn values<'a>(&'a self, arena: &'a Arena) -> (Span<'a>, f32) {
+    pub(super) fn values<'a>(&'a self, params: &'a ParamStore) -> (Span<'a>, f32) {
         match self {
             Self::Frozen(tensor) => (tensor.all(), 0.0),
-            Self::Trained(number, plus) => (arena.master(*number), *plus),
+            Self::Trained(number, plus) => (params.master(*number), *plus),
         }
     }
 
@@ -159,7 +169,7 @@ impl Vector {
 
 /// Everything trained: `f32` values, their gradients and moments, each in one piece; and the values as they are multiplied.
 #[derive(Debug)]
-pub(super) struct Arena {
+pub(super) struct ParamStore {
     places: Vec<(usize, usize)>,
     /// Numbers of a piece; what lies between two tensors is zero and stays so.
     pub(super) count: usize,
@@ -173,24 +183,24 @@ pub(super) struct Arena {
 /// Tensors begin at multiples of so many numbers.
 const ALIGNED: usize = 64;
 
-impl Arena {
-    pub(super) fn put(gpu: &Gpu, params: &Params) -> Result<Self> {
+impl ParamStore {
+    pub(super) fn upload(gpu: &Gpu, params: &Params) -> Result<Self> {
         let (mut places, mut count) = (Vec::new(), 0);
         for param in &params.list {
             places.push((count, param.value.len()));
             count = (count + param.value.len()).next_multiple_of(ALIGNED);
         }
-        let p = gpu.shelf.zeros(Kind::F32, count)?;
-        let working = if gpu.real == Kind::F32 { None } else { Some(gpu.take(count)?) };
-        let arena = Self { places, count, p, g: None, moments: None, working };
-        arena.put_values(gpu, params)?;
-        Ok(arena)
+        let p = gpu.arena.zeros(Element::F32, count)?;
+        let working = if gpu.compute_dtype == ComputeDtype::F32 { None } else { Some(gpu.alloc(count)?) };
+        let store = Self { places, count, p, g: None, moments: None, working };
+        store.upload_values(gpu, params)?;
+        Ok(store)
     }
 
     /// Values anew.
-    pub(super) fn put_values(&self, gpu: &Gpu, params: &Params) -> Result<()> {
+    pub(super) fn upload_values(&self, gpu: &Gpu, params: &Params) -> Result<()> {
         for (number, param) in params.list.iter().enumerate() {
-            self.place(&self.p, number).write(gpu.machine(), &super::memory::bytes_of(&param.value))?;
+            self.place(&self.p, number).write(&super::memory::bytes_of(&param.value))?;
         }
         match &self.working {
             Some(working) => gpu.convert(self.p.all(), working.all()),
@@ -219,15 +229,15 @@ impl Arena {
     }
 
     /// A piece, back in tensors.
-    pub(super) fn read(&self, gpu: &Gpu, piece: &Tensor) -> Result<Vec<Vec<f32>>> {
-        let all = piece.all().values(gpu.machine())?;
+    pub(super) fn read(&self, piece: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let all = piece.all().values()?;
         Ok(self.places.iter().map(|&(first, count)| all[first..first + count].to_vec()).collect())
     }
 
     /// Tensors into a piece.
-    pub(super) fn write(&self, gpu: &Gpu, piece: &Tensor, values: &[Vec<f32>]) -> Result<()> {
+    pub(super) fn write(&self, piece: &Tensor, values: &[Vec<f32>]) -> Result<()> {
         for (number, values) in values.iter().enumerate() {
-            self.place(piece, number).write(gpu.machine(), &super::memory::bytes_of(values))?;
+            self.place(piece, number).write(&super::memory::bytes_of(values))?;
         }
         Ok(())
     }

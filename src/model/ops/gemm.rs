@@ -29,6 +29,11 @@ impl<'a> View<'a> {
         Self { rows: self.cols, cols: self.rows, row: self.col, col: self.row, ..self }
     }
 
+    /// Values, rows and columns, and the distances of both.
+    pub(super) fn parts(self) -> (&'a [f32], [usize; 2], [usize; 2]) {
+        (self.data, [self.rows, self.cols], [self.row, self.col])
+    }
+
     fn skip_rows(self, rows: usize, count: usize) -> Self {
         Self { data: self.data.get(rows * self.row..).unwrap_or_default(), rows: count, ..self }
     }
@@ -57,6 +62,11 @@ impl<'a> Out<'a> {
     /// Rows one after the other.
     pub fn dense(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
         Self::new(data, rows, cols, cols)
+    }
+
+    /// Values, rows and columns, and the distance of rows.
+    pub(super) fn parts(self) -> (&'a mut [f32], [usize; 2], usize) {
+        (self.data, [self.rows, self.cols], self.stride)
     }
 }
 

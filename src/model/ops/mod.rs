@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bf16;
 pub mod gemm;
 pub mod heads;
 pub mod loss;

@@ -1,7 +1,8 @@
 //! [`compile`]: the kernels as code for a GPU, made by NVRTC. Needs no GPU.
 
 use crate::error::{Error, Result};
-use crate::model::gpu::machine::{KERNELS, Kind};
+use crate::model::ComputeDtype;
+use crate::model::gpu::source;
 use cudarc::nvrtc::{result, sys};
 use std::ffi::{CString, c_int};
 
@@ -48,7 +49,7 @@ fn known() -> Result<Vec<c_int>> {
 ///
 /// # Errors
 /// When NVRTC refuses, with what it says.
-pub fn compile(real: Kind, (major, minor): (c_int, c_int)) -> Result<Vec<u8>> {
+pub fn compile(dtype: ComputeDtype, (major, minor): (c_int, c_int)) -> Result<Vec<u8>> {
     let known = known()?;
     let target = Target::of(10 * major + minor, &known).ok_or_else(|| {
         failed(&format!(
@@ -59,10 +60,10 @@ pub fn compile(real: Kind, (major, minor): (c_int, c_int)) -> Result<Vec<u8>> {
         Target::Machine(number) => format!("--gpu-architecture=sm_{number}"),
         Target::Portable(number) => format!("--gpu-architecture=compute_{number}"),
     }];
-    if real == Kind::Bf16 {
+    if dtype == ComputeDtype::Bf16 {
         options.push("-DBF16".to_owned());
     }
-    let source = CString::new(KERNELS).map_err(|error| failed(&error.to_string()))?;
+    let source = CString::new(source()).map_err(|error| failed(&error.to_string()))?;
     let program =
         result::create_program(&source, Some(c"kernels.cu")).map_err(|error| failed(&format!("{:?}", error.0)))?;
     // SAFETY: the program was made above, is used by nobody else and destroyed once.
@@ -119,8 +120,8 @@ mod tests {
             return;
         }
         for (capability, begins) in [((8, 0), &b"\x7fELF"[..]), ((9, 0), b"\x7fELF"), ((99, 0), b"//")] {
-            for real in [Kind::F32, Kind::Bf16] {
-                let image = compile(real, capability).unwrap();
+            for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
+                let image = compile(dtype, capability).unwrap();
                 let begins = image.trim_ascii_start().starts_with(begins);
                 assert!(begins && image.len() > 10_000, "{capability:?}: {} bytes", image.len());
             }

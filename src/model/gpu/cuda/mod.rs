@@ -3,14 +3,17 @@
 
 mod compile;
 
-use super::machine::{Args, Groups, Kind, Machine, Operand, Product};
+use super::kernels::THREADS_MAX;
+use super::machine::{Buffer, Element, Launch, Machine, Operand, Product, Region};
 use crate::device::{self, Memory};
 use crate::error::{Error, Result};
+use crate::model::ComputeDtype;
 use cudarc::cublas::{CudaBlas, result as blas, sys as blas_sys};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use compile::compile;
@@ -22,15 +25,16 @@ pub struct Cuda {
     blas: CudaBlas,
     /// What cuBLAS may use meanwhile; freed after it.
     workspace: sys::CUdeviceptr,
-    /// Compiled when the first kernel of its kind is asked for.
-    modules: Mutex<HashMap<Kind, Arc<CudaModule>>>,
-    functions: Mutex<HashMap<(&'static str, Kind), CudaFunction>>,
+    /// Compiled when the first kernel for its number type is asked for.
+    modules: Mutex<HashMap<ComputeDtype, Arc<CudaModule>>>,
+    functions: Mutex<HashMap<(&'static str, ComputeDtype), CudaFunction>>,
 }
 
-/// Threads of a group at most.
-const THREADS: usize = 256;
 /// Threads that do the same at once.
 const WARP: usize = 32;
+/// What stands before the address and before the length of packed parameters: `CU_LAUNCH_PARAM_BUFFER_POINTER` and `_SIZE`.
+const PACKED_AT: *mut c_void = ptr::without_provenance_mut(sys::CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT as usize);
+const PACKED_BYTES: *mut c_void = ptr::without_provenance_mut(sys::CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT as usize);
 /// What cuBLAS asks for on the newest GPUs.
 const WORKSPACE: usize = 32 << 20;
 /// So many bytes the driver takes along with the call; for more from ordinary memory, the host may have to wait for the stream.
@@ -93,32 +97,38 @@ impl Cuda {
         self.context().bind_to_thread().map_err(driver)
     }
 
-    fn function(&self, kernel: &'static str, real: Kind) -> Result<CudaFunction> {
+    fn function(&self, kernel: &'static str, dtype: ComputeDtype) -> Result<CudaFunction> {
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(&(kernel, real)) {
+        if let Some(function) = functions.get(&(kernel, dtype)) {
             return Ok(function.clone());
         }
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let module = match modules.get(&real) {
+        let module = match modules.get(&dtype) {
             Some(module) => Arc::clone(module),
             None => {
-                let image = compile(real, self.context().compute_capability().map_err(driver)?)?;
+                let image = compile(dtype, self.context().compute_capability().map_err(driver)?)?;
                 let module = self.context().load_module(Ptx::from_binary(image)).map_err(driver)?;
-                modules.insert(real, Arc::clone(&module));
+                modules.insert(dtype, Arc::clone(&module));
                 module
             }
         };
         let function = module.load_function(kernel).map_err(driver)?;
-        functions.insert((kernel, real), function.clone());
+        functions.insert((kernel, dtype), function.clone());
         Ok(function)
     }
 }
 
-fn kind(operand: &Operand) -> blas_sys::cudaDataType {
-    match operand.kind {
-        Kind::F32 => blas_sys::cudaDataType::CUDA_R_32F,
-        Kind::Bf16 => blas_sys::cudaDataType::CUDA_R_16BF,
+fn data_type(operand: &Operand) -> Result<blas_sys::cudaDataType> {
+    match operand.element {
+        Element::F32 => Ok(blas_sys::cudaDataType::CUDA_R_32F),
+        Element::Bf16 => Ok(blas_sys::cudaDataType::CUDA_R_16BF),
+        other => Err(Error::failure(format!("cuBLAS multiplies no {}", other.name()))),
     }
+}
+
+/// Buffers are named by their addresses.
+fn address(region: &Region) -> u64 {
+    region.buffer.id() + region.offset as u64
 }
 
 /// A row-major factor is, column by column, its transpose: whether it must be turned, and the distance of its lines.
@@ -141,73 +151,80 @@ impl Machine for Cuda {
         Some(Memory { total: total as u64, free: free as u64 })
     }
 
-    fn allocate(&self, bytes: usize) -> Result<Option<u64>> {
+    fn allocate(&self, bytes: usize) -> Result<Option<Buffer>> {
         self.bound()?;
-        // SAFETY: nobody reads the memory before it was written: that is what the shelf promises.
+        // SAFETY: nobody reads the memory before it was written: that is what the arena promises.
         match unsafe { result::malloc_sync(bytes) } {
-            Ok(address) => Ok(Some(address)),
+            Ok(address) => Ok(Some(Buffer::new(address))),
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Ok(None),
             Err(error) => Err(driver(error)),
         }
     }
 
-    unsafe fn release(&self, address: u64) {
+    unsafe fn release(&self, buffer: Buffer) {
         if self.bound().is_ok() {
             // SAFETY: it came from `allocate`; the driver waits for what was asked for before. Where that fails, the GPU is
             // lost anyway.
-            let _ = unsafe { result::free_sync(address) };
+            let _ = unsafe { result::free_sync(buffer.id()) };
         }
     }
 
-    unsafe fn write(&self, to: u64, bytes: &[u8]) -> Result<()> {
+    unsafe fn write(&self, to: Region, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
         self.bound()?;
         let part = if bytes.len() <= IN_PARTS { ALONG } else { bytes.len() };
         for (number, bytes) in bytes.chunks(part).enumerate() {
-            let to = to + (number * part) as u64;
-            // SAFETY: the caller answers for the memory; from ordinary memory the driver copies before it returns.
+            let to = address(&to) + (number * part) as u64;
+            // SAFETY: the region is there; from ordinary memory the driver copies before it returns.
             unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) }.map_err(driver)?;
         }
         Ok(())
     }
 
-    unsafe fn read(&self, from: u64, bytes: &mut [u8]) -> Result<()> {
+    unsafe fn read(&self, from: Region, bytes: &mut [u8]) -> Result<()> {
         self.bound()?;
-        // SAFETY: the caller answers for the memory; the bytes are borrowed until the stream is through.
-        unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) }.map_err(driver)?;
+        // SAFETY: the region is there; the bytes are borrowed until the stream is through.
+        unsafe { result::memcpy_dtoh_async(bytes, address(&from), self.stream.cu_stream()) }.map_err(driver)?;
         self.stream.synchronize().map_err(driver)
     }
 
-    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+    unsafe fn copy(&self, to: Region, from: Region) -> Result<()> {
         self.bound()?;
-        // SAFETY: the caller answers for the memory.
-        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream.cu_stream()) }.map_err(driver)
+        // SAFETY: both regions are there, of one length.
+        unsafe { result::memcpy_dtod_async(address(&to), address(&from), from.bytes, self.stream.cu_stream()) }
+            .map_err(driver)
     }
 
-    unsafe fn clear(&self, at: u64, bytes: usize) -> Result<()> {
-        if bytes == 0 {
+    unsafe fn clear(&self, at: Region) -> Result<()> {
+        if at.bytes == 0 {
             return Ok(());
         }
         self.bound()?;
-        // SAFETY: the caller answers for the memory.
-        unsafe { result::memset_d8_async(at, 0, bytes, self.stream.cu_stream()) }.map_err(driver)
+        // SAFETY: the region is there.
+        unsafe { result::memset_d8_async(address(&at), 0, at.bytes, self.stream.cu_stream()) }.map_err(driver)
     }
 
-    unsafe fn launch(&self, kernel: &'static str, real: Kind, groups: Groups, args: &Args) -> Result<()> {
-        let function = self.function(kernel, real)?;
+    unsafe fn launch(&self, launch: &Launch) -> Result<()> {
+        let (kernel, groups) = (launch.kernel.name, launch.groups);
+        let function = self.function(kernel, launch.dtype)?;
         self.bound()?;
         let count = u32::try_from(groups.count);
         let count = count.map_err(|_| Error::failure(format!("{} groups of {kernel}", groups.count)))?;
-        let threads = groups.busy.next_power_of_two().clamp(WARP, THREADS) as u32;
-        let mut args = *args;
-        let mut parameters = [(&raw mut args).cast::<c_void>()];
-        // SAFETY: every kernel takes one `struct args`, which the driver copies; the caller answers for the memory.
+        let threads = groups.busy.next_power_of_two().clamp(WARP, THREADS_MAX) as u32;
+        let mut args = launch.packed(address);
+        let mut bytes = args.len();
+        // The driver copies a kernel's parameters from where they are packed as C lays them out.
+        let mut packed: [*mut c_void; 5] =
+            [PACKED_AT, args.as_mut_ptr().cast(), PACKED_BYTES, (&raw mut bytes).cast(), ptr::null_mut()];
+        let (function, stream) = (function.cu_function(), self.stream.cu_stream());
+        // SAFETY: the kernel's parameters are these, by its description; the regions are there, and as long as it goes.
         unsafe {
-            let stream = self.stream.cu_stream();
-            result::launch_kernel(function.cu_function(), (count, 1, 1), (threads, 1, 1), 0, stream, &mut parameters)
+            let none = ptr::null_mut();
+            sys::cuLaunchKernel(function, count, 1, 1, threads, 1, 1, 0, stream, none, packed.as_mut_ptr())
         }
+        .result()
         .map_err(driver)
     }
 
@@ -220,26 +237,26 @@ impl Machine for Cuda {
         };
         let ((turn_a, line_a), (turn_b, line_b)) = (turned(a, *m, *k), turned(b, *k, *n));
         let beta: f32 = if *keep { 1.0 } else { 0.0 };
-        let (alpha, beta) = (std::ptr::from_ref(alpha).cast(), (&raw const beta).cast());
+        let (alpha, beta) = (ptr::from_ref(alpha).cast(), (&raw const beta).cast());
         let [rows, cols, inner, count] = [number(*m)?, number(*n)?, number(*k)?, number(*batch)?];
-        let (at_a, at_b, at_c) = (a.address as *const c_void, b.address as *const c_void, c.address as *mut c_void);
-        let (kind_a, kind_b, kind_c) = (kind(a), kind(b), kind(c));
+        let [at_a, at_b, at_c] = [a, b, c].map(|operand| address(&operand.region) as *mut c_void);
+        let (type_a, type_b, type_c) = (data_type(a)?, data_type(b)?, data_type(c)?);
         let (line_a, line_b, line_c) = (number(line_a)?, number(line_b)?, number(c.row.max(*n))?);
         let (handle, sums) = (*self.blas.handle(), blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F);
         let algorithm = blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT;
         // cuBLAS counts columns first: it computes cᵀ = bᵀ aᵀ. A single product has more ways to be shared out.
-        // SAFETY: the caller answers for the memory; alpha and beta are read before the call returns.
+        // SAFETY: the operands' regions are there and hold every element; alpha and beta are read before the call returns.
         unsafe {
             if *batch == 1 {
                 blas::gemm_ex(
-                    handle, turn_b, turn_a, cols, rows, inner, alpha, at_b, kind_b, line_b, at_a, kind_a, line_a, beta,
-                    at_c, kind_c, line_c, sums, algorithm,
+                    handle, turn_b, turn_a, cols, rows, inner, alpha, at_b, type_b, line_b, at_a, type_a, line_a, beta,
+                    at_c, type_c, line_c, sums, algorithm,
                 )
             } else {
                 let (step_a, step_b, step_c) = (a.step as i64, b.step as i64, c.step as i64);
                 blas::gemm_strided_batched_ex(
-                    handle, turn_b, turn_a, cols, rows, inner, alpha, at_b, kind_b, line_b, step_b, at_a, kind_a,
-                    line_a, step_a, beta, at_c, kind_c, line_c, step_c, count, sums, algorithm,
+                    handle, turn_b, turn_a, cols, rows, inner, alpha, at_b, type_b, line_b, step_b, at_a, type_a,
+                    line_a, step_a, beta, at_c, type_c, line_c, step_c, count, sums, algorithm,
                 )
             }
         }
@@ -251,7 +268,7 @@ impl Drop for Cuda {
     fn drop(&mut self) {
         let _ = self.stream.synchronize();
         // SAFETY: nothing runs any more, and the handle is not used again.
-        unsafe { self.release(self.workspace) };
+        unsafe { self.release(Buffer::new(self.workspace)) };
     }
 }
 
@@ -261,7 +278,8 @@ mod tests {
 
     #[test]
     fn factors_as_cublas_counts() {
-        let operand = |row, col| Operand { address: 0, kind: Kind::F32, row, col, step: 0 };
+        let region = Region { buffer: Buffer::new(0), offset: 0, bytes: 0 };
+        let operand = |row, col| Operand { region, element: Element::F32, row, col, step: 0 };
         use blas_sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         // [3, 5] with rows 8 apart; its transpose; a single column; a single row.
         assert_eq!(turned(&operand(8, 1), 3, 5), (CUBLAS_OP_N, 8));
