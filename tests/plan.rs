@@ -307,18 +307,22 @@ fn a_fused_projection_counts_whole_and_says_so() {
 }
 
 #[test]
-fn a_rank_is_bounded_by_the_narrowest_module() {
+fn a_rank_is_bounded_by_the_widest_module() {
     let layout = Layout::preset("llama-3-8b").unwrap();
     let selection = Selection::new(&layout, &Targets::Attention).unwrap();
     assert_eq!(selection.max_rank(), 1024);
-    assert!(selection.count(1024).is_ok());
-    for r in [0, 1025, usize::MAX] {
+    assert!(selection.count(1024).is_ok() && selection.clipped(1024, &layout).is_none());
+    // PEFT trains a rank above a module's smaller side all the same, and so it is counted.
+    assert_eq!(selection.count(1025).unwrap().trainable, 1025 * selection.per_rank);
+    let note = selection.clipped(1025, &layout).unwrap();
+    assert!(note.contains("64 modules, such as model.layers.0.self_attn.k_proj of 1024 × 4096"), "{note}");
+    for r in [0, 4097, usize::MAX] {
         let error = selection.count(r).unwrap_err();
         assert_eq!(error.status(), 2);
         let sentence = error.to_string();
         assert!(sentence.starts_with(&format!("rank {r}:")), "{sentence}");
-        assert!(sentence.contains("model.layers.0.self_attn.k_proj is 1024 × 4096"), "{sentence}");
-        assert!(sentence.ends_with("from 1 to 1024"), "{sentence}");
+        assert!(sentence.contains("is 4096 × 4096"), "{sentence}");
+        assert!(sentence.ends_with("from 1 to 4096"), "{sentence}");
     }
 }
 

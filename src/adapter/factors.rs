@@ -5,6 +5,9 @@ use super::{LoraLayer, PeftConfig};
 use crate::checkpoint::{Checkpoint, Dtype, Role, Tensor, layer_of};
 use crate::error::{Error, Result};
 
+/// Most values of a pair that stands for LoHa's or LoKr's factors: 2 GB.
+const MOST: usize = 1 << 29;
+
 /// One factor in the file, and what to do with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Factor {
@@ -14,6 +17,19 @@ pub(super) struct Factor {
     pub(super) transposed: bool,
     /// Blocks on the diagonal, stored one below the other; 1 for a matrix as it is.
     pub(super) blocks: usize,
+}
+
+/// Where a layer's B and A come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Pair {
+        a: Factor,
+        b: Factor,
+    },
+    /// LoHa: `w1_a`, `w1_b`, `w2_a`, `w2_b`.
+    Hadamard([String; 4]),
+    /// LoKr: `w1` or its two factors, `w2_a`, `w2_b`.
+    Kronecker(Vec<String>, [String; 2]),
 }
 
 /// The tensors of one layer.
@@ -26,6 +42,8 @@ pub(super) struct Factors<'a> {
     diagonal: Option<&'a Tensor>,
     alpha: Option<&'a Tensor>,
     foreign: Option<&'a Tensor>,
+    /// Those of LoHa and LoKr, by their names.
+    named: Vec<(&'static str, &'a Tensor)>,
     twice: Option<(&'a Tensor, &'a Tensor)>,
     parameters: u64,
 }
@@ -59,6 +77,11 @@ impl<'a> Factors<'a> {
                 return;
             }
             Piece::Unused => return,
+            Piece::Factor(name) => {
+                self.named.push((name, tensor));
+                self.parameters = self.parameters.saturating_add(tensor.elements());
+                return;
+            }
         };
         *slot = Some(tensor);
         self.parameters = self.parameters.saturating_add(tensor.elements());
@@ -111,6 +134,9 @@ impl<'a> Factors<'a> {
         if let Some(foreign) = self.foreign {
             return about(foreign, "a part of a method that is not known here, expected A and B alone".to_owned());
         }
+        if !self.named.is_empty() {
+            return self.product(module, common);
+        }
         let ((a, of), (b, of_b)) = match (self.a, self.b) {
             (Some(a), Some(b)) => (a, b),
             (Some((a, _)), None) => return about(a, format!("found A without B for {module}, expected both")),
@@ -134,13 +160,19 @@ impl<'a> Factors<'a> {
         };
         let ([mut r, mut inner], [out, mut columns]) = (sides(a), sides(b));
         let kernel = a.shape.get(2..).unwrap_or_default().to_vec();
-        if !kernel.is_empty() || b.shape.len() > 2 {
+        if b.shape.len() != a.shape.len() {
+            return about(
+                a,
+                format!("found shape {:?}, expected two sizes or those of {}, {:?}", a.shape, b.name, b.shape),
+            );
+        }
+        if !kernel.is_empty() {
             if b.shape[1] != a.shape[0] {
                 let message =
                     format!("found {} channels for rank {r}: a convolution in groups is not read here", b.shape[1]);
                 return about(b, message);
             }
-            if b.shape[2..].iter().any(|&size| size != 1) || b.shape.len() != a.shape.len() {
+            if b.shape[2..].iter().any(|&size| size != 1) {
                 return about(b, format!("found shape {:?}, expected a kernel of one value", b.shape));
             }
         }
@@ -203,8 +235,7 @@ impl<'a> Factors<'a> {
             }
             Scale::Fixed(scaling) => (scaling * r as f64, scaling),
             Scale::Alpha => {
-                let alpha = self.alpha.map(|tensor| checkpoint.tensor_matrix(tensor, &())).transpose()?;
-                let alpha = alpha.and_then(|matrix| matrix.data().first().copied()).map_or(r as f64, f64::from);
+                let alpha = self.stored_alpha(checkpoint)?.unwrap_or(r as f64);
                 (alpha, alpha / r as f64)
             }
         };
@@ -227,11 +258,89 @@ impl<'a> Factors<'a> {
             role: if stacked.is_some() { Role::Other } else { Role::of(name) },
             parameters: self.parameters,
             dora: magnitude.is_some(),
-            a: factor(a, blocks_a),
-            b: factor(b, blocks_b),
+            source: Source::Pair { a: factor(a, blocks_a), b: factor(b, blocks_b) },
             bias,
             magnitude,
             diagonal,
+        })
+    }
+
+    /// α as the file holds it for this layer.
+    fn stored_alpha(&self, checkpoint: &Checkpoint) -> Result<Option<f64>> {
+        let alpha = self.alpha.map(|tensor| checkpoint.tensor_matrix(tensor, &())).transpose()?;
+        Ok(alpha.and_then(|matrix| matrix.data().first().copied()).map(f64::from))
+    }
+
+    /// The layer of LoHa's or LoKr's factors: a pair of higher rank stands for them.
+    fn product(self, module: &str, common: &Common) -> Result<LoraLayer> {
+        let checkpoint = common.checkpoint;
+        let find = |name: &str| self.named.iter().find(|(known, _)| *known == name).map(|(_, tensor)| *tensor);
+        let first = self.named.first().map_or(module, |(_, tensor)| tensor.name.as_str());
+        let wrong = |message: &str| Err(Error::tensor(checkpoint.path(), first, message));
+        let sizes = |tensor: &Tensor| -> Result<[usize; 2]> {
+            self.sound(tensor, common)?;
+            let rest = tensor.shape[1..].iter().product::<usize>();
+            Ok([tensor.shape[0], rest])
+        };
+        let name = |tensor: &Tensor| tensor.name.clone();
+        let hada = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"].map(find);
+        let (source, shape, r, own) = if let [Some(w1_a), Some(w1_b), Some(w2_a), Some(w2_b)] = hada {
+            let [[out, r1], [s1, inner], [out2, r2], [s2, inner2]] =
+                [sizes(w1_a)?, sizes(w1_b)?, sizes(w2_a)?, sizes(w2_b)?];
+            if (r1, r2, out, inner) != (s1, s2, out2, inner2) {
+                return wrong("the four factors of LoHa do not fit each other");
+            }
+            (Source::Hadamard([w1_a, w1_b, w2_a, w2_b].map(name)), [out, inner], r1.saturating_mul(r2), r1)
+        } else {
+            let c = match (find("lokr_w1"), find("lokr_w1_a"), find("lokr_w1_b")) {
+                (Some(c), ..) => vec![c],
+                (None, Some(a), Some(b)) => vec![a, b],
+                _ => return wrong("factors of LoHa or LoKr are missing, expected all of them"),
+            };
+            let (Some(w2_a), Some(w2_b)) = (find("lokr_w2_a"), find("lokr_w2_b")) else {
+                return wrong(
+                    "a LoKr whose second factor is a whole matrix has no small factors, so that ΔW is not read here",
+                );
+            };
+            let all: Vec<[usize; 2]> = c.iter().map(|tensor| sizes(tensor)).collect::<Result<_>>()?;
+            let ([height, rank], [rank2, width]) = (sizes(w2_a)?, sizes(w2_b)?);
+            let [rows, cols] = [all[0][0], all[all.len() - 1][1]];
+            if rank != rank2 || (all.len() == 2 && all[0][1] != all[1][0]) {
+                return wrong("the factors of LoKr do not fit each other");
+            }
+            let shape = [rows.saturating_mul(height), cols.saturating_mul(width)];
+            let source = Source::Kronecker(c.into_iter().map(name).collect(), [name(w2_a), name(w2_b)]);
+            (source, shape, cols.saturating_mul(rank), rank)
+        };
+        let values = shape[0].saturating_add(shape[1]).saturating_mul(r);
+        if values > MOST {
+            return wrong("the pair that stands for these factors would be too large to be read");
+        }
+        let scaling = match common.scale {
+            Scale::Fixed(scaling) => scaling,
+            _ => self.stored_alpha(checkpoint)?.unwrap_or(own as f64) / own as f64,
+        };
+        if !(scaling as f32).is_finite() || self.magnitude.is_some() {
+            return wrong("found LoHa or LoKr with magnitudes or an α that is no number, expected a finite α alone");
+        }
+        Ok(LoraLayer {
+            module: module.to_owned(),
+            shape,
+            r,
+            lora_alpha: scaling * r as f64,
+            scaling,
+            dtype: self.named.first().map_or(Dtype::F32, |(_, tensor)| tensor.dtype),
+            embedding: false,
+            kernel: Vec::new(),
+            experts: None,
+            layer: layer_of(module),
+            role: Role::of(module),
+            parameters: self.parameters,
+            dora: false,
+            source,
+            bias: None,
+            magnitude: None,
+            diagonal: None,
         })
     }
 }

@@ -1,9 +1,11 @@
 //! kohya's and LyCORIS' files for image models: `lora_unet_<module with underscores>.lora_down.weight`, `.lora_up.weight` and
 //! `.alpha`, the factor being `α / r`. DoRA's magnitudes are `.dora_scale`.
 
-use super::PeftConfig;
 use super::dialect::{Dialect, FactorOf, Name, Piece, Scale, Settings};
-use crate::checkpoint::Checkpoint;
+use super::export::{Exported, Job};
+use super::{LoraLayer, PeftConfig, lycoris};
+use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily};
+use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::Result;
 use std::path::Path;
 
@@ -34,11 +36,63 @@ fn parse(name: &str) -> Option<Name<'_>> {
         "lora_up.weight" => Piece::B(FactorOf::Linear),
         "alpha" => Piece::Alpha,
         "dora_scale" => Piece::Magnitude,
-        // CP-decomposed convolutions, LoHa and LoKr: other formulas for ΔW.
+        rest if let Some(factor) = lycoris::NAMES.iter().find(|name| **name == rest) => Piece::Factor(factor),
+        // CP- and Tucker-decomposed convolutions.
         rest if ["lora_mid", "hada_", "lokr_"].iter().any(|begin| rest.starts_with(begin)) => Piece::Foreign,
         _ => return None,
     };
     Some(Name { module: module.to_owned(), part, adapter: None })
+}
+
+/// Writes one `.safetensors` file with `lora_down`, `lora_up` and `alpha` of every module; `out` is the file, or a folder for it.
+///
+/// # Errors
+/// For what kohya's files cannot hold, by name; and what reading and writing say.
+pub(super) fn export(job: &Job) -> Result<Exported> {
+    job.plain("kohya's format", true)?;
+    let adapter = job.adapter;
+    let name_of = |layer: &LoraLayer| {
+        let module = layer.module.as_str();
+        let (part, rest) = match module.split_once('.') {
+            Some(("text_encoder", rest)) => ("lora_te_", rest),
+            Some(("text_encoder_2", rest)) => ("lora_te2_", rest),
+            Some(("unet" | "transformer", rest)) => ("lora_unet_", rest),
+            _ if module.starts_with("lora_") => ("", module),
+            _ => ("lora_unet_", module),
+        };
+        format!("{part}{}", rest.replace('.', "_"))
+    };
+    let mut planned: Vec<(usize, Planned)> = Vec::new();
+    for (at, layer) in adapter.layers.iter().enumerate() {
+        let [out, inner] = layer.shape;
+        let name = name_of(layer);
+        let dtype = if can_store(layer.dtype) { layer.dtype } else { Dtype::F32 };
+        let kernel: usize = layer.kernel.iter().product::<usize>().max(1);
+        let down = [&[layer.r, inner / kernel], &layer.kernel[..]].concat();
+        let up = [&[out, layer.r], &vec![1; layer.kernel.len()][..]].concat();
+        planned.push((at, (format!("{name}.alpha"), Vec::new(), Dtype::F32)));
+        planned.push((at, (format!("{name}.lora_down.weight"), down, dtype)));
+        planned.push((at, (format!("{name}.lora_up.weight"), up, dtype)));
+        if layer.dora {
+            planned.push((at, (format!("{name}.dora_scale"), vec![out, 1], dtype)));
+        }
+    }
+    let folder = job.out.extension().is_none_or(|end| end != "safetensors");
+    let path = if folder { job.out.join("lora.safetensors") } else { job.out.to_path_buf() };
+    let list: Vec<Planned> = planned.iter().map(|(_, planned)| planned.clone()).collect();
+    write_lazily(&path, &list, &|at| {
+        job.progress.step(at as u64, list.len() as u64)?;
+        let (layer, (name, shape, dtype)) = (&adapter.layers[planned[at].0], &list[at]);
+        let values = match name.rsplit_once('.').map(|(_, end)| end) {
+            Some("alpha") => vec![(layer.scaling * layer.r as f64) as f32],
+            Some("dora_scale") => adapter.magnitude(layer)?.unwrap_or_default(),
+            _ if name.ends_with("lora_down.weight") => adapter.factors(layer)?.1.into_data(),
+            _ => adapter.factors(layer)?.0.into_data(),
+        };
+        Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
+    })?;
+    let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
+    Ok(Exported { path, tensors: list.len(), bytes, notes: Vec::new() })
 }
 
 #[cfg(test)]
@@ -50,7 +104,8 @@ mod tests {
         let name = parse("lora_unet_mid_block_attn1_to_q.lora_down.weight").unwrap();
         assert_eq!((name.module.as_str(), name.part), ("lora_unet_mid_block_attn1_to_q", Piece::A(FactorOf::Linear)));
         assert_eq!(parse("lora_te_x.alpha").unwrap().part, Piece::Alpha);
-        assert_eq!(parse("lora_unet_x.hada_w1_a").unwrap().part, Piece::Foreign);
+        assert_eq!(parse("lora_unet_x.hada_w1_a").unwrap().part, Piece::Factor("hada_w1_a"));
+        assert_eq!(parse("lora_unet_x.hada_t1").unwrap().part, Piece::Foreign);
         assert_eq!(parse("unet.a.b.lora_up.weight").unwrap().module, "unet.a.b");
         assert!(parse("first_stage_model.x.weight").is_none());
     }

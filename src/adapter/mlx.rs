@@ -4,10 +4,13 @@
 //! the rank; mlx-lm's default of 20 is ten times what α = 2r gives. `alpha` is not looked at (mlx-lm 0.32, tuner/lora.py).
 
 use super::dialect::{Dialect, FactorOf, Name, Piece, Scale, Settings};
-use super::{PeftConfig, TargetModules};
-use crate::checkpoint::{Checkpoint, names::unwrapped};
+use super::export::{Exported, Job};
+use super::{LoraLayer, PeftConfig, TargetModules, usual};
+use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_whole};
+use crate::checkpoint::{Checkpoint, Dtype, names::unwrapped};
 use crate::error::{Error, Result};
-use serde_json::Value;
+use crate::matrix::Matrix;
+use serde_json::{Value, json};
 use std::path::Path;
 
 pub(super) static DIALECT: Dialect = Dialect { name: "mlx-lm", transposed: true, is, settings, parse };
@@ -59,6 +62,81 @@ fn parse(name: &str) -> Option<Name<'_>> {
         _ => return None,
     };
     Some(Name { module: unwrapped(module).into_owned(), part, adapter: None })
+}
+
+/// Writes `adapters.safetensors` and `adapter_config.json` into a folder. mlx-lm knows one rank and one scale for all modules:
+/// smaller pairs get rows of zeros, and where scales differ B carries the difference.
+///
+/// # Errors
+/// For what mlx-lm's adapters cannot hold, by name; and what reading and writing say.
+pub(super) fn export(job: &Job) -> Result<Exported> {
+    job.plain("mlx-lm", true)?;
+    let adapter = job.adapter;
+    let mut notes = Vec::new();
+    let blocks: Vec<&LoraLayer> = adapter.layers.iter().filter(|layer| layer.layer.is_some()).collect();
+    if let Some(outside) = adapter.layers.iter().find(|layer| layer.layer.is_none()) {
+        let message = "a module outside of the blocks, which mlx-lm gives no pair";
+        return Err(Error::tensor(adapter.path(), &outside.module, message));
+    }
+    let r = blocks.iter().map(|layer| layer.r).max().unwrap_or(1);
+    if blocks.iter().any(|layer| layer.r != r) {
+        notes.push(format!("ranks differ and mlx-lm knows one: every pair has rank {r} now, smaller ones with zeros"));
+    }
+    let scale = usual(blocks.iter().map(|layer| layer.scaling.to_bits())).map_or(1.0, f64::from_bits);
+    if blocks.iter().any(|layer| layer.scaling != scale) {
+        notes.push(format!("scales differ and mlx-lm knows one, {scale} here: B carries the difference"));
+    }
+    let mut planned: Vec<Planned> = Vec::new();
+    for layer in &blocks {
+        let [out, inner] = layer.shape;
+        let dtype = if can_store(layer.dtype) { layer.dtype } else { Dtype::F32 };
+        planned.push((format!("{}.lora_a", layer.module), vec![inner, r], dtype));
+        planned.push((format!("{}.lora_b", layer.module), vec![r, out], dtype));
+        if layer.dora {
+            planned.push((format!("{}.m", layer.module), vec![out], dtype));
+        }
+    }
+    let path = job.out.join("adapters.safetensors");
+    write_lazily(&path, &planned, &|at| {
+        job.progress.step(at as u64, planned.len() as u64)?;
+        let (name, shape, dtype) = &planned[at];
+        let (module, part) = name.rsplit_once('.').unwrap_or((name, ""));
+        let layer = adapter.layer(module).ok_or_else(|| Error::failure(format!("{module} was lost")))?;
+        let values = if part == "m" {
+            adapter.magnitude(layer)?.unwrap_or_default()
+        } else {
+            let factor = if layer.scaling == scale { 1.0 } else { layer.scaling / scale };
+            let (b, a) = job.scaled(layer, factor)?;
+            let zero = |matrix: &Matrix, i: usize, j: usize| {
+                if i < matrix.rows() && j < matrix.cols() { matrix.get(i, j) } else { 0.0 }
+            };
+            match part {
+                "lora_a" => Matrix::from_fn(shape[0], shape[1], |j, k| zero(&a, k, j)).into_data(),
+                _ => Matrix::from_fn(shape[0], shape[1], |k, i| zero(&b, i, k)).into_data(),
+            }
+        };
+        Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
+    })?;
+    // Names of modules as a block has them: `self_attn.q_proj`.
+    let mut keys: Vec<&str> = Vec::new();
+    for layer in &blocks {
+        let number = layer.layer.unwrap_or_default().to_string();
+        let key = layer.module.split_once(&format!(".{number}.")).map_or(layer.module.as_str(), |(_, key)| key);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let config = json!({
+        "fine_tune_type": if blocks.iter().any(|layer| layer.dora) { "dora" } else { "lora" },
+        // All blocks.
+        "num_layers": -1,
+        "model": adapter.config.base_model_name_or_path,
+        "lora_parameters": {"rank": r, "scale": scale, "dropout": adapter.config.lora_dropout, "keys": keys},
+    });
+    let text = serde_json::to_string_pretty(&config).map_err(|error| Error::failure(error.to_string()))?;
+    write_whole(&job.out.join("adapter_config.json"), text.as_bytes())?;
+    let bytes = std::fs::metadata(&path).map_or(0, |about| about.len());
+    Ok(Exported { path: job.out.to_path_buf(), tensors: planned.len(), bytes, notes })
 }
 
 #[cfg(test)]

@@ -13,9 +13,12 @@
 mod config;
 mod dialect;
 mod diffusers;
+pub mod export;
 mod factors;
+mod gguf;
 mod kinds;
 mod kohya;
+mod lycoris;
 mod mlx;
 mod pattern;
 mod peft;
@@ -32,7 +35,7 @@ use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, Tensor};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use dialect::Dialect;
-use factors::{Common, Factor, Factors, Stacked};
+use factors::{Common, Factor, Factors, Source, Stacked};
 use peft::Whole;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -86,8 +89,7 @@ pub struct LoraLayer {
     pub parameters: u64,
     /// True when a magnitude vector belongs to it (DoRA): ΔW is then not B·A.
     pub dora: bool,
-    a: Factor,
-    b: Factor,
+    source: Source,
     bias: Option<String>,
     magnitude: Option<String>,
     diagonal: Option<String>,
@@ -338,7 +340,7 @@ impl Adapter {
     /// As [`factors`](Self::factors); a part that the layer does not have.
     pub fn part(&self, layer: &LoraLayer, part: &Part) -> Result<(Matrix, Matrix)> {
         let wrong = |message: &str| Error::tensor(self.path(), &layer.module, message);
-        let (mut b, mut a) = (self.factor(&layer.b)?, self.factor(&layer.a)?);
+        let (mut b, mut a) = self.pair(&layer.source)?;
         if let Some(diagonal) = &layer.diagonal {
             let sigma = self.read(diagonal)?;
             let width = a.cols();
@@ -399,6 +401,25 @@ impl Adapter {
         let tensor =
             tensor.ok_or_else(|| Error::tensor(self.path(), name, "there is no such tensor in this adapter"))?;
         self.checkpoint.tensor_matrix(tensor, &())
+    }
+
+    fn pair(&self, source: &Source) -> Result<(Matrix, Matrix)> {
+        match source {
+            Source::Pair { a, b } => Ok((self.factor(b)?, self.factor(a)?)),
+            Source::Hadamard([w1_a, w1_b, w2_a, w2_b]) => {
+                Ok(lycoris::hadamard(&self.read(w1_a)?, &self.read(w1_b)?, &self.read(w2_a)?, &self.read(w2_b)?))
+            }
+            Source::Kronecker(c, [w2_a, w2_b]) => {
+                let mut first = self.read(c.first().map_or("", String::as_str))?;
+                if let Some(second) = c.get(1) {
+                    let (a, b) = (first, self.read(second)?);
+                    first = Matrix::from_fn(a.rows(), b.cols(), |i, j| {
+                        (0..a.cols()).map(|k| a.get(i, k) * b.get(k, j)).sum()
+                    });
+                }
+                Ok(lycoris::kronecker(&first, &self.read(w2_a)?, &self.read(w2_b)?))
+            }
+        }
     }
 
     fn factor(&self, factor: &Factor) -> Result<Matrix> {

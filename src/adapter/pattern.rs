@@ -257,8 +257,8 @@ mod tests {
             (0..20_000).map(|i| (format!(r"layers\.{i}\.q"), json!(1))).collect();
         assert!(parse(Value::Object(names)).is_ok(), "names take next to nothing");
         assert!(parse(json!({"(q_proj": 1})).unwrap_err().contains("(q_proj"));
-        // (a+)+b on many a: a look-behind makes it a backtracking search, which gives up.
-        let slow = Pattern::whole("(?=x)?(a+)+(?<=b)", &mut Budget::default()).unwrap();
+        // A look-behind makes it a backtracking search, which gives up.
+        let slow = Pattern::whole("(?=a)(a+)+(?<=b)", &mut Budget::default()).unwrap();
         assert!(!slow.matches(&"a".repeat(60)));
     }
 }

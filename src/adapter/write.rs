@@ -1,9 +1,11 @@
 //! [`NewAdapter`]: an adapter that is yet to be written, as PEFT reads it.
 
-use super::{Adapter, Patterns, PeftConfig, TargetModules, usual};
+use super::export::{Exported, Job};
+use super::factors::Source;
+use super::{Adapter, LoraLayer, Patterns, PeftConfig, Scaling, TargetModules, usual};
 use crate::checkpoint::names::PEFT;
 use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_whole};
-use crate::checkpoint::{Checkpoint, Dtype};
+use crate::checkpoint::{Checkpoint, Dtype, NameMap};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use serde_json::Value;
@@ -96,7 +98,8 @@ impl NewAdapter {
         }
         for layer in adapter.layers.iter().filter(|layer| layer.experts.is_some()) {
             // The two factors keep PEFT's own names, which say which parameter they belong to.
-            for factor in [&layer.a, &layer.b] {
+            let Source::Pair { a, b } = &layer.source else { continue };
+            for factor in [a, b] {
                 let name = crate::checkpoint::names::unwrapped(&factor.tensor);
                 carry(format!("{PEFT}{name}"), &factor.tensor);
             }
@@ -292,10 +295,68 @@ fn leaf(module: &str) -> &str {
     module.rsplit('.').next().unwrap_or(module)
 }
 
+/// Writes the adapter as PEFT reads it: the same pairs, saved tensors and trained tokens under PEFT's names. With the base, names
+/// of other programs become the base's.
+///
+/// # Errors
+/// What reading and writing say.
+pub(super) fn export(job: &Job) -> Result<Exported> {
+    let adapter = job.adapter;
+    let modules: Vec<String> =
+        job.base.map(|base| base.modules().iter().map(|module| module.name.clone()).collect()).unwrap_or_default();
+    let names = NameMap::new(modules.iter().map(String::as_str));
+    let mut notes = Vec::new();
+    let layers: Vec<&LoraLayer> = adapter.layers.iter().filter(|layer| layer.experts.is_none()).collect();
+    let mut new = Vec::with_capacity(layers.len());
+    for layer in &layers {
+        let found = names.find(&layer.module).map(|at| modules[at].clone());
+        if found.is_none() && job.base.is_some() {
+            notes.push(format!("{} is not in the base and keeps its name", layer.module));
+        }
+        new.push(NewLayer {
+            module: found.unwrap_or_else(|| layer.module.clone()),
+            shape: layer.shape,
+            r: layer.r,
+            lora_alpha: layer.scaling * layer.r as f64,
+            embedding: layer.embedding,
+            kernel: layer.kernel.clone(),
+            bias: adapter.bias(layer)?.is_some(),
+            magnitude: layer.dora,
+        });
+    }
+    let known = adapter.format == "PEFT" && modules.is_empty();
+    let config = PeftConfig {
+        scaling: Scaling::Rank,
+        block_diagonal: None,
+        inference_mode: true,
+        target_modules: if known { adapter.config.target_modules.clone() } else { TargetModules::Unsaid },
+        ..adapter.config.clone()
+    };
+    let modules = if modules.is_empty() { new.iter().map(|layer| layer.module.clone()).collect() } else { modules };
+    let mut written = NewAdapter { layers: new, config, modules, ..NewAdapter::default() };
+    written.carry(adapter);
+    let coarse = |layer: &&&LoraLayer| layer.dtype == Dtype::F32 || !can_store(layer.dtype);
+    let dtype = if layers.iter().any(|layer| coarse(&layer)) {
+        Dtype::F32
+    } else {
+        layers.first().map_or(Dtype::F32, |layer| layer.dtype)
+    };
+    let total = layers.len() as u64;
+    written.write(job.out, dtype, &|at| {
+        job.progress.step(at as u64, total)?;
+        let (b, a) = adapter.factors(layers[at])?;
+        Ok(Pair { b, a, bias: adapter.bias(layers[at])?, magnitude: adapter.magnitude(layers[at])? })
+    })?;
+    let bytes = std::fs::metadata(job.out.join("adapter_model.safetensors")).map_or(0, |about| about.len());
+    let tensors =
+        written.layers.iter().map(|layer| 2 + usize::from(layer.bias) + usize::from(layer.magnitude)).sum::<usize>()
+            + written.kept.tensors.len();
+    Ok(Exported { path: job.out.to_path_buf(), tensors, bytes, notes })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapter::Scaling;
     use serde_json::json;
 
     fn layer(module: &str, r: usize, lora_alpha: f64) -> NewLayer {

@@ -34,7 +34,7 @@ pub use module::Module;
 pub(crate) use module::Place;
 pub use names::NameMap;
 pub use read::Reader;
-pub(crate) use role::layer as layer_of;
+pub(crate) use role::{expert as expert_of, layer as layer_of};
 pub use tensor::Tensor;
 
 use crate::error::{Error, Result};

@@ -71,7 +71,7 @@ pub(super) fn place(name: &str) -> Option<(&str, usize)> {
 }
 
 /// Number of the expert that a name belongs to.
-pub(super) fn expert(name: &str) -> Option<usize> {
+pub(crate) fn expert(name: &str) -> Option<usize> {
     let (_, rest) = name.split_once("experts.")?;
     rest.split('.').next()?.parse().ok()
 }

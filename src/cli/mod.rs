@@ -5,6 +5,7 @@
 //! or bad input, 130 interrupted.
 
 mod compare;
+mod convert;
 mod demo;
 mod doctor;
 mod eval;
@@ -127,6 +128,8 @@ enum Command {
     Generate(generate::Generate),
     /// Writes a model with an adapter merged into its weights
     Merge(merge::Merge),
+    /// An adapter in another program's format: PEFT's, mlx-lm's, llama.cpp's GGUF, kohya's
+    Convert(convert::Convert),
     /// Makes the bundled models and data
     Demo(demo::Demo),
 }
@@ -209,6 +212,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Eval(eval) => eval.run(screen, device),
         Command::Generate(generate) => generate.run(screen, device),
         Command::Merge(merge) => merge.run(screen),
+        Command::Convert(convert) => convert.run(screen),
         Command::Demo(demo) => demo.run(screen),
     }
 }

@@ -69,9 +69,10 @@ impl Params {
             }
         }
         let mut notes: Vec<String> = layout.note.iter().cloned().collect();
-        for note in selections.iter().flat_map(|selection| &selection.notes) {
-            if !notes.contains(note) {
-                notes.push(note.clone());
+        let clipped = rows.iter().filter_map(|(_, selection, count)| selection.clipped(count.r, &layout));
+        for note in selections.iter().flat_map(|selection| selection.notes.iter().cloned()).chain(clipped) {
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
 

@@ -13,8 +13,10 @@ pub struct Selection {
     pub per_rank: u64,
     /// What should be said about the choice, each a sentence: a fused projection, a name that matches nothing.
     pub notes: Vec<String>,
-    /// The smallest of the matrices: its name, `[d_out, d_in]`; it bounds the rank.
+    /// The smallest of the matrices: its name, `[d_out, d_in]`; above its smaller side a rank adds nothing there.
     pub narrowest: (String, [usize; 2]),
+    /// The matrix whose smaller side is largest: it bounds the rank.
+    widest: (String, [usize; 2]),
     parameters: u64,
 }
 
@@ -39,12 +41,13 @@ impl Selection {
     pub fn new(layout: &Layout, targets: &Targets) -> Result<Self> {
         let (places, notes) = targets.matcher()?.select(layout)?;
         let weights = || places.iter().map(|&place| &layout.weights[place]);
-        let per_rank = weights().map(|weight| weight.d_in as u64 + weight.d_out as u64).sum();
-        let narrowest = weights()
-            .min_by_key(|weight| weight.max_rank())
-            .map(|weight| (weight.name.clone(), [weight.d_out, weight.d_in]))
+        let per_rank = weights().map(Weight::cost).sum();
+        let named = |weight: &Weight| (weight.name.clone(), [weight.d_out, weight.d_in]);
+        let sides = weights().min_by_key(|weight| weight.max_rank()).map(named);
+        let (narrowest, widest) = sides
+            .zip(weights().max_by_key(|weight| weight.max_rank()).map(named))
             .ok_or_else(|| Error::usage(format!("{} has no such module", layout.name)))?;
-        Ok(Self { per_rank, notes, narrowest, parameters: layout.parameters, places })
+        Ok(Self { per_rank, notes, narrowest, widest, parameters: layout.parameters, places })
     }
 
     /// The selected weights.
@@ -57,22 +60,36 @@ impl Selection {
         self.narrowest.1[0].min(self.narrowest.1[1])
     }
 
-    /// The parameters of LoRA at rank `r`.
+    /// The parameters of LoRA at rank `r`, as PEFT's `print_trainable_parameters` counts them: also where a matrix is too small
+    /// for an update of that rank (see [`clipped`](Self::clipped)).
     ///
     /// # Errors
-    /// Bad input when `r` is 0 or over `min(d_out, d_in)` of a selected matrix, which the sentence names.
+    /// Bad input when `r` is 0 or over `min(d_out, d_in)` of every selected matrix; the sentence names the widest.
     pub fn count(&self, r: usize) -> Result<Count> {
-        let (name, [d_out, d_in]) = &self.narrowest;
-        let most = self.max_rank();
-        if r == 0 || r > most {
+        let (name, [d_out, d_in]) = &self.widest;
+        let max = *d_out.min(d_in);
+        if r == 0 || r > max {
             let wrong = if r == 0 { "it would adapt nothing" } else { "no update of that rank fits" };
             return Err(Error::usage(format!(
-                "rank {r}: {wrong}; {name} is {d_out} × {d_in}, so a rank is from 1 to {most}"
+                "rank {r}: {wrong}; {name} is {d_out} × {d_in}, so a rank is from 1 to {max}"
             )));
         }
-        let trainable = self.per_rank * r as u64;
+        let trainable = self.per_rank.saturating_mul(r as u64);
         let percent = 100.0 * trainable as f64 / self.parameters.max(1) as f64;
-        Ok(Count { r, trainable, percent, adapter_bytes_f16: 2 * trainable })
+        Ok(Count { r, trainable, percent, adapter_bytes_f16: trainable.saturating_mul(2) })
+    }
+
+    /// The sentence about matrices that rank `r` is too large for.
+    pub fn clipped(&self, r: usize, layout: &Layout) -> Option<String> {
+        let small = self.weights(layout).filter(|weight| weight.max_rank() < r).count();
+        let (name, [d_out, d_in]) = &self.narrowest;
+        (small > 0).then(|| {
+            format!(
+                "rank {r} is above the smaller side of {small} modules, such as {name} of {d_out} × {d_in}: PEFT trains that many \
+                 all the same, and what they add there has rank {} at most",
+                d_out.min(d_in)
+            )
+        })
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::budget::{self, Offer, Ranks};
 use crate::adapter::{Adapter, NewAdapter, NewLayer, Pair, PeftConfig, Scaling, TargetModules};
-use crate::checkpoint::{Checkpoint, Dtype, Role};
+use crate::checkpoint::{Checkpoint, Dtype, Role, expert_of};
 use crate::delta::{DeltaSet, DeltaWeight, LowRank, Source};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
@@ -117,7 +117,7 @@ impl<'a> Changed<'a> {
                             items.notes.push(format!("left out: {}: {problem}", entry.name));
                         }
                         Some(problem) => return Err(Error::tensor(set.base().path(), &entry.name, problem)),
-                        None if expert_of(&entry.name) => experts += 1,
+                        None if is_expert(&entry.name) => experts += 1,
                         None => items.list.push(Item {
                             name: entry.name.clone(),
                             shape: entry.shape,
@@ -314,9 +314,8 @@ impl<'a> Changed<'a> {
 }
 
 /// Whether a module is the matrix of one expert: `…experts.3.up_proj`.
-fn expert_of(name: &str) -> bool {
-    name.split_once("experts.").is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
-        || name.ends_with(']')
+fn is_expert(name: &str) -> bool {
+    expert_of(name).is_some() || name.ends_with(']')
 }
 
 /// The task that PEFT loads such a model for, by its class; none where there is no word for it.

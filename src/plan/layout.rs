@@ -1,7 +1,7 @@
 //! [`Layout`]: a model's weights and their shapes, as far as counting goes.
 
 use super::presets;
-use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, layer_of};
+use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, expert_of, layer_of};
 use crate::error::{Error, Result};
 use crate::spec::{ModelSpec, ModuleSpec};
 use std::path::Path;
@@ -55,9 +55,16 @@ impl Weight {
         self.d_out.min(self.d_in)
     }
 
-    /// `d_in + d_out`: what one unit of rank costs.
+    /// `d_in + d_out`: what one unit of rank costs. Gate and up projections of experts are one weight of twice as many rows for
+    /// PEFT, which gives it twice the rank: either then costs `d_in + 2 d_out`.
     pub fn cost(&self) -> u64 {
-        self.d_in as u64 + self.d_out as u64
+        let fused = self.is_expert() && matches!(self.role, Role::Gate | Role::Up);
+        self.d_in as u64 + self.d_out as u64 * if fused { 2 } else { 1 }
+    }
+
+    /// Whether it is a matrix of one expert of a mixture.
+    pub fn is_expert(&self) -> bool {
+        expert_of(&self.name).is_some()
     }
 
     /// The last part of the name, which is what `target_modules` usually names: `q_proj`.

@@ -16,8 +16,11 @@ fn paths_that_lead_nowhere() {
     says(Checkpoint::open(folder.path()), &["holds no weights"]);
     says(Checkpoint::open(&folder.path().join("config.json")), &["holds no weights"]);
     std::fs::write(folder.path().join("pytorch_model.bin"), "x").unwrap();
-    says(Checkpoint::open(folder.path()), &["holds no safetensors weights", "found pytorch_model.bin"]);
-    says(Checkpoint::open(&folder.path().join("pytorch_model.bin")), &["pytorch_model.bin", "another kind"]);
+    says(
+        Checkpoint::open(folder.path()),
+        &["pytorch_model.bin", "found no zip, expected a file that torch.save wrote"],
+    );
+    says(Checkpoint::open(&folder.path().join("pytorch_model.bin")), &["pytorch_model.bin", "found no zip"]);
     for name in ["a.safetensors", "b.safetensors"] {
         std::fs::write(folder.path().join(name), tensors(&[zeros("w", &[1])])).unwrap();
     }

@@ -2,6 +2,7 @@
 //! `tests/fixtures/README.md` unless a test names another program.
 
 mod adapters;
+mod export;
 mod folders;
 mod four_bit;
 #[path = "../safetensors/mod.rs"]
