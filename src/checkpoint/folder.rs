@@ -138,14 +138,6 @@ impl Found {
         if let Some(index) = index {
             return Self::sharded(folder, &folder.join(index));
         }
-        if has(PICKLE) {
-            let shards = vec![folder.join(PICKLE)];
-            let config = config(CONFIG)?;
-            return Ok(Self { path: folder.to_path_buf(), shards, index: None, config, adapter_config: None });
-        }
-        if let Some(index) = pickles.first() {
-            return Self::sharded(folder, &folder.join(index));
-        }
         let files: Vec<&String> = names.iter().filter(|n| n.ends_with(".safetensors")).collect();
         match files[..] {
             [only] => {
@@ -158,6 +150,12 @@ impl Found {
                     adapter_config: None,
                 })
             }
+            [] if has(PICKLE) => {
+                let shards = vec![folder.join(PICKLE)];
+                let config = config(CONFIG)?;
+                Ok(Self { path: folder.to_path_buf(), shards, index: None, config, adapter_config: None })
+            }
+            [] if !pickles.is_empty() => Self::sharded(folder, &folder.join(pickles[0])),
             [] => {
                 let first = |name: &&String| !name.contains("-of-") || name.contains("-00001-of-");
                 let ggufs: Vec<&String> = names.iter().filter(|n| n.ends_with(".gguf")).filter(first).collect();
