@@ -24,13 +24,14 @@ fn panel(length: &Length, results: &Results) -> Option<Figure> {
             .filter(|(_, of)| of.mean.is_finite())
             .map(|(at, Outcome { mean, spread, .. })| ([at, mean], spread))
             .unzip();
-        Series { spread, ..Series::line(LINES[which], points).style(Style::LinePoints) }
+        Series { spread, ..Series::line(LINES[which], points).style(Style::LinePoints).color(which) }
     };
     Some(Figure {
         title: format!("{}, {} steps", length.set.stem(), length.steps),
         x: Axis::named("rank r", RANKS.map(name).to_vec()),
         y: Axis { from_zero: true, ..Axis::linear(judged) },
-        series: vec![series(0), series(1)],
+        // The best rates last: they lie on top.
+        series: vec![series(1), series(0)],
         ..Figure::default()
     })
 }

@@ -11,7 +11,7 @@ pub struct Axis {
     pub log: bool,
     /// Names of the values 0, 1, 2, … where the axis shows things and not amounts.
     pub names: Vec<String>,
-    /// Zero is shown even where no value is near it; only a linear axis has one.
+    /// Begins at zero even where no value is near it; only a linear axis has one. What lies below is not shown.
     pub from_zero: bool,
 }
 

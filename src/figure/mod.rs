@@ -130,8 +130,9 @@ impl Figure {
     /// `[x, lowest y, highest y]` of the points of a series with a spread, in plot coordinates.
     pub fn spreads(&self, series: &Series) -> Vec<[f64; 3]> {
         let points = series.points.iter().zip(&series.spread);
+        let lowest = if self.y.from_zero { 0.0 } else { f64::NEG_INFINITY };
         let ends = |(&[x, y], &off): (&[f64; 2], &f64)| {
-            Some([self.x.place(x)?, self.y.place(y - off)?, self.y.place(y + off)?])
+            Some([self.x.place(x)?, self.y.place((y - off).max(lowest))?, self.y.place(y + off)?])
         };
         points.filter_map(ends).collect()
     }

@@ -140,13 +140,13 @@ impl Sheet<'_> {
 
     fn axes(&self, svg: &mut Svg) {
         let [left, top, right, bottom] = self.frame();
-        // Numbers need about 70 pixels across and 45 down.
+        // Numbers need about 70 pixels across and 32 down.
         for (place, label) in self.figure.x.ticks(self.bounds[0], ((right - left) / 70.0).clamp(2.0, 9.0) as usize) {
             let x = self.x(place);
             svg.line([x, top, x, bottom], Color::GRID, "");
             svg.text([x, bottom + 17.0], Anchor::Middle, &label, "");
         }
-        for (place, label) in self.figure.y.ticks(self.bounds[1], ((bottom - top) / 45.0).clamp(2.0, 7.0) as usize) {
+        for (place, label) in self.figure.y.ticks(self.bounds[1], ((bottom - top) / 32.0).clamp(2.0, 7.0) as usize) {
             let y = self.y(place);
             svg.line([left, y, right, y], Color::GRID, "");
             svg.text([left - 7.0, y + 4.0], Anchor::End, &label, "");
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn an_axis_from_zero_begins_there_and_spreads_are_within() {
         let mut figure = Figure { y: Axis { from_zero: true, ..Axis::linear("loss") }, ..Figure::default() };
-        figure.series.push(Series { spread: vec![0.5, 1.0], ..Series::line("a", vec![[0.0, 2.0], [1.0, 3.0]]) });
+        figure.series.push(Series { spread: vec![2.5, 1.0], ..Series::line("a", vec![[0.0, 2.0], [1.0, 3.0]]) });
         let [_, [low, high]] = figure.bounds();
         assert!(low == 0.0 && high > 4.0, "{low} to {high}");
         let drawn = sheet("two", &[figure.clone(), figure], 2, [300.0, 200.0]);
