@@ -15,7 +15,7 @@
 //!
 //! # Floors
 //!
-//! `use crate::` goes down, or stays within one folder; `tests/floors.rs` reads the sources and keeps this true.
+//! `use crate::` goes down, or stays within one folder; `tests/it/floors.rs` reads the sources and keeps this true.
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
@@ -36,7 +36,7 @@
 //!
 //! - Every kernel takes [`&dyn Progress`](progress::Progress); `Err(Cancelled)` and `?` are the whole cancellation mechanism.
 //! - `logic` and `ui` are two functions: panels see a `View` and push `Command`s, nothing else travels back.
-//! - A frame waits for nothing: what touches a disk or counts long is a [`job`]; `tests/floors.rs` looks through what paints.
+//! - A frame waits for nothing: what touches a disk or counts long is a [`job`]; `tests/it/floors.rs` looks through what paints.
 //! - The last good picture stays while a new one is computed ([`workspace::Slot`]).
 //! - B·A is never formed for its SVD.
 //! - Nothing read from a file is trusted; errors name the file, the tensor, what was found and what was expected.

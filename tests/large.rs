@@ -1,6 +1,9 @@
 //! A checkpoint of the shape of Llama-3-70B in 30 shards: 141 GB that are not there (sparse files).
 
-mod safetensors;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails says where by panicking")]
+
+#[path = "it/support.rs"]
+mod support;
 
 use rankscope::checkpoint::Checkpoint;
 use serde_json::json;
@@ -52,7 +55,7 @@ fn build(folder: &Path) -> std::io::Result<()> {
             header[tensor] = json!({"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]});
             map[tensor] = json!(name);
         }
-        let beginning = safetensors::file(&header.to_string(), &[]);
+        let beginning = support::file(&header.to_string(), &[]);
         let mut file = std::fs::File::create(folder.join(name))?;
         file.write_all(&beginning)?;
         file.set_len(beginning.len() as u64 + end)?;
@@ -100,8 +103,7 @@ fn a_matrix_that_was_read_is_given_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.safetensors");
     let bytes: Vec<u8> = vec![0; 64 << 20];
-    std::fs::write(&path, safetensors::tensors(&[safetensors::raw("w.weight", "BF16", &[4096, 8192], &bytes)]))
-        .unwrap();
+    std::fs::write(&path, support::tensors(&[support::raw("w.weight", "BF16", &[4096, 8192], &bytes)])).unwrap();
     drop(bytes);
     let checkpoint = Checkpoint::open(&path).unwrap();
     let file_pages = || {

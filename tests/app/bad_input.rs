@@ -9,7 +9,7 @@ use egui_kittest::kittest::Queryable as _;
 use rankscope::app::{App, Start};
 use rankscope::workspace::Request;
 
-use crate::safetensors::{copy, fixture, position};
+use crate::fixtures::{copy, fixture, position};
 use crate::support::*;
 
 /// Opens `path` in a window that shows the small Llama; says all of `parts`, and the Llama is still there.

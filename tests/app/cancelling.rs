@@ -7,7 +7,7 @@ use rankscope::workspace::Request;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::safetensors::{Stored, model, raw};
+use crate::fixtures::{Stored, model, raw};
 use crate::support::*;
 
 /// Bytes without a pattern that stand for bf16 numbers between 2⁻¹⁰ and 2⁻⁶ of either sign.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use eframe::egui::accesskit::Role;
 use eframe::egui::{Key, Modifiers};
 
-use crate::safetensors::fixture;
+use crate::fixtures::fixture;
 use crate::support::*;
 
 /// The window asks for no further frame, however often it is looked at.

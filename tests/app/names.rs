@@ -5,7 +5,7 @@ use eframe::egui::{Key, Modifiers};
 use egui_kittest::kittest::NodeT as _;
 use rankscope::workspace::Request;
 
-use crate::safetensors::fixture;
+use crate::fixtures::fixture;
 use crate::support::*;
 
 /// Everything that takes a click or a value has a short name, and is where it can be seen or scrolled to.

@@ -11,7 +11,7 @@ use rankscope::workspace::{Request, Scaling};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::safetensors::{fixture, fixture_json};
+use crate::fixtures::{fixture, fixture_json};
 use crate::support::*;
 
 /// σ of a module as numpy computed them (see `tests/fixtures/README.md`).

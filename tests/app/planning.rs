@@ -7,7 +7,7 @@ use rankscope::adapter::Adapter;
 use rankscope::plan::memory::CONTEXT;
 use rankscope::units;
 
-use crate::safetensors::fixture;
+use crate::fixtures::fixture;
 use crate::support::*;
 
 fn part(window: &mut Window, name: &str) {

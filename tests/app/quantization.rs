@@ -9,7 +9,7 @@ use rankscope::units;
 use rankscope::workspace::Request;
 use serde_json::Value;
 
-use crate::safetensors::{fixture, model, raw};
+use crate::fixtures::{fixture, model, raw};
 use crate::support::*;
 
 fn tab() -> Window {

@@ -16,7 +16,7 @@ use rankscope::train::{Method, Sample, Sampling, Settings, Text, generate, run};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
-use crate::safetensors::fixture;
+use crate::fixtures::fixture;
 use crate::settings::Kept;
 use crate::support::*;
 use crate::training::{data, lines_from, number_in, ready, runs, step, window};

@@ -9,7 +9,7 @@ use egui_kittest::kittest::Queryable as _;
 use rankscope::app::{App, Start};
 use rankscope::workspace::Request;
 
-use crate::safetensors::fixture;
+use crate::fixtures::fixture;
 use crate::support::*;
 
 #[derive(Default)]

@@ -11,7 +11,7 @@ use rankscope::app::{App, Start};
 use rankscope::spectrum::Spectrum;
 use rankscope::workspace::Request;
 
-use crate::safetensors::fixture;
+use crate::fixtures::fixture;
 
 pub type Window = Harness<'static, App>;
 

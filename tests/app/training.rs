@@ -12,7 +12,7 @@ use rankscope::train::{Settings, status};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::safetensors::fixture;
+use crate::fixtures::fixture;
 use crate::support::*;
 
 /// Rows of ids that the small Llama can learn.

@@ -1,11 +1,14 @@
 //! The GPU's decoder against the processor's, and against PEFT's: on a machine that runs the same kernels as C, on a GPU
 //! where there is one (`RANKSCOPE_CUDA=required` fails where there is none), and through a driver that stands in for one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails says where by panicking")]
 #![cfg(target_os = "linux")]
 
 #[cfg(feature = "cuda")]
 mod driver;
 mod emulated;
+#[path = "../it/support.rs"]
+mod support;
 mod training;
 
 use emulated::Emulated;
@@ -17,10 +20,7 @@ use rankscope::quant::Scheme;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
+use support::fixtures;
 
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()

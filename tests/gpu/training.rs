@@ -1,34 +1,12 @@
 //! Whole steps: against `qlora/run.json` (torch 2.15, peft 0.21, bitsandbytes 0.50) and against the processor.
 
-use super::{fixtures, folders, json, machines};
+use super::{fixtures, folders, machines};
+use crate::support::{Reference, reference};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::ComputeDtype;
 use rankscope::model::gpu::Machine;
 use rankscope::train::{Method, Row, Rows, Settings, Trainer, memory};
-use serde_json::Value;
 use std::sync::Arc;
-
-struct Reference {
-    run: Value,
-    settings: Settings,
-    rows: Rows,
-}
-
-fn reference() -> Reference {
-    let run = json(&fixtures().join("qlora/run.json"));
-    let data: Vec<Vec<u32>> = serde_json::from_value(run["data"].clone()).unwrap();
-    let settings = Settings {
-        method: Method::Qlora,
-        init_adapter: Some(fixtures().join("qlora/initial")),
-        lr: 2e-3,
-        warmup: 5,
-        batch: 4,
-        steps: Some(30),
-        shuffle: false,
-        ..Settings::default()
-    };
-    Reference { run, settings, rows: Rows { rows: data.into_iter().map(Row::all).collect() } }
-}
 
 fn on_processor(settings: Settings) -> Trainer {
     let checkpoint = Checkpoint::open(&fixtures().join("llama")).unwrap();

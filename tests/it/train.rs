@@ -1,35 +1,10 @@
 //! Training against torch 2.15, peft 0.21 and bitsandbytes 0.50: `qlora/run.json`.
 
+use crate::support::{Reference, fixtures, reference};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::train::{Init, Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-struct Reference {
-    run: Value,
-    settings: Settings,
-    rows: Rows,
-}
-
-fn reference() -> Reference {
-    let run: Value = serde_json::from_slice(&std::fs::read(fixtures().join("qlora/run.json")).unwrap()).unwrap();
-    let data: Vec<Vec<u32>> = serde_json::from_value(run["data"].clone()).unwrap();
-    let settings = Settings {
-        method: Method::Qlora,
-        init_adapter: Some(fixtures().join("qlora/initial")),
-        lr: 2e-3,
-        warmup: 5,
-        batch: 4,
-        steps: Some(30),
-        shuffle: false,
-        ..Settings::default()
-    };
-    Reference { run, settings, rows: Rows { rows: data.into_iter().map(Row::all).collect() } }
-}
 
 fn trainer(settings: Settings, rows: Rows) -> Trainer {
     Trainer::new(&Checkpoint::open(&fixtures().join("llama")).unwrap(), settings, rows, &()).unwrap()

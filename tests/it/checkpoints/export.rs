@@ -1,7 +1,7 @@
 //! Adapters in other programs' formats: what was written has the same ΔW when it is read again.
 
-use crate::open;
-use crate::safetensors::{adapter, f32s, fixture, zeros};
+use super::open;
+use crate::support::{adapter, f32s, fixture, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::matrix::Matrix;
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Headers that lie.
 
-use crate::safetensors::{copy, file, fixture};
-use crate::says;
+use super::says;
+use crate::support::{copy, file, fixture};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::checkpoint::header::Header;
 use serde_json::json;

@@ -1,12 +1,19 @@
-//! Writes safetensors files, right and wrong ones, and knows where the fixtures are.
-#![allow(dead_code)] // each test program uses a part of it
+//! What tests share: where the fixtures are, safetensors files right and wrong, the reference run, the command line.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
+use rankscope::train::{Method, Row, Rows, Settings};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `tests/fixtures`.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
 
 /// A folder of `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    fixtures().join(name)
 }
 
 /// A JSON file of `tests/fixtures`.
@@ -108,4 +115,44 @@ pub fn position(path: &Path, tensor: &str) -> usize {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     8 + length + header[tensor]["data_offsets"][0].as_u64().unwrap() as usize
+}
+
+/// Thirty QLoRA steps of torch, peft and bitsandbytes (`qlora/run.json`), and the settings and rows that make them here.
+pub struct Reference {
+    pub run: Value,
+    pub settings: Settings,
+    pub rows: Rows,
+}
+
+pub fn reference() -> Reference {
+    let run = fixture_json("qlora/run.json");
+    let data: Vec<Vec<u32>> = serde_json::from_value(run["data"].clone()).unwrap();
+    let settings = Settings {
+        method: Method::Qlora,
+        init_adapter: Some(fixture("qlora/initial")),
+        lr: 2e-3,
+        warmup: 5,
+        batch: 4,
+        steps: Some(30),
+        shuffle: false,
+        ..Settings::default()
+    };
+    Reference { run, settings, rows: Rows { rows: data.into_iter().map(Row::all).collect() } }
+}
+
+/// What a command printed, and how it ended.
+pub struct Ran {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the program.
+pub fn rankscope(arguments: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_rankscope")).args(arguments).env_remove("RUST_LOG").output().unwrap();
+    Ran {
+        status: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }

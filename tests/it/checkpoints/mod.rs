@@ -5,14 +5,11 @@ mod adapters;
 mod export;
 mod folders;
 mod four_bit;
-#[path = "../safetensors/mod.rs"]
-mod safetensors;
-
+use crate::support::{fixture, fixture_json, model, raw, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype, Group, Kind, Role};
 use rankscope::error::{Error, Result};
 use rankscope::progress::Progress;
-use safetensors::{fixture, fixture_json, model, raw, zeros};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 

@@ -1,13 +1,11 @@
 //! ΔW of real pairs and adapters. Numbers are those of `tests/fixtures/README.md` unless a test names another program.
 
-mod safetensors;
-
+use crate::support::{adapter, f32s, fixture, fixture_json, model, raw, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Role};
 use rankscope::delta::{DeltaSet, DeltaWeight, Source};
 use rankscope::error::{Error, Result};
 use rankscope::progress::Progress;
-use safetensors::{adapter, f32s, fixture, fixture_json, model, raw, zeros};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

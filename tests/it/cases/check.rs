@@ -1,7 +1,7 @@
 //! What must come of a command: exit status, JSON, text, files, ΔW of a written adapter.
 
-use crate::Place;
-use crate::tensors::{self, Tensor};
+use super::Place;
+use super::tensors::{self, Tensor};
 use regex::RegexBuilder;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,15 +1,12 @@
 //! Losses and logits against transformers 5.23 and peft 0.21 (torch 2.15, f32, eager attention): `expected.json`.
 
+use crate::support::fixtures;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::{Backward, Batch, Cache, Decoder, Dropout, Frozen, Grads, Pool, Run};
 use rankscope::quant::Scheme;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
 
 /// Model folders with the numbers expected of them: three in the repository, all ten where the whole reference is.
 fn folders() -> Vec<(PathBuf, Value)> {

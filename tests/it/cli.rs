@@ -4,25 +4,11 @@
 //! (`expected.json`) and the singular values that numpy finds in f64 (`spectra.json`). `RANKSCOPE_REFERENCE` may name a
 //! folder with more of them.
 
+use crate::support::{self, rankscope};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-struct Ran {
-    status: i32,
-    stdout: String,
-    stderr: String,
-}
-
-fn rankscope(arguments: &[&str]) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_rankscope")).args(arguments).env_remove("RUST_LOG").output().unwrap();
-    Ran {
-        status: output.status.code().unwrap(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
 
 /// Exactly one document on stdout and not a word on stderr.
 #[track_caller]
@@ -44,7 +30,7 @@ fn refused(arguments: &[&str], says: &[&str]) {
 }
 
 fn fixture(name: &str) -> String {
-    path(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name))
+    path(&support::fixture(name))
 }
 
 fn path(path: &Path) -> String {

@@ -1,7 +1,7 @@
 //! What a path may stand for.
 
-use crate::names;
-use crate::safetensors::{copy, fixture, raw, tensors, zeros};
+use super::names;
+use crate::support::{copy, fixture, raw, tensors, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Values that cannot be used.
 
-use crate::safetensors::{Stored, copy, f32s, fixture, model, position, raw, zeros};
-use crate::says;
+use super::says;
+use crate::support::{Stored, copy, f32s, fixture, model, position, raw, zeros};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::delta::{DeltaSet, Source};
 use rankscope::error::Result;

@@ -3,6 +3,7 @@
 //! `tests/fixtures/spectra.json`: `numpy.linalg.svd` in `f64` of tuned − base and of peft's `get_delta_weight`. With
 //! `RANKSCOPE_REFERENCE=<folder>` every pair and adapter that the folder's `spectra.json` names is compared too.
 
+use crate::support::fixtures;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +17,6 @@ use rankscope::progress::Progress;
 use rankscope::spectrum::{Method, Options, Spectrum, sweep};
 
 type Golden = BTreeMap<String, BTreeMap<String, Vec<f64>>>;
-
-fn fixtures() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"))
-}
 
 fn golden(folder: &Path) -> Golden {
     serde_json::from_slice(&std::fs::read(folder.join("spectra.json")).unwrap()).unwrap()
@@ -71,8 +68,8 @@ fn compare(folder: &Path, method: Method) -> usize {
 
 #[test]
 fn spectra_agree_with_numpy() {
-    assert!(compare(fixtures(), Method::Auto) > 30);
-    compare(fixtures(), Method::Exact);
+    assert!(compare(&fixtures(), Method::Auto) > 30);
+    compare(&fixtures(), Method::Exact);
 }
 
 #[test]
@@ -85,7 +82,7 @@ fn spectra_of_the_reference_folder_agree_with_numpy() {
 
 #[test]
 fn a_sweep_goes_in_order_and_past_what_is_not_there() {
-    let set = open(fixtures(), "llama-tuned");
+    let set = open(&fixtures(), "llama-tuned");
     let mut asked = names(&set);
     asked.reverse();
     asked.insert(2, "no.such.module".into());
@@ -99,7 +96,7 @@ fn a_sweep_goes_in_order_and_past_what_is_not_there() {
 #[test]
 fn a_planted_rank_is_found() {
     // A change of rank 5 and noise of 2e-4 in every linear layer.
-    let set = open(fixtures(), "llama-tuned");
+    let set = open(&fixtures(), "llama-tuned");
     let linear: Vec<String> = set.entries().iter().filter(|e| e.linear).map(|e| e.name.clone()).collect();
     assert!(!linear.is_empty());
     sweep(&set, &linear, &Options::default(), &(), &mut |name, result| {
@@ -124,7 +121,7 @@ impl Progress for Stops {
 
 #[test]
 fn a_cancelled_sweep_keeps_what_it_found() {
-    let set = open(fixtures(), "llama-tuned");
+    let set = open(&fixtures(), "llama-tuned");
     let names = names(&set);
     let counting = Stops { steps: AtomicU64::new(0), at: u64::MAX };
     sweep(&set, &names, &Options::default(), &counting, &mut |_, _| ()).unwrap();

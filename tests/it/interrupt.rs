@@ -4,8 +4,6 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-mod safetensors;
-
 #[test]
 fn an_interrupted_spectrum_exits_with_130() {
     let dir = tempfile::tempdir().unwrap();
@@ -16,13 +14,13 @@ fn an_interrupted_spectrum_exits_with_130() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
     };
-    let tensors: Vec<safetensors::Stored> = (0..24)
+    let tensors: Vec<crate::support::Stored> = (0..24)
         .map(|layer| {
             let values: Vec<f32> = (0..side * side).map(|_| value()).collect();
-            safetensors::f32s(&format!("model.layers.{layer}.self_attn.q_proj.weight"), &[side, side], &values)
+            crate::support::f32s(&format!("model.layers.{layer}.self_attn.q_proj.weight"), &[side, side], &values)
         })
         .collect();
-    std::fs::write(&path, safetensors::tensors(&tensors)).unwrap();
+    std::fs::write(&path, crate::support::tensors(&tensors)).unwrap();
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_rankscope"))
         .args(["spectrum", "--method", "exact", "--base"])

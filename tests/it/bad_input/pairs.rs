@@ -1,7 +1,7 @@
 //! Models and adapters that do not fit, together or in themselves.
 
-use crate::safetensors::{Stored, adapter, change_header, copy, f32s, fixture, model, raw, tensors, zeros};
-use crate::says;
+use super::says;
+use crate::support::{Stored, adapter, change_header, copy, f32s, fixture, model, raw, tensors, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::delta::{DeltaSet, DeltaWeight, Source};

@@ -1,5 +1,6 @@
 //! Whole runs: their files, going on after a stop, data files good and bad, merging.
 
+use crate::support::fixtures;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
 use rankscope::device::Choice;
@@ -12,10 +13,6 @@ use rankscope::train::{Init, Method, Sampling, Settings, Text, data, generate};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
 
 fn write(folder: &Path, name: &str, lines: &[serde_json::Value]) -> PathBuf {
     let path = folder.join(name);

@@ -1,7 +1,7 @@
 //! Adapters that PEFT wrote, and settings that it takes.
 
-use crate::open;
-use crate::safetensors::{adapter, f32s, fixture, fixture_json, zeros};
+use super::open;
+use crate::support::{adapter, f32s, fixture, fixture_json, zeros};
 use rankscope::adapter::{Adapter, TargetModules};
 use rankscope::checkpoint::{Dtype, Role};
 use serde_json::json;

@@ -5,8 +5,6 @@ mod folders;
 mod headers;
 mod mutations;
 mod pairs;
-#[path = "../safetensors/mod.rs"]
-mod safetensors;
 mod weights;
 
 use rankscope::error::Result;

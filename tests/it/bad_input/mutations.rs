@@ -1,6 +1,6 @@
 //! Thousands of damaged files, the same ones each time: an answer to each, never a panic.
 
-use crate::safetensors::{copy, fixture, position, raw, tensors, zeros};
+use crate::support::{copy, fixture, position, raw, tensors, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::checkpoint::header::Header;

@@ -1,7 +1,7 @@
 //! Weights in 4-bit codes.
 
-use crate::open;
-use crate::safetensors::{f32s, model, raw};
+use super::open;
+use crate::support::{f32s, model, raw};
 use rankscope::checkpoint::{Checkpoint, Dtype};
 use serde_json::{Value, json};
 use std::path::PathBuf;

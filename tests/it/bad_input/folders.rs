@@ -1,7 +1,7 @@
 //! Paths, indices and configs.
 
-use crate::safetensors::{change_json, copy, tensors, zeros};
-use crate::says;
+use super::says;
+use crate::support::{change_json, copy, tensors, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! The choice of a rank, on the small models in tests/fixtures: memory against what a run really kept, extraction against
 //! numpy's singular values, gradients of frozen weights against those of a model that is trained whole.
 
+use crate::support::{Ran, fixture, fixture_json, rankscope};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
 use rankscope::delta::{DeltaSet, Source};
@@ -13,13 +14,8 @@ use rankscope::train::probe::probe;
 use rankscope::train::{Row, Rows, Settings, Trainer, memory};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
-}
 
 fn open(name: &str) -> Arc<Checkpoint> {
     Arc::new(Checkpoint::open(&fixture(name)).unwrap())
@@ -31,8 +27,7 @@ fn tuned() -> DeltaSet {
 
 /// numpy's singular values, in f64, of every ΔW of `llama-tuned`.
 fn sigmas() -> HashMap<String, Vec<f64>> {
-    let text = std::fs::read_to_string(fixture("spectra.json")).unwrap();
-    let all: Value = serde_json::from_str(&text).unwrap();
+    let all = fixture_json("spectra.json");
     let modules: HashMap<String, Value> = serde_json::from_value(all["llama-tuned"].clone()).unwrap();
     let name = |name: &str| name.strip_suffix(".weight").unwrap_or(name).to_owned();
     modules.into_iter().filter_map(|(key, value)| Some((name(&key), serde_json::from_value(value).ok()?))).collect()
@@ -98,8 +93,7 @@ fn a_smaller_adapter_keeps_the_largest_directions() {
     let adapter = Adapter::open(&fixture("llama-adapter")).unwrap();
     let out = tempfile::tempdir().unwrap();
     let made = extract(Changed::Adapter(&adapter), None, Cut::Rank(2), Dtype::F32, out.path(), &()).unwrap();
-    let text = std::fs::read_to_string(fixture("spectra.json")).unwrap();
-    let all: Value = serde_json::from_str(&text).unwrap();
+    let all = fixture_json("spectra.json");
     for kept in &made.modules {
         let key = [format!("{}.weight", kept.name), kept.name.clone()];
         let sigma = key.iter().find_map(|key| all["llama-adapter"].get(key)).unwrap_or_else(|| panic!("{}", kept.name));
@@ -283,22 +277,16 @@ fn predicted_buffers_are_those_that_were_kept() {
     }
 }
 
-fn rankscope(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_rankscope")).args(arguments).env_remove("RUST_LOG").output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
 #[track_caller]
 fn document(arguments: &[&str]) -> Value {
-    let (status, stdout, stderr) = rankscope(arguments);
+    let Ran { status, stdout, stderr } = rankscope(arguments);
     assert_eq!(status, 0, "{arguments:?}: {stderr}");
     serde_json::from_str(&stdout).unwrap()
 }
 
 #[track_caller]
 fn refused(arguments: &[&str], says: &str) {
-    let (status, stdout, stderr) = rankscope(arguments);
+    let Ran { status, stdout, stderr } = rankscope(arguments);
     assert_eq!((status, stdout.as_str()), (2, ""), "{arguments:?}: {stderr}");
     assert!(stderr.starts_with("error: ") && stderr.contains(says), "{arguments:?}: {stderr}");
 }
@@ -382,7 +370,7 @@ fn the_command_line_says_the_same() {
     let ran = rankscope(&[
         "train", &base, "--data", &data, "--out", &run, "--steps", "2", "--batch", "2", "--rank", "2", "--json",
     ]);
-    assert_eq!(ran.0, 0, "{}", ran.2);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
     let record = memory::Record::read(Path::new(&run)).unwrap().unwrap();
     assert!(record.predicted.total() > 0);
     if let Some(measured) = record.measured {

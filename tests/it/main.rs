@@ -1,0 +1,20 @@
+//! The library and the command line, in one binary: golden numbers of other programs, bad input, the rules of the house.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails says where by panicking")]
+
+mod bad_input;
+mod cases;
+mod checkpoints;
+mod cli;
+mod deltas;
+mod demo;
+mod floors;
+mod interrupt;
+mod model;
+mod plan;
+mod planning;
+mod quant;
+mod run;
+mod spectrum;
+mod support;
+mod train;
