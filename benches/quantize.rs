@@ -9,6 +9,14 @@
 //! bitsandbytes is what `$PYTHON`, else `python3`, imports; without it its column is left empty. Threads: `RAYON_NUM_THREADS`, else
 //! every processor.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot go on says so"
+)]
+
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;

@@ -9,6 +9,14 @@
 //! torch is what `$PYTHON`, else `python3`, imports; without it its columns are left empty. Threads: `RAYON_NUM_THREADS`, else
 //! every processor. Beside the seconds of a clock stand those of the processor, which a busy machine changes less. Errors are against `f64`: torch's `svdvals` in `f64` where torch is there, else our own exact route.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot go on says so"
+)]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;

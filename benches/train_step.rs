@@ -10,6 +10,14 @@
 //! memory is the most that the process ever had (`VmHWM`). The median step counts; on a busy machine processor time, which is
 //! the mean over the steps, says more.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot go on says so"
+)]
+
 use rankscope::checkpoint::Checkpoint;
 use rankscope::device::Choice;
 use rankscope::model::gpu::{self, Kind};

@@ -468,7 +468,7 @@ fn stacked(
     let rows = tensors.rows().unwrap_or(0);
     if parameters.len() != deepest {
         // Names in a pattern that one of the parameters does not match: what the config lists cannot be told apart.
-        let fits = |name: &&String| rows % config.rank_of(&format!("{stem}.{name}")) == 0;
+        let fits = |name: &&String| rows.is_multiple_of(config.rank_of(&format!("{stem}.{name}")));
         let known: Vec<&String> = parameters.iter().filter(fits).collect();
         return match (deepest, &known[..]) {
             (1, [only]) => Ok(Some(Stacked { name: format!("{stem}.{only}") })),

@@ -6,7 +6,7 @@ use std::fmt;
 /// How the values of a tensor are stored: by safetensors' names; NF4 and FP4 are the 4-bit codes of bitsandbytes, `Block` the block formats
 /// of GGML, and the others weights that lie in several tensors, by the name of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)] // the names say it
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Dtype {
     F64,
     F32,

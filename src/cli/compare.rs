@@ -47,6 +47,7 @@ pub struct Compare {
 }
 
 /// An update that was opened.
+#[expect(clippy::large_enum_variant, reason = "there are two of them at most")]
 enum Update {
     Set(DeltaSet),
     Adapter(Adapter),

@@ -10,6 +10,7 @@ const STATUS: i32 = 130;
 
 /// Listens from now on. Where the system does not allow it, Ctrl-C ends the program as it always does.
 pub fn listen() {
+    #[expect(clippy::disallowed_methods, reason = "asked twice: whoever waits is not to wait for what does not listen")]
     let heard = ctrlc::set_handler(|| {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             std::process::exit(STATUS);

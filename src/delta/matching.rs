@@ -148,6 +148,7 @@ fn fits_stack(shape: &[usize], layer: &LoraLayer, experts: usize) -> bool {
 }
 
 /// For each expert of a stack the names that its matrices have where they are stored apart, and their rows in the stack.
+#[expect(clippy::type_complexity, reason = "the sentence above says what it is; nobody else has one")]
 fn split(layer: &LoraLayer, experts: usize) -> Vec<(usize, Vec<(Vec<String>, std::ops::Range<usize>)>)> {
     let Some((module, parameter)) = layer.module.rsplit_once('.') else { return Vec::new() };
     let out = layer.shape[0];

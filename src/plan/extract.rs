@@ -304,6 +304,7 @@ impl<'a> Changed<'a> {
     }
 
     /// What goes beside a pair whose scaling is 1: the bias of B, magnitudes.
+    #[expect(clippy::type_complexity, reason = "two vectors that may not be there")]
     fn beside(&self, name: &str) -> Result<(Option<Vec<f32>>, Option<Vec<f32>>)> {
         let Self::Adapter(adapter) = self else { return Ok((None, None)) };
         let Some(layer) = adapter.layer(name) else { return Ok((None, None)) };

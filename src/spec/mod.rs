@@ -233,6 +233,7 @@ pub fn alibi_slopes(heads: usize) -> Vec<f32> {
 
 /// What follows the mixer, token by token.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one a block of a model, never moved")]
 pub enum FeedForward {
     /// An MLP.
     Dense(MlpSpec),

@@ -513,10 +513,12 @@ fn functions(path: &str, text: &str) -> Vec<Function> {
                         "<" => angle += 1,
                         ">" if word(to - 1) != "-" => angle -= 1,
                         "where" => break,
-                        named if angle == 0 && named.chars().all(|c| c.is_alphanumeric() || c == '_') => {
-                            if name.is_empty() || word(to - 1) == "::" {
-                                name = named.to_owned();
-                            }
+                        named
+                            if angle == 0
+                                && named.chars().all(|c| c.is_alphanumeric() || c == '_')
+                                && (name.is_empty() || word(to - 1) == "::") =>
+                        {
+                            name = named.to_owned();
                         }
                         _ => {}
                     }

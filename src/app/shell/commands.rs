@@ -196,8 +196,9 @@ const TAB_KEYS: [Key; 9] =
     [Key::Num1, Key::Num2, Key::Num3, Key::Num4, Key::Num5, Key::Num6, Key::Num7, Key::Num8, Key::Num9];
 
 /// The key of each tab, and what it shows.
+#[expect(clippy::borrowed_box, reason = "the elements of the slice, as an iterator gives them")]
 pub fn tabs(tabs: &[Box<dyn Tab>]) -> impl Iterator<Item = (KeyboardShortcut, &dyn Tab, Place)> {
-    let one = |(tab, key): (&'_ Box<dyn Tab>, Key)| (keys(CTRL, key), Place::tab(tab.id()));
+    let one = |(tab, key): (&Box<dyn Tab>, Key)| (keys(CTRL, key), Place::tab(tab.id()));
     tabs.iter().zip(TAB_KEYS).map(move |pair| {
         let (shortcut, place) = one(pair);
         (shortcut, &**pair.0, place)

@@ -193,6 +193,7 @@ pub struct Reduced {
 
 impl Reduced {
     /// The picture itself where it reduces like this already.
+    #[expect(clippy::new_ret_no_self, reason = "where nothing differs it is the picture itself")]
     pub fn new(picture: Arc<dyn Picture>, reduction: Reduction) -> Arc<dyn Picture> {
         match picture.reduction() == reduction {
             true => picture,
