@@ -1,41 +1,20 @@
 //! Files that come from elsewhere, JSON above all: bounded in size, no key twice, errors as sentences.
 
 use crate::error::{Error, Result};
+use crate::guard;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::marker::PhantomData;
 use std::path::Path;
-
-/// Longest JSON file that is read: index files of the largest models stay under a tenth of it.
-const MAX_JSON: u64 = 100_000_000;
 
 /// A JSON file as text.
 ///
 /// # Errors
 /// When it cannot be read, is not a regular file, is over 100 MB, or is not UTF-8.
 pub(crate) fn text(path: &Path) -> Result<String> {
-    let file = regular(path)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_JSON + 1).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
-    if bytes.len() as u64 > MAX_JSON {
-        return Err(Error::file(path, format!("found more than {MAX_JSON} bytes, too many for such a file")));
-    }
-    String::from_utf8(bytes)
-        .map_err(|e| Error::file(path, format!("not UTF-8 text: bad byte at {}", e.utf8_error().valid_up_to())))
-}
-
-/// Opens a regular file; a pipe or a device would block or never end.
-pub(crate) fn regular(path: &Path) -> Result<File> {
-    let about = std::fs::metadata(path).map_err(|e| Error::read(path, "open", &e))?;
-    if !about.is_file() {
-        let found = if about.is_dir() { "a folder" } else { "a pipe or device" };
-        return Err(Error::file(path, format!("found {found}, expected a file")));
-    }
-    File::open(path).map_err(|e| Error::read(path, "open", &e))
+    guard::text(path, guard::MOST)
 }
 
 /// A JSON file that must hold an object.

@@ -2,8 +2,8 @@
 
 use super::gguf;
 use super::header::{Entry, Header};
-use super::json::regular;
 use crate::error::{Error, Result};
+use crate::guard::regular;
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::Read;

@@ -64,7 +64,7 @@ impl Generate {
         };
         let ids = if self.chat {
             let rendered = text.render(&[json!({"role": "user", "content": self.prompt})], true)?;
-            text.row(&rendered, &[], false, false)?.ids
+            text.rendered_ids(&rendered)?
         } else {
             text.ids(&self.prompt)?
         };

@@ -293,10 +293,8 @@ fn rows(set: Set, text: &Text, seeds: std::ops::Range<u64>) -> Result<Rows> {
         } else {
             (field("prompt"), field("completion"))
         };
-        let whole = format!("{prompt}{rest}");
-        let mut row = text.row(&whole, std::slice::from_ref(&(prompt.len()..whole.len())), true, true)?;
-        row.ids.truncate(SEQ);
-        row.labels.truncate(SEQ);
+        let mut row = text.completed(&format!("{prompt}{rest}"), prompt.len())?;
+        row.truncate(SEQ);
         Ok(row)
     };
     Ok(Rows { rows: seeds.map(row).collect::<Result<_>>()? })

@@ -1,6 +1,6 @@
 //! Steps and evaluation on a GPU: as [`Trainer`] does them on the processor, but that nobody waits within a step.
 
-use super::rows::{Padded, Rows};
+use super::data::{Padded, Rows};
 use super::trainer::{Step, Trainer};
 use crate::error::Result;
 use crate::model::gpu::{Gpu, Kind, Machine, Model, Update};

@@ -5,7 +5,7 @@
 //! whose gradient lies in a few directions needs few, and one with little gradient matters little. It says nothing of how
 //! the gradient turns later.
 
-use super::rows::{Padded, Rows};
+use super::data::{Padded, Rows};
 use super::{Method, Settings, data};
 use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaWeight, Dense};

@@ -10,17 +10,16 @@
 //! out/adapter_model.safetensors     the result (under `full`: a model folder)
 //! ```
 
-use super::data::{self, Data};
+use super::data::{self, Data, HoldOut};
 use super::film::{Film, Frame};
 use super::memory::{self, Memory};
 use super::merge::{Change, write_model};
 use super::notes;
-use super::rows::Rows;
 use super::samples::{Prompts, Sample};
 use super::status::{self, State, Status};
 use super::store::{Tensor, write_lazily, write_whole};
 use super::trainer::{Step, Trainer};
-use super::{Method, Settings};
+use super::{Method, Rows, Settings};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::device;
 use crate::error::{Error, Result};
@@ -91,9 +90,6 @@ pub struct Summary {
     /// Memory as predicted and as measured.
     pub memory: memory::Record,
 }
-
-/// Share of the rows that is held out when no eval data is given and evaluation is asked for.
-const HELD_OUT: usize = 10;
 
 /// How a run begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,21 +170,20 @@ pub fn run(
     result
 }
 
-/// The rows to train on, and those that are held out: of a file of their own, or every tenth where evaluation is asked for.
+/// The rows to train on, and those that are held out: of a file of their own, or a share of the data where evaluation is asked for.
 ///
 /// # Errors
 /// As [`data::read`].
 pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<(Data, Option<Rows>)> {
     let mut data = data::read(&settings.data, checkpoint, settings.seq, progress)?;
-    let rows = &mut data.rows.rows;
     let held_out = match &settings.eval_data {
         Some(path) => Some(data::read(path, checkpoint, settings.seq, progress)?.rows),
-        None if settings.eval_every > 0 && rows.len() >= 2 => {
-            let kept = rows.len() - (rows.len() / HELD_OUT).max(1);
-            Some(Rows { rows: rows.split_off(kept) })
+        None if settings.eval_every > 0 => {
+            Some(HoldOut::TENTH.take(&mut data.rows, settings.seed)).filter(|held_out| !held_out.rows.is_empty())
         }
         None => None,
     };
+    let rows = &data.rows.rows;
     let most = checkpoint.spec()?.max_positions;
     let all = held_out.iter().flat_map(|held_out| &held_out.rows).chain(rows.iter());
     if let Some(longest) = all.map(|row| row.ids.len()).max().filter(|longest| *longest > most) {

@@ -1,7 +1,7 @@
 //! [`Trainer`]: a model, its optimizer and its data; one step after the other.
 
 use super::adamw::{self, AdamW};
-use super::rows::{Padded, Rows};
+use super::data::{Padded, Rows};
 use super::store::write_adapter;
 use super::{Method, Settings, lora};
 use crate::adapter::Adapter;

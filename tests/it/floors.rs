@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. `use crate::` goes down, or stays within one folder; the ground floor is one folder.
 const FLOORS: [&[&str]; 12] = [
-    &["error", "hash", "matrix", "progress", "simd", "units"],
+    &["error", "guard", "hash", "matrix", "progress", "simd", "units"],
     &["spec", "figure"],
     &["device", "checkpoint"],
     &["adapter", "quant"],
@@ -22,10 +22,12 @@ const FLOORS: [&[&str]; 12] = [
 ];
 
 /// Crates (or the beginning of their names, with `*`) and the only paths under `src/` that may name them.
-const CRATES: [(&[&str], &[&str]); 8] = [
+const CRATES: [(&[&str], &[&str]); 10] = [
     (&["nalgebra", "faer"], &["spectrum/svd"]),
     (&["eframe", "egui*", "rfd"], &["app"]),
     (&["clap", "indicatif"], &["cli"]),
+    (&["parquet"], &["train/data"]),
+    (&["tokenizers"], &["train/data", "demo"]),
     (&["nucleo_matcher"], &["app/shell"]),
     (&["poll_promise"], &["job"]),
     (&["candle_core"], &["device", "checkpoint", "quant/kquant", "plan", "model", "train"]),
@@ -33,8 +35,8 @@ const CRATES: [(&[&str], &[&str]); 8] = [
     (&["safetensors", "memmap2"], &["checkpoint", "adapter", "quant", "train"]),
 ];
 
-/// The only paths under `src/` that may start a thread.
-const SPAWNERS: [&str; 1] = ["job"];
+/// The only paths under `src/` that may start a thread: jobs, and the thread on which a stranger's template has a stack of its own.
+const SPAWNERS: [&str; 2] = ["job", "train/data/chat/template"];
 
 /// The layers of the window, lowest first: a file names its own layer and those below. What is in none of them is on top.
 const LAYERS: [&str; 8] = ["look", "widgets", "work", "effect", "view", "shared", "tabs", "shell"];

@@ -169,8 +169,8 @@ fn every_form_of_data() {
         data::read(&write(folder.path(), name, lines), &model, 64, &()).unwrap()
     };
     let asked = |row: &rankscope::train::Row| {
-        let ids: Vec<u32> = row.labels.iter().filter(|&&label| label >= 0).map(|&label| label as u32).collect();
-        assert!(row.ids.iter().zip(&row.labels).all(|(&id, &label)| label == -100 || label == id as i32));
+        let ids: Vec<u32> = row.labels().into_iter().filter(|&label| label >= 0).map(|label| label as u32).collect();
+        assert!(row.ids.iter().zip(row.labels()).all(|(&id, label)| label == -100 || label == id as i32));
         text.text(&ids).unwrap()
     };
     // transformers 5.23: AutoTokenizer("llama")("the rank of a matrix").input_ids
@@ -181,7 +181,7 @@ fn every_form_of_data() {
     let rows = read("pair.jsonl", &[json!({"prompt": "the rank of", "completion": " a matrix"})]).rows.rows;
     assert_eq!(rows[0].ids, [86, 262, 275, 272, 223, 67, 223, 293, 84, 289, 1]);
     assert_eq!(asked(&rows[0]), " a matrix");
-    assert_eq!(rows[0].labels.last(), Some(&1));
+    assert_eq!(rows[0].labels().last(), Some(&1));
     let alpaca = Checkpoint::open(&fixtures().join("llama")).unwrap();
     let line = [json!({"instruction": "say", "input": "", "output": "rank"})];
     let rows = data::read(&write(folder.path(), "alpaca.jsonl", &line), &alpaca, 256, &()).unwrap().rows.rows;
@@ -220,7 +220,7 @@ fn bad_data_is_named() {
         assert_eq!(error.status(), 2);
         error.to_string().split_once("data.jsonl: ").map_or_else(|| error.to_string(), |(_, rest)| rest.to_owned())
     };
-    assert_eq!(refused("", &model), "the file is empty, expected JSON lines or text");
+    assert_eq!(refused("", &model), "the file is empty, expected rows or text");
     assert!(refused("{\"input_ids\": [1, 2]}\n{\"input_ids\": [1,", &model).starts_with("line 2: not valid JSON"));
     assert_eq!(
         refused("{\"input_ids\": [1, 320]}", &model),
@@ -228,16 +228,13 @@ fn bad_data_is_named() {
     );
     assert_eq!(refused("{\"input_ids\": [1, 2], \"labels\": [1]}", &model), "line 1: 1 labels for 2 input_ids");
     let mixed = "{\"input_ids\": [1, 2]}\n\n{\"text\": \"a\"}";
-    assert_eq!(
-        refused(mixed, &model),
-        "line 3: found text, the lines before have input_ids; expected one form in a file"
-    );
-    assert!(refused("{\"words\": 3}", &model).starts_with("line 1: expected input_ids"));
+    assert_eq!(refused(mixed, &model), "line 3: no input_ids; found text, expected the columns of the rows before");
+    assert!(refused("{\"words\": 3}", &model).starts_with("line 1: found words; expected text"));
     assert_eq!(
         refused("{\"input_ids\": [4]}", &model),
         "no row can be used; line 1 is left out: nothing is to be predicted"
     );
-    assert!(refused("{\"text\": 4}", &model).contains("text is not a text"));
+    assert!(refused("{\"text\": 4}", &model).contains("text is a number, expected a text"));
     let small = folder.path().join("small");
     std::fs::create_dir(&small).unwrap();
     for entry in std::fs::read_dir(fixtures().join("llama")).unwrap() {
@@ -246,8 +243,9 @@ fn bad_data_is_named() {
     }
     let config = std::fs::read_to_string(small.join("config.json")).unwrap();
     std::fs::write(small.join("config.json"), config.replace("\"vocab_size\": 320", "\"vocab_size\": 100")).unwrap();
-    let error = refused("{\"text\": \"a\"}", &Checkpoint::open(&small).unwrap());
-    assert!(error.contains("the tokenizer has 300 tokens, the model's embedding 100"), "{error}");
+    // Only a token that occurs matters.
+    let error = refused("{\"text\": \"the rank\"}", &Checkpoint::open(&small).unwrap());
+    assert!(error.starts_with("line 1: token ") && error.contains("beyond the 100 rows"), "{error}");
     let bare = Checkpoint::open(&fixtures().join("gpt2")).unwrap();
     assert!(refused("{\"text\": \"a\"}", &bare).contains("found no tokenizer.json"));
 }

@@ -1,10 +1,10 @@
 //! [`Preview`]: a data set as the model will see it.
 
-use super::data::Data;
-use super::{Rows, Settings, Text, run};
+use super::{Data, Row, Rows, Text};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::progress::Progress;
+use crate::train::{Settings, run};
 
 /// Rows that are shown.
 const ROWS: usize = 24;
@@ -49,7 +49,7 @@ impl Preview {
     /// # Errors
     /// As [`run::read`].
     pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<Self> {
-        let (Data { rows, notes, left_out, cut }, held_out) = run::read(settings, checkpoint, progress)?;
+        let (Data { rows, notes, left_out, cut, .. }, held_out) = run::read(settings, checkpoint, progress)?;
         let path = checkpoint.path();
         let text = Text::open(if path.is_dir() { path } else { path.parent().unwrap_or(path) }).ok();
         let piece = |id: u32, predicted: bool| {
@@ -62,17 +62,17 @@ impl Preview {
             };
             Piece { text, id, predicted }
         };
-        let row = |row: &super::Row| -> Vec<Piece> {
-            let each = row.ids.iter().zip(&row.labels).take(TOKENS).enumerate();
+        let row = |row: &Row| -> Vec<Piece> {
+            let each = row.ids.iter().zip(row.labels()).take(TOKENS).enumerate();
             // The first token is predicted from nothing, so never.
-            each.map(|(at, (&id, &label))| piece(id, at > 0 && label >= 0)).collect()
+            each.map(|(at, (&id, label))| piece(id, at > 0 && label >= 0)).collect()
         };
         let Rows { rows } = rows;
         Ok(Self {
             rows: rows.len(),
             held_out: held_out.map_or(0, |held_out| held_out.rows.len()),
             tokens: rows.iter().map(|row| row.ids.len()).sum(),
-            predicted: rows.iter().map(super::Row::predictions).sum(),
+            predicted: rows.iter().map(Row::predictions).sum(),
             longest: rows.iter().map(|row| row.ids.len()).max().unwrap_or(0),
             unused: [left_out, cut],
             notes,

@@ -1,6 +1,6 @@
 //! [`Rows`]: token ids with what is to be predicted, and the order in which a run sees them.
 
-use super::Settings;
+use crate::train::Settings;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -10,33 +10,140 @@ use rand::seq::SliceRandom;
 pub struct Row {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// The same, or −100 where nothing is to be predicted.
-    pub labels: Vec<i32>,
+    /// What is to be predicted.
+    pub labels: Labels,
     /// Where several rows of the data are packed into this one: their first tokens, but for the first row's. Nothing sees or
     /// predicts across.
     pub breaks: Vec<u32>,
 }
 
+/// What of a row is to be predicted. Nearly always its own tokens in a few places: a data set then takes little more than its
+/// ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// The row's own tokens from this one up to that one.
+    Between(u32, u32),
+    /// In these places, apart from each other and in order.
+    Within(Box<[(u32, u32)]>),
+    /// A label for every token, given with the data; −100 where nothing is predicted.
+    Given(Box<[i32]>),
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+impl Labels {
+    /// Nothing.
+    pub const fn none() -> Self {
+        Self::Between(0, 0)
+    }
+
+    fn places(&self) -> Option<Vec<(u32, u32)>> {
+        match self {
+            Self::Between(from, to) => Some(vec![(*from, *to)]),
+            Self::Within(places) => Some(places.to_vec()),
+            Self::Given(_) => None,
+        }
+    }
+
+    fn of(mut places: Vec<(u32, u32)>) -> Self {
+        places.retain(|(from, to)| from < to);
+        match places[..] {
+            [] => Self::none(),
+            [(from, to)] => Self::Between(from, to),
+            _ => Self::Within(places.into()),
+        }
+    }
+
+    /// Token `at` too, which is none before those that are predicted already.
+    pub fn add(&mut self, at: usize) {
+        let at = at as u32;
+        match self {
+            Self::Between(from, to) if from == to => (*from, *to) = (at, at + 1),
+            Self::Between(from, to) if (*from..=*to).contains(&at) => *to = (*to).max(at + 1),
+            Self::Within(places) if places.last().is_some_and(|(from, to)| (*from..=*to).contains(&at)) => {
+                if let Some((_, to)) = places.last_mut() {
+                    *to = (*to).max(at + 1);
+                }
+            }
+            Self::Given(_) => {}
+            _ => {
+                let mut places = self.places().unwrap_or_default();
+                places.push((at, at + 1));
+                *self = Self::of(places);
+            }
+        }
+    }
+}
+
 impl Row {
     /// Everything is to be predicted.
     pub fn all(ids: Vec<u32>) -> Self {
-        let labels = ids.iter().map(|&id| id as i32).collect();
+        let labels = Labels::Between(0, ids.len() as u32);
         Self { ids, labels, breaks: Vec::new() }
+    }
+
+    /// A label for every token: the token itself, or −100 where nothing is to be predicted.
+    pub fn labels(&self) -> Vec<i32> {
+        match self.labels.places() {
+            Some(places) => {
+                let mut labels = vec![-100; self.ids.len()];
+                for at in places.into_iter().flat_map(|(from, to)| from as usize..(to as usize).min(self.ids.len())) {
+                    labels[at] = self.ids[at] as i32;
+                }
+                labels
+            }
+            None => match &self.labels {
+                Labels::Given(labels) => labels.to_vec(),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    /// Only the first `count` tokens.
+    pub fn truncate(&mut self, count: usize) {
+        self.ids.truncate(count);
+        self.ids.shrink_to_fit();
+        let most = u32::try_from(count).unwrap_or(u32::MAX);
+        self.labels = match (self.labels.places(), &self.labels) {
+            (Some(places), _) => Labels::of(places.into_iter().map(|(from, to)| (from, to.min(most))).collect()),
+            (None, Labels::Given(labels)) => Labels::Given(labels[..count.min(labels.len())].into()),
+            (None, _) => Labels::none(),
+        };
     }
 
     /// Tokens that are predicted: the first one never is.
     pub fn predictions(&self) -> usize {
         let begins = |at: usize| at == 0 || self.breaks.binary_search(&(at as u32)).is_ok();
-        self.labels.iter().enumerate().filter(|&(at, &label)| label >= 0 && !begins(at)).count()
+        match self.labels.places() {
+            Some(places) => {
+                let among = |(from, to): (u32, u32)| {
+                    let breaks =
+                        self.breaks.partition_point(|at| *at < to) - self.breaks.partition_point(|at| *at < from);
+                    ((to - from) as usize).saturating_sub(breaks + usize::from(from == 0 && to > 0))
+                };
+                places.into_iter().map(among).sum()
+            }
+            None => self.labels().iter().enumerate().filter(|&(at, &label)| label >= 0 && !begins(at)).count(),
+        }
     }
 
     /// Goes on with another row.
     fn append(&mut self, other: Row) {
         let at = self.ids.len() as u32;
+        self.labels = match (self.labels.places(), other.labels.places()) {
+            (Some(mut places), Some(others)) => {
+                places.extend(others.into_iter().map(|(from, to)| (from + at, to + at)));
+                Labels::of(places)
+            }
+            _ => Labels::Given([self.labels(), other.labels()].concat().into()),
+        };
         self.breaks.push(at);
         self.breaks.extend(other.breaks.iter().map(|begin| begin + at));
         self.ids.extend(other.ids);
-        self.labels.extend(other.labels);
     }
 }
 
@@ -129,7 +236,7 @@ impl Rows {
         for row in rows {
             padded.tokens += row.ids.len();
             padded.ids.extend(&row.ids);
-            padded.labels.extend(&row.labels);
+            padded.labels.extend(row.labels());
             padded.ids.resize(padded.ids.len() + seq - row.ids.len(), 0);
             padded.labels.resize(padded.ids.len(), -100);
         }
@@ -183,6 +290,26 @@ mod tests {
         let padded = Rows::pad(&[&packed.rows[2], &packed.rows[1]]);
         assert_eq!(padded.starts, [0, 0, 2, 3, 4, 5, 6, 7, 0, 0, 0, 0, 4, 4, 4, 4]);
         assert!(Rows::pad(&[&Row::all(vec![1, 2])]).starts.is_empty());
+    }
+
+    #[test]
+    fn labels_are_kept_as_places() {
+        let mut row = Row { ids: vec![7, 8, 9, 10], ..Row::default() };
+        assert_eq!((row.labels(), row.predictions()), (vec![-100; 4], 0));
+        row.labels.add(0);
+        row.labels.add(1);
+        assert_eq!((&row.labels, row.predictions()), (&Labels::Between(0, 2), 1));
+        row.labels.add(3);
+        assert_eq!((row.labels(), row.predictions()), (vec![7, 8, -100, 10], 2));
+        let mut given = Row { labels: Labels::Given(vec![-100, 3, 9].into()), ..Row::all(vec![1, 2, 3]) };
+        assert_eq!(given.predictions(), 2);
+        row.append(given.clone());
+        assert_eq!((row.labels(), row.predictions()), (vec![7, 8, -100, 10, -100, 3, 9], 4));
+        given.truncate(2);
+        assert_eq!((given.ids.clone(), given.labels()), (vec![1, 2], vec![-100, 3]));
+        let mut cut = Row::all(vec![1, 2, 3]);
+        cut.truncate(2);
+        assert_eq!((cut.labels(), cut.predictions()), (vec![1, 2], 1));
     }
 
     #[test]

@@ -1,0 +1,17 @@
+//! Conversations as text, by the model's own chat template or a known one.
+//!
+//! ```text
+//! messages, tools ─► template (bounded, a thread of its own) ─► text ─► spans: what the assistant says
+//! ```
+
+mod budget;
+pub mod known;
+mod operators;
+mod python;
+mod spans;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use spans::{Spoken, Turn, is_assistant, spoken};
+pub use template::{Conversation, Rendered, Template};

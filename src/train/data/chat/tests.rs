@@ -1,0 +1,149 @@
+use super::known;
+use super::spans::{Turn, spoken};
+use super::template::{Conversation, Template};
+use serde_json::{Value, json};
+
+fn special() -> Vec<(&'static str, String)> {
+    vec![("bos_token", "<s>".to_owned()), ("eos_token", "</s>".to_owned())]
+}
+
+fn talk(messages: Value) -> Conversation {
+    Conversation { messages: messages.as_array().cloned().unwrap_or_default(), ..Conversation::default() }
+}
+
+fn render(source: &str) -> Result<String, String> {
+    let conversation =
+        talk(json!([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes", "n": null}]));
+    Template::compile(source, &special())?.render(&conversation, false).map(|rendered| rendered.text)
+}
+
+/// What Jinja2 3.1.6 in transformers 5.24 writes for the same templates.
+#[test]
+fn templates_read_as_python_reads_them() {
+    for (source, expected) in [
+        ("{{ {'b': [1, 1.5, true, none, 'it\\'s']} }}", "{'b': [1, 1.5, True, None, \"it's\"]}"),
+        ("{{ {'b': '<&>é', 'a': {}}|tojson }}", "{\"b\": \"<&>é\", \"a\": {}}"),
+        ("{{ [1, {'a': []}]|tojson(indent=2) }}", "[\n  1,\n  {\n    \"a\": []\n  }\n]"),
+        ("{{ {'b': 1, 'a': 2}|tojson(sort_keys=true, separators=(',', ':')) }}", "{\"a\":2,\"b\":1}"),
+        ("{{ 'é'|tojson(ensure_ascii=true) }}", "\"\\u00e9\""),
+        ("{{ 1e16 }} {{ 0.00001 }} {{ 3.0 }}", "1e+16 1e-05 3.0"),
+        ("{{ -7 // 2 }} {{ -7 % 3 }} {{ 7 % -3 }} {{ 7 / 2 }}", "-4 2 -2 3.5"),
+        ("{{ 'a%s-%03d|%.2f' % ('b', 7, 1.005) }}", "ab-007|1.00"),
+        ("{{ 'abc'[::-1] }}{{ [1,2,3][-2:] }}{{ 'abcdef'[1:-1:2] }}", "cba[2, 3]bd"),
+        ("{{ 'x'.count('') }}{{ 'a b  c'.split() }}{{ 'a,b,c'.rsplit(',', 1) }}", "2['a', 'b', 'c']['a,b', 'c']"),
+        ("{{ 'a b  c '.split(none, 1) }}", "['a', 'b  c ']"),
+        ("{{ {'items': 1}.items()|list }}", "[('items', 1)]"),
+        ("{{ messages[1].n is defined }} {{ nothing }}|{{ nothing is defined }}", "False |False"),
+        ("{{ bos_token + 'x' * 3 }}{{ tools is none }}", "<s>xxxTrue"),
+        ("{{ 'abc' is sequence }} {{ true is number }} {{ none is iterable }}", "True True False"),
+        ("{{ 'one\\ntwo'|indent(2) }}|{{ 'x'.center(5, '*') }}|{{ '7'.zfill(3) }}", "one\n  two|**x**|007"),
+        ("{{ 'abc'|int }} {{ '3.9'|int }} {{ '1.5'|float }}", "0 3 1.5"),
+        (
+            "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% break %}{% endfor %}",
+            "assistant",
+        ),
+        ("{{ strftime_now('%Y')|length }}", "4"),
+        ("{{ 'Hello {} {x}'.format('a', x=1) }}", "Hello a 1"),
+    ] {
+        // Python has tuples where minijinja has lists.
+        let expected = expected.replace("('items', 1)", "['items', 1]");
+        assert_eq!(render(source).as_deref(), Ok(&expected[..]), "{source}");
+    }
+}
+
+#[test]
+fn a_template_cannot_run_away() {
+    let nested = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+    let doubled = "{% set ns = namespace(a='x') %}{% for i in range(40) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}";
+    let macros = "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}".to_owned()
+        + "{{ "
+        + &"f(".repeat(40)
+        + "'xxxx'"
+        + &")".repeat(40)
+        + " }}";
+    for (source, expected) in [
+        (nested.to_owned(), "steps"),
+        (doubled.to_owned(), "more text"),
+        (doubled.replace("ns.a ~ ns.a", "ns.a + ns.a"), "more text"),
+        (doubled.replace("ns.a ~ ns.a", "ns.a.replace('x', ns.a)"), "more text"),
+        (doubled.replace("ns.a ~ ns.a", "ns.a|replace('x', ns.a)"), "more text"),
+        (doubled.replace("ns.a ~ ns.a", "(ns.a, ns.a)|join"), "more text"),
+        (doubled.replace("ns.a ~ ns.a", "'%s%s' % (ns.a, ns.a)"), "more text"),
+        (doubled.replace("='x'", "=[1]").replace("ns.a ~ ns.a", "ns.a + ns.a"), "more text"),
+        ("{% for i in range(100000) %}{% set x = range(100000)|list %}{% endfor %}".to_owned(), "more text"),
+        (macros, ""),
+        ("{{ '%9223372036854775808s' | format(1) }}".to_owned(), "10000 characters"),
+        ("{{ 'x' * 9999999999 }}".to_owned(), "more text"),
+        ("{{ 'x'.center(9999999999) }}".to_owned(), "more text"),
+        ("{{ range(9999999999999) }}".to_owned(), "range of"),
+        (format!("{{{{ {}1 }}}}", "- ".repeat(11_000)), "4000 words"),
+        (format!("{{{{ {}1 }}}}", "not ".repeat(11_000)), "4000 words"),
+        (format!("{{{{ 1{} }}}}", "~1".repeat(11_000)), "4000 words"),
+        (format!("{{{{ a{} }}}}", ".b".repeat(11_000)), "4000 words"),
+        ("x".repeat(70_000), "at most 65536"),
+        (
+            "{% set ns = namespace(a=[]) %}{% for i in range(100000) %}{% set ns.a = [ns.a] %}{% endfor %}{{ ns.a }}"
+                .to_owned(),
+            "deep",
+        ),
+        ("{{ raise_exception('no such turn') }}".to_owned(), "no such turn (line 1)"),
+        ("{% if %}".to_owned(), "line 1"),
+        ("{{ 'a'|nonsense }}".to_owned(), "nonsense"),
+        ("{{ messages.append(1) }}".to_owned(), "change a list"),
+    ] {
+        let error = render(&source).expect_err(&source[..source.len().min(80)]);
+        assert!(error.contains(expected), "{error}: {}", &source[..source.len().min(80)]);
+    }
+    // Deep, but within what is allowed.
+    assert_eq!(render(&format!("{{{{ 1{} }}}}", "+1".repeat(1500))).as_deref(), Ok("1501"));
+}
+
+fn said(source: &str, messages: Value) -> Vec<String> {
+    let template = Template::compile(source, &special()).unwrap();
+    let spoken = spoken(&template, &talk(messages)).unwrap();
+    spoken.turns.iter().map(|Turn { bytes, .. }| spoken.text[bytes.clone()].to_owned()).collect()
+}
+
+const TURNS: &str = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<e>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+
+#[test]
+fn every_turn_is_found() {
+    let talk = json!([
+        {"role": "user", "content": "yes"}, {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "again"}, {"role": "assistant", "content": "no"},
+    ]);
+    assert_eq!(said(TURNS, talk.clone()), ["yes<e>", "no<e>"]);
+    // Marked by the template itself.
+    let marked = TURNS.replace(
+        "{{ m.content }}<e>",
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}<e>{% endif %}",
+    );
+    assert_eq!(said(&marked, talk.clone()), ["yes", "no"]);
+    // An earlier turn is written otherwise than the last.
+    let upper =
+        TURNS.replace("{{ m.content }}", "{% if loop.last %}{{ m.content }}{% else %}{{ m.content|upper }}{% endif %}");
+    assert_eq!(said(&upper, talk.clone()), ["YES<e>", "no<e>"]);
+    // The head depends on the whole.
+    assert_eq!(said(&format!("{{{{ messages|length }}}}{TURNS}"), talk.clone()), ["yes<e>", "no<e>"]);
+    // The first message is looked at; the assistant begins.
+    let first = format!("{{{{ messages[0].role[0] }}}}{TURNS}");
+    assert_eq!(
+        said(&first, json!([{"role": "assistant", "content": "hm"}, {"role": "user", "content": "what"}])),
+        ["hm<e>"]
+    );
+    // The last turn is followed by the end of the text, which belongs to it alone.
+    let end = TURNS.replacen("{% endfor %}", "{% endfor %}{% if messages[-1].role == 'assistant' %}</s>{% endif %}", 1);
+    let turns = said(&end, talk);
+    assert_eq!(turns[1], "no<e></s>");
+    assert!(turns[0] == "yes<e>" || turns[0] == "yes<e>[", "{turns:?}");
+}
+
+#[test]
+fn known_templates_say_what_is_learnt() {
+    let talk = json!([{"role": "system", "content": "be"}, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]);
+    let said = |name: &str| said(known::template(name).unwrap(), talk.clone());
+    assert_eq!(said("chatml"), ["yes<|im_end|>"]);
+    assert_eq!(said("llama3"), ["yes<|eot_id|>"]);
+    assert_eq!(said("alpaca"), ["yes</s>"]);
+    assert_eq!(said("plain"), ["yes</s>"]);
+}
