@@ -1,6 +1,8 @@
 //! What there is to compute on: the processor, NVIDIA GPUs, Apple GPUs; and for what cannot be used, why.
 
 use crate::error::{Error, Result};
+pub use crate::room::Memory;
+use crate::room::{self, status, system_value};
 use std::fmt;
 use std::str::FromStr;
 #[cfg(feature = "cuda")]
@@ -49,15 +51,6 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Bytes of a device's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// All of it; within a container, what the container may use.
-    pub total: u64,
-    /// What could be allocated now.
-    pub free: u64,
-}
-
 /// Something that can be computed on.
 #[derive(Clone, Debug)]
 pub struct Device {
@@ -78,7 +71,7 @@ impl Device {
             choice: Choice::Cpu,
             name: cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: std::thread::available_parallelism().ok().map(Into::into),
-            memory: cpu_memory(),
+            memory: room::memory(),
         }
     }
 }
@@ -218,7 +211,7 @@ fn metal() -> std::result::Result<Device, String> {
     opened.unwrap_or_else(|_| Err("Metal could not be started".to_owned()))?;
     let name = cpu_name().map_or_else(|| "Apple GPU".to_owned(), |name| format!("{name} GPU"));
     // The memory is the processor's own.
-    Ok(Device { choice: Choice::Metal, name, cores: None, memory: cpu_memory() })
+    Ok(Device { choice: Choice::Metal, name, cores: None, memory: room::memory() })
 }
 
 fn cpu_name() -> Option<String> {
@@ -231,34 +224,6 @@ fn cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name") || line.starts_with("Model"))?;
     line.split_once(':').map(|(_, name)| name.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-fn cpu_memory() -> Option<Memory> {
-    if cfg!(target_os = "macos") {
-        let total = system_value("hw.memsize")?.parse().ok()?;
-        return Some(Memory { total, free: total });
-    }
-    let machine = meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
-    // A container's own limit, in either version of control groups.
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let limit = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
-    let used =
-        number("/sys/fs/cgroup/memory.current").or_else(|| number("/sys/fs/cgroup/memory/memory.usage_in_bytes"));
-    Some(match limit {
-        Some(limit) if limit < machine.total => {
-            Memory { total: limit, free: machine.free.min(limit.saturating_sub(used.unwrap_or(0))) }
-        }
-        _ => machine,
-    })
-}
-
-/// `MemTotal` and `MemAvailable` of `/proc/meminfo`, which are in KiB.
-fn meminfo(text: &str) -> Option<Memory> {
-    let value = |key: &str| -> Option<u64> {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
-    };
-    Some(Memory { total: value("MemTotal:")?, free: value("MemAvailable:")? })
 }
 
 /// Bytes of memory that this process has now, where the system tells.
@@ -276,19 +241,6 @@ pub fn forget_peak() {
     if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
         log::debug!("the peak of the memory begins with the process: {error}");
     }
-}
-
-fn status(key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// One value of macOS's `sysctl`.
-fn system_value(key: &str) -> Option<String> {
-    let output = std::process::Command::new("sysctl").args(["-n", key]).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -335,12 +287,5 @@ mod tests {
             "device cuda:1 cannot be used: this build has no CUDA support (build with --features cuda)"
         );
         assert_eq!(error.status(), 2);
-    }
-
-    #[test]
-    fn kibibytes_become_bytes() {
-        let memory = meminfo("MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:   8 kB\n").unwrap();
-        assert_eq!(memory, Memory { total: 16 << 10, free: 8 << 10 });
-        assert_eq!(meminfo("MemTotal: x kB"), None);
     }
 }

@@ -80,6 +80,14 @@ impl Error {
         }
     }
 
+    /// The same, about a tensor of a file.
+    pub(crate) fn in_tensor(self, path: &Path, name: &str) -> Self {
+        match self {
+            Self::Failed { fault, message, .. } => Self::new(fault, Some(path), Some(name), message),
+            other => other,
+        }
+    }
+
     /// True when the work was stopped on purpose.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled)

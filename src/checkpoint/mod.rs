@@ -8,6 +8,7 @@
 //! ```
 
 mod dtype;
+mod fault;
 mod folder;
 mod four_bit;
 mod ggml;
@@ -73,7 +74,7 @@ impl Kind {
 /// A model or an adapter on disk: a `.safetensors` or `.gguf` file, or a hub folder with one or many of them.
 ///
 /// Opening reads headers and the small JSON files beside them, nothing else; weights are read from mapped memory when
-/// they are asked for. Files must not be cut while they are open.
+/// they are asked for. A file that is cut or written over meanwhile is found out.
 pub struct Checkpoint {
     path: PathBuf,
     name: String,
@@ -346,6 +347,14 @@ impl Checkpoint {
         self.shards.iter().for_each(Shard::rest);
     }
 
+    /// Makes sure that the bytes of a tensor are still those of the file that was opened: to be asked after they were used.
+    ///
+    /// # Errors
+    /// When the file was cut or written since.
+    pub fn unchanged(&self, tensor: &Tensor) -> Result<()> {
+        self.shard(tensor)?.unchanged()
+    }
+
     /// The file that holds a tensor.
     pub fn file_of(&self, tensor: &Tensor) -> &Path {
         self.shards.get(tensor.shard).map_or(&self.path, Shard::path)
@@ -354,7 +363,7 @@ impl Checkpoint {
     /// The bytes of a tensor as they lie in the file, not aligned.
     ///
     /// # Errors
-    /// When the file has become shorter since it was opened.
+    /// When the file has changed since it was opened. It may change while they are used: ask [`unchanged`](Self::unchanged) then.
     pub fn bytes_of(&self, tensor: &Tensor) -> Result<&[u8]> {
         match self.memory.get(&tensor.name) {
             Some(bytes) => Ok(bytes),

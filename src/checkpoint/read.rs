@@ -8,6 +8,7 @@ use super::tensor::View;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
+use crate::room;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -83,7 +84,8 @@ impl Reader<'_> {
         if self.view == View::LessOne {
             out.iter_mut().for_each(|x| *x -= 1.0);
         }
-        Ok(())
+        // What was read may be of another file by now.
+        self.shard.unchanged()
     }
 
     /// Rows of a weight that is stored as `[in, out]`: columns of what is stored, in tiles that stay in the cache.
@@ -112,7 +114,7 @@ impl Reader<'_> {
     /// NaN and Inf, counted and with the first place; cancellation.
     pub fn matrix(&self, progress: &dyn Progress) -> Result<Matrix> {
         let [rows, cols] = self.shape;
-        let mut data = vec![0f32; rows * cols];
+        let mut data = room::zeros(rows * cols).map_err(|error| error.in_tensor(self.path(), self.tensor))?;
         let mut flaws = Flaws::default();
         let step = rows_of(STEP, cols);
         for (index, part) in data.chunks_mut((step * cols).max(1)).enumerate() {

@@ -1,5 +1,6 @@
 //! [`Shard`]: one safetensors or GGUF file, mapped into memory; opening it reads the header and nothing else.
 
+use super::fault::Guard;
 use super::gguf;
 use super::header::{Entry, Header};
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Endings of files that `torch.save` writes.
 pub(super) const PICKLES: [&str; 3] = ["bin", "pt", "pth"];
@@ -30,27 +32,31 @@ pub(super) struct Contents {
 
 /// One file of a checkpoint.
 ///
-/// The file must not shrink while it is open: the system kills a program that touches mapped bytes which are gone. Its
-/// length is compared again before each tensor is read, which catches everything but a race.
+/// The file may be cut or written over while it is open: [`unchanged`](Self::unchanged) says so after every reading.
 pub(super) struct Shard {
     path: PathBuf,
     file: File,
+    /// Dropped before the map that it watches.
+    guard: Guard,
     map: Mmap,
+    /// When the file was last written, as it was opened.
+    written: Option<SystemTime>,
 }
 
 impl Shard {
     /// Opens a file and checks its header.
     pub(super) fn open(path: &Path) -> Result<(Self, Contents)> {
         let mut file = regular(path)?;
-        let len = file.metadata().map_err(|e| Error::read(path, "read", &e))?.len();
+        let about = file.metadata().map_err(|e| Error::read(path, "read", &e))?;
+        let (len, written) = (about.len(), about.modified().ok());
         if path.extension().is_some_and(|end| PICKLES.iter().any(|pickle| end == *pickle)) {
             let entries = super::pickle::entries(&file, path)?;
-            return Ok((Self::map(path, file, len)?, Contents { entries, gguf: None }));
+            return Ok((Self::map(path, file, len, written)?, Contents { entries, gguf: None }));
         }
         if path.extension().is_some_and(|end| end == "gguf") {
             let header = gguf::Header::read(&file, len, path)?;
             let contents = Contents { entries: header.entries, gguf: Some((header.config, header.kind)) };
-            return Ok((Self::map(path, file, len)?, contents));
+            return Ok((Self::map(path, file, len, written)?, contents));
         }
         let mut bytes = Vec::new();
         (&mut file).take(8).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
@@ -60,7 +66,7 @@ impl Shard {
         let length = Header::length(&bytes, len, path)?;
         (&mut file).take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
         let header = Header::parse(&bytes, len, path)?;
-        Ok((Self::map(path, file, len)?, Contents { entries: header.entries, gguf: None }))
+        Ok((Self::map(path, file, len, written)?, Contents { entries: header.entries, gguf: None }))
     }
 
     /// The tokenizer that a GGUF file holds; `None` of any other file.
@@ -72,14 +78,15 @@ impl Shard {
         Some(header.and_then(|header| header.tokenizer().map_err(|message| Error::file(&self.path, message))))
     }
 
-    fn map(path: &Path, file: File, len: u64) -> Result<Self> {
-        // SAFETY: the map is read-only, private to this type, and every access first makes sure that the file still has
-        // the length it had here; see the type's description for what remains.
+    fn map(path: &Path, file: File, len: u64, written: Option<SystemTime>) -> Result<Self> {
+        // SAFETY: the map is read-only and private to this type. Bytes that are gone read as zeros and bytes that were written
+        // over as what they are now; both are found out before they are used.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::read(path, "map into memory", &e))?;
         if (map.len() as u64) < len {
             return Err(shrunk(path, map.len() as u64, len));
         }
-        Ok(Self { path: path.to_path_buf(), file, map })
+        let guard = Guard::new(&map);
+        Ok(Self { path: path.to_path_buf(), file, guard, map, written })
     }
 
     /// Where the file is.
@@ -89,16 +96,28 @@ impl Shard {
 
     /// Bytes of the file.
     pub(super) fn bytes(&self, range: Range<usize>) -> Result<&[u8]> {
-        let len = self.file.metadata().map_err(|e| Error::read(&self.path, "read", &e))?.len();
-        let expected = self.map.len() as u64;
-        if len < expected {
-            return Err(shrunk(&self.path, len, expected));
-        }
+        self.unchanged()?;
         let found = self.map.len();
         let end = range.end;
         self.map
             .get(range)
             .ok_or_else(|| Error::file(&self.path, format!("found {found} bytes, expected at least {end}")))
+    }
+
+    /// Makes sure that what was read so far is of the file as it was opened.
+    ///
+    /// # Errors
+    /// When the file was cut or written since.
+    pub(super) fn unchanged(&self) -> Result<()> {
+        let about = self.file.metadata().map_err(|e| Error::read(&self.path, "read", &e))?;
+        let expected = self.map.len() as u64;
+        if about.len() < expected || self.guard.cut() {
+            return Err(shrunk(&self.path, about.len().min(expected), expected));
+        }
+        if about.len() != expected || about.modified().ok() != self.written {
+            return Err(Error::file(&self.path, "the file was written to while it was open; open it again"));
+        }
+        Ok(())
     }
 
     /// Tells the system that nothing of the file will be read again soon.
@@ -131,5 +150,8 @@ impl Shard {
 }
 
 fn shrunk(path: &Path, found: u64, expected: u64) -> Error {
+    if found == expected {
+        return Error::file(path, "the file was cut and written again while it was open; open it again");
+    }
     Error::file(path, format!("found {found} bytes, expected {expected}: the file was cut while it was open"))
 }

@@ -1,5 +1,6 @@
 //! `rankscope eval`: the loss of a model on data.
 
+use super::data::DataArgs;
 use super::screen::Screen;
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
@@ -17,9 +18,13 @@ pub struct Eval {
     /// The model: a folder as on the hub
     model: PathBuf,
 
-    /// JSON lines (input_ids, text, prompt and completion, instruction and output, messages) or plain text
+    /// JSON lines, a JSON array, CSV, TSV, Parquet (input_ids, text, prompt and completion, instruction and output, messages,
+    /// conversations), or plain text
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
+
+    #[command(flatten)]
+    reading: DataArgs,
 
     /// An adapter for it
     #[arg(long, value_name = "ADAPTER")]
@@ -45,7 +50,7 @@ impl Eval {
             screen.message(note);
         }
         let checkpoint = Checkpoint::open(&self.model)?;
-        let data = data::read(&self.data, &checkpoint, self.seq, &())?;
+        let data = data::read_with(&self.data, &checkpoint, self.seq, &self.reading.options()?, screen)?;
         for note in &data.notes {
             screen.message(&format!("{}: {note}", self.data.display()));
         }

@@ -6,6 +6,7 @@
 
 mod compare;
 mod convert;
+mod data;
 mod demo;
 mod doctor;
 mod eval;

@@ -27,7 +27,8 @@ pub struct Train {
     #[arg(long, value_name = "RUN.TOML")]
     config: Option<PathBuf>,
 
-    /// Training data: JSON lines (input_ids, text, prompt and completion, instruction and output, messages) or plain text
+    /// Training data: JSON lines, a JSON array, CSV, TSV, Parquet (input_ids, text, prompt and completion, instruction and output,
+    /// messages, conversations), or plain text
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
 

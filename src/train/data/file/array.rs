@@ -22,7 +22,7 @@ fn is(ending: &str, input: &Input) -> bool {
 fn open(input: Input) -> Result<Content> {
     let within = input.first_byte() == Some(b'[');
     let lone = !within;
-    let array = Array { reader: input.into_reader(), number: 0, within, begun: false, lone };
+    let array = Array { reader: input.into_reader(), number: 0, within, begun: false, ended: false, lone };
     Ok(Content::Rows(Box::new(array)))
 }
 
@@ -32,6 +32,7 @@ struct Array {
     /// Between brackets.
     within: bool,
     begun: bool,
+    ended: bool,
     /// Objects without brackets around.
     lone: bool,
 }
@@ -107,8 +108,13 @@ impl Array {
 
 impl Rows for Array {
     fn next(&mut self) -> Option<(u64, std::result::Result<Value, String>)> {
+        if self.ended {
+            return None;
+        }
         self.number += 1;
-        match self.element() {
+        let element = self.element();
+        self.ended = !matches!(element, Ok(Some(_)));
+        match element {
             Ok(None) => None,
             Ok(Some(element)) => Some((self.number, decode::value(&element))),
             Err(why) => Some((self.number, Err(why))),
@@ -122,15 +128,12 @@ mod tests {
 
     fn rows(text: &str, lone: bool) -> Vec<std::result::Result<Value, String>> {
         let reader = Box::new(std::io::Cursor::new(text.as_bytes().to_vec()));
-        let mut array = Array { reader, number: 0, within: !lone, begun: false, lone };
+        let mut array = Array { reader, number: 0, within: !lone, begun: false, ended: false, lone };
         let mut found = Vec::new();
         while let Some((_, row)) = array.next() {
-            let ends = row.is_err();
             found.push(row);
-            if ends {
-                break;
-            }
         }
+        assert!(array.next().is_none());
         found
     }
 
