@@ -245,7 +245,7 @@ impl Carried {
     fn copy(&self, shape: &[usize], dtype: Dtype) -> Result<Tensor<'static>> {
         let tensor = self.find()?;
         if tensor.dtype == dtype {
-            let bytes = Cow::Owned(self.from.bytes_of(tensor)?.to_vec());
+            let bytes = Cow::Owned(self.from.copy_of(tensor)?);
             return Ok(Tensor { name: self.name.clone(), shape: shape.to_vec(), dtype, bytes });
         }
         let values = self.from.tensor_matrix(tensor, &())?.into_data();

@@ -1,5 +1,6 @@
 //! The hub's local cache: what has been downloaded by other tools already.
 
+use crate::guard;
 use std::path::{Path, PathBuf};
 
 /// A repository in the cache, with its newest snapshot.
@@ -27,7 +28,7 @@ fn cached_in(root: &Path) -> Vec<Cached> {
         .filter_map(|entry| {
             let folder = entry.ok()?.path();
             let name = folder.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
-            let revision = std::fs::read_to_string(folder.join("refs/main")).ok()?;
+            let revision = guard::text(&folder.join("refs/main"), guard::MOST).ok()?;
             let path = folder.join("snapshots").join(revision.trim());
             let has = |file: &str| path.join(file).exists();
             (has("config.json") || has("adapter_config.json")).then_some(Cached { name, path })

@@ -41,6 +41,7 @@ pub use tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
+use crate::room;
 use crate::spec::ModelSpec;
 use folder::Found;
 use module::{Modules, Natural};
@@ -345,6 +346,18 @@ impl Checkpoint {
     /// read again all the same.
     pub fn rest(&self) {
         self.shards.iter().for_each(Shard::rest);
+    }
+
+    /// A copy of the bytes of a tensor.
+    ///
+    /// # Errors
+    /// When the file has changed since it was opened, or memory does not suffice.
+    pub fn copy_of(&self, tensor: &Tensor) -> Result<Vec<u8>> {
+        let bytes = self.bytes_of(tensor)?;
+        room::check(bytes.len()).map_err(|error| error.in_tensor(self.file_of(tensor), &tensor.name))?;
+        let copy = bytes.to_vec();
+        self.unchanged(tensor)?;
+        Ok(copy)
     }
 
     /// Makes sure that the bytes of a tensor are still those of the file that was opened: to be asked after they were used.

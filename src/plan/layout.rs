@@ -3,6 +3,7 @@
 use super::presets;
 use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, expert_of, layer_of};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::spec::{ModelSpec, ModuleSpec};
 use std::path::Path;
 use std::sync::Arc;
@@ -137,8 +138,8 @@ impl Layout {
     /// # Errors
     /// Bad input when the file cannot be read, is not JSON, lacks a size, or names an architecture that is not known here.
     pub fn of_config(path: &Path) -> Result<Self> {
-        let text = std::fs::read(path).map_err(|error| Error::read(path, "open", &error))?;
-        let config = serde_json::from_slice(&text)
+        let text = guard::text(path, guard::MOST)?;
+        let config = serde_json::from_str(&text)
             .map_err(|error| Error::file(path, format!("is not JSON ({error}); expected a model's config.json")))?;
         let spec = ModelSpec::of_config(&config, path, None)?;
         let name = path.parent().and_then(Path::file_name).unwrap_or(path.as_os_str()).to_string_lossy().into_owned();

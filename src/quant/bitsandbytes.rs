@@ -59,7 +59,9 @@ impl Quantized {
         };
         counted(".absmax", found, blocks)?;
         let scheme = Scheme { quant_type, blocksize, double_quant };
-        Ok(Some(Self::from_parts([out, inner], scheme, packed.to_vec(), absmax)))
+        let packed = packed.to_vec();
+        checkpoint.unchanged(codes)?;
+        Ok(Some(Self::from_parts([out, inner], scheme, packed, absmax)))
     }
 }
 

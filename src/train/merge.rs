@@ -4,6 +4,7 @@ use super::store::{Planned, Tensor, write_lazily, write_whole};
 use crate::adapter::Adapter;
 use crate::checkpoint::{Checkpoint, Content, Dtype};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::matrix::Matrix;
 use crate::model::{Applied, Params};
 use crate::progress::Progress;
@@ -164,14 +165,39 @@ pub(super) fn refuse_itself(base: &Checkpoint, out: &Path) -> Result<()> {
     }
 }
 
+/// Longest file that is copied beside weights: the largest tokenizers have an eighth of it.
+const LARGEST: u64 = 256 << 20;
+
 /// Copies the tokenizer and what else belongs to a model.
+///
+/// # Errors
+/// A file that is a pipe, a device, too long, or a link to somewhere else; and one that cannot be written.
 pub(super) fn copy_beside(base: &Checkpoint, out: &Path) -> Result<()> {
     for name in BESIDE {
-        if let Ok(bytes) = std::fs::read(folder(base).join(name)) {
-            write_whole(&out.join(name), &bytes)?;
+        let path = folder(base).join(name);
+        if path.symlink_metadata().is_err() {
+            continue;
         }
+        if leaves(&path) {
+            let message =
+                "a link to a file outside of the model's folder, which is not copied into a result; put the file there";
+            return Err(Error::file(&path, message));
+        }
+        write_whole(&out.join(name), &guard::bytes(&path, LARGEST)?)?;
     }
     Ok(())
+}
+
+/// Whether a file is a link that leaves its folder; the hub's cache links to its own `blobs` beside `snapshots`.
+fn leaves(path: &Path) -> bool {
+    let Some((folder, target)) =
+        path.parent().and_then(|folder| Some((folder.canonicalize().ok()?, path.canonicalize().ok()?)))
+    else {
+        return false;
+    };
+    let snapshots = folder.ancestors().find(|above| above.file_name().is_some_and(|name| name == "snapshots"));
+    let blobs = snapshots.and_then(Path::parent).map(|cache| cache.join("blobs"));
+    !target.starts_with(&folder) && !blobs.is_some_and(|blobs| target.starts_with(blobs))
 }
 
 fn is_of(tensor: &str, param: &str) -> bool {

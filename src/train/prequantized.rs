@@ -118,7 +118,7 @@ pub fn write(
         progress.step(at as u64, total)?;
         let (part, (name, shape, dtype)) = &parts[at];
         let bytes = match part {
-            Part::Copied(tensor) if tensor.dtype == *dtype => base.bytes_of(tensor)?.to_vec(),
+            Part::Copied(tensor) if tensor.dtype == *dtype => base.copy_of(tensor)?,
             Part::Copied(tensor) => {
                 let values = base.tensor_matrix(tensor, &())?.into_data();
                 return Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype));

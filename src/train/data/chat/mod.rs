@@ -6,6 +6,7 @@
 
 mod budget;
 pub mod known;
+mod methods;
 mod operators;
 mod python;
 mod spans;

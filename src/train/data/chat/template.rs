@@ -6,6 +6,7 @@
 //! bounded, and everything happens on a thread whose stack is large enough for the deepest expression that this leaves.
 
 use super::budget::Budget;
+use super::methods;
 use super::operators;
 use super::python::{self, Made, wrong};
 use minijinja::machinery::{CompiledTemplate, Instruction, Instructions, TemplateConfig, Token, Vm, WhitespaceConfig};
@@ -328,7 +329,7 @@ fn environment<'a>(compiled: &CompiledTemplate<'_>, names: &'a Names, budget: &B
         env.add_function(name.as_str(), move |state: &State<'_, '_>, args: Rest<Value>| -> Made<Value> {
             let [value, rest @ ..] = &args[..] else { return Err(wrong("a method of nothing")) };
             charged.charge(if value.kind() == ValueKind::String { 0 } else { size(value) })?;
-            match python::method(value, &method, rest, &charged)? {
+            match methods::method(value, &method, rest, &charged)? {
                 Some(made) => Ok(made),
                 None => value.call_method(state, &method, rest).map_err(|error| match error.kind() {
                     ErrorKind::UnknownMethod => wrong(format!("{} has no method {method}", value.kind())),

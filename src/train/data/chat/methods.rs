@@ -1,0 +1,277 @@
+//! Methods of Python's strings, lists and dictionaries.
+
+use super::budget::Budget;
+use super::python::{Made, capitalized, join, replace, text, wrong};
+use minijinja::value::{Kwargs, Value, ValueKind, from_args};
+
+/// A method of a text, a list or a dictionary; `None` where there is none of this name.
+pub(super) fn method(value: &Value, name: &str, args: &[Value], budget: &Budget) -> Made<Option<Value>> {
+    match value.kind() {
+        ValueKind::String => string_method(value.as_str().unwrap_or_default(), name, args, budget),
+        ValueKind::Map => map_method(value, name, args),
+        ValueKind::Seq | ValueKind::Iterable => list_method(value, name, args),
+        _ => Ok(None),
+    }
+}
+
+fn list(parts: impl Iterator<Item = impl Into<Value>>) -> Value {
+    Value::from(parts.map(Into::into).collect::<Vec<Value>>())
+}
+
+/// An argument that is there and not `none`.
+fn given<T: TryFrom<Value>>(args: &[Value], at: usize, name: &str, named: &Kwargs) -> Made<Option<T>> {
+    let found = match args.get(at) {
+        Some(value) => Some(value.clone()),
+        None => named.get::<Option<Value>>(name)?,
+    };
+    let found = found.filter(|value| !value.is_none() && !value.is_undefined());
+    found.map(|value| T::try_from(value).map_err(|_| wrong("an argument of another type was expected"))).transpose()
+}
+
+fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<Option<Value>> {
+    let (args, named): (&[Value], Kwargs) = from_args(args)?;
+    let all = |test: fn(char) -> bool| Value::from(!s.is_empty() && s.chars().all(test));
+    let word = |at: usize| -> Made<String> { given(args, at, "", &named)?.ok_or_else(|| wrong("a text is missing")) };
+    // Where a found byte stands, counted in characters, as Python counts.
+    let place = |at: Option<usize>| at.map_or(-1, |at| s[..at].chars().count() as i64);
+    let ends = |test: &dyn Fn(&str) -> bool| -> Made<Value> {
+        let tested = args.first().ok_or_else(|| wrong("a text is missing"))?;
+        match tested.as_str() {
+            Some(text) => Ok(Value::from(test(text))),
+            None => Ok(Value::from(tested.try_iter()?.any(|one| one.as_str().is_some_and(test)))),
+        }
+    };
+    let pad = |left: bool, right: bool| -> Made<Value> {
+        let width: usize = given(args, 0, "width", &named)?.unwrap_or(0);
+        let with: String = given(args, 1, "fillchar", &named)?.unwrap_or_else(|| " ".to_owned());
+        let room = width.saturating_sub(s.chars().count());
+        budget.charge(room.saturating_mul(with.len()).saturating_add(s.len()))?;
+        let before = if left && right {
+            room / 2
+        } else if left {
+            room
+        } else {
+            0
+        };
+        let after = if right { room - before } else { 0 };
+        Ok(Value::from(format!("{}{s}{}", with.repeat(before), with.repeat(after))))
+    };
+    let set: Option<String> = match name {
+        "strip" | "lstrip" | "rstrip" => given(args, 0, "chars", &named)?,
+        _ => None,
+    };
+    let within = |c: char| set.as_ref().map_or(c.is_whitespace(), |set| set.contains(c));
+    budget.charge(s.len())?;
+    Ok(Some(match name {
+        "strip" => Value::from(s.trim_matches(within)),
+        "lstrip" => Value::from(s.trim_start_matches(within)),
+        "rstrip" => Value::from(s.trim_end_matches(within)),
+        "upper" => Value::from(s.to_uppercase()),
+        "lower" | "casefold" => Value::from(s.to_lowercase()),
+        "swapcase" => Value::from(
+            s.chars()
+                .flat_map(|c| {
+                    if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect::<Vec<_>>() }
+                })
+                .collect::<String>(),
+        ),
+        "capitalize" => Value::from(capitalized(s)),
+        "title" => Value::from(titled(s)),
+        "startswith" => ends(&|text| s.starts_with(text))?,
+        "endswith" => ends(&|text| s.ends_with(text))?,
+        "removeprefix" => Value::from(s.strip_prefix(&word(0)?).unwrap_or(s)),
+        "removesuffix" => Value::from(s.strip_suffix(&word(0)?).unwrap_or(s)),
+        "replace" => {
+            let count: Option<i64> = given(args, 2, "count", &named)?;
+            let count = count.and_then(|count| usize::try_from(count).ok());
+            Value::from(replace(s, &word(0)?, &word(1)?, count, budget)?)
+        }
+        "split" | "rsplit" => {
+            let by: Option<String> = given(args, 0, "sep", &named)?;
+            let most: Option<i64> = given(args, 1, "maxsplit", &named)?;
+            let most =
+                most.and_then(|most| usize::try_from(most).ok()).map_or(usize::MAX, |most| most.saturating_add(1));
+            budget.charge(s.len().saturating_mul(16))?;
+            split(s, by.as_deref(), most, name == "rsplit")?
+        }
+        "splitlines" => {
+            let keep = args.first().is_some_and(Value::is_true);
+            budget.charge(s.len().saturating_mul(16))?;
+            list(s.split_inclusive('\n').map(|line| {
+                let bare = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+                if keep { line } else { bare }
+            }))
+        }
+        "partition" | "rpartition" => {
+            let by = word(0)?;
+            let found = if name == "partition" { s.split_once(&by) } else { s.rsplit_once(&by) };
+            list(
+                match found {
+                    Some((before, after)) => [before, &by, after].into_iter().map(str::to_owned).collect::<Vec<_>>(),
+                    None if name == "partition" => vec![s.to_owned(), String::new(), String::new()],
+                    None => vec![String::new(), String::new(), s.to_owned()],
+                }
+                .into_iter(),
+            )
+        }
+        "count" => {
+            let what = word(0)?;
+            Value::from(if what.is_empty() { s.chars().count() + 1 } else { s.matches(&what).count() })
+        }
+        "find" => Value::from(place(s.find(&word(0)?))),
+        "rfind" => Value::from(place(s.rfind(&word(0)?))),
+        "index" => match place(s.find(&word(0)?)) {
+            -1 => return Err(wrong("substring not found")),
+            at => Value::from(at),
+        },
+        "join" => {
+            let items = args.first().ok_or_else(|| wrong("join needs a list"))?;
+            let items = items.try_iter()?.map(|item| text(&item, budget)).collect::<Made<Vec<_>>>()?;
+            Value::from(join(items, s, budget)?)
+        }
+        "center" => pad(true, true)?,
+        "rjust" => pad(true, false)?,
+        "ljust" => pad(false, true)?,
+        "zfill" => {
+            let width: usize = given(args, 0, "width", &named)?.unwrap_or(0);
+            let room = width.saturating_sub(s.chars().count());
+            budget.charge(room)?;
+            let (sign, digits) = s.split_at(usize::from(s.starts_with(['-', '+'])));
+            Value::from(format!("{sign}{}{digits}", "0".repeat(room)))
+        }
+        "islower" => Value::from(s.chars().any(char::is_lowercase) && !s.chars().any(char::is_uppercase)),
+        "isupper" => Value::from(s.chars().any(char::is_uppercase) && !s.chars().any(char::is_lowercase)),
+        "isspace" => all(char::is_whitespace),
+        "isdigit" | "isnumeric" | "isdecimal" => all(char::is_numeric),
+        "isalnum" => all(char::is_alphanumeric),
+        "isalpha" => all(char::is_alphabetic),
+        "isascii" => Value::from(s.is_ascii()),
+        "format" => Value::from(braces(s, args, &named, budget)?),
+        _ => return Ok(None),
+    }))
+}
+
+/// Every word's first letter large, the others small.
+fn titled(s: &str) -> String {
+    let mut out = String::with_capacity(s.len());
+    let mut inside = false;
+    for c in s.chars() {
+        if inside {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        inside = c.is_alphabetic();
+    }
+    out
+}
+
+/// `s.split(by, most - 1)` or `rsplit`: at most `most` parts.
+fn split(s: &str, by: Option<&str>, most: usize, right: bool) -> Made<Value> {
+    let mut parts: Vec<&str> = match (by, right) {
+        (Some(""), _) => return Err(wrong("empty separator")),
+        (Some(by), false) => s.splitn(most, by).collect(),
+        (Some(by), true) => s.rsplitn(most, by).collect(),
+        (None, false) => {
+            let (mut parts, mut rest) = (Vec::new(), s.trim_start());
+            while !rest.is_empty() {
+                let end = if parts.len() + 1 == most { None } else { rest.find(char::is_whitespace) };
+                let Some(end) = end else { break };
+                parts.push(&rest[..end]);
+                rest = rest[end..].trim_start();
+            }
+            if !rest.is_empty() {
+                parts.push(if parts.len() + 1 == most { rest } else { rest.trim_end() });
+            }
+            parts
+        }
+        (None, true) => {
+            let (mut parts, mut rest) = (Vec::new(), s.trim_end());
+            while !rest.is_empty() {
+                let begin = if parts.len() + 1 == most { None } else { rest.rfind(char::is_whitespace) };
+                let Some(begin) = begin else { break };
+                let width = rest[begin..].chars().next().map_or(1, char::len_utf8);
+                parts.push(&rest[begin + width..]);
+                rest = rest[..begin].trim_end();
+            }
+            if !rest.is_empty() {
+                parts.push(if parts.len() + 1 == most { rest } else { rest.trim_start() });
+            }
+            parts
+        }
+    };
+    if right {
+        parts.reverse();
+    }
+    Ok(list(parts.into_iter()))
+}
+
+/// `'{} {name} {0}'.format(…)`, without format specifications.
+fn braces(s: &str, args: &[Value], named: &Kwargs, budget: &Budget) -> Made<String> {
+    let (mut out, mut rest, mut next) = (String::new(), s, 0);
+    while let Some(at) = rest.find(['{', '}']) {
+        out.push_str(&rest[..at]);
+        let (here, after) = rest[at..].split_at(1);
+        if after.starts_with(here) {
+            out.push_str(here);
+            rest = &after[1..];
+            continue;
+        }
+        let end = after.find('}').filter(|_| here == "{").ok_or_else(|| wrong("a single brace in the format"))?;
+        let field = &after[..end];
+        let value = if field.is_empty() {
+            next += 1;
+            args.get(next - 1).cloned()
+        } else if let Ok(at) = field.parse::<usize>() {
+            args.get(at).cloned()
+        } else if field.contains([':', '!', '.', '[']) {
+            return Err(wrong(format!("the format {{{field}}} is not known here")));
+        } else {
+            named.get::<Option<Value>>(field)?
+        };
+        out.push_str(&text(&value.ok_or_else(|| wrong(format!("nothing for {{{field}}}")))?, budget)?);
+        rest = &after[end + 1..];
+    }
+    out.push_str(rest);
+    budget.charge(out.len())?;
+    Ok(out)
+}
+
+fn map_method(value: &Value, name: &str, args: &[Value]) -> Made<Option<Value>> {
+    let keys = || value.try_iter();
+    Ok(Some(match name {
+        "get" => {
+            let (key, default): (Value, Option<Value>) = from_args(args)?;
+            let found = value.get_item(&key)?;
+            if found.is_undefined() { default.unwrap_or_else(|| Value::from(())) } else { found }
+        }
+        "items" => {
+            let pairs = keys()?.map(|key| Ok(Value::from(vec![key.clone(), value.get_item(&key)?])));
+            Value::from(pairs.collect::<Made<Vec<_>>>()?)
+        }
+        "keys" => list(keys()?),
+        "values" => Value::from(keys()?.map(|key| value.get_item(&key)).collect::<Made<Vec<_>>>()?),
+        "copy" => value.clone(),
+        _ => return Ok(None),
+    }))
+}
+
+fn list_method(value: &Value, name: &str, args: &[Value]) -> Made<Option<Value>> {
+    let what = || args.first().ok_or_else(|| wrong(format!("{name} needs a value")));
+    Ok(Some(match name {
+        "count" => {
+            let what = what()?;
+            Value::from(value.try_iter()?.filter(|item| item == what).count())
+        }
+        "index" => {
+            let what = what()?;
+            let at = value.try_iter()?.position(|item| item == *what);
+            Value::from(at.ok_or_else(|| wrong("the value is not in the list"))?)
+        }
+        "copy" => value.clone(),
+        "append" | "extend" | "insert" | "pop" | "remove" | "clear" | "sort" | "reverse" => {
+            return Err(wrong(format!("a template may not change a list: .{name}()")));
+        }
+        _ => return Ok(None),
+    }))
+}
