@@ -1,5 +1,6 @@
 //! The one error type: which file, which tensor, what was found, what was expected.
 
+use crate::units::{visible, visible_lines};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -124,12 +125,12 @@ struct Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = self.file {
-            write!(f, "{}: ", file.display())?;
+            write!(f, "{}: ", visible(&file.to_string_lossy()))?;
         }
         if let Some(tensor) = self.tensor {
-            write!(f, "{tensor}: ")?;
+            write!(f, "{}: ", visible(tensor))?;
         }
-        f.write_str(self.message)
+        f.write_str(&visible_lines(self.message))
     }
 }
 

@@ -27,6 +27,33 @@ pub fn exact(n: u64) -> String {
     out
 }
 
+/// A name from a file as a person may see it on a terminal: control characters, ends of lines and marks that turn the direction of
+/// writing are written as escapes, so that no name can act or stand for a line of its own.
+pub fn visible(name: &str) -> std::borrow::Cow<'_, str> {
+    escaped(name, acts)
+}
+
+/// The same of a text of several lines, which may hold tabs.
+pub fn visible_lines(text: &str) -> std::borrow::Cow<'_, str> {
+    escaped(text, |c| acts(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn escaped(text: &str, which: fn(char) -> bool) -> std::borrow::Cow<'_, str> {
+    if !text.contains(which) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if which(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out.into()
+}
+
+/// Whether a character does something to a terminal instead of standing there.
+fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Bytes in decimal units, as disks and model cards count: `9.44 MB`.
 pub fn bytes(n: u64) -> String {
     const STEPS: [(f64, &str); 4] = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
@@ -119,5 +146,12 @@ mod tests {
         assert_eq!(percent(0.000027), "0.0027 %");
         assert_eq!(percent(0.5), "50.0 %");
         assert_eq!(shape(&[3, 4]), "3 × 4");
+    }
+
+    #[test]
+    fn names_cannot_act() {
+        assert_eq!(visible("a.weight"), "a.weight");
+        assert_eq!(visible("a\u{1b}[2J\nerror: b"), "a\\u{1b}[2J\\nerror: b");
+        assert_eq!(visible_lines("a\nb\u{7}\n"), "a\nb\\u{7}\n");
     }
 }

@@ -5,7 +5,7 @@ use super::text::{Table, or_dash};
 use crate::adapter::{Adapter, PeftConfig, TargetModules};
 use crate::checkpoint::{Checkpoint, Kind};
 use crate::error::Result;
-use crate::units::{bytes, exact, real, shape};
+use crate::units::{bytes, exact, real, shape, visible};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -138,8 +138,8 @@ fn summary(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> String {
             linear.fold((0, 0), |(count, sum), module| (count + 1, module.parameters.saturating_add(sum)));
         lines.push(("linear", format!("{count} layers, {} parameters", exact(parameters))));
     }
-    let text: String = lines.iter().map(|(key, value)| format!("  {key:<14}{value}\n")).collect();
-    format!("{}\n{text}", checkpoint.name())
+    let text: String = lines.iter().map(|(key, value)| format!("  {key:<14}{}\n", visible(value))).collect();
+    format!("{}\n{text}", visible(&checkpoint.name()))
 }
 
 fn adapter_lines(adapter: &Adapter, config: &PeftConfig) -> Vec<(&'static str, String)> {

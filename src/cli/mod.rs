@@ -135,6 +135,9 @@ enum Command {
     Demo(demo::Demo),
 }
 
+/// More threads than any machine has processors for.
+const MOST_THREADS: usize = 4096;
+
 /// Runs what the arguments ask for, the program's name first among them; `window` opens the window and returns when it
 /// is closed.
 pub fn run(
@@ -165,6 +168,9 @@ pub fn run(
 fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -> Result<()>) -> Result<()> {
     let Arguments { paths, base, tuned, adapter, common, command } = arguments;
     if let Some(threads) = common.threads {
+        if threads.get() > MOST_THREADS {
+            return Err(Error::usage(format!("threads {threads}; expected at most {MOST_THREADS}")));
+        }
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())
             .build_global()

@@ -3,6 +3,7 @@
 use super::interrupt;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::units::visible_lines;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -37,6 +38,8 @@ impl Screen {
     /// # Errors
     /// [`Error::Cancelled`] once nobody reads any more; a failure when the text cannot be written.
     pub fn print(&self, text: &str) -> Result<()> {
+        // A document's own escapes are JSON's.
+        let text = if self.json { text.into() } else { visible_lines(text) };
         let write = || {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
@@ -62,6 +65,7 @@ impl Screen {
 
     /// Prints a message on stderr. Where it cannot be read it is lost.
     pub fn message(&self, text: &str) {
+        let text = visible_lines(text);
         let write = || {
             let _ = writeln!(std::io::stderr().lock(), "{text}");
         };

@@ -1,5 +1,7 @@
 //! Text for a person: aligned tables.
 
+use crate::units::visible;
+
 /// A table whose columns are as wide as their widest cell.
 pub struct Table {
     columns: Vec<Column>,
@@ -32,6 +34,7 @@ impl Table {
 
     /// Adds a row.
     pub fn push(&mut self, row: Vec<String>) {
+        let row: Vec<String> = row.iter().map(|cell| visible(cell).into_owned()).collect();
         for (column, cell) in row.iter().enumerate() {
             self.widen(column, cell.chars().count());
         }
@@ -48,6 +51,7 @@ impl Table {
     pub fn line(&self, row: &[String]) -> String {
         let mut line = String::new();
         for (column, cell) in self.columns.iter().zip(row) {
+            let cell = &*visible(cell);
             let fill = " ".repeat(column.width.saturating_sub(cell.chars().count()));
             if !line.is_empty() {
                 line.push_str("  ");

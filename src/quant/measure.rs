@@ -71,6 +71,25 @@ pub fn measure(values: &[f32], fit: &Fit, progress: &dyn Progress) -> Result<Mea
     Ok(sums.measures(fit.shape()[1]))
 }
 
+/// Largest weights between which sums of 4,096 squares, of them and of errors a millionth as large, stay within `f32`.
+const SMALL: f32 = 1e-12;
+const LARGE: f32 = 1e15;
+
+/// As [`squares`], in `f64`.
+fn slow_squares(values: &[f32], rounded: &mut [f32], sums: &mut [f64; 5]) -> f32 {
+    let mut largest = 0f32;
+    for (&w, r) in values.iter().zip(rounded) {
+        let (weight, value) = (f64::from(w), f64::from(*r));
+        let e = value - weight;
+        for (sum, term) in sums.iter_mut().zip([e * e, weight * weight, value * value, weight * value, e]) {
+            *sum += term;
+        }
+        *r = e.abs() as f32;
+        largest = if *r > largest { *r } else { largest };
+    }
+    largest
+}
+
 /// What is added up.
 struct Sums {
     count: u64,
@@ -101,7 +120,13 @@ impl Sums {
 
     fn add(&mut self, at: usize, values: &[f32], rounded: &mut [f32]) {
         let mut sums = [0f64; 5];
-        let most = squares(values, rounded, &mut sums);
+        let largest = values.iter().fold(0f32, |most, w| if w.abs() > most { w.abs() } else { most });
+        // Squares in f32 hold between these; beyond, every one is taken in f64.
+        let most = if largest == 0.0 || (SMALL..LARGE).contains(&largest) {
+            squares(values, rounded, &mut sums)
+        } else {
+            slow_squares(values, rounded, &mut sums)
+        };
         self.count += values.len() as u64;
         self.error2 += sums[0];
         self.weight2 += sums[1];

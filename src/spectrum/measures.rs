@@ -149,6 +149,13 @@ impl Spectrum {
         Some(two * two / four)
     }
 
+    /// Singular values above [`numerical_threshold`](Self::numerical_threshold); `None` where the rule does not apply: the type of
+    /// a large matrix may be so coarse that the threshold lies above every singular value.
+    pub fn numerical_rank(&self) -> Option<usize> {
+        let applies = self.numerical_threshold() < self.largest() || self.largest() == 0.0;
+        applies.then(|| self.count_above(self.numerical_threshold())).flatten()
+    }
+
     /// `max(m, n) · ε · σ₁`.
     pub fn numerical_threshold(&self) -> f64 {
         self.shape[0].max(self.shape[1]) as f64 * self.epsilon * self.largest()
@@ -186,7 +193,7 @@ impl Spectrum {
             stable: self.stable_rank(),
             effective: self.effective_rank(),
             participation: self.participation_ratio(),
-            numerical: self.count_above(self.numerical_threshold()),
+            numerical: self.numerical_rank(),
             gavish_donoho: self.unknown_noise_threshold().and_then(|t| self.count_above(t)),
             rounding: self.rounding_edge().and_then(|t| self.count_above(t)),
         }

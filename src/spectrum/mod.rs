@@ -25,6 +25,7 @@ use crate::delta::{DeltaWeight, Dense, LowRank};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
+use crate::room;
 
 pub use measures::Ranks;
 pub use rules::{Parameters, Rule, RuleId, rule_rank};
@@ -293,6 +294,9 @@ fn of_factors(low: &LowRank, options: &Options, progress: &dyn Progress) -> Resu
 
 fn of_matrix(dense: &Dense, options: &Options, progress: &dyn Progress) -> Result<Spectrum> {
     let w = &dense.matrix;
+    // The Gram matrix of the short side in f64 and its reduction.
+    let side = w.rows().min(w.cols());
+    room::check(side.saturating_mul(side).saturating_mul(2 * size_of::<f64>()))?;
     let frobenius = svd::frobenius(w);
     if !frobenius.is_finite() {
         return Err(not_finite());

@@ -8,6 +8,7 @@ use super::shape::Shape;
 use super::{Load, Method, Pairs};
 use crate::checkpoint::{Dtype, Role};
 use crate::plan::layout::{Layout, Weight};
+use std::collections::HashMap;
 
 /// Bytes of buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,13 +143,15 @@ pub(super) fn linears(layout: &Layout, pairs: &Pairs, load: &Load) -> Linears {
     let mut found = Linears::default();
     let first = layout.weights.iter().filter_map(|weight| weight.layer).min();
     let block = layout.weights.iter().filter(|weight| weight.linear && weight.layer == first && first.is_some());
+    // The largest rank of every kind of module, found in one pass over the pairs: a model may have 100,000 of them.
+    let mut ranks: HashMap<(Role, &str), usize> = HashMap::new();
+    for (weight, r) in pairs.0.iter().filter_map(|(place, r)| Some((layout.weights.get(*place)?, *r))) {
+        let most = ranks.entry((weight.role, weight.leaf())).or_default();
+        *most = r.max(*most);
+    }
     for weight in block {
-        let alike = |place: usize| {
-            let other = &layout.weights[place];
-            other.role == weight.role && other.leaf() == weight.leaf()
-        };
-        let ranks = pairs.0.iter().filter(|(place, _)| *place < layout.weights.len() && alike(*place));
-        let r = if load.method == Method::Full { 0 } else { ranks.map(|(_, r)| *r).max().unwrap_or(0) };
+        let known = ranks.get(&(weight.role, weight.leaf())).copied().unwrap_or(0);
+        let r = if load.method == Method::Full { 0 } else { known };
         let linear = Linear {
             out: weight.d_out as u64,
             inner: weight.d_in as u64,

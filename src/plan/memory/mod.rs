@@ -298,6 +298,9 @@ pub struct Part {
     pub engine: bool,
 }
 
+/// Tokens of a micro-batch up to which memory is predicted: everything is counted in 64 bits.
+const MOST_TOKENS: u64 = 1 << 36;
+
 /// The memory of a run on `layout` that trains `pairs` (under [`Method::Full`] everything, whatever they are).
 ///
 /// # Errors
@@ -343,6 +346,12 @@ fn sizes(layout: &Layout, load: &Load) -> Result<Shape> {
         if value == 0 {
             return Err(Error::usage(format!("{name} 0; expected 1 or more")));
         }
+    }
+    if (load.batch as u64).checked_mul(load.seq as u64).is_none_or(|tokens| tokens > MOST_TOKENS) {
+        return Err(Error::usage(format!(
+            "batch {} of sequences of {}: more than {MOST_TOKENS} tokens at once, which no machine holds",
+            load.batch, load.seq
+        )));
     }
     Ok(Shape::of(spec))
 }
