@@ -51,13 +51,13 @@ impl Table {
     pub fn line(&self, row: &[String]) -> String {
         let mut line = String::new();
         for (column, cell) in self.columns.iter().zip(row) {
-            let cell = &*visible(cell);
+            let cell = visible(cell);
             let fill = " ".repeat(column.width.saturating_sub(cell.chars().count()));
             if !line.is_empty() {
                 line.push_str("  ");
             }
             let (before, after) = if column.right { (fill.as_str(), "") } else { ("", fill.as_str()) };
-            line.extend([before, cell, after]);
+            line.extend([before, &*cell, after]);
         }
         format!("{}\n", line.trim_end())
     }
