@@ -207,12 +207,7 @@ fn value(s: &Spectrum, id: RuleId, parameters: &Parameters) -> Option<f64> {
         RuleId::Stable => return Some(s.stable_rank()),
         RuleId::Effective => return s.effective_rank(),
         RuleId::Participation => return s.participation_ratio(),
-<<<<<<< HEAD
-        // A threshold that σ₁ itself does not pass says nothing of the matrix.
-        RuleId::Numerical => Some(s.numerical_threshold()).filter(|&t| t < s.largest()).and_then(|t| s.count_above(t)),
-=======
         RuleId::Numerical => s.numerical_rank(),
->>>>>>> 9a27aca (cli, plan, quant, spectrum: names cannot act on a terminal, sizes are bounded, squares beyond f32 are taken in f64; the numerical rank says where it does not apply)
         RuleId::GavishDonoho => s.unknown_noise_threshold().and_then(|t| s.count_above(t)),
         RuleId::GavishDonohoRounding => s.known_noise_threshold().and_then(|t| s.count_above(t)),
         RuleId::RoundingEdge => s.rounding_edge().and_then(|t| s.count_above(t)),
