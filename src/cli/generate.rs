@@ -56,8 +56,7 @@ impl Generate {
             screen.message(note);
         }
         let checkpoint = Checkpoint::open(&self.model)?;
-        let path = checkpoint.path();
-        let text = Text::open(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?;
+        let text = Text::of(&checkpoint, None)?;
         let decoder = match &self.adapter {
             Some(path) => Decoder::with_adapter(&checkpoint, &Adapter::open(path)?, Frozen::AsStored, screen)?,
             None => Decoder::load(&checkpoint, Frozen::AsStored, screen)?,

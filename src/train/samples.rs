@@ -36,8 +36,7 @@ impl Prompts {
         if prompts.is_empty() {
             return Ok(Self { prompts: Vec::new(), text: None });
         }
-        let path = checkpoint.path();
-        let text = Text::open(if path.is_dir() { path } else { path.parent().unwrap_or(path) })?;
+        let text = Text::of(checkpoint, None)?;
         let prompts = prompts.into_iter().map(|prompt| Ok((prompt.clone(), text.ids(prompt)?)));
         Ok(Self { prompts: prompts.collect::<Result<_>>()?, text: Some(text) })
     }

@@ -122,10 +122,8 @@ pub fn read_with(
     progress: &dyn Progress,
 ) -> Result<Data> {
     let Opened { content, notes, far } = file::open(path)?;
-    let folder = checkpoint.path();
-    let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
     let vocab = checkpoint.spec().map_or(usize::MAX, |spec| spec.vocab);
-    let mut reader = Reader { path, folder, vocab, seq, options, data: Data { notes, ..Data::default() } };
+    let mut reader = Reader { path, checkpoint, vocab, seq, options, data: Data { notes, ..Data::default() } };
     let step = || {
         let (read, size) = far.now();
         progress.step(read, size.max(1))
@@ -154,7 +152,7 @@ pub fn read_with(
 
 struct Reader<'a> {
     path: &'a Path,
-    folder: &'a Path,
+    checkpoint: &'a Checkpoint,
     vocab: usize,
     seq: usize,
     options: &'a DataOptions,
@@ -170,7 +168,7 @@ impl Reader<'_> {
     }
 
     fn tokenizer(&self) -> Result<Text> {
-        Text::open_with(self.folder, self.options.chat_template.as_deref())
+        Text::of(self.checkpoint, self.options.chat_template.as_deref())
     }
 
     fn rows(&mut self, mut rows: Box<dyn file::Rows>, step: &dyn Fn() -> Result<()>) -> Result<()> {

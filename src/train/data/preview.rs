@@ -50,8 +50,7 @@ impl Preview {
     /// As [`run::read`].
     pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<Self> {
         let (Data { rows, notes, left_out, cut, .. }, held_out) = run::read(settings, checkpoint, progress)?;
-        let path = checkpoint.path();
-        let text = Text::open(if path.is_dir() { path } else { path.parent().unwrap_or(path) }).ok();
+        let text = Text::of(checkpoint, None).ok();
         let piece = |id: u32, predicted: bool| {
             let shown = text.as_ref().map(|text| text.token(id).unwrap_or_default());
             let text = match shown {

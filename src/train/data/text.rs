@@ -3,6 +3,7 @@
 use super::LossOn;
 use super::chat::{self, Conversation, Template, Turn, known};
 use super::rows::{Labels, Row};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::guard;
 use serde_json::Value as Json;
@@ -12,7 +13,8 @@ use tokenizers::Tokenizer;
 
 /// Turns text into rows of ids.
 pub struct Text {
-    folder: PathBuf,
+    /// What is named where it is wrong.
+    path: PathBuf,
     tokenizer: Tokenizer,
     /// How many times as long a normalizer may make a text.
     growth: usize,
@@ -82,8 +84,41 @@ impl Text {
             ));
         }
         let bytes = guard::bytes(&path, TOKENIZER)?;
+        let config = json(&folder.join("tokenizer_config.json"))?;
+        let source = match chat_template {
+            Some(asked) => Source::asked(asked)?,
+            None => Source::of(folder, &config)?,
+        };
+        let others = [json(&folder.join("special_tokens_map.json"))?, json(&folder.join("config.json"))?];
+        Self::from_parts(path, &bytes, source, &config, &others)
+    }
+
+    /// The tokenizer of a model: beside its weights, or in their file; with the model's chat template or another.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub fn of(checkpoint: &Checkpoint, chat_template: Option<&str>) -> Result<Self> {
+        let path = checkpoint.path();
+        let Some(embedded) = checkpoint.tokenizer() else {
+            return Self::open_with(if path.is_dir() { path } else { path.parent().unwrap_or(path) }, chat_template);
+        };
+        let embedded = embedded?;
+        let source = match chat_template {
+            Some(asked) => Source::asked(asked)?,
+            None => Source {
+                texts: [embedded.config["chat_template"].as_str().map(str::to_owned), None],
+                place: path.to_path_buf(),
+            },
+        };
+        let bytes = embedded.tokenizer.to_string().into_bytes();
+        Self::from_parts(path.to_path_buf(), &bytes, source, &embedded.config, &[Json::Null, Json::Null])
+    }
+
+    /// From what stands in the files; `others` are `special_tokens_map.json` and `config.json`.
+    fn from_parts(path: PathBuf, bytes: &[u8], source: Source, config: &Json, others: &[Json; 2]) -> Result<Self> {
+        let [map, of_model] = others;
         let useless = |why: String| Error::file(&path, format!("not a tokenizer that can be used: {why}"));
-        let opened = guard::caught(|| Tokenizer::from_bytes(&bytes)).map_err(useless)?;
+        let opened = guard::caught(|| Tokenizer::from_bytes(bytes)).map_err(useless)?;
         let mut tokenizer = opened.map_err(|error| useless(error.to_string()))?;
         // As transformers: neither unless a call asks, and none of ours does.
         tokenizer.with_padding(None);
@@ -92,22 +127,14 @@ impl Text {
         if let Some(times) = growth.into_iter().find(|times| *times > GROWTH) {
             return Err(useless(format!("its replacements may make a text {times} times as long")));
         }
-        let config = json(&folder.join("tokenizer_config.json"))?;
-        let map = json(&folder.join("special_tokens_map.json"))?;
         let text = |value: &Json| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
         let named = |key: &str| text(&config[key]).or_else(|| text(&map[key]));
         let special: Vec<_> = SPECIAL.into_iter().filter_map(|key| Some((key, named(key)?))).collect();
-        let of_model = json(&folder.join("config.json"))?;
         let named =
             special.iter().find(|(key, _)| *key == "eos_token").and_then(|(_, text)| tokenizer.token_to_id(text));
         let numbered = of_model["eos_token_id"].as_u64().or_else(|| of_model["eos_token_id"][0].as_u64());
         let eos = named.or(numbered.and_then(|id| u32::try_from(id).ok()));
-        let source = match chat_template {
-            Some(asked) => Source::asked(asked)?,
-            None => Source::of(folder, &config)?,
-        };
-        let folder = folder.to_path_buf();
-        Ok(Self { folder, tokenizer, growth: growth[0], source, template: OnceLock::new(), special, eos })
+        Ok(Self { path, tokenizer, growth: growth[0], source, template: OnceLock::new(), special, eos })
     }
 
     /// Whether there is a chat template.
@@ -168,7 +195,7 @@ impl Text {
     }
 
     fn refused(&self, why: &str) -> Error {
-        Error::file(&self.folder.join("tokenizer.json"), format!("not a tokenizer that can be used: {why}"))
+        Error::file(&self.path, format!("not a tokenizer that can be used: {why}"))
     }
 
     /// What the tokenizer puts before and after every text.
@@ -265,7 +292,7 @@ impl Text {
         let [Some(text), other] = &self.source.texts else {
             let names = known::TEMPLATES.map(|(name, ..)| name).join(", ");
             let message = format!("found no chat template, messages need one: --chat-template {names} or a file");
-            return Err(Error::file(&self.folder, message));
+            return Err(Error::file(self.path.parent().unwrap_or(&self.path), message));
         };
         let compiled = self.template.get_or_init(|| {
             let other = other.as_ref().map(|other| Template::compile(other, &self.special)).transpose()?;
