@@ -154,3 +154,36 @@ mod other {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::Guard;
+    use memmap2::Mmap;
+    use rayon::prelude::*;
+
+    #[test]
+    fn bytes_that_are_gone_read_as_zeros_and_are_known() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(3 << 20).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; 4096], 1 << 20).unwrap();
+        // SAFETY: the file is the test's own.
+        let [map, other] = [0, 1].map(|_| unsafe { Mmap::map(&file) }.unwrap());
+        let (guard, watched) = (Guard::new(&map), Guard::new(&other));
+        assert_eq!((map[1 << 20], guard.cut()), (7, false));
+        file.set_len(1 << 20).unwrap();
+        let sum = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, &byte| sum + u64::from(std::hint::black_box(byte)));
+        // From many threads at once.
+        let sums: Vec<u64> = (0..4).into_par_iter().map(|_| sum(&map)).collect();
+        assert_eq!(sums, [0; 4]);
+        assert!(guard.cut() && !watched.cut());
+        drop((watched, other));
+        drop(guard);
+        drop(map);
+        // The place of a guard that is gone is used again, and begins whole.
+        file.set_len(1 << 21).unwrap();
+        // SAFETY: as above.
+        let again = unsafe { Mmap::map(&file) }.unwrap();
+        let guard = Guard::new(&again);
+        assert_eq!((sum(&again), guard.cut()), (0, false));
+    }
+}

@@ -65,6 +65,8 @@ const UNMENDED: [(&str, &str); 5] = [
     ("train/pace.rs", "operations"),
     ("device.rs", "cpu"),
 ];
+/// What asks `/proc` and `/sys`: the kernel answers from memory, there is no disk to wait for.
+const KERNEL: [&str; 1] = ["room.rs"];
 /// What is handed to these is done on another thread.
 const BESIDE: [&str; 3] = ["spawn", "in_background", "begin"];
 /// Where a frame begins: every function outside of these folders, and within them every one that such a function calls.
@@ -348,7 +350,10 @@ fn waits(files: &[(String, String)]) -> Vec<String> {
     let named = |name: &str| by_name.get(name).map(Vec::as_slice).unwrap_or_default();
     let unmended: Vec<bool> = all
         .iter()
-        .map(|function| UNMENDED.iter().any(|(path, name)| function.path == *path && function.name == *name))
+        .map(|function| {
+            let listed = UNMENDED.iter().any(|(path, name)| function.path == *path && function.name == *name);
+            listed || KERNEL.contains(&function.path.as_str())
+        })
         .collect();
     let mut reason: Vec<Option<(usize, String)>> =
         all.iter().zip(&unmended).map(|(function, &open)| asks(&function.body).filter(|_| !open)).collect();
