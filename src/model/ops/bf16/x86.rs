@@ -1,7 +1,7 @@
 //! The two units of x86: `vdpbf16ps` on vectors of 512 bits (Zen 4, Cooper Lake and later), and AMX tiles (Sapphire Rapids and
 //! later).
 
-use super::{BLOCK, LINES, Lines, Tile, Values};
+use super::{BLOCK, LINES, Lines, Tile};
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -142,7 +142,7 @@ fn paired(low: __m256i, high: __m256i) -> __m512i {
 }
 
 /// # Safety
-/// The processor has the vectors, and the lines are in their buffer ([`Lines::check`]).
+/// The processor has the vectors, and the lines are in their buffer ([`Lines::of`]).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 unsafe fn pack(lines: &Lines, first: usize, from: usize, by_pair: bool, to: &mut [u32]) {
     let mut words = [_mm512_setzero_si512(); 16];
@@ -184,21 +184,9 @@ unsafe fn by_line(lines: &Lines, first: usize, count: usize, from: usize, depth:
             continue;
         }
         let begin = (first + at) * lines.line + from;
+        let data = lines.data.as_ptr().wrapping_add(begin);
         // SAFETY: of a line that is there, `depth` values are in the buffer.
-        *word = unsafe {
-            match lines.values {
-                Values::F32(data) => {
-                    let data = data.as_ptr().wrapping_add(begin);
-                    let second = data.wrapping_add(16);
-                    narrow(_mm512_maskz_loadu_ps(low, data), _mm512_maskz_loadu_ps(high, second))
-                }
-                Values::Bf16(bits) => {
-                    let mask = u32::from(high) << 16 | u32::from(low);
-                    _mm512_maskz_loadu_epi16(mask, bits.as_ptr().wrapping_add(begin).cast())
-                }
-                Values::Decoded(_) => _mm512_setzero_si512(),
-            }
-        };
+        *word = unsafe { narrow(_mm512_maskz_loadu_ps(low, data), _mm512_maskz_loadu_ps(high, data.wrapping_add(16))) };
     }
 }
 
@@ -209,27 +197,13 @@ unsafe fn by_line(lines: &Lines, first: usize, count: usize, from: usize, depth:
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 unsafe fn by_pairs(lines: &Lines, first: usize, count: usize, from: usize, depth: usize, words: &mut [__m512i; 16]) {
     for (at, word) in words.iter_mut().enumerate() {
-        let mask = |k: usize| if k < depth { lowest(count) } else { 0 };
-        let masks = [mask(2 * at), mask(2 * at + 1)];
-        let begin = [2 * at, 2 * at + 1].map(|k| first + (from + k) * lines.step);
-        // SAFETY: of values along the sum that are there, `count` lines are in the buffer.
-        *word = unsafe {
-            match lines.values {
-                Values::F32(data) => {
-                    let load =
-                        |which: usize| _mm512_maskz_loadu_ps(masks[which], data.as_ptr().wrapping_add(begin[which]));
-                    let both = narrow(load(0), load(1));
-                    paired(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64::<1>(both))
-                }
-                Values::Bf16(bits) => {
-                    let load = |which: usize| {
-                        _mm256_maskz_loadu_epi16(masks[which], bits.as_ptr().wrapping_add(begin[which]).cast())
-                    };
-                    paired(load(0), load(1))
-                }
-                Values::Decoded(_) => _mm512_setzero_si512(),
-            }
+        let load = |k: usize| {
+            let mask = if k < depth { lowest(count) } else { 0 };
+            // SAFETY: of values along the sum that are there, `count` lines are in the buffer.
+            unsafe { _mm512_maskz_loadu_ps(mask, lines.data.as_ptr().wrapping_add(first + (from + k) * lines.step)) }
         };
+        let both = narrow(load(2 * at), load(2 * at + 1));
+        *word = paired(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64::<1>(both));
     }
 }
 
@@ -264,7 +238,7 @@ fn transpose(rows: &mut [__m512i; 16]) {
     }
 }
 
-/// Four tiles of `c` from two of either factor at a time.
+/// Four tiles of `c` from two of either factor at a time; a block is 2048 bytes.
 ///
 /// # Safety
 /// As [`Unit::multiply`].
@@ -294,8 +268,8 @@ unsafe fn tiles_multiply(tile: &Tile) {
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, {a_block}",
-            "add {b}, {b_block}",
+            "add {a}, 2048",
+            "add {b}, 2048",
             "dec {blocks}",
             "jnz 3b",
             "tilestored [{c} + {stride}], tmm0",
@@ -305,8 +279,6 @@ unsafe fn tiles_multiply(tile: &Tile) {
             keep = in(reg) usize::from(tile.keep),
             a = inout(reg) tile.a => _,
             b = inout(reg) tile.b => _,
-            a_block = in(reg) 4 * tile.a_block,
-            b_block = in(reg) 4 * tile.b_block,
             blocks = inout(reg) tile.blocks => _,
             c = in(reg) tile.c,
             lower = in(reg) lower,
@@ -338,7 +310,7 @@ unsafe fn dots_multiply(tile: &Tile) {
                 }
             }
             for block in 0..tile.blocks {
-                let (a, b) = (a.add(block * tile.a_block), tile.b.add(block * tile.b_block));
+                let (a, b) = (a.add(block * BLOCK), tile.b.add(block * BLOCK));
                 for pair in 0..16 {
                     let b = b.add(pair * LINES).cast::<__m512bh>();
                     let b = [b.read_unaligned(), b.add(1).read_unaligned()];
