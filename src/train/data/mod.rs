@@ -237,7 +237,7 @@ impl Reader<'_> {
         let whole = self.options.loss_on == LossOn::All;
         let row = match sample {
             Sample::Ids(ids, labels) => {
-                return given(ids, labels, self.vocab).map(|row| counted(row)).map_err(Trouble::Row);
+                return given(ids, labels, self.vocab).map(counted).map_err(Trouble::Row);
             }
             Sample::Text(ref text) => self.completed(tokenizer(&sample)?, text, 0)?,
             Sample::Pair(ref prompt, ref completion) => {

@@ -26,6 +26,9 @@ pub struct Text {
     pub eos: Option<u32>,
 }
 
+/// Ids, and for each the first byte of the text that it stands for and the one after its last.
+pub(super) type Encoded = (Vec<u32>, Vec<(usize, usize)>);
+
 /// One turn of a conversation.
 pub type Message = Json;
 
@@ -185,7 +188,7 @@ impl Text {
     ///
     /// # Errors
     /// When the tokenizer cannot take it, or would make too much of it.
-    pub(super) fn encode(&self, text: &str, special: bool) -> Result<(Vec<u32>, Vec<(usize, usize)>)> {
+    pub(super) fn encode(&self, text: &str, special: bool) -> Result<Encoded> {
         if text.len().saturating_mul(self.growth) > GROWN {
             return Err(self.refused(&format!("a text of {} bytes is too long for it", text.len())));
         }

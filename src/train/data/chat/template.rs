@@ -199,7 +199,7 @@ fn serve(
 fn compile(source: &str) -> Result<CompiledTemplate<'_>, String> {
     let white = WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
     let mut tokens = 0;
-    for token in tokenize(source, false, SyntaxConfig::default(), white) {
+    for token in tokenize(source, false, SyntaxConfig, white) {
         let (token, span) = token.map_err(|error| sentence(&error))?;
         tokens = if matches!(token, Token::VariableStart | Token::BlockStart) { 0 } else { tokens + 1 };
         if tokens > TOKENS {
@@ -208,7 +208,7 @@ fn compile(source: &str) -> Result<CompiledTemplate<'_>, String> {
         }
     }
     let config = TemplateConfig {
-        syntax_config: SyntaxConfig::default(),
+        syntax_config: SyntaxConfig,
         ws_config: white,
         default_auto_escape: Arc::new(|_| AutoEscape::None),
     };
