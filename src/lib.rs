@@ -35,8 +35,8 @@
 //! # Rules of the house
 //!
 //! - Every kernel takes [`&dyn Progress`](progress::Progress); `Err(Cancelled)` and `?` are the whole cancellation mechanism.
-//! - `logic` and `ui` are two functions: panels see a `View` and push `Command`s, nothing else travels back.
-//! - A frame waits for nothing: what touches a disk or counts long is a [`job`]; `tests/it/floors.rs` looks through what paints.
+//! - `logic` and `ui` are two functions: views see a `View` and push `Effect`s, a tab's own its actions; nothing else travels back.
+//! - A frame waits for nothing: what touches a disk or counts long is a [`job`]; `tests/it/floors.rs` follows its calls.
 //! - The last good picture stays while a new one is computed ([`workspace::Slot`]).
 //! - B·A is never formed for its SVD.
 //! - Nothing read from a file is trusted; errors name the file, the tensor, what was found and what was expected.

@@ -45,7 +45,7 @@ fn the_palette_finds_commands() {
     assert!(window.query_by_role_and_label(Role::TextInput, "Command").is_none());
     command(&mut window, "weights themselves");
     settle(&mut window);
-    assert!(says(&window, "Spectra of") && in_parameters(&window));
+    assert!(says(&window, "spectra computed.") && in_parameters(&window));
     let delta = window.state().workspace().delta().unwrap();
     assert!(matches!(delta.source(), rankscope::delta::Source::Weight));
     press(&mut window, CTRL, Key::K);

@@ -165,7 +165,7 @@ fn right(ui: &mut Ui, view: &mut View<'_>, width: f32) {
     if icon_button(ui, "?", "Help (F1)").clicked() {
         view.effects.push(Effect::ToggleHelp);
     }
-    if icon_button(ui, "Ctrl K", "Commands (Ctrl+K)").clicked() {
+    if icon_button(ui, if width < FACTS { "Search" } else { "Search  Ctrl K" }, "Commands (Ctrl+K)").clicked() {
         view.effects.push(Effect::TogglePalette);
     }
     if width < FACTS {

@@ -1,6 +1,7 @@
 //! Text that fits into the room there is.
 
-use eframe::egui::{FontSelection, Label, Response, RichText, TextWrapMode, Ui, WidgetText};
+use eframe::egui::accesskit::Role;
+use eframe::egui::{FontSelection, Label, Response, RichText, TextWrapMode, Ui, WidgetInfo, WidgetText};
 
 /// `text` in at most `most` characters: its beginning and its end, which tells versions apart.
 pub fn middle(text: &str, most: usize) -> String {
@@ -26,7 +27,9 @@ pub fn label(ui: &mut Ui, text: &str, style: impl Fn(RichText) -> RichText) -> R
     // Letters differ in width: a little fewer than would fit on average.
     let most = (text.chars().count() as f32 * room / width * 0.96) as usize;
     let shown = style(RichText::new(middle(text, most.max(3))));
-    ui.add(Label::new(shown).selectable(false).truncate()).on_hover_text(text)
+    let response = ui.add(Label::new(shown).selectable(false).truncate());
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, text));
+    response.on_hover_text(text)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Copying and saving plots and tables. Pictures come from a screenshot of what is on screen; files are written whole, in a
 //! job, where the system's dialog says.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::dialog::{self, Kind};
 use eframe::egui::{ColorImage, Context, Rect, ScreenshotCallback, ViewportCommand};
 
+use crate::checkpoint::write::write_whole;
 use crate::error::{Error, Result};
 use crate::figure::{Figure, csv};
 use crate::job::{Job, Wake};
@@ -152,16 +152,6 @@ impl Exporter {
     }
 }
 
-/// A file is there whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fail = |error: &std::io::Error| Error::write(path, error);
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| fail(&e))?;
-    file.persist(path).map_err(|e| fail(&e.error))?;
-    Ok(())
-}
-
 /// Cells as tab-separated values, as spreadsheets take them.
 pub fn tsv(rows: &[Vec<String>]) -> String {
     let clean = |cell: &String| cell.replace(['\t', '\n', '\r'], " ");
@@ -196,17 +186,5 @@ mod tests {
         let matrix = Matrix::new(2, 2, vec![1.0, 2.5, -3.0, 0.0]).unwrap();
         let picture = Pyramid::build(Arc::new(matrix), Reduction::Mean, &()).unwrap();
         assert_eq!(Source::Picture(Arc::new(picture)).csv(), "1,2.5\r\n-3,0\r\n");
-    }
-
-    #[test]
-    fn files_are_whole_or_not_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.csv");
-        write_whole(&path, b"1").unwrap();
-        write_whole(&path, b"2").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"2");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        let error = write_whole(&dir.path().join("no/b"), b"3").unwrap_err().to_string();
-        assert!(error.contains("cannot write"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use crate::app::look::theme;
 use crate::figure::number::short;
 use crate::spectrum::by_hand::{Operation, THRESHOLD, Three, largest};
 
-use super::flow::{flow, within};
+use super::flow::{GAP, flow, within};
 use super::grid::Grid;
 use super::parts::Part;
 use super::pieces::{beside, choice, said, stage, weak};
@@ -33,6 +33,10 @@ const SVD_STEPS: usize = 5;
 
 /// Cells of the steps.
 const SMALL: Vec2 = vec2(46.0, 30.0);
+/// No cell is narrower.
+const LEAST: f32 = 30.0;
+/// What brackets and gaps take of the width of a matrix.
+const AROUND: f32 = 34.0;
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
@@ -156,10 +160,14 @@ fn singular(ui: &mut Ui, rank: &Rank, step: usize) {
             .iter()
             .map(|&(_, _, m)| Box::new(move |i: usize, j: usize| m[i][j]) as Box<dyn Fn(usize, usize) -> f64>)
             .collect();
+        // All of them in one line, on smaller cells where there is little room.
+        let count = all.len() as f32;
+        let side = ((ui.available_width() - GAP * (count - 1.0)) / count - AROUND) / 3.0;
+        let cell = vec2(SMALL.x.min(side).max(LEAST), SMALL.y);
         let grids: Vec<Grid<'_>> = all
             .iter()
             .zip(&values)
-            .map(|((name, part, m), value)| Grid::new(name, *part, [3, 3], &**value).scale(largest(m)).cell(SMALL))
+            .map(|((name, part, m), value)| Grid::new(name, *part, [3, 3], &**value).scale(largest(m)).cell(cell))
             .collect();
         let at = flow(ui, &grids.iter().map(Grid::size).collect::<Vec<_>>());
         for (grid, at) in grids.iter().zip(at) {

@@ -11,7 +11,7 @@ use crate::spectrum::Rule;
 use crate::units;
 
 /// Height of a row: all of them are seen where there is room for it.
-const ROWS: std::ops::RangeInclusive<f32> = 17.0..=23.0;
+const ROWS: std::ops::RangeInclusive<f32> = 16.0..=23.0;
 const HEAD: f32 = 20.0;
 
 /// Paints the table; a click on a row turns the dial to its rank.
