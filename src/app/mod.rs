@@ -157,6 +157,8 @@ impl eframe::App for App {
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
         self.cramped = ui.available_width() < ROOMY;
         self.effects.begin_frame();
+        let in_front = |at: usize| self.shell.dock.is_seen(at);
+        let followed = self.tabs.iter().enumerate().any(|(at, tab)| tab.follows_dial() && in_front(at));
         let mut view = View {
             cramped: self.cramped,
             workspace: &self.workspace,
@@ -181,7 +183,7 @@ impl eframe::App for App {
         let bar = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 7));
         Panel::top("top").frame(bar).show(ui, |ui| shell::top::ui(ui, &mut view));
         shell.path.ui(ui, &mut view);
-        Panel::top("rank").frame(bar).show(ui, |ui| shell.rank.ui(ui, &mut view));
+        Panel::top("rank").frame(bar).show(ui, |ui| shell.rank.ui(ui, &mut view, followed));
         let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
         let mut running = self.jobs.running();
         running.extend(self.tabs.iter().flat_map(|tab| tab.running()));

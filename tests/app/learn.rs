@@ -158,6 +158,15 @@ fn the_memory_of_a_full_tuning_is_tight_where_activations_have_no_room() {
 }
 
 #[test]
+fn the_dial_says_that_chapters_have_ranks_of_their_own() {
+    let mut window = chapter(6);
+    assert!(says(&window, "not used in this tab"));
+    press(&mut window, Modifiers::COMMAND, Key::Num2);
+    settle(&mut window);
+    assert!(!says(&window, "not used in this tab"));
+}
+
+#[test]
 fn cells_take_keys() {
     let mut window = chapter(3);
     get(&window, Role::SpinButton, "ΔW row 2 column 2").focus();

@@ -12,6 +12,8 @@ use crate::workspace::{Dial, Scaling};
 
 /// In a narrower window (or at a larger scale) what can be said in a tooltip is.
 const NARROW: f32 = 860.0;
+/// Opacity of the bar over a tab that does not follow it.
+const UNUSED: f32 = 0.55;
 
 /// What the bar remembers between frames.
 #[derive(Default)]
@@ -23,12 +25,15 @@ pub struct RankBar {
 }
 
 impl RankBar {
-    /// Paints the bar; every change becomes one command.
-    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+    /// Paints the bar, quietly where the tab in front does not follow it; every change becomes one effect.
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, followed: bool) {
         let mut dial = view.workspace.dial().clone();
         let max = view.workspace.max_rank();
         let narrow = ui.available_width() < NARROW;
         ui.horizontal(|ui| {
+            if !followed {
+                ui.multiply_opacity(UNUSED);
+            }
             // A part may cost no more than is left for the others.
             if narrow {
                 ui.spacing_mut().item_spacing.x = 5.0;
@@ -43,7 +48,12 @@ impl RankBar {
             scaling(ui, &mut dial, narrow);
             between(ui);
             self.targets(ui, view, &mut dial, narrow);
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| cost(ui, view, narrow));
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                cost(ui, view, narrow);
+                if !followed && !narrow {
+                    ui.label(RichText::new("not used in this tab ·").small());
+                }
+            });
         });
         if dial != *view.workspace.dial() {
             view.effects.push(Effect::Turn(dial));

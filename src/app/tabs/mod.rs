@@ -104,6 +104,11 @@ pub trait Tab {
         false
     }
 
+    /// The rank dial changes what is shown here.
+    fn follows_dial(&self) -> bool {
+        true
+    }
+
     /// Files were dropped on the window: true when the tab takes care of all of them.
     fn dropped(&mut self, _paths: &[PathBuf], _round: &mut Round<'_>) -> bool {
         false

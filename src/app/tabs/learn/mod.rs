@@ -108,6 +108,11 @@ impl Tab for LearnTab {
     fn shows_spectra(&self) -> bool {
         true
     }
+
+    /// Chapters have ranks of their own.
+    fn follows_dial(&self) -> bool {
+        false
+    }
 }
 
 impl Looks {
