@@ -239,9 +239,7 @@ fn child(folder: &Path, settings: Settings) {
     let (batch, seq, steps) = (settings.batch, settings.seq, settings.steps.unwrap());
     let place = gpu::open(settings.device, settings.dtype).unwrap();
     let mut trainer = Trainer::new(&checkpoint, settings, rows(16, seq, vocab), &()).unwrap();
-    if let Some((machine, real)) = place.machine {
-        trainer.onto(machine, real).unwrap();
-    }
+    trainer.onto(place.engine(&trainer.decoder).unwrap()).unwrap();
     let (mut seconds, mut losses, mut used) = (Vec::new(), Vec::new(), 0.0);
     for step in 0..steps {
         if step == 1 {
@@ -257,7 +255,7 @@ fn child(folder: &Path, settings: Settings) {
     let median = seconds[seconds.len() / 2];
     let tokens = (batch * seq) as f64 / median;
     let kept = trainer.peak_activations();
-    let on_gpu = trainer.gpu().map(|gpu| gpu.peak_bytes());
+    let on_gpu = trainer.engine().peak_bytes();
     println!(
         "{}",
         json!({"seconds": median, "fastest": seconds[0], "cpu_seconds": used, "tokens_per_s": tokens, "peak_bytes": peak(), "buffers": kept, "gpu_peak_bytes": on_gpu, "losses": losses})

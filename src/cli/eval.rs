@@ -7,8 +7,8 @@ use crate::checkpoint::Checkpoint;
 use crate::device::Choice;
 use crate::error::Result;
 use crate::model::gpu::{self, Kind};
-use crate::model::{Decoder, Frozen, Pool};
-use crate::train::{data, evaluate, evaluate_on_gpu};
+use crate::model::{Decoder, Frozen};
+use crate::train::{data, evaluate};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -58,10 +58,7 @@ impl Eval {
             Some(path) => Decoder::with_adapter(&checkpoint, &Adapter::open(path)?, Frozen::AsStored, screen)?,
             None => Decoder::load(&checkpoint, Frozen::AsStored, screen)?,
         };
-        let loss = match place.gpu() {
-            Some(gpu) => evaluate_on_gpu(&gpu::Model::put(gpu, &decoder)?, &data.rows, self.batch, screen)?,
-            None => evaluate(&decoder, &data.rows, self.batch, &Pool::default(), screen)?,
-        };
+        let loss = evaluate(&*place.engine(&decoder)?, &decoder, &data.rows, self.batch, screen)?;
         screen.finish();
         if screen.json {
             let (mean, tokens) = (loss.mean(), loss.count);

@@ -7,7 +7,7 @@ use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::model::gpu::{self, Kind};
 use crate::model::{Decoder, Frozen};
-use crate::train::{Sampling, Text, generate, generate_on_gpu};
+use crate::train::{Sampling, Text, generate};
 use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
@@ -69,10 +69,7 @@ impl Generate {
         };
         let sampling =
             Sampling { most: self.max_new_tokens, temperature: self.temperature, seed: self.seed, eos: text.eos };
-        let new = match place.gpu() {
-            Some(gpu) => generate_on_gpu(&gpu::Model::put(gpu, &decoder)?, &ids, sampling, screen)?,
-            None => generate(&decoder, &ids, sampling, screen)?,
-        };
+        let new = generate(&*place.engine(&decoder)?, &decoder, &ids, sampling, screen)?;
         screen.finish();
         let new = text.text(&new)?;
         if screen.json { screen.document(&json!({"text": new})) } else { screen.print(&format!("{new}\n")) }

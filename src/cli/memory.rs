@@ -92,6 +92,7 @@ impl Memory {
             threads: rayon::current_num_threads(),
             process: device::resident().unwrap_or(PROCESS),
             place: Place::Processor,
+            dora: false,
         };
         let selection = Selection::new(&layout, &self.targets)?;
         if method != Method::Full {

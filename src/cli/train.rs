@@ -64,6 +64,10 @@ pub struct Train {
     #[arg(long, value_name = "P")]
     dropout: Option<f64>,
 
+    /// Train a magnitude for every row of the weight beside the pair (DoRA)
+    #[arg(long)]
+    dora: bool,
+
     /// A JSON file of ranks by PEFT's patterns
     #[arg(long, value_name = "FILE")]
     rank_pattern: Option<PathBuf>,
@@ -291,6 +295,7 @@ impl Train {
         s.rslora |= self.rslora;
         set(&mut s.targets, self.targets);
         set(&mut s.dropout, self.dropout);
+        s.dora |= self.dora;
         if let Some(path) = self.rank_pattern {
             let text = std::fs::read(&path).map_err(|error| Error::read(&path, "open", &error))?;
             let wrong = |error: serde_json::Error| {

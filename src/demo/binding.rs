@@ -2,7 +2,7 @@
 
 use super::world::{self, Teller};
 use crate::error::Result;
-use crate::model::Decoder;
+use crate::model::{Decoder, Processor};
 use crate::progress::Progress;
 use crate::train::{Sampling, Text, generate};
 
@@ -52,7 +52,7 @@ const TESTS: u64 = 0x5000_0000_0000;
 /// What [`generate`] says; and cancellation.
 pub fn answer(decoder: &Decoder, text: &Text, prompt: &str, most: usize) -> Result<String> {
     let sampling = Sampling { most, temperature: 0.0, seed: 0, eos: text.eos };
-    text.text(&generate(decoder, &text.ids(prompt)?, sampling, &())?)
+    text.text(&generate(&Processor::default(), decoder, &text.ids(prompt)?, sampling, &())?)
 }
 
 /// A shopping list, and how it is bought.

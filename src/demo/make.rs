@@ -16,7 +16,7 @@ use super::tune::{SEQ, Tune, tune};
 use super::{ADAPTER, BASE, DATA, TUNED, tokenizer};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Frozen, Pool};
+use crate::model::{Decoder, Frozen, Processor};
 use crate::progress::{Part, Progress};
 use crate::train::merge::{Change, write_model};
 use crate::train::store::write_whole;
@@ -121,7 +121,7 @@ pub fn build(out: &Path, scale: &Scale, told: &mut dyn FnMut(String), progress: 
     let checkpoint = Checkpoint::open(&base)?;
     let decoder = Decoder::load(&checkpoint, Frozen::AsStored, &())?;
     let (held_out, _) = packed(&tokenizer, super::world::document, 0, scale.held_out, scale.recipe.seq, &())?;
-    let loss = evaluate(&decoder, &held_out, 8, &Pool::default(), &stage(17))?;
+    let loss = evaluate(&Processor::default(), &decoder, &held_out, 8, &stage(17))?;
     let characters = (0..2000).map(|seed| super::world::document(seed).len() + 1).sum::<usize>();
     let tokens = (0..2000).map(|seed| text.ids(&super::world::document(seed)).map(|ids| ids.len() + 1));
     let tokens = tokens.sum::<Result<usize>>()?;
@@ -140,7 +140,7 @@ pub fn build(out: &Path, scale: &Scale, told: &mut dyn FnMut(String), progress: 
 
     let mut of_sets = serde_json::Map::new();
     for (set, count) in scale.rows {
-        let of_base = evaluate(&decoder, &rows(set, "eval")?, 8, &Pool::default(), &())?.mean();
+        let of_base = evaluate(&Processor::default(), &decoder, &rows(set, "eval")?, 8, &())?.mean();
         of_sets.insert(set.stem().to_owned(), json!({"train": count.train, "eval": count.eval, "base_loss": of_base}));
     }
     let after = |trainer: &crate::train::Trainer| trainer.evaluate(&pirate, &()).map(|loss| loss.mean());

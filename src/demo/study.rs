@@ -9,7 +9,7 @@ use super::sets::{HELD_OUT, Set};
 use super::tune::{SEQ, Tune, tune};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Pool};
+use crate::model::{Decoder, Processor};
 use crate::progress::Progress;
 use crate::train::{Method, Row, Rows, Sampling, Text, evaluate, generate};
 use serde_json::Value;
@@ -253,7 +253,7 @@ fn one(
     let trained = Rows { rows: train.rows.iter().take(512).cloned().collect() };
     let line = match tune(checkpoint, train, &how, &mut |_, _| Ok(()), progress) {
         Ok(trainer) => {
-            let loss = |rows: &Rows| evaluate(&trainer.decoder, rows, 16, &Pool::default(), progress);
+            let loss = |rows: &Rows| evaluate(&Processor::default(), &trainer.decoder, rows, 16, progress);
             let exact = match length.set {
                 Set::Pirate => None,
                 Set::Extract => Some(exact(&trainer.decoder, text, length.set, HELD_OUT..HELD_OUT + 100)?),
@@ -308,7 +308,7 @@ fn exact(decoder: &Decoder, text: &Text, set: Set, seeds: std::ops::Range<u64>) 
         let (prompt, completion) =
             (row["prompt"].as_str().unwrap_or_default(), row["completion"].as_str().unwrap_or_default());
         let sampling = Sampling { most: 48, temperature: 0.0, seed: 0, eos: text.eos };
-        let found = text.text(&generate(decoder, &text.ids(prompt)?, sampling, &())?)?;
+        let found = text.text(&generate(&Processor::default(), decoder, &text.ids(prompt)?, sampling, &())?)?;
         (right, all) = (right + u64::from(found == completion), all + 1);
     }
     Ok(right as f64 / f64::from(all.max(1)))

@@ -1,8 +1,8 @@
-//! LoRA branches on a decoder: those of an adapter on disk, or new ones.
+//! Branches on a decoder: those of an adapter on disk, or new ones.
 
 use super::applied::{Applied, Branch};
-use super::decoder::Decoder;
-use super::linear::Lora;
+use super::branch::{Beside, Dora, Lora};
+use super::decoder::{Block, Decoder};
 use super::params::Kind;
 use super::weight::{Frozen, Weight};
 use crate::adapter::{Adapter, LoraLayer};
@@ -41,7 +41,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When a layer of the adapter is not in this model or has another shape, and for what is no pair of a linear layer and
-    /// therefore cannot be trained on: adapted embeddings, tensors saved whole, DoRA, biases.
+    /// therefore cannot be trained on: adapted embeddings, tensors saved whole, biases.
     pub fn attach(&mut self, adapter: &Adapter) -> Result<()> {
         let path = adapter.path();
         let whole = adapter.saved.iter().find(|saved| saved.trained).map(|saved| saved.tensor.as_str());
@@ -71,9 +71,6 @@ impl Decoder {
                     format!("the model has no such linear layer; it has names such as {there}")
                 }));
             };
-            if let Some(problem) = adapter.problem(layer) {
-                return Err(wrong(problem));
-            }
             if adapter.bias(layer)?.is_some() {
                 return Err(wrong("a bias of B (lora_bias) cannot be trained on here".to_owned()));
             }
@@ -93,24 +90,38 @@ impl Decoder {
             );
             return Err(Error::tensor(adapter.path(), &layer.module, message));
         }
-        self.branch(at, a, b, layer.lora_alpha, layer.scaling as f32);
+        let magnitude = adapter.magnitude(layer)?;
+        self.branch(at, a, b, layer.lora_alpha, layer.scaling as f32, magnitude);
         Ok(())
     }
 
     /// Freezes other values in linear layer number `at`.
     pub(crate) fn freeze(&mut self, at: usize, weight: Weight) {
-        if let Some(linear) = Self::linears_mut(&mut self.blocks).nth(at) {
+        if let Some(linear) = self.linears_mut().nth(at) {
             linear.weight = weight;
         }
     }
 
-    /// Gives linear layer number `at` a branch.
-    pub(crate) fn branch(&mut self, at: usize, a: Matrix, b: Matrix, alpha: f64, scaling: f32) {
+    /// Gives linear layer number `at` a branch: of DoRA where there are magnitudes.
+    pub(crate) fn branch(
+        &mut self,
+        at: usize,
+        a: Matrix,
+        b: Matrix,
+        alpha: f64,
+        scaling: f32,
+        magnitude: Option<Vec<f32>>,
+    ) {
         let Self { blocks, params, .. } = self;
-        let Some(linear) = Self::linears_mut(blocks).nth(at) else { return };
+        let Some(linear) = blocks.iter_mut().flat_map(Block::linears_mut).nth(at) else { return };
         let (r, shapes) = (a.rows(), [a.shape(), b.shape()]);
-        let a = params.push(linear.module.clone(), Kind::LoraA, shapes[0], a.into_data());
-        let b = params.push(linear.module.clone(), Kind::LoraB, shapes[1], b.into_data());
-        linear.lora = Some(Lora { a, b, r, alpha, scaling });
+        let mut push = |kind, shape, values| params.push(linear.module.clone(), kind, shape, values);
+        let a = push(Kind::LoraA, shapes[0], a.into_data());
+        let b = push(Kind::LoraB, shapes[1], b.into_data());
+        let lora = Lora { a, b, r, alpha, scaling };
+        linear.branch = Some(match magnitude {
+            None => Beside::Lora(lora),
+            Some(m) => Beside::Dora(Dora { lora, magnitude: push(Kind::Magnitude, [1, m.len()], m) }),
+        });
     }
 }

@@ -1,365 +1,251 @@
-//! One block, forward and backward.
+//! One block, forward and backward, on any [`Backend`].
 //!
 //! ```text
-//! x ─ norm ─ qkv ─ (norm per head) ─ rope ─ attention ─ o (─ norm) ─ + x ─► x₁
-//! x₁ ─ norm ─ gate, up ─ act ─ down (─ norm) ─ + x₁ ─► next x         (parallel: the second norm reads x, both are added)
+//! x ─ norm ─ mixer (─ norm) ─ + x ─► x₁           mixer: qkv ─ (norms) ─ rope ─ attention ─ o
+//! x₁ ─ norm ─ feed-forward (─ norm) ─ + x₁ ─► next x      feed-forward: gate, up ─ act ─ down
 //! ```
 //!
-//! The tape keeps what cannot be had again cheaply; normalized inputs and the MLP's inner values are computed again.
+//! In a parallel block the second norm reads x (or the feed-forward what the first norm gave), and both are added. The tape
+//! keeps what cannot be had again cheaply; normalized inputs and what stands between the feed-forward's projections are
+//! computed again.
 
-use super::decoder::{Block, Decoder, NormWeights, Part};
-use super::linear::Run;
-use super::ops::attention::{self as ops_attention, Heads, Row, Rules};
-use super::ops::norm::{self, Groups};
-use super::ops::rope::{Table, Turned};
-use super::ops::{Buf, add};
-use super::params::{Grads, Params};
+use super::backend::{Backend, Cols, Place};
+use super::decoder::{Attention, Block, FeedForward, Mixer, Mlp, NormWeights};
+use super::linear::Linear;
 use super::watch::parent;
-use crate::spec::QkvLayout;
-
-/// Where the rows are in their sequences.
-#[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    /// Rows of a sequence.
-    pub seq: usize,
-    /// Position of a sequence's first row.
-    pub first: usize,
-    /// For every row where in its sequence its own positions begin; empty where that is always 0.
-    pub starts: &'a [u32],
-    /// Cosines and sines by [`crate::spec::AttentionSpec::rope`].
-    pub tables: &'a [Table],
-}
+use crate::error::Result;
 
 /// What a block's pass forward keeps for the pass backward, beside its input.
-pub(super) struct Tape {
-    qkv: Buf,
-    /// Queries and keys before their norm.
-    raw: Option<Buf>,
-    attended: Buf,
-    /// The attention's output before its norm.
-    o: Option<Buf>,
-    /// After the attention; `None` where the block is parallel.
-    middle: Option<Buf>,
-    up: Buf,
-    /// The MLP's output before its norm.
-    down: Option<Buf>,
+pub(super) struct Tape<B: Backend> {
+    heads: Option<(B::Heads, B::Buf)>,
+    /// The mixer's output before its norm.
+    mixed: Option<B::Buf>,
+    /// After the mixer; `None` where the block is parallel.
+    middle: Option<B::Buf>,
+    up: Option<B::Buf>,
+    /// The feed-forward's output before its norm.
+    down: Option<B::Buf>,
 }
 
-/// Keys and values of one block and one sequence, growing.
-#[derive(Debug, Default)]
-pub(super) struct BlockCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+/// What a norm gives, or what would go into it where there is none.
+enum Normed<'a, T> {
+    Own(T),
+    Input(&'a T),
 }
 
-/// A watch looks at the columns that a projection has filled; the others are not written yet.
-fn see_part(run: &Run, part: &Part, rows: &[f32], stride: usize) {
-    if let Some(watch) = run.watch {
-        let own = rows.chunks(stride).flat_map(|row| &row[part.offset..part.offset + part.linear.shape[0]]);
-        watch.see(|| part.linear.module.clone(), own);
+impl<T> std::ops::Deref for Normed<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::Own(own) => own,
+            Self::Input(input) => input,
+        }
     }
 }
 
-impl Decoder {
-    pub(super) fn row(&self, layer: usize) -> Row {
-        let c = &self.blocks[layer].attention;
-        let d = c.head_dim;
-        let stride = c.row();
-        match c.layout {
-            QkvLayout::Grouped => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
-            QkvLayout::Split => Row { stride, q: (0, d), k: (c.heads * d, d), v: ((c.heads + c.kv_heads) * d, d) },
+fn normed<'a, B: Backend>(on: &B, norm: Option<&NormWeights>, x: &'a B::Buf) -> Result<Normed<'a, B::Buf>> {
+    match norm {
+        Some(norm) => Ok(Normed::Own(on.norm(norm, x)?)),
+        None => Ok(Normed::Input(x)),
+    }
+}
+
+/// The way back: `dx += …`.
+fn normed_backward<B: Backend>(
+    on: &B,
+    norm: Option<&NormWeights>,
+    x: &B::Buf,
+    dy: &B::Buf,
+    dx: &mut B::Buf,
+    grads: &mut B::Grads,
+) -> Result<()> {
+    match norm {
+        Some(norm) => on.norm_backward(norm, x, dy, dx, true, grads),
+        None => on.add(dx, dy, 1.0),
+    }
+}
+
+impl Block {
+    /// What the feed-forward reads is normalized by this.
+    fn second_norm(&self) -> Option<&NormWeights> {
+        self.norm_ffn.as_ref().or(self.norm_in.as_ref().filter(|_| self.parallel))
+    }
+
+    /// Room for keys and values, where there is attention.
+    pub(super) fn cache<B: Backend>(&self, on: &B, positions: usize) -> Result<Option<B::Cache>> {
+        match &self.mixer {
+            Some(Mixer::Attention(attention)) => on.cache(attention, positions).map(Some),
+            None => Ok(None),
         }
-    }
-
-    pub(super) fn rules(&self, layer: usize) -> Rules {
-        let c = &self.blocks[layer].attention;
-        Rules {
-            heads: c.heads,
-            kv_heads: c.kv_heads,
-            head_dim: c.head_dim,
-            scale: c.scale,
-            softcap: c.softcap,
-            window: c.window,
-        }
-    }
-
-    /// Turns queries and keys by their positions, or back.
-    fn turn(&self, layer: usize, place: Place, rows: &mut [f32], back: bool) {
-        let attention = &self.blocks[layer].attention;
-        let Some(table) = attention.rope.and_then(|rope| place.tables.get(rope)) else { return };
-        let row = self.row(layer);
-        for ((offset, step), heads) in [(row.q, attention.heads), (row.k, attention.kv_heads)] {
-            table.turn(
-                rows,
-                Turned { stride: row.stride, offset, step, heads },
-                place.seq,
-                place.first,
-                place.starts,
-                back,
-            );
-        }
-    }
-
-    pub(super) fn norm_forward(&self, run: &Run, weights: &NormWeights, x: &[f32]) -> Buf {
-        let values = weights.values(run.params);
-        let mut y = run.pool.take(x.len());
-        norm::forward(x, values.norm(), &mut y);
-        run.see(|| weights.spec.name.clone(), &y);
-        y
-    }
-
-    /// `dx = keep·dx + …`, and the gradients of the norm itself where it is trained.
-    pub(super) fn norm_backward(
-        &self,
-        params: &Params,
-        weights: &NormWeights,
-        x: &[f32],
-        dy: &[f32],
-        dx: (&mut [f32], bool),
-        grads: &mut Grads,
-    ) {
-        let values = weights.values(params);
-        let norm = values.norm();
-        norm::backward(x, norm, dy, dx.1, dx.0);
-        self.norm_weights(weights, x, dy, Groups::rows(weights.spec.width), norm, grads);
-    }
-
-    /// [`norm_forward`](Self::norm_forward), or the same values where there is no norm.
-    fn normed(&self, run: &Run, weights: &Option<NormWeights>, x: &[f32]) -> Buf {
-        match weights {
-            Some(weights) => self.norm_forward(run, weights, x),
-            None => run.pool.copy(x),
-        }
-    }
-
-    /// Adds to `dx` what goes back through [`normed`](Self::normed).
-    fn normed_backward(
-        &self,
-        params: &Params,
-        weights: &Option<NormWeights>,
-        x: &[f32],
-        dy: &[f32],
-        dx: &mut [f32],
-        grads: &mut Grads,
-    ) {
-        match weights {
-            Some(weights) => self.norm_backward(params, weights, x, dy, (dx, true), grads),
-            None => add(dx, dy),
-        }
-    }
-
-    fn norm_weights(
-        &self,
-        weights: &NormWeights,
-        x: &[f32],
-        dy: &[f32],
-        groups: Groups,
-        norm: norm::Norm,
-        grads: &mut Grads,
-    ) {
-        if let Some(number) = weights.weight.trained() {
-            norm::weights_backward(x, dy, groups, norm, &mut grads.0[number], None);
-        }
-        if let Some(number) = weights.bias.as_ref().and_then(|bias| bias.trained()) {
-            super::ops::add_column_sums(&mut grads.0[number], dy, groups.stride);
-        }
-    }
-
-    /// Where the heads of queries (0) and keys (1) lie in a row of the tape's raw copy and of `qkv`.
-    fn head_groups(&self, layer: usize, which: usize) -> Groups {
-        let (row, c) = (self.row(layer), &self.blocks[layer].attention);
-        let ((offset, step), groups) = if which == 0 { (row.q, c.heads) } else { (row.k, c.kv_heads) };
-        Groups { groups, stride: row.stride, offset, step, x_stride: row.stride, x_offset: offset, x_step: step }
     }
 
     /// The block's output, and the tape.
-    pub(super) fn block_forward(
+    pub(super) fn forward<B: Backend>(
         &self,
-        run: &Run,
-        layer: usize,
-        place: Place,
-        x: &Buf,
-        cache: Option<&mut BlockCache>,
-    ) -> (Buf, Tape) {
-        let block: &Block = &self.blocks[layer];
-        let (attention, mlp, hidden) = (&block.attention, &block.mlp, self.spec.hidden);
-        let rows = x.len() / hidden;
-        let row = self.row(layer);
-        let mut qkv = run.pool.take(rows * row.stride);
-        {
-            let h = self.normed(run, &block.norm_in, x);
-            for part in &block.qkv {
-                part.linear.forward(run, &h, &mut qkv[part.offset..], row.stride, false);
-                see_part(run, part, &qkv, row.stride);
-            }
+        on: &B,
+        place: Place<B>,
+        x: &B::Buf,
+        cache: Option<&mut B::Cache>,
+    ) -> Result<(B::Buf, Tape<B>)> {
+        let (mut heads, mut mixed, mut out) = (None, None, None);
+        if let Some(Mixer::Attention(attention)) = &self.mixer {
+            let qkv = attention.project(on, place.rows, &*normed(on, self.norm_in.as_ref(), x)?)?;
+            let (attended, kept) = on.attention(attention, place, qkv, cache)?;
+            let width = attention.spec.width();
+            on.see(|| parent(&attention.o.module), &attended, width, Cols::all(width));
+            let mut sum = on.copy(x)?;
+            mixed = self.added(on, &attention.o, &attended, self.norm_mixed.as_ref(), &mut sum)?;
+            (heads, out) = (Some((kept, attended)), Some(sum));
         }
-        let raw = block.q_norm.as_ref().zip(block.k_norm.as_ref()).map(|(q, k)| {
-            let raw = run.pool.copy(&qkv);
-            for (which, weights) in [q, k].into_iter().enumerate() {
-                let values = weights.values(run.params);
-                norm::heads_forward(&raw, values.norm(), self.head_groups(layer, which), &mut qkv);
-                run.see(|| weights.spec.name.clone(), &qkv);
-            }
-            raw
-        });
-        self.turn(layer, place, &mut qkv, false);
-        let mut attended = run.pool.take(rows * attention.width());
-        let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
-        let (q, rules) = (part(row.q), self.rules(layer));
-        match cache {
-            None => {
-                let (k, v) = (part(row.k), part(row.v));
-                ops_attention::forward(q, k, v, rules, place.seq, place.seq, place.starts, run.pool, &mut attended);
-            }
-            Some(cache) => {
-                let (kv_heads, d) = (attention.kv_heads, attention.head_dim);
-                let width = kv_heads * d;
-                for values in qkv.chunks_exact(row.stride) {
-                    for head in 0..kv_heads {
-                        cache.keys.extend_from_slice(&values[row.k.0 + head * row.k.1..][..d]);
-                        cache.values.extend_from_slice(&values[row.v.0 + head * row.v.1..][..d]);
-                    }
-                }
-                let keys = cache.keys.len() / width;
-                let of = |data| Heads { data, stride: width, offset: 0, step: d };
-                let (k, v) = (of(&cache.keys), of(&cache.values));
-                ops_attention::forward(q, k, v, rules, rows, keys, &[], run.pool, &mut attended);
-            }
+        let mut out = match out {
+            Some(out) => out,
+            None => on.copy(x)?,
+        };
+        let middle = if self.parallel { None } else { Some(on.copy(&out)?) };
+        let (mut up, mut down) = (None, None);
+        if let Some(FeedForward::Dense(mlp)) = &self.ffn {
+            let rows = mlp.project(on, place.rows, &*normed(on, self.second_norm(), middle.as_ref().unwrap_or(x))?)?;
+            let between = on.activation(mlp.nonlinear(), &rows)?;
+            on.see(|| parent(&mlp.down.module), &between, mlp.spec.width, Cols::all(mlp.spec.width));
+            down = self.added(on, &mlp.down, &between, self.norm_out.as_ref(), &mut out)?;
+            up = Some(rows);
         }
-        run.see(|| parent(&block.o.module), &attended);
-        let mut out = run.pool.copy(x);
-        let mut o = None;
-        match &block.norm_mixed {
-            None => block.o.forward(run, &attended, &mut out, hidden, true),
-            Some(weights) => {
-                let mut projected = run.pool.take(x.len());
-                block.o.forward(run, &attended, &mut projected, hidden, false);
-                run.see(|| block.o.module.clone(), &projected);
-                add(&mut out, &self.norm_forward(run, weights, &projected));
-                o = Some(projected);
-            }
-        }
-        run.see(|| block.o.module.clone(), &out);
-        let middle = (!block.parallel).then(|| run.pool.copy(&out));
-        let up = self.up_forward(run, block, middle.as_ref().unwrap_or(x));
-        let mut down = None;
-        {
-            let mut inner = run.pool.take(rows * mlp.width);
-            mlp.activation.forward(&up, mlp.gated, &mut inner, mlp.width);
-            run.see(|| parent(&block.down.module), &inner);
-            match &block.norm_out {
-                None => block.down.forward(run, &inner, &mut out, hidden, true),
-                Some(weights) => {
-                    let mut projected = run.pool.take(x.len());
-                    block.down.forward(run, &inner, &mut projected, hidden, false);
-                    run.see(|| block.down.module.clone(), &projected);
-                    add(&mut out, &self.norm_forward(run, weights, &projected));
-                    down = Some(projected);
-                }
-            }
-        }
-        run.see(|| block.down.module.clone(), &out);
-        (out, Tape { qkv, raw, attended, o, middle, up, down })
+        Ok((out, Tape { heads, mixed, middle, up, down }))
     }
 
-    fn up_forward(&self, run: &Run, block: &Block, x: &[f32]) -> Buf {
-        let width = block.mlp.up_width();
-        let h = self.normed(run, &block.norm_ffn, x);
-        let mut up = run.pool.take(x.len() / self.spec.hidden * width);
-        for part in &block.up {
-            part.linear.forward(run, &h, &mut up[part.offset..], width, false);
-            see_part(run, part, &up, width);
-        }
-        up
+    /// Adds `s · linear(x)` to `out`, through a norm where there is one: then what went into the norm is given.
+    fn added<B: Backend>(
+        &self,
+        on: &B,
+        linear: &Linear,
+        x: &B::Buf,
+        norm: Option<&NormWeights>,
+        out: &mut B::Buf,
+    ) -> Result<Option<B::Buf>> {
+        let whole = Cols::all(linear.shape[0]);
+        let kept = if norm.is_none() && self.residual_scale == 1.0 {
+            linear.forward(on, x, out, whole, true)?;
+            None
+        } else {
+            let mut projected = on.alloc(on.len(out))?;
+            linear.forward(on, x, &mut projected, whole, false)?;
+            on.see(|| linear.module.clone(), &projected, whole.stride, whole);
+            on.add(out, &*normed(on, norm, &projected)?, self.residual_scale)?;
+            norm.is_some().then_some(projected)
+        };
+        on.see(|| linear.module.clone(), out, whole.stride, whole);
+        Ok(kept)
+    }
+
+    /// The gradient by what a projection gave, from the one by the stream `d` that it was added to; `None` where that is `d`.
+    fn into_branch<B: Backend>(
+        &self,
+        on: &B,
+        norm: Option<&NormWeights>,
+        before: Option<&B::Buf>,
+        d: &B::Buf,
+        grads: &mut B::Grads,
+    ) -> Result<Option<B::Buf>> {
+        let scaled = if self.residual_scale == 1.0 {
+            None
+        } else {
+            let mut scaled = on.copy(d)?;
+            on.scale(&mut scaled, self.residual_scale)?;
+            Some(scaled)
+        };
+        let (Some(norm), Some(before)) = (norm, before) else { return Ok(scaled) };
+        let mut dx = on.alloc(on.len(d))?;
+        on.norm_backward(norm, before, scaled.as_ref().unwrap_or(d), &mut dx, false, grads)?;
+        Ok(Some(dx))
     }
 
     /// Turns the gradient by the block's output, in `d`, into the one by its input `x`. Where `wanted` is false nobody
     /// needs that, and `d` is left in between.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn block_backward(
+    pub(super) fn backward<B: Backend>(
         &self,
-        run: &Run,
-        layer: usize,
-        place: Place,
-        x: &[f32],
-        tape: Tape,
-        d: &mut Buf,
+        on: &B,
+        place: Place<B>,
+        x: &B::Buf,
+        tape: Tape<B>,
+        d: &mut B::Buf,
         wanted: bool,
-        grads: &mut Grads,
-    ) {
-        let block: &Block = &self.blocks[layer];
-        let (attention, mlp, hidden) = (&block.attention, &block.mlp, self.spec.hidden);
-        let Tape { mut qkv, raw, attended, o, middle, mut up, down } = tape;
-        let rows = x.len() / hidden;
-        let take = |width: usize| run.pool.take(rows * width);
+        grads: &mut B::Grads,
+    ) -> Result<()> {
+        let Tape { heads, mixed, middle, up, down } = tape;
         // Parallel blocks: both branches get the gradient of the output, and add to it.
-        let out_gradient = block.parallel.then(|| run.pool.copy(d));
-
-        let through = |weights: &Option<NormWeights>, before: &Option<Buf>, d: &[f32], grads: &mut Grads| {
-            let (weights, before) = (weights.as_ref()?, before.as_ref()?);
-            let mut dx = take(hidden);
-            self.norm_backward(run.params, weights, before, d, (&mut dx, false), grads);
-            Some(dx)
-        };
-
-        // The MLP.
-        let from = middle.as_deref().unwrap_or(x);
-        {
-            let d_down = through(&block.norm_out, &down, d, grads);
-            let mut d_inner = take(mlp.width);
+        let out_gradient = if self.parallel { Some(on.copy(d)?) } else { None };
+        if let (Some(FeedForward::Dense(mlp)), Some(mut up)) = (&self.ffn, up) {
+            let from = middle.as_ref().unwrap_or(x);
             {
-                let mut inner = take(mlp.width);
-                mlp.activation.forward(&up, mlp.gated, &mut inner, mlp.width);
-                let dy = d_down.as_deref().unwrap_or(d);
-                block.down.backward(run, &inner, dy, hidden, Some((&mut d_inner, false)), grads);
+                let d_down = self.into_branch(on, self.norm_out.as_ref(), down.as_ref(), d, grads)?;
+                let mut d_between = on.alloc(place.rows * mlp.spec.width)?;
+                {
+                    let between = on.activation(mlp.nonlinear(), &up)?;
+                    let dy = (d_down.as_ref().unwrap_or(d), Cols::all(mlp.down.shape[0]));
+                    mlp.down.backward(on, &between, dy, Some((&mut d_between, false)), grads)?;
+                }
+                on.activation_backward(mlp.nonlinear(), &mut up, &d_between)?;
             }
-            mlp.activation.backward(&mut up, mlp.gated, &d_inner, mlp.width);
-        }
-        {
-            let h = self.normed(run, &block.norm_ffn, from);
-            let mut dh = take(hidden);
-            for (index, part) in block.up.iter().enumerate() {
-                let dx = Some((&mut dh[..], index > 0));
-                part.linear.backward(run, &h, &up[part.offset..], mlp.up_width(), dx, grads);
+            let h = normed(on, self.second_norm(), from)?;
+            let mut dh = on.alloc(on.len(from))?;
+            for (index, part) in mlp.up.iter().enumerate() {
+                let at = Cols { first: part.offset, stride: mlp.spec.up_width() };
+                part.linear.backward(on, &h, (&up, at), Some((&mut dh, index > 0)), grads)?;
             }
-            self.normed_backward(run.params, &block.norm_ffn, from, &dh, d, grads);
+            drop(h);
+            normed_backward(on, self.second_norm(), from, &dh, d, grads)?;
         }
-        drop(up);
+        let (Some(Mixer::Attention(attention)), Some((heads, attended))) = (&self.mixer, heads) else { return Ok(()) };
+        let d_qkv = {
+            let d_out = out_gradient.as_ref().unwrap_or(d);
+            let d_mixed = self.into_branch(on, self.norm_mixed.as_ref(), mixed.as_ref(), d_out, grads)?;
+            let mut d_attended = on.alloc(on.len(&attended))?;
+            let dy = (d_mixed.as_ref().unwrap_or(d_out), Cols::all(attention.o.shape[0]));
+            attention.o.backward(on, &attended, dy, Some((&mut d_attended, false)), grads)?;
+            on.attention_backward(attention, place, heads, attended, &d_attended, grads)?
+        };
+        let h = normed(on, self.norm_in.as_ref(), x)?;
+        let trained = self.norm_in.as_ref().is_some_and(NormWeights::is_trained);
+        let mut dh = if wanted || trained { Some(on.alloc(on.len(x))?) } else { None };
+        for (index, part) in attention.projections.iter().enumerate() {
+            let at = Cols { first: part.offset, stride: attention.spec.row() };
+            let dx = dh.as_mut().map(|dh| (dh, index > 0));
+            part.linear.backward(on, &h, (&d_qkv, at), dx, grads)?;
+        }
+        match dh {
+            Some(dh) => normed_backward(on, self.norm_in.as_ref(), x, &dh, d, grads),
+            None => Ok(()),
+        }
+    }
+}
 
-        // The attention.
-        let row = self.row(layer);
-        {
-            let d_out = out_gradient.as_deref().unwrap_or(d);
-            let d_o = through(&block.norm_mixed, &o, d_out, grads);
-            let mut d_attended = take(attention.width());
-            let dy = d_o.as_deref().unwrap_or(d_out);
-            block.o.backward(run, &attended, dy, hidden, Some((&mut d_attended, false)), grads);
-            let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
-            let (q, k, v, rules) = (part(row.q), part(row.k), part(row.v), self.rules(layer));
-            let starts = place.starts;
-            let gathered = ops_attention::backward(q, k, v, rules, place.seq, starts, &attended, &d_attended, run.pool);
-            ops_attention::gather(&gathered, rules, place.seq, row, &mut qkv);
-        }
-        drop(attended);
-        let mut d_qkv = qkv;
-        self.turn(layer, place, &mut d_qkv, true);
-        if let (Some(q), Some(k), Some(raw)) = (&block.q_norm, &block.k_norm, &raw) {
-            for (which, weights) in [q, k].into_iter().enumerate() {
-                let values = weights.values(run.params);
-                let (norm, groups) = (values.norm(), self.head_groups(layer, which));
-                self.norm_weights(weights, raw, &d_qkv, groups, norm, grads);
-                norm::heads_backward(raw, norm, groups, &mut d_qkv);
-            }
-        }
-        let h = self.normed(run, &block.norm_in, x);
-        let trained_norm = block.norm_in.as_ref().is_some_and(|norm| norm.weight.trained().is_some());
-        let mut dh = if wanted || trained_norm { Some(take(hidden)) } else { None };
-        for (index, part) in block.qkv.iter().enumerate() {
-            let dx = dh.as_mut().map(|dh| (&mut dh[..], index > 0));
-            part.linear.backward(run, &h, &d_qkv[part.offset..], row.stride, dx, grads);
-        }
-        if let Some(dh) = dh {
-            self.normed_backward(run.params, &block.norm_in, x, &dh, d, grads);
-        }
+/// Fills the columns of rows, part by part.
+fn project<B: Backend>(
+    on: &B,
+    parts: &[super::decoder::Part],
+    rows: usize,
+    stride: usize,
+    h: &B::Buf,
+) -> Result<B::Buf> {
+    let mut to = on.alloc(rows * stride)?;
+    for part in parts {
+        let at = Cols { first: part.offset, stride };
+        part.linear.forward(on, h, &mut to, at, false)?;
+        on.see(|| part.linear.module.clone(), &to, part.linear.shape[0], at);
+    }
+    Ok(to)
+}
+
+impl Attention {
+    fn project<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<B::Buf> {
+        project(on, &self.projections, rows, self.spec.row(), h)
+    }
+}
+
+impl Mlp {
+    fn project<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<B::Buf> {
+        project(on, &self.up, rows, self.spec.up_width(), h)
     }
 }

@@ -1,14 +1,22 @@
 //! [`Decoder`]: the weights of a model, in the places that its [`ModelSpec`] has for them.
 
+use super::backend::Nonlinear;
+use super::branch::Branch;
 use super::linear::Linear;
+use super::ops::attention::{Row, Rules};
+use super::ops::magnitude;
 use super::ops::norm::Norm;
 use super::params::Params;
 use super::weight::{Frozen, Loader, Vector, Weight};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::spec::{AttentionSpec, BlockSpec, MlpSpec, ModelSpec, ModuleSpec, NormKind, NormSpec, PartSpec, QkvLayout};
+use crate::spec::{
+    self, AttentionSpec, BlockSpec, ExpertsSpec, MlpSpec, ModelSpec, ModuleSpec, NormKind, NormSpec, PartSpec,
+    QkvLayout,
+};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A normalization's weights.
 #[derive(Debug)]
@@ -44,6 +52,11 @@ impl NormWeights {
     pub fn is_centred(&self) -> bool {
         self.spec.kind == NormKind::Layer
     }
+
+    /// Its scales or shifts are trained.
+    pub fn is_trained(&self) -> bool {
+        self.weight.trained().or(self.bias.as_ref().and_then(Vector::trained)).is_some()
+    }
 }
 
 impl NormValues<'_> {
@@ -62,120 +75,237 @@ pub struct Part {
     pub linear: Linear,
 }
 
-/// One block, the weights of a [`BlockSpec`].
+/// Causal attention.
 #[derive(Debug)]
-pub struct Block {
-    /// Before attention.
-    pub norm_in: Option<NormWeights>,
+pub struct Attention {
+    /// What it computes.
+    pub spec: AttentionSpec,
     /// Query, key and value projections: one or three.
-    pub qkv: Vec<Part>,
+    pub projections: Vec<Part>,
     /// Norm of queries.
     pub q_norm: Option<NormWeights>,
     /// Norm of keys.
     pub k_norm: Option<NormWeights>,
-    /// Output projection of the attention.
+    /// Output projection.
     pub o: Linear,
-    /// After attention, before its output is added.
-    pub norm_mixed: Option<NormWeights>,
-    /// Before the MLP.
-    pub norm_ffn: Option<NormWeights>,
+}
+
+impl Attention {
+    /// Where queries, keys and values lie in a row.
+    pub(super) fn row(&self) -> Row {
+        let AttentionSpec { heads, kv_heads, head_dim: d, layout, .. } = self.spec;
+        let stride = self.spec.row();
+        match layout {
+            QkvLayout::Grouped => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
+            QkvLayout::Split => Row { stride, q: (0, d), k: (heads * d, d), v: ((heads + kv_heads) * d, d) },
+        }
+    }
+
+    /// The way back needs the rows as they were projected.
+    pub(super) fn keeps_raw(&self) -> bool {
+        self.q_norm.is_some() || self.k_norm.is_some()
+    }
+
+    pub(super) fn rules(&self) -> Rules {
+        let AttentionSpec { heads, kv_heads, head_dim, scale, softcap, window, .. } = self.spec;
+        Rules { heads, kv_heads, head_dim, scale, softcap, window }
+    }
+}
+
+/// An MLP.
+#[derive(Debug)]
+pub struct Mlp {
+    /// What it computes.
+    pub spec: MlpSpec,
     /// Gate and up projections: one or two.
     pub up: Vec<Part>,
     /// Down projection.
     pub down: Linear,
-    /// After the MLP, before its output is added.
+}
+
+impl Mlp {
+    pub(super) fn nonlinear(&self) -> Nonlinear {
+        Nonlinear { activation: self.spec.activation, gated: self.spec.gated, width: self.spec.width }
+    }
+}
+
+/// What mixes tokens.
+#[derive(Debug)]
+pub enum Mixer {
+    /// Causal attention.
+    Attention(Attention),
+}
+
+/// What follows, token by token.
+#[derive(Debug)]
+pub enum FeedForward {
+    /// An MLP.
+    Dense(Mlp),
+}
+
+/// One block, the weights of a [`BlockSpec`].
+#[derive(Debug)]
+pub struct Block {
+    /// Before the mixer.
+    pub norm_in: Option<NormWeights>,
+    /// What mixes tokens.
+    pub mixer: Option<Mixer>,
+    /// After the mixer, before its output is added.
+    pub norm_mixed: Option<NormWeights>,
+    /// Before the feed-forward.
+    pub norm_ffn: Option<NormWeights>,
+    /// What follows, token by token.
+    pub ffn: Option<FeedForward>,
+    /// After the feed-forward, before its output is added.
     pub norm_out: Option<NormWeights>,
-    /// Its attention.
-    pub attention: AttentionSpec,
-    /// Its MLP.
-    pub mlp: MlpSpec,
-    /// Mixer and MLP both read the block's input.
+    /// Mixer and feed-forward both read the block's input.
     pub parallel: bool,
+    /// Multiplies both outputs before they are added.
+    pub residual_scale: f32,
+}
+
+impl Block {
+    /// Its linear layers, in the order of a pass forward.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let (projections, o) = match &self.mixer {
+            Some(Mixer::Attention(attention)) => (&attention.projections[..], Some(&attention.o)),
+            None => (&[][..], None),
+        };
+        let (up, down) = match &self.ffn {
+            Some(FeedForward::Dense(mlp)) => (&mlp.up[..], Some(&mlp.down)),
+            None => (&[][..], None),
+        };
+        let projections = projections.iter().map(|part| &part.linear);
+        projections.chain(o).chain(up.iter().map(|part| &part.linear)).chain(down)
+    }
+
+    /// Mutable variant of [`linears`](Self::linears).
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let (projections, o) = match &mut self.mixer {
+            Some(Mixer::Attention(attention)) => (&mut attention.projections[..], Some(&mut attention.o)),
+            None => (&mut [][..], None),
+        };
+        let (up, down) = match &mut self.ffn {
+            Some(FeedForward::Dense(mlp)) => (&mut mlp.up[..], Some(&mut mlp.down)),
+            None => (&mut [][..], None),
+        };
+        let projections = projections.iter_mut().map(|part| &mut part.linear);
+        projections.chain(o).chain(up.iter_mut().map(|part| &mut part.linear)).chain(down)
+    }
+
+    /// Its norms.
+    pub fn norms(&self) -> impl Iterator<Item = &NormWeights> {
+        let heads = match &self.mixer {
+            Some(Mixer::Attention(attention)) => [attention.q_norm.as_ref(), attention.k_norm.as_ref()],
+            None => [None, None],
+        };
+        let own = [&self.norm_in, &self.norm_mixed, &self.norm_ffn, &self.norm_out];
+        own.into_iter().filter_map(Option::as_ref).chain(heads.into_iter().flatten())
+    }
 }
 
 /// A decoder with its weights. What is trained stands in its [`Params`].
 #[derive(Debug)]
 pub struct Decoder {
     /// What it computes.
-    pub spec: ModelSpec,
+    pub spec: Arc<ModelSpec>,
     /// Everything trained.
     pub params: Params,
-    pub(super) embedding: Weight,
-    pub(super) positions: Option<Weight>,
+    pub(super) embedding: Linear,
+    /// Learned positions, and the row of position 0.
+    pub(super) positions: Option<(Linear, usize)>,
+    pub(super) embedding_norm: Option<NormWeights>,
     pub(super) blocks: Vec<Block>,
-    pub(super) norm: NormWeights,
+    pub(super) norm: Option<NormWeights>,
     /// `None` where the embedding is the head.
     pub(super) head: Option<Linear>,
 }
 
-impl Loader<'_> {
+/// Where the weights of a decoder come from.
+pub(super) trait Source {
+    /// A matrix.
+    fn weight(&mut self, spec: &ModuleSpec) -> Result<Weight>;
+    /// The bias of a module.
+    fn bias(&mut self, module: &str, width: usize) -> Result<Vector>;
+    /// A norm's scales, to which `plus` is added when they are used.
+    fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector>;
+
+    /// An MLP that takes the room of a mixture's experts; `None` where they are to be computed, which they cannot yet.
+    fn in_place_of(&self, experts: &ExpertsSpec) -> Option<MlpSpec> {
+        let _ = experts;
+        None
+    }
+}
+
+/// Builds a decoder from a spec, in the order of the model.
+struct Builder<'a, S: Source>(&'a mut S);
+
+impl<S: Source> Builder<'_, S> {
     fn module(&mut self, spec: &ModuleSpec) -> Result<Linear> {
-        let load = if spec.linear { Self::linear } else { Self::table };
-        let weight = load(self, &spec.name, spec.shape)?;
-        let bias = if spec.bias { Some(self.bias(&spec.name, spec.shape[0])?) } else { None };
-        Ok(Linear { module: spec.name.clone(), shape: spec.shape, weight, bias, lora: None, watched: None })
+        let weight = self.0.weight(spec)?;
+        let bias = if spec.bias { Some(self.0.bias(&spec.name, spec.shape[0])?) } else { None };
+        Ok(Linear::new(spec.name.clone(), spec.shape, weight, bias))
     }
 
     fn parts(&mut self, parts: &[PartSpec]) -> Result<Vec<Part>> {
         parts.iter().map(|part| Ok(Part { offset: part.offset, linear: self.module(&part.module)? })).collect()
     }
 
-    fn norm(&mut self, spec: &NormSpec) -> Result<NormWeights> {
+    fn norm(&mut self, spec: &Option<NormSpec>) -> Result<Option<NormWeights>> {
+        let Some(spec) = spec else { return Ok(None) };
         let plus = if spec.plus_one { 1.0 } else { 0.0 };
         let weight = match spec.weight {
-            true => self.scale(&spec.name, spec.width, plus)?,
+            true => self.0.scale(&spec.name, spec.width, plus)?,
             false => Vector::Frozen(vec![1.0; spec.width]),
         };
-        let bias = if spec.bias { Some(self.bias(&spec.name, spec.width)?) } else { None };
-        Ok(NormWeights { spec: spec.clone(), weight, bias })
+        let bias = if spec.bias { Some(self.0.bias(&spec.name, spec.width)?) } else { None };
+        Ok(Some(NormWeights { spec: spec.clone(), weight, bias }))
     }
 
-    fn norm_maybe(&mut self, spec: &Option<NormSpec>) -> Result<Option<NormWeights>> {
-        spec.as_ref().map(|spec| self.norm(spec)).transpose()
+    fn mixer(&mut self, spec: &spec::Mixer) -> Result<Mixer> {
+        let spec::Mixer::Attention(spec) = spec;
+        let projections = self.parts(&spec.projections)?;
+        let (q_norm, k_norm) = (self.norm(&spec.q_norm)?, self.norm(&spec.k_norm)?);
+        Ok(Mixer::Attention(Attention { projections, q_norm, k_norm, o: self.module(&spec.o)?, spec: spec.clone() }))
+    }
+
+    fn feed_forward(&mut self, spec: &spec::FeedForward) -> Result<FeedForward> {
+        match spec {
+            spec::FeedForward::Dense(spec) => Ok(FeedForward::Dense(Mlp {
+                up: self.parts(&spec.up)?,
+                down: self.module(&spec.down)?,
+                spec: spec.clone(),
+            })),
+            spec::FeedForward::Experts(experts) => match self.0.in_place_of(experts) {
+                Some(mlp) => self.feed_forward(&spec::FeedForward::Dense(mlp)),
+                None => Err(Error::usage("a mixture of experts is not computed here yet")),
+            },
+        }
     }
 
     fn block(&mut self, spec: &BlockSpec) -> Result<Block> {
-        let (Some(attention), Some(mlp)) = (spec.attention(), spec.mlp()) else {
-            return Err(Error::failure("a block without attention or without an MLP is not computed here"));
-        };
-        Ok(Block {
-            norm_in: self.norm_maybe(&spec.norm_in)?,
-            qkv: self.parts(&attention.projections)?,
-            q_norm: self.norm_maybe(&attention.q_norm)?,
-            k_norm: self.norm_maybe(&attention.k_norm)?,
-            o: self.module(&attention.o)?,
-            norm_mixed: self.norm_maybe(&spec.norm_mixed)?,
-            norm_ffn: self.norm_maybe(&spec.norm_ffn)?,
-            up: self.parts(&mlp.up)?,
-            down: self.module(&mlp.down)?,
-            norm_out: self.norm_maybe(&spec.norm_out)?,
-            attention: attention.clone(),
-            mlp: mlp.clone(),
-            parallel: spec.parallel,
-        })
+        let BlockSpec { parallel, residual_scale, .. } = *spec;
+        let norm_in = self.norm(&spec.norm_in)?;
+        let mixer = spec.mixer.as_ref().map(|mixer| self.mixer(mixer)).transpose()?;
+        let (norm_mixed, norm_ffn) = (self.norm(&spec.norm_mixed)?, self.norm(&spec.norm_ffn)?);
+        let ffn = spec.ffn.as_ref().map(|ffn| self.feed_forward(ffn)).transpose()?;
+        let norm_out = self.norm(&spec.norm_out)?;
+        Ok(Block { norm_in, mixer, norm_mixed, norm_ffn, ffn, norm_out, parallel, residual_scale })
     }
 }
 
 /// What the pass does not compute of this model.
 fn not_computed(spec: &ModelSpec) -> Option<String> {
-    let family = &spec.model_type;
     let attention = || spec.blocks.iter().filter_map(BlockSpec::attention);
-    let scaled = spec.blocks.iter().any(|block| block.residual_scale != 1.0) || spec.logit_scale != 1.0;
-    let one_norm = spec.blocks.iter().any(|block| block.parallel && block.norm_ffn.is_none());
-    let rows = |a: &AttentionSpec| a.q_norm.as_ref().is_some_and(|norm| norm.width != a.head_dim) || a.norm_after_rope;
     let grouped = |a: &AttentionSpec| a.layout == QkvLayout::Grouped && a.heads != a.kv_heads;
     let scores = |a: &AttentionSpec| a.alibi != 0.0 || a.clip > 0.0 || a.gate.is_some() || a.query_scaling.is_some();
     let missing = [
-        (scaled, "scaled branches or logits"),
-        (one_norm, "one norm for both halves of a block"),
-        (attention().any(rows), "norms of whole rows of queries, or after the rotary embedding"),
+        (attention().any(|a| a.norm_after_rope), "norms of queries after the rotary embedding"),
         (attention().any(grouped), "queries in groups with their keys"),
         (attention().any(scores), "biases, clips or gates of its attention"),
-        (spec.embedding_norm.is_some(), "a norm of embeddings"),
-        (spec.head.as_ref().is_some_and(|head| head.bias), "a bias of the head"),
     ];
     let (_, what) = missing.into_iter().find(|(there, _)| *there)?;
-    Some(format!("a model of type {family} has {what}, and that is not computed here"))
+    Some(format!("a model of type {} has {what}, and that is not computed here", spec.model_type))
 }
 
 impl Decoder {
@@ -185,57 +315,79 @@ impl Decoder {
     /// What [`Checkpoint::spec`] refuses, a setting that is not computed here, a tensor that is missing or of another shape
     /// than the config says, NaN and Inf; and cancellation.
     pub fn load(checkpoint: &Checkpoint, frozen: Frozen, progress: &dyn Progress) -> Result<Self> {
-        let spec = ModelSpec::clone(checkpoint.spec()?);
+        let spec = Arc::clone(checkpoint.spec()?);
         spec.runs(checkpoint.path())?;
         if let Some(message) = not_computed(&spec) {
             return Err(Error::file(checkpoint.path(), message));
         }
         let mut loader = Loader { checkpoint, frozen, params: Params::default(), progress, done: 0 };
-        let embedding = loader.table(&spec.embedding.name, spec.embedding.shape)?;
-        let positions = match &spec.positions {
-            Some(positions) => Some(loader.table(&positions.module.name, positions.module.shape)?),
-            None => None,
-        };
-        let blocks = spec.blocks.iter().map(|block| loader.block(block)).collect::<Result<_>>()?;
-        let Some(norm) = loader.norm_maybe(&spec.norm)? else {
-            return Err(Error::failure("a decoder without a last norm is not computed here"));
-        };
-        let head = spec.head.as_ref().map(|head| loader.module(head)).transpose()?;
+        let mut decoder = Self::build(spec, &mut loader)?;
+        decoder.params = loader.params;
         progress.step(1, 1)?;
         checkpoint.rest();
-        Ok(Self { params: loader.params, embedding, positions, blocks, norm, head, spec })
+        Ok(decoder)
+    }
+
+    /// From a source of weights; what is trained is the source's.
+    pub(super) fn build(spec: Arc<ModelSpec>, source: &mut impl Source) -> Result<Self> {
+        let mut builder = Builder(source);
+        let embedding = builder.module(&spec.embedding)?;
+        let positions = match &spec.positions {
+            Some(positions) => Some((builder.module(&positions.module)?, positions.offset)),
+            None => None,
+        };
+        let embedding_norm = builder.norm(&spec.embedding_norm)?;
+        let blocks = spec.blocks.iter().map(|block| builder.block(block)).collect::<Result<_>>()?;
+        let norm = builder.norm(&spec.norm)?;
+        let head = spec.head.as_ref().map(|head| builder.module(head)).transpose()?;
+        Ok(Self { params: Params::default(), embedding, positions, embedding_norm, blocks, norm, head, spec })
+    }
+
+    /// The head: its own, or the embedding.
+    pub(super) fn head(&self) -> &Linear {
+        self.head.as_ref().unwrap_or(&self.embedding)
     }
 
     /// The linear layers of all blocks, in order.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.blocks.iter().flat_map(|block| {
-            let qkv = block.qkv.iter().map(|part| &part.linear);
-            let up = block.up.iter().map(|part| &part.linear);
-            qkv.chain([&block.o]).chain(up).chain([&block.down])
-        })
+        self.blocks.iter().flat_map(Block::linears)
     }
 
-    /// The same, to change.
-    pub(super) fn linears_mut(blocks: &mut [Block]) -> impl Iterator<Item = &mut Linear> {
-        blocks.iter_mut().flat_map(|block| {
-            let qkv = block.qkv.iter_mut().map(|part| &mut part.linear);
-            let up = block.up.iter_mut().map(|part| &mut part.linear);
-            qkv.chain([&mut block.o]).chain(up).chain([&mut block.down])
-        })
+    /// Mutable variant of [`linears`](Self::linears).
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.blocks.iter_mut().flat_map(Block::linears_mut)
+    }
+
+    /// Embeddings, positions and a head of its own.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Linear> {
+        let positions = self.positions.as_ref().map(|(table, _)| table);
+        [&self.embedding].into_iter().chain(positions).chain(&self.head)
+    }
+
+    /// Every norm.
+    pub(super) fn norms(&self) -> impl Iterator<Item = &NormWeights> {
+        self.embedding_norm.iter().chain(self.blocks.iter().flat_map(Block::norms)).chain(&self.norm)
     }
 
     /// The numbers of what is trained, as the way forward meets them.
     pub fn forward_order(&self) -> Vec<usize> {
-        let pairs: Vec<usize> =
-            self.linears().filter_map(|linear| linear.lora.as_ref()).flat_map(|lora| [lora.a, lora.b]).collect();
-        // Without pairs the whole model is trained, and was read in that order.
-        if pairs.is_empty() { (0..self.params.list.len()).collect() } else { pairs }
+        let branches: Vec<usize> =
+            self.linears().filter_map(|linear| linear.branch.as_ref()).flat_map(Branch::params).collect();
+        // Without branches the whole model is trained, and was read in that order.
+        if branches.is_empty() { (0..self.params.list.len()).collect() } else { branches }
+    }
+
+    /// The norms of the rows of linear layer number `at`, as it is frozen.
+    pub(crate) fn row_norms(&self, at: usize) -> Option<Vec<f32>> {
+        let linear = self.linears().nth(at)?;
+        let [out, width] = linear.shape;
+        let mut values = vec![0.0; out * width];
+        linear.weight.rows(&self.params, 0..out, width, &mut values);
+        Some(magnitude::row_norms(&values, out))
     }
 
     /// Bytes of the weights as they are kept, without what is trained.
     pub fn frozen_bytes(&self) -> usize {
-        let tables = [Some(&self.embedding), self.positions.as_ref(), self.head.as_ref().map(|head| &head.weight)];
-        let tables: usize = tables.into_iter().flatten().map(Weight::bytes).sum();
-        tables + self.linears().map(|linear| linear.weight.bytes()).sum::<usize>()
+        self.tables().chain(self.linears()).map(|linear| linear.weight.bytes()).sum()
     }
 }

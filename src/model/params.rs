@@ -7,6 +7,8 @@ pub enum Kind {
     LoraA,
     /// B of a LoRA pair, `[out, r]`.
     LoraB,
+    /// DoRA's magnitudes, `[1, out]`.
+    Magnitude,
     /// A matrix of the model itself.
     Weight,
     /// A norm's scale or any bias.

@@ -1,18 +1,12 @@
-//! The whole model: loss and gradients of a batch, and logits one token after the other.
+//! The whole model, on any [`Backend`]: loss and gradients of a batch, and logits one token after the other.
 
-use super::block::{BlockCache, Place, Tape};
+use super::backend::{Backend, Cols, Cpu, Factor, Lookup, Place};
+use super::block::Tape;
 use super::decoder::Decoder;
-use super::linear::Run;
-use super::ops::gemm::{Out, View, parallel};
-use super::ops::loss::{cap, cross_entropy};
-use super::ops::rope::Table;
-use super::ops::{Buf, Pool, rows_of};
-use super::params::Grads;
 use super::watch::Watch;
-use super::weight::Weight;
 use crate::error::{Error, Result};
 use crate::spec::ModelSpec;
-use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Token ids and what to predict, `[batch, seq]`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,10 +25,10 @@ pub struct Batch<'a> {
 
 impl Batch<'_> {
     /// Places where something is predicted: row and token.
-    pub(super) fn targets(&self) -> Vec<(usize, u32)> {
+    pub(super) fn targets(&self) -> Vec<(u32, u32)> {
         let begins = |at: usize| at % self.seq == self.start(at);
         let places = self.labels.iter().enumerate().filter(|&(at, &label)| !begins(at) && label >= 0);
-        places.map(|(at, &label)| (at - 1, label as u32)).collect()
+        places.map(|(at, &label)| (at as u32 - 1, label as u32)).collect()
     }
 
     fn start(&self, at: usize) -> usize {
@@ -71,6 +65,14 @@ impl Loss {
     }
 }
 
+impl std::ops::Add for Loss {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { sum: self.sum + other.sum, count: self.count + other.count }
+    }
+}
+
 /// How to go backward.
 #[derive(Clone, Copy, Debug)]
 pub struct Backward {
@@ -80,119 +82,152 @@ pub struct Backward {
     pub checkpointing: bool,
 }
 
-/// Logits that are held at once: 16 MB.
-const LOGITS: usize = 1 << 22;
-
-impl ModelSpec {
-    /// Checks that ids and labels are in the vocabulary and sequences not too long.
-    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
-        if batch.seq == 0 || !batch.ids.len().is_multiple_of(batch.seq) || batch.ids.len() != batch.labels.len() {
-            return Err(Error::failure(format!("{} tokens are no whole sequences of {}", batch.ids.len(), batch.seq)));
-        }
-        let places = batch.starts.iter().enumerate().all(|(at, &start)| start as usize <= at % batch.seq);
-        if !(batch.starts.is_empty() || batch.starts.len() == batch.ids.len() && places) {
-            return Err(Error::failure("the begins of packed rows do not fit their sequences"));
-        }
-        let longest = batch.longest();
-        if longest > self.max_positions {
-            let message = format!("a sequence of {longest} tokens; the model allows {}", self.max_positions);
-            return Err(Error::usage(message));
-        }
-        let labels = batch.labels.iter().map(|&label| i64::from(label));
-        let outside = batch.ids.iter().map(|&id| i64::from(id)).chain(labels).find(|&id| id >= self.vocab as i64);
-        match outside {
-            Some(id) => Err(Error::usage(format!("token id {id} is outside the model's vocabulary of {}", self.vocab))),
-            None => Ok(()),
-        }
+/// Checks that ids and labels are in the vocabulary and sequences not too long.
+fn check(spec: &ModelSpec, batch: &Batch) -> Result<()> {
+    if batch.seq == 0 || !batch.ids.len().is_multiple_of(batch.seq) || batch.ids.len() != batch.labels.len() {
+        return Err(Error::failure(format!("{} tokens are no whole sequences of {}", batch.ids.len(), batch.seq)));
+    }
+    let places = batch.starts.iter().enumerate().all(|(at, &start)| start as usize <= at % batch.seq);
+    if !(batch.starts.is_empty() || batch.starts.len() == batch.ids.len() && places) {
+        return Err(Error::failure("the begins of packed rows do not fit their sequences"));
+    }
+    let longest = batch.longest();
+    if longest > spec.max_positions {
+        let message = format!("a sequence of {longest} tokens; the model allows {}", spec.max_positions);
+        return Err(Error::usage(message));
+    }
+    let labels = batch.labels.iter().map(|&label| i64::from(label));
+    let outside = batch.ids.iter().map(|&id| i64::from(id)).chain(labels).find(|&id| id >= spec.vocab as i64);
+    match outside {
+        Some(id) => Err(Error::usage(format!("token id {id} is outside the model's vocabulary of {}", spec.vocab))),
+        None => Ok(()),
     }
 }
 
+/// A batch where it is computed with.
+pub(super) struct Input<B: Backend> {
+    ids: B::Ids,
+    starts: Option<B::Ids>,
+    angles: Arc<Vec<B::Angles>>,
+    rows: usize,
+    seq: usize,
+    first: usize,
+    positions: usize,
+}
+
+impl<B: Backend> Input<B> {
+    pub(super) fn new(on: &B, spec: &ModelSpec, batch: &Batch) -> Result<Self> {
+        check(spec, batch)?;
+        let positions = batch.longest();
+        Ok(Self {
+            angles: on.angles(&spec.ropes, positions, positions)?,
+            ids: on.ids(batch.ids)?,
+            starts: if batch.starts.is_empty() { None } else { Some(on.ids(batch.starts)?) },
+            rows: batch.ids.len(),
+            seq: batch.seq,
+            first: 0,
+            positions,
+        })
+    }
+
+    pub(super) fn place(&self) -> Place<'_, B> {
+        let Self { rows, seq, first, positions, .. } = *self;
+        Place { rows, seq, first, positions, starts: self.starts.as_ref(), angles: &self.angles }
+    }
+
+    /// Of `batch` sequences of `seq` tokens, whichever they are.
+    fn blank(on: &B, spec: &ModelSpec, batch: usize, seq: usize) -> Result<Self> {
+        let rows = batch * seq;
+        let angles = on.angles(&spec.ropes, seq, seq)?;
+        Ok(Self { ids: on.blank_ids(rows)?, starts: None, angles, rows, seq, first: 0, positions: seq })
+    }
+
+    fn lookup(&self) -> Lookup<'_, B> {
+        Lookup { ids: &self.ids, starts: self.starts.as_ref(), seq: self.seq, first: self.first }
+    }
+}
+
+/// The rows that predict something, and what.
+pub(super) struct Targets<B: Backend> {
+    index: B::Ids,
+    ids: B::Ids,
+    count: usize,
+}
+
+impl<B: Backend> Targets<B> {
+    pub(super) fn new(on: &B, batch: &Batch) -> Result<Self> {
+        let (index, ids): (Vec<u32>, Vec<u32>) = batch.targets().into_iter().unzip();
+        Ok(Self { index: on.ids(&index)?, ids: on.ids(&ids)?, count: ids.len() })
+    }
+}
+
+/// Where gradients go on the way back from the head.
+pub(super) struct Head<'a, B: Backend> {
+    /// By what the head reads: zero where nothing is predicted.
+    pub dh: &'a mut B::Buf,
+    /// Of what is trained.
+    pub grads: &'a mut B::Grads,
+    /// Multiplies the gradient.
+    pub scale: f32,
+}
+
 impl Decoder {
-    /// Cosines and sines for `positions`, of sequences up to `longest`.
-    pub(super) fn tables(&self, positions: usize, longest: usize) -> Vec<Table> {
-        self.spec.ropes.iter().map(|rope| rope.table(positions, longest)).collect()
+    /// Embeddings, before their norm.
+    pub(super) fn embed<B: Backend>(&self, on: &B, input: &Input<B>) -> Result<B::Buf> {
+        let positions = self.positions.as_ref().map(|(table, offset)| (table, *offset));
+        on.embed(&self.embedding, self.spec.embedding_scale, positions, &input.lookup())
     }
 
-    pub(super) fn embed(&self, run: &Run, batch: &Batch, first: usize) -> Buf {
-        let hidden = self.spec.hidden;
-        let mut x = run.pool.take(batch.ids.len() * hidden);
-        let mut position = vec![0.0; hidden];
-        for (at, (row, &id)) in x.chunks_exact_mut(hidden).zip(batch.ids).enumerate() {
-            let id = id as usize;
-            self.embedding.rows(run.params, id..id + 1, hidden, row);
-            if self.spec.embedding_scale != 1.0 {
-                row.iter_mut().for_each(|x| *x *= self.spec.embedding_scale);
-            }
-            if let Some(positions) = &self.positions {
-                let number = self.position_offset() + first + at % batch.seq - batch.start(at);
-                positions.rows(run.params, number..number + 1, hidden, &mut position);
-                row.iter_mut().zip(&position).for_each(|(x, p)| *x += p);
-            }
+    /// What the first block reads, and embeddings before their norm, where they have one.
+    pub(super) fn begin<B: Backend>(&self, on: &B, input: &Input<B>) -> Result<(B::Buf, Option<B::Buf>)> {
+        let embedded = self.embed(on, input)?;
+        on.see(|| self.embedding.module.clone(), &embedded, self.spec.hidden, Cols::all(self.spec.hidden));
+        match &self.embedding_norm {
+            Some(norm) => Ok((on.norm(norm, &embedded)?, Some(embedded))),
+            None => Ok((embedded, None)),
         }
-        x
     }
 
-    fn position_offset(&self) -> usize {
-        self.spec.positions.as_ref().map_or(0, |positions| positions.offset)
-    }
-
-    /// The head's weight, `[vocab, hidden]`.
-    fn head(&self) -> &Weight {
-        self.head.as_ref().map_or(&self.embedding, |head| &head.weight)
-    }
-
-    fn head_values<'a>(&'a self, run: &Run<'a>, spare: &'a mut Option<Buf>) -> &'a [f32] {
-        if let Some(values) = self.head().as_f32(run.params) {
-            return values;
+    /// The last block's output.
+    fn blocks_forward<B: Backend>(&self, on: &B, input: &Input<B>) -> Result<B::Buf> {
+        let mut x = self.begin(on, input)?.0;
+        for block in &self.blocks {
+            x = block.forward(on, input.place(), &x, None)?.0;
         }
-        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
-        let spare = spare.insert(run.pool.take(vocab * hidden));
-        let some = rows_of(hidden);
-        spare.par_chunks_mut(some * hidden).enumerate().for_each(|(index, values)| {
-            let first = index * some;
-            self.head().rows(run.params, first..first + values.len() / hidden, hidden, values);
-        });
-        spare
+        Ok(x)
+    }
+
+    /// What the head reads.
+    fn last_norm<B: Backend>(&self, on: &B, x: &B::Buf) -> Result<B::Buf> {
+        match &self.norm {
+            Some(norm) => on.norm(norm, x),
+            None => on.copy(x),
+        }
+    }
+
+    fn sum<B: Backend>(&self, on: &B, batch: &Batch) -> Result<f64> {
+        let input = Input::new(on, &self.spec, batch)?;
+        let x = self.blocks_forward(on, &input)?;
+        let h = self.last_norm(on, &x)?;
+        on.wait(self.head_loss(on, &h, &Targets::new(on, batch)?, None)?)
     }
 
     /// The summed loss of a batch.
     ///
     /// # Errors
-    /// Ids outside the vocabulary, sequences longer than the model allows.
-    pub fn loss(&self, pool: &Pool, batch: Batch) -> Result<Loss> {
-        self.spec.check(&batch)?;
-        let run = Run::new(&self.params, pool);
-        let longest = batch.longest();
-        let tables = self.tables(longest, longest);
-        let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
-        let mut x = self.embed(&run, &batch, 0);
-        for layer in 0..self.blocks.len() {
-            x = self.block_forward(&run, layer, place, &x, None).0;
-        }
-        let h = self.norm_forward(&run, &self.norm, &x);
-        Ok(self.head_loss(&run, &h, &batch.targets(), 1.0, None))
+    /// Ids outside the vocabulary, sequences longer than the model allows; memory that does not suffice.
+    pub fn loss<B: Backend>(&self, on: &B, batch: Batch) -> Result<Loss> {
+        Ok(Loss { sum: self.sum(on, &batch)?, count: batch.predictions() })
     }
 
     /// The first module, on the way forward, whose output for a batch is NaN or Inf somewhere.
     ///
     /// # Errors
     /// As [`loss`](Self::loss).
-    pub fn first_not_finite(&self, run: &Run, batch: Batch) -> Result<Option<String>> {
-        self.spec.check(&batch)?;
+    pub fn first_not_finite(&self, on: &Cpu, batch: Batch) -> Result<Option<String>> {
         let watch = Watch::default();
-        let run = Run { watch: Some(&watch), ..*run };
-        let longest = batch.longest();
-        let tables = self.tables(longest, longest);
-        let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
-        let mut x = self.embed(&run, &batch, 0);
-        run.see(|| self.spec.embedding.name.clone(), &x);
-        for layer in 0..self.blocks.len() {
-            x = self.block_forward(&run, layer, place, &x, None).0;
-        }
-        let h = self.norm_forward(&run, &self.norm, &x);
-        let loss = self.head_loss(&run, &h, &batch.targets(), 1.0, None);
-        let head = self.head.as_ref().map_or(&self.spec.embedding.name, |head| &head.module);
-        run.see(|| head.clone(), &[loss.sum as f32]);
+        let sum = self.sum(&Cpu { watch: Some(&watch), ..*on }, &batch)?;
+        watch.see(|| self.head().module.clone(), &[sum as f32]);
         Ok(watch.found())
     }
 
@@ -200,116 +235,163 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`loss`](Self::loss).
-    pub fn gradient(&self, run: &Run, batch: Batch, backward: Backward, grads: &mut Grads) -> Result<Loss> {
-        self.spec.check(&batch)?;
-        let longest = batch.longest();
-        let tables = self.tables(longest, longest);
-        let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables: &tables };
-        let mut inputs = vec![self.embed(run, &batch, 0)];
-        let mut tapes: Vec<Option<Tape>> = Vec::new();
-        for layer in 0..self.blocks.len() {
-            let (out, tape) = self.block_forward(run, layer, place, &inputs[layer], None);
+    pub fn gradient<B: Backend>(
+        &self,
+        on: &B,
+        batch: Batch,
+        backward: Backward,
+        grads: &mut B::Grads,
+    ) -> Result<B::Sum> {
+        let input = Input::new(on, &self.spec, &batch)?;
+        self.step(on, &input, &Targets::new(on, &batch)?, backward, grads)
+    }
+
+    /// A step on `batch` sequences of `seq` tokens that predict all but their first, whichever they are: for a backend that
+    /// computes nothing.
+    ///
+    /// # Errors
+    /// What the backend's operations say.
+    pub fn measure<B: Backend>(
+        &self,
+        on: &B,
+        [batch, seq]: [usize; 2],
+        backward: Backward,
+        grads: &mut B::Grads,
+    ) -> Result<()> {
+        let input = Input::blank(on, &self.spec, batch, seq)?;
+        let count = batch * (seq - 1).max(1);
+        let targets = Targets { index: on.blank_ids(count)?, ids: on.blank_ids(count)?, count };
+        self.step(on, &input, &targets, backward, grads).map(drop)
+    }
+
+    fn step<B: Backend>(
+        &self,
+        on: &B,
+        input: &Input<B>,
+        targets: &Targets<B>,
+        backward: Backward,
+        grads: &mut B::Grads,
+    ) -> Result<B::Sum> {
+        let place = input.place();
+        let (first, embedded) = self.begin(on, input)?;
+        let mut inputs = vec![first];
+        let mut tapes: Vec<Option<Tape<B>>> = Vec::new();
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let (out, tape) = block.forward(on, place, &inputs[layer], None)?;
             inputs.push(out);
             tapes.push((!backward.checkpointing).then_some(tape));
         }
-        let mut d = run.pool.zeros(batch.ids.len() * self.spec.hidden);
-        let loss = {
-            let x = &inputs[self.blocks.len()];
-            let h = self.norm_forward(run, &self.norm, x);
-            let mut dh = run.pool.zeros(h.len());
-            let loss = self.head_loss(run, &h, &batch.targets(), backward.scale, Some((&mut dh, grads)));
-            self.norm_backward(run.params, &self.norm, x, &dh, (&mut d, false), grads);
-            loss
-        };
-        inputs.pop();
-        let embedding = matches!(self.embedding, Weight::Trained(_));
-        for layer in (0..self.blocks.len()).rev() {
+        let Some(x) = inputs.pop() else { return Err(Error::failure("a pass without an input")) };
+        let (sum, mut d) = self.end(on, targets, backward.scale, &x, grads)?;
+        drop(x);
+        let trained = self.embedding.weight.trained().is_some();
+        for (layer, block) in self.blocks.iter().enumerate().rev() {
             let Some(x) = inputs.pop() else { break };
-            let tape = tapes.pop().flatten();
-            let tape = tape.unwrap_or_else(|| self.block_forward(run, layer, place, &x, None).1);
-            self.block_backward(run, layer, place, &x, tape, &mut d, layer > 0 || embedding, grads);
+            let tape = match tapes.pop().flatten() {
+                Some(tape) => tape,
+                None => block.forward(on, place, &x, None)?.1,
+            };
+            block.backward(on, place, &x, tape, &mut d, layer > 0 || trained, grads)?;
         }
-        self.embed_backward(batch, &d, grads);
-        Ok(loss)
+        if trained {
+            if let (Some(norm), Some(embedded)) = (&self.embedding_norm, &embedded) {
+                let mut dx = on.alloc(on.len(&d))?;
+                on.norm_backward(norm, embedded, &d, &mut dx, false, grads)?;
+                d = dx;
+            }
+            let positions = self.positions.as_ref().map(|(table, offset)| (table, *offset));
+            on.embed_backward(&self.embedding, self.spec.embedding_scale, positions, &input.lookup(), &d, grads)?;
+        }
+        Ok(sum)
     }
 
-    fn embed_backward(&self, batch: Batch, d: &[f32], grads: &mut Grads) {
-        let hidden = self.spec.hidden;
-        for (at, (d, &id)) in d.chunks_exact(hidden).zip(batch.ids).enumerate() {
-            if let Weight::Trained(number) = self.embedding {
-                let row = &mut grads.0[number][id as usize * hidden..][..hidden];
-                row.iter_mut().zip(d).for_each(|(to, d)| *to += d * self.spec.embedding_scale);
-            }
-            if let Some(Weight::Trained(number)) = self.positions {
-                let position = self.position_offset() + at % batch.seq - batch.start(at);
-                let row = &mut grads.0[number][position * hidden..][..hidden];
-                row.iter_mut().zip(d).for_each(|(to, d)| *to += d);
-            }
-        }
-    }
-
-    /// Loss of some rows of `h`, in pieces: logits are held once, become their gradient, and are gone.
-    pub(super) fn head_loss(
+    /// Norm, head and loss; and the gradient by the last block's output `x`.
+    pub(super) fn end<B: Backend>(
         &self,
-        run: &Run,
-        h: &[f32],
-        targets: &[(usize, u32)],
+        on: &B,
+        targets: &Targets<B>,
         scale: f32,
-        back: Option<(&mut Buf, &mut Grads)>,
-    ) -> Loss {
-        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
-        let mut spare = None;
-        let head = View::dense(self.head_values(run, &mut spare), vocab, hidden);
-        let rows = (LOGITS / vocab).clamp(1, targets.len().max(1));
-        let mut logits = run.pool.take(rows * vocab);
-        let mut picked = run.pool.take(rows * hidden);
-        let mut loss = Loss { sum: 0.0, count: targets.len() };
-        let mut back = back;
-        for targets in targets.chunks(rows) {
-            let count = targets.len();
-            let (logits, picked) = (&mut logits[..count * vocab], &mut picked[..count * hidden]);
-            for (to, &(row, _)) in picked.chunks_exact_mut(hidden).zip(targets) {
-                to.copy_from_slice(&h[row * hidden..][..hidden]);
-            }
-            parallel(Out::dense(logits, count, vocab), false, 1.0, View::dense(picked, count, hidden), head.t());
-            let ids: Vec<u32> = targets.iter().map(|&(_, id)| id).collect();
-            let losses = cross_entropy(logits, vocab, &ids, self.spec.logit_cap, scale);
-            loss.sum += losses.into_iter().map(f64::from).sum::<f64>();
-            let Some((dh, grads)) = &mut back else { continue };
-            let d = View::dense(logits, count, vocab);
-            if let Weight::Trained(number) = self.head() {
-                let to = Out::dense(&mut grads.0[*number], vocab, hidden);
-                parallel(to, true, 1.0, d.t(), View::dense(picked, count, hidden));
-            }
-            parallel(Out::dense(picked, count, hidden), false, 1.0, d, head);
-            for (from, &(row, _)) in picked.chunks_exact(hidden).zip(targets) {
-                dh[row * hidden..][..hidden].copy_from_slice(from);
-            }
+        x: &B::Buf,
+        grads: &mut B::Grads,
+    ) -> Result<(B::Sum, B::Buf)> {
+        let mut d = on.alloc(on.len(x))?;
+        let h = self.last_norm(on, x)?;
+        let mut dh = on.zeros(on.len(x))?;
+        let back = Head { dh: &mut dh, grads: &mut *grads, scale };
+        let sum = self.head_loss(on, &h, targets, Some(back))?;
+        match &self.norm {
+            Some(norm) => on.norm_backward(norm, x, &dh, &mut d, false, grads)?,
+            None => d = dh,
         }
-        loss
+        Ok((sum, d))
+    }
+
+    /// Loss of the rows of `h` that predict something, in pieces: logits are held once, become their gradient, and are gone.
+    fn head_loss<B: Backend>(
+        &self,
+        on: &B,
+        h: &B::Buf,
+        targets: &Targets<B>,
+        mut back: Option<Head<B>>,
+    ) -> Result<B::Sum> {
+        let (head, factor, cap) = (self.head(), self.spec.logit_scale, self.spec.logit_cap);
+        let [vocab, hidden] = head.shape;
+        let Targets { index, ids, count: all } = targets;
+        let mut losses = on.losses(*all)?;
+        if *all == 0 {
+            return on.sum(losses);
+        }
+        let rows = (on.logits_at_once() / vocab).clamp(1, *all);
+        let mut spare = None;
+        let weight = on.head(head, &mut spare)?;
+        let mut logits = on.logits(rows, vocab, back.is_some())?;
+        let mut picked = on.alloc(rows * hidden)?;
+        let whole = Cols::all(hidden);
+        for first in (0..on.walked(*all, rows)).step_by(rows) {
+            let range = first..(first + rows).min(*all);
+            let count = range.len();
+            on.gather(h, hidden, index, range.clone(), &mut picked)?;
+            let out = on.logits_out(&mut logits, count, vocab);
+            on.product(out, false, factor, on.view(&picked, count, hidden, whole), weight.t())?;
+            if let Some(bias) = &head.bias {
+                on.add_logit_bias(&mut logits, count, vocab, head, bias)?;
+            }
+            let scale = back.as_ref().map(|back| back.scale);
+            on.cross_entropy(&mut logits, vocab, ids, range.clone(), cap, scale, &mut losses)?;
+            let Some(Head { dh, grads, .. }) = &mut back else { continue };
+            let d = on.logits_gradient(&logits, count, vocab);
+            if let Some(number) = head.weight.trained() {
+                let picked = on.view(&picked, count, hidden, whole);
+                on.product(on.grad(grads, number, head.shape)?, true, factor, d.t(), picked)?;
+            }
+            if let Some(number) = head.bias.as_ref().and_then(super::Vector::trained) {
+                on.add_logit_sums(grads, number, &logits, count, vocab)?;
+            }
+            on.product(on.out(&mut picked, count, hidden, whole), false, factor, d, weight)?;
+            on.scatter(&picked, hidden, index, range, dh)?;
+        }
+        on.walked_all();
+        on.sum(losses)
     }
 }
 
 /// Keys and values of one sequence so far.
-#[derive(Debug)]
-pub struct Cache {
-    blocks: Vec<BlockCache>,
+pub struct Cache<B: Backend> {
+    blocks: Vec<Option<B::Cache>>,
     length: usize,
     positions: usize,
     /// Made for the first tokens.
-    tables: Vec<Table>,
+    angles: Arc<Vec<B::Angles>>,
 }
 
-impl Cache {
-    /// For sequences of up to `positions` tokens.
-    pub fn new(decoder: &Decoder, positions: usize) -> Self {
-        let blocks = decoder.blocks.iter().map(|_| BlockCache::default()).collect();
-        Self { blocks, length: 0, positions, tables: Vec::new() }
-    }
-
-    /// Tokens so far.
-    pub fn len(&self) -> usize {
-        self.length
+impl<B: Backend> Cache<B> {
+    /// For a sequence of up to `positions` tokens.
+    ///
+    /// # Errors
+    /// When memory does not suffice.
+    pub fn new(on: &B, decoder: &Decoder, positions: usize) -> Result<Self> {
+        let blocks = decoder.blocks.iter().map(|block| block.cache(on, positions));
+        Ok(Self { blocks: blocks.collect::<Result<_>>()?, length: 0, positions, angles: Arc::default() })
     }
 
     /// Whether the sequence can go on by `more` tokens; if not, its positions turn by other frequencies from there on
@@ -318,11 +400,6 @@ impl Cache {
         let (now, then) = (self.length, self.length + more);
         now == 0 || decoder.spec.ropes.iter().all(|rope| rope.same_for(now, then))
     }
-
-    /// True at the beginning.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
-    }
 }
 
 impl Decoder {
@@ -330,37 +407,40 @@ impl Decoder {
     ///
     /// # Errors
     /// No ids, ids outside the vocabulary, and a sequence that becomes longer than the model or the cache allows.
-    pub fn next(&self, pool: &Pool, ids: &[u32], cache: &mut Cache) -> Result<Vec<f32>> {
-        let batch = Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] };
-        self.spec.check(&batch)?;
+    pub fn next<B: Backend>(&self, on: &B, ids: &[u32], cache: &mut Cache<B>) -> Result<Vec<f32>> {
+        check(&self.spec, &Batch { ids, labels: &vec![-100; ids.len()], seq: ids.len(), starts: &[] })?;
         let limit = self.spec.max_positions.min(cache.positions);
-        if cache.length + ids.len() > limit {
-            let message = format!("a sequence of {} tokens; the model allows {limit}", cache.length + ids.len());
-            return Err(Error::usage(message));
+        let positions = cache.length + ids.len();
+        if positions > limit {
+            return Err(Error::usage(format!("a sequence of {positions} tokens; the model allows {limit}")));
         }
         if !cache.goes_on(self, ids.len()) {
             return Err(Error::failure("the rotary frequencies change here: the sequence is to be read again"));
         }
-        if cache.is_empty() {
-            cache.tables = self.tables(cache.positions, ids.len());
+        if cache.length == 0 {
+            cache.angles = on.angles(&self.spec.ropes, cache.positions, ids.len())?;
         }
-        let run = Run::new(&self.params, pool);
-        let place = Place { seq: ids.len(), first: cache.length, starts: &[], tables: &cache.tables };
-        let mut x = self.embed(&run, &batch, cache.length);
-        for (layer, block) in cache.blocks.iter_mut().enumerate() {
-            x = self.block_forward(&run, layer, place, &x, Some(block)).0;
+        let (rows, first) = (ids.len(), cache.length);
+        let angles = Arc::clone(&cache.angles);
+        let input = Input { ids: on.ids(ids)?, starts: None, angles, rows, seq: rows, first, positions };
+        let mut x = self.begin(on, &input)?.0;
+        for (block, cache) in self.blocks.iter().zip(&mut cache.blocks) {
+            x = block.forward(on, input.place(), &x, cache.as_mut())?.0;
         }
-        cache.length += ids.len();
-        let (vocab, hidden) = (self.spec.vocab, self.spec.hidden);
-        let last = &x[x.len() - hidden..];
-        let h = self.norm_forward(&run, &self.norm, last);
+        cache.length = positions;
+        let (head, hidden) = (self.head(), self.spec.hidden);
+        let [vocab, _] = head.shape;
+        let mut last = on.alloc(hidden)?;
+        on.gather(&x, hidden, &on.ids(&[rows as u32 - 1])?, 0..1, &mut last)?;
+        let h = self.last_norm(on, &last)?;
         let mut spare = None;
-        let head = View::dense(self.head_values(&run, &mut spare), vocab, hidden);
-        let mut logits = vec![0.0; vocab];
-        parallel(Out::dense(&mut logits, 1, vocab), false, 1.0, View::dense(&h, 1, hidden), head.t());
-        if self.spec.logit_cap > 0.0 {
-            cap(&mut logits, self.spec.logit_cap);
+        let weight = on.head(head, &mut spare)?;
+        let mut logits = on.logits(1, vocab, false)?;
+        let h = on.view(&h, 1, hidden, Cols::all(hidden));
+        on.product(on.logits_out(&mut logits, 1, vocab), false, self.spec.logit_scale, h, weight.t())?;
+        if let Some(bias) = &head.bias {
+            on.add_logit_bias(&mut logits, 1, vocab, head, bias)?;
         }
-        Ok(logits)
+        on.read_logits(logits, self.spec.logit_cap)
     }
 }

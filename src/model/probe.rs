@@ -8,12 +8,10 @@
 //!
 //! So what is held beside a checkpointed step of these batches is one block's gradient.
 
-use super::block::Place;
+use super::backend::Backend;
 use super::decoder::Decoder;
-use super::linear::{Linear, Run};
-use super::ops::{Buf, Pool};
-use super::params::Grads;
-use super::pass::{Batch, Loss};
+use super::linear::Linear;
+use super::pass::{Batch, Input, Loss, Targets};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
@@ -24,7 +22,7 @@ impl Decoder {
         let mut count = 0;
         for block in &mut self.blocks {
             let mut slot = 0;
-            for linear in Self::linears_mut(std::slice::from_mut(block)) {
+            for linear in block.linears_mut() {
                 linear.watched = wanted(&linear.module).then(|| {
                     slot += 1;
                     slot - 1
@@ -40,9 +38,9 @@ impl Decoder {
     /// # Errors
     /// Ids outside the vocabulary, sequences longer than the model allows, a model of which anything is trained, what
     /// `found` says; and cancellation.
-    pub fn weight_gradients(
+    pub fn weight_gradients<B: Backend>(
         &self,
-        pool: &Pool,
+        on: &B,
         batches: &[Batch],
         scale: f32,
         progress: &dyn Progress,
@@ -51,64 +49,40 @@ impl Decoder {
         if !self.params.list.is_empty() {
             return Err(Error::failure("a model is probed before anything in it is trained"));
         }
-        let run = Run::new(&self.params, pool);
         let layers = self.blocks.len();
-        let tables: Vec<_> = batches.iter().map(|batch| self.tables(batch.longest(), batch.longest())).collect();
+        let all: Vec<Input<B>> =
+            batches.iter().map(|batch| Input::new(on, &self.spec, batch)).collect::<Result<_>>()?;
         let steps = (batches.len() * 3 * layers) as u64;
         let mut done = 0u64;
-        let (mut all, mut loss) = (Vec::new(), Loss::default());
-        for (batch, tables) in batches.iter().zip(&tables) {
-            self.spec.check(batch)?;
-            let place = Place { seq: batch.seq, first: 0, starts: batch.starts, tables };
-            let mut inputs = vec![self.embed(&run, batch, 0)];
-            for layer in 0..layers {
+        let (mut passes, mut loss) = (Vec::new(), Loss::default());
+        for (batch, input) in batches.iter().zip(&all) {
+            let mut inputs = vec![self.begin(on, input)?.0];
+            for (layer, block) in self.blocks.iter().enumerate() {
                 progress.step(done, steps)?;
-                let out = self.block_forward(&run, layer, place, &inputs[layer], None).0;
-                inputs.push(out);
+                inputs.push(block.forward(on, input.place(), &inputs[layer], None)?.0);
                 done += 1;
             }
-            let mut d = pool.zeros(batch.ids.len() * self.spec.hidden);
-            let part = self.end(&run, *batch, scale, &inputs[layers], &mut d);
-            loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
-            inputs.pop();
-            all.push((place, inputs, d));
+            let Some(x) = inputs.pop() else { continue };
+            let (sum, d) = self.end(on, &Targets::new(on, batch)?, scale, &x, &mut on.grads(&[])?)?;
+            loss = loss + Loss { sum: on.wait(sum)?, count: batch.predictions() };
+            passes.push((input.place(), inputs, d));
         }
-        for layer in (0..layers).rev() {
-            let watched = |linear: &&Linear| linear.watched.is_some();
-            let block = self.linears_of(layer).filter(watched);
-            let mut grads = Grads(block.map(|linear| vec![0.0; linear.shape[0] * linear.shape[1]]).collect());
-            for (place, inputs, d) in &mut all {
+        for (layer, block) in self.blocks.iter().enumerate().rev() {
+            let watched = || block.linears().filter(|linear| linear.watched.is_some());
+            let mut grads = on.grads(&watched().map(|linear| linear.shape).collect::<Vec<_>>())?;
+            for (place, inputs, d) in &mut passes {
                 progress.step(done, steps)?;
                 let Some(x) = inputs.pop() else { break };
-                let tape = self.block_forward(&run, layer, *place, &x, None).1;
-                let d: &mut Buf = d;
-                self.block_backward(&run, layer, *place, &x, tape, d, layer > 0, &mut grads);
+                let tape = block.forward(on, *place, &x, None)?.1;
+                block.backward(on, *place, &x, tape, d, layer > 0, &mut grads)?;
                 done += 2;
             }
-            for (linear, gradient) in self.linears_of(layer).filter(watched).zip(grads.0) {
-                let [out, inner] = linear.shape;
-                found(linear, Matrix::new(out, inner, gradient)?)?;
+            for (linear, gradient) in watched().zip(on.read_grads(grads)?) {
+                let [out, width] = linear.shape;
+                found(linear, Matrix::new(out, width, gradient)?)?;
             }
         }
         progress.step(1, 1)?;
         Ok(loss)
-    }
-
-    /// Norm, head and loss; `d` becomes the gradient by the last block's output `x`.
-    fn end(&self, run: &Run, batch: Batch, scale: f32, x: &Buf, d: &mut Buf) -> Loss {
-        let mut nothing = Grads::default();
-        let h = self.norm_forward(run, &self.norm, x);
-        let mut dh = run.pool.zeros(h.len());
-        let loss = self.head_loss(run, &h, &batch.targets(), scale, Some((&mut dh, &mut nothing)));
-        self.norm_backward(run.params, &self.norm, x, &dh, (d, false), &mut nothing);
-        loss
-    }
-
-    /// The linear layers of one block, in order.
-    fn linears_of(&self, layer: usize) -> impl Iterator<Item = &Linear> {
-        let block = &self.blocks[layer];
-        let qkv = block.qkv.iter().map(|part| &part.linear);
-        let up = block.up.iter().map(|part| &part.linear);
-        qkv.chain([&block.o]).chain(up).chain([&block.down])
     }
 }

@@ -1,11 +1,13 @@
 //! [`Weight`]: a matrix `[out, in]` as it is kept, and how it becomes `f32` again, row by row.
 
+use super::decoder::Source;
 use super::params::{Kind, Params};
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 use crate::quant::{Quantized, Reading, Scheme};
+use crate::spec::ModuleSpec;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -80,6 +82,14 @@ impl Weight {
         }
     }
 
+    /// Its number among the [`Params`].
+    pub fn trained(&self) -> Option<usize> {
+        match self {
+            Self::Trained(number) => Some(*number),
+            _ => None,
+        }
+    }
+
     /// The values, where they are kept as `f32`.
     pub fn as_f32<'a>(&'a self, params: &'a Params) -> Option<&'a [f32]> {
         match self {
@@ -147,6 +157,20 @@ pub(super) struct Loader<'a> {
     pub(super) done: u64,
 }
 
+impl Source for Loader<'_> {
+    fn weight(&mut self, spec: &ModuleSpec) -> Result<Weight> {
+        if spec.linear { self.linear(&spec.name, spec.shape) } else { self.table(&spec.name, spec.shape) }
+    }
+
+    fn bias(&mut self, module: &str, width: usize) -> Result<Vector> {
+        self.bias(module, width)
+    }
+
+    fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector> {
+        self.scale(name, width, plus)
+    }
+}
+
 impl Loader<'_> {
     fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<(Matrix, Dtype)> {
         self.progress.step(self.done, self.checkpoint.bytes())?;
@@ -164,7 +188,7 @@ impl Loader<'_> {
     }
 
     /// A linear weight.
-    pub(super) fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight> {
+    fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight> {
         if let Some(module) = self.checkpoint.module(name).filter(|_| self.frozen != Frozen::Nothing)
             && module.matrix_shape() == shape
             && let Some(weight) = Quantized::stored(self.checkpoint, module)?
@@ -183,7 +207,7 @@ impl Loader<'_> {
     }
 
     /// An embedding or head: never in 4 bits.
-    pub(super) fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight> {
+    fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Weight> {
         let (matrix, dtype) = self.matrix(name, shape)?;
         Ok(self.keep(name, shape, matrix, dtype))
     }
@@ -198,13 +222,13 @@ impl Loader<'_> {
     }
 
     /// A norm's scale, to which `plus` is added when it is used.
-    pub(super) fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector> {
+    fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector> {
         let (matrix, _) = self.matrix(name, [1, width])?;
         Ok(self.vector(name.to_owned(), matrix.into_data(), plus))
     }
 
     /// The bias of a module.
-    pub(super) fn bias(&mut self, name: &str, width: usize) -> Result<Vector> {
+    fn bias(&mut self, name: &str, width: usize) -> Result<Vector> {
         let name = format!("{name}.bias");
         let path = self.checkpoint.path();
         let tensor = self.checkpoint.tensor(&name);

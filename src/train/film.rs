@@ -4,11 +4,10 @@
 //! A pair's `s · B A` is taken apart through its factors (`2 (out + in) r²` operations and an r × r core). A whole weight is
 //! compared with a copy of what it was: all singular values of the difference, for as many modules as [`WORK`] allows.
 
-use super::shorten::change;
 use crate::delta::{DeltaWeight, Dense, LowRank};
 use crate::error::Result;
 use crate::matrix::Matrix;
-use crate::model::{Decoder, Kind, Linear, Lora};
+use crate::model::{Decoder, Kind, Linear};
 use crate::spectrum::{self, Options};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -43,9 +42,9 @@ impl Film {
     /// Of every pair; of a full run, of whole weights evenly through the model, as many as can be afforded. To be made
     /// before the first step, and before a checkpoint is restored. `moved` where the pairs began with a part of the base.
     pub fn new(decoder: &Decoder, moved: bool) -> Self {
-        let first = |lora: &Lora| [lora.a, lora.b].map(|at| decoder.params.value(at).to_vec());
+        let first = |lora: &crate::model::branch::Lora| [lora.a, lora.b].map(|at| decoder.params.value(at).to_vec());
         let pair = |(at, linear): (usize, &Linear)| {
-            let lora = linear.lora.as_ref()?;
+            let lora = linear.pair()?;
             Some(Subject::Pair(at, moved.then(|| first(lora))))
         };
         let pairs: Vec<Subject> = decoder.linears().enumerate().filter_map(pair).collect();
@@ -76,21 +75,22 @@ impl Film {
             let (module, delta) = match subject {
                 Subject::Pair(at, first) => {
                     let linear = linears[*at];
-                    let Some(mut pair) = change(params, linear)? else {
+                    let Some(mut delta) = linear.delta(params)? else {
                         return Ok((linear.module.clone(), Vec::new()));
                     };
-                    if let Some([a0, b0]) = first {
+                    if let (Some([a0, b0]), DeltaWeight::LowRank(pair)) = (first, &delta) {
                         // B A − B₀ A₀ = [B, −B₀] [A; A₀].
-                        let LowRank { b, a, .. } = &pair;
+                        let LowRank { b, a, scaling, epsilon } = pair;
                         let (r, [out, inner]) = (a.rows(), linear.shape);
                         let both = |row: usize, col: usize| match col.checked_sub(r) {
                             None => b.get(row, col),
                             Some(col) => -b0[row * r + col],
                         };
                         let (b, a) = (Matrix::from_fn(out, 2 * r, both), [a.data(), a0].concat());
-                        pair = LowRank { b, a: Matrix::new(2 * r, inner, a)?, ..pair };
+                        let a = Matrix::new(2 * r, inner, a)?;
+                        delta = DeltaWeight::LowRank(LowRank { b, a, scaling: *scaling, epsilon: *epsilon });
                     }
-                    (linear.module.clone(), DeltaWeight::LowRank(pair))
+                    (linear.module.clone(), delta)
                 }
                 Subject::Whole(at, before) => {
                     let param = &params.list[*at];

@@ -1,7 +1,7 @@
 //! [`generate`]: one token after the other.
 
 use crate::error::{Error, Result};
-use crate::model::{Cache, Decoder, Pool, gpu};
+use crate::model::{Decoder, Engine};
 use crate::progress::Progress;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -22,66 +22,32 @@ pub struct Sampling {
 /// The ids that come after `ids`.
 ///
 /// # Errors
-/// No ids, ids outside the vocabulary, a prompt longer than the model allows, logits that are not numbers; and
-/// cancellation.
-pub fn generate(decoder: &Decoder, ids: &[u32], sampling: Sampling, progress: &dyn Progress) -> Result<Vec<u32>> {
-    let most = decoder.spec.max_positions;
-    let positions = (ids.len() + sampling.most).min(most);
-    let (pool, mut cache) = (Pool::default(), Cache::new(decoder, positions));
-    go_on(ids, most, sampling, progress, |new, all| {
-        if cache.goes_on(decoder, new.len()) {
-            return decoder.next(&pool, new, &mut cache);
-        }
-        cache = Cache::new(decoder, positions);
-        decoder.next(&pool, all, &mut cache)
-    })
-}
-
-/// The same, on a GPU.
-///
-/// # Errors
-/// As [`generate`]; memory that does not suffice.
-pub fn generate_on_gpu(
-    model: &gpu::Model,
+/// No ids, ids outside the vocabulary, a prompt longer than the model allows, logits that are not numbers; memory that does
+/// not suffice; and cancellation.
+pub fn generate(
+    engine: &dyn Engine,
+    decoder: &Decoder,
     ids: &[u32],
     sampling: Sampling,
     progress: &dyn Progress,
-) -> Result<Vec<u32>> {
-    let most = model.spec.max_positions;
-    let positions = (ids.len() + sampling.most).min(most);
-    let mut cache = gpu::Cache::new(model, positions)?;
-    go_on(ids, most, sampling, progress, |new, all| {
-        if cache.goes_on(model, new.len()) {
-            return model.next(new, &mut cache);
-        }
-        cache = gpu::Cache::new(model, positions)?;
-        model.next(all, &mut cache)
-    })
-}
-
-/// `next` gives logits after new ids, the last ones of all.
-fn go_on(
-    ids: &[u32],
-    limit: usize,
-    sampling: Sampling,
-    progress: &dyn Progress,
-    mut next: impl FnMut(&[u32], &[u32]) -> Result<Vec<f32>>,
 ) -> Result<Vec<u32>> {
     if ids.is_empty() {
         return Err(Error::usage("the prompt has no tokens; expected at least one"));
     }
+    let limit = decoder.spec.max_positions;
+    let mut sequence = engine.sequence(decoder, (ids.len() + sampling.most).min(limit))?;
     let room = limit.saturating_sub(ids.len()).min(sampling.most);
     let mut rng = StdRng::seed_from_u64(sampling.seed);
     let mut all = ids.to_vec();
-    let mut new = 0;
+    let mut new = all.len();
     for at in 0..room {
         progress.step(at as u64, room as u64)?;
-        let logits = next(&all[new..], &all)?;
+        let logits = sequence.next(&all, new)?;
         let id = choose(&logits, sampling.temperature, &mut rng)?;
         if sampling.eos == Some(id) {
             break;
         }
-        new = all.len();
+        new = 1;
         all.push(id);
     }
     Ok(all.split_off(ids.len()))

@@ -60,14 +60,16 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
             progress.step(number as u64, count)?;
             let (Pair { a, b }, weight) = from_weight(checkpoint, &module, r, scaling, settings)?;
             decoder.freeze(at, weight);
-            decoder.branch(at, a, b, alpha, scaling);
+            decoder.branch(at, a, b, alpha, scaling, None);
             continue;
         }
         // Each module draws from a generator of its own: more targets do not change the others' A.
         let mut rng = StdRng::seed_from_u64(settings.seed ^ fnv1a(module.as_bytes()));
         let bound = 1.0 / (inner as f32).sqrt();
         let a = Matrix::from_fn(r, inner, |_, _| rng.random_range(-bound..bound));
-        decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling);
+        // B is 0, so that the norms of the rows are those of W alone.
+        let magnitude = if settings.dora { decoder.row_norms(at) } else { None };
+        decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling, magnitude);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::store::write_whole;
 use super::{Method, Settings, lora};
+use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
@@ -29,6 +30,7 @@ pub fn load(settings: &Settings, longest: usize) -> Load {
         threads: rayon::current_num_threads(),
         process: device::resident().unwrap_or(memory::PROCESS),
         place: Place::Processor,
+        dora: settings.dora,
     }
 }
 
@@ -43,11 +45,11 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
 /// What this engine holds at once on a GPU of what comes in pieces.
 pub const PIECES: Pieces = Pieces { scores: SCORES as u64, logits: LOGITS as u64 };
 
-/// As [`predict`]; with a kind, of the memory of a GPU that keeps weights and activations so.
+/// What a run trains and loads the memory with.
 ///
 /// # Errors
 /// A model or targets that cannot be used.
-pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize, real: Option<Kind>) -> Result<Memory> {
+pub fn planned(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> Result<(Layout, Pairs, Load)> {
     let layout = Layout::of(checkpoint)?;
     let mut load = load(settings, longest);
     // Without levels the weights stay as they are stored.
@@ -58,6 +60,18 @@ pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize,
         Method::Full => Pairs::default(),
         _ => lora::pairs(&layout, settings)?,
     };
+    if let Some(path) = &settings.init_adapter {
+        load.dora = Adapter::open(path)?.config.use_dora;
+    }
+    Ok((layout, pairs, load))
+}
+
+/// As [`predict`]; with a type, of the memory of a GPU that computes in it.
+///
+/// # Errors
+/// A model or targets that cannot be used.
+pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize, real: Option<Kind>) -> Result<Memory> {
+    let (layout, pairs, mut load) = planned(checkpoint, settings, longest)?;
     if let Some(real) = real {
         let precision = if real == Kind::F32 { Precision::F32 } else { Precision::Bf16 };
         load = Load { precision, process: CONTEXT, place: Place::Gpu(PIECES), ..load };

@@ -5,11 +5,9 @@
 //!           └─ Rows ───────────────────────────────────────┴─ Trainer: lr → micro-steps → clip → step
 //! ```
 
-pub mod adamw;
 pub mod data;
 pub mod film;
 mod generate;
-mod gpu;
 pub mod history;
 mod init;
 mod lora;
@@ -30,8 +28,7 @@ pub mod sweep;
 mod trainer;
 
 pub use data::{Message, Padded, Piece, Preview, Row, Rows, Text};
-pub use generate::{Sampling, generate, generate_on_gpu};
-pub use gpu::evaluate as evaluate_on_gpu;
+pub use generate::{Sampling, generate};
 pub use samples::Sample;
 pub use settings::{Init, Method, Quant, Schedule, Settings};
 pub use trainer::{Step, Trainer, evaluate};

@@ -62,7 +62,7 @@ fn init(decoder: &Decoder, settings: &Settings) -> Option<String> {
                 .to_owned(),
         ),
         Init::Loftq => {
-            let scaling = decoder.linears().find_map(|linear| linear.lora.as_ref()).map_or(1.0, |lora| lora.scaling);
+            let scaling = decoder.linears().find_map(|linear| linear.pair()).map_or(1.0, |lora| lora.scaling);
             let scaled = if scaling == 1.0 {
                 String::new()
             } else {

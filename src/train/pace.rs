@@ -1,26 +1,23 @@
 //! How long a run will take, before one has been seen: operations of a step against the measured speed of a product.
 
-use super::{Method, Settings};
+use super::{Settings, memory};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::model::ops::gemm::{Out, View, parallel};
-use crate::plan::Layout;
+use crate::plan::memory::Step;
 use std::time::{Duration, Instant};
 
 /// Share of a step that is products, the rest is passes over memory: measured at d 512, see the benchmark of a step.
 const PRODUCTS: f64 = 0.55;
 
-/// Floating-point operations for a token: `2 N` forward, `2 N` for the gradient of the input and, where every weight is
-/// trained, `2 N` for that of the weights; once more forward under checkpointing.
+/// Floating-point operations for a token: those of a step, gone through on a backend that only counts.
 ///
 /// # Errors
 /// A model that cannot be trained.
 pub fn operations(checkpoint: &Checkpoint, settings: &Settings) -> Result<f64> {
-    let spec = checkpoint.spec()?;
-    let linear = Layout::of(checkpoint)?.linear_parameters() as f64;
-    let head = (spec.vocab * spec.hidden) as f64;
-    let times = if settings.method == Method::Full { 6.0 } else { 4.0 };
-    Ok(times * (linear + head) + if settings.checkpointing { 2.0 * linear } else { 0.0 })
+    let (layout, pairs, load) = memory::planned(checkpoint, settings, settings.seq)?;
+    let step = Step::new(&layout, &pairs, &load)?;
+    Ok(step.operations(&load)? / (load.batch * load.seq) as f64)
 }
 
 /// Tokens a second at this speed of products.

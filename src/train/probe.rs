@@ -10,7 +10,7 @@ use super::{Method, Settings, data};
 use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaWeight, Dense};
 use crate::error::{Error, Result};
-use crate::model::{Batch, Decoder, Frozen, Pool};
+use crate::model::{Batch, Decoder, Engine, Frozen, Processor};
 use crate::plan::budget::{self, Offer};
 use crate::plan::{Layout, Selection, Targets};
 use crate::progress::{Part, Progress};
@@ -79,15 +79,15 @@ pub fn probe(settings: &Settings, batches: usize, budget: Option<u64>, progress:
         )));
     }
     let padded = micro_batches(&rows, settings, batches);
-    let tokens: usize = padded.iter().map(|batch| as_batch(batch).predictions()).sum();
+    let tokens: usize = padded.iter().map(|padded| padded.batch().predictions()).sum();
     if tokens == 0 {
         return Err(Error::file(&settings.data, "the first batches predict nothing; expected rows with labels"));
     }
-    let all: Vec<Batch> = padded.iter().map(as_batch).collect();
+    let all: Vec<Batch> = padded.iter().map(Padded::batch).collect();
     let mut spectra: Vec<(String, Spectrum)> = Vec::with_capacity(names.len());
-    let pool = Pool::default();
     let rest = Rest { whole: progress, last: Mutex::new((1, 10)) };
-    let loss = decoder.weight_gradients(&pool, &all, 1.0 / tokens as f32, &rest, &mut |linear, gradient| {
+    let engine = Processor::default();
+    let loss = engine.weight_gradients(&decoder, &all, 1.0 / tokens as f32, &rest, &mut |linear, gradient| {
         let dense = Dense { matrix: Arc::new(gradient), epsilon: f64::from(f32::EPSILON), rounding_std: None };
         let found = spectrum::spectrum(&DeltaWeight::Dense(dense), &Options::default(), &Still(&rest));
         spectra.push((linear.module.clone(), found.map_err(|error| about(&linear.module, error))?));
@@ -121,10 +121,6 @@ fn micro_batches(rows: &Rows, settings: &Settings, batches: usize) -> Vec<Padded
     let count = (batches * settings.batch).min(rows.rows.len());
     let rows = rows.at(0, count, settings.shuffle.then_some(settings.seed));
     rows.chunks(settings.batch).map(Rows::pad).collect()
-}
-
-fn as_batch(padded: &Padded) -> Batch<'_> {
-    Batch { ids: &padded.ids, labels: &padded.labels, seq: padded.seq, starts: &padded.starts }
 }
 
 /// After the model is loaded: nine tenths of the work.

@@ -5,7 +5,7 @@ use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaSet, Source};
 use crate::error::Result;
 use crate::matrix::Matrix;
-use crate::model::{Decoder, Frozen, Kind, Pool};
+use crate::model::{Decoder, Frozen, Kind, Processor};
 use crate::progress::{Part, Progress};
 use crate::quant::{Fit, Format, Group, Recipe, Scheme};
 use crate::spectrum::leading;
@@ -62,7 +62,8 @@ pub fn role_losses(
     let checkpoint = set.base();
     let mut rows = data::read(file, checkpoint, SEQ, &())?.rows;
     rows.rows.truncate(most.max(1));
-    let loss = |decoder: &Decoder, rows: &Rows, part: &Part<'_>| evaluate(decoder, rows, BATCH, &Pool::default(), part);
+    let loss =
+        |decoder: &Decoder, rows: &Rows, part: &Part<'_>| evaluate(&Processor::default(), decoder, rows, BATCH, part);
     let mut decoder = Decoder::load(checkpoint, Frozen::AsStored, &Part::new(progress, 0, 6))?;
     let base = loss(&decoder, &rows, &Part::new(progress, 1, 6))?;
     attach(&mut decoder, set, r, &Part::new(progress, 2, 6))?;
@@ -100,7 +101,7 @@ fn attach(decoder: &mut Decoder, set: &DeltaSet, r: usize, progress: &dyn Progre
         let root: Vec<f32> = sigma.iter().map(|sigma| sigma.sqrt() as f32).collect();
         let a = Matrix::from_fn(count, cols, |i, col| vectors.v.get(col, i) * root[i]);
         let b = Matrix::from_fn(rows, count, |row, i| vectors.u.get(row, i) * root[i]);
-        decoder.branch(*at, a, b, count as f64, 1.0);
+        decoder.branch(*at, a, b, count as f64, 1.0, None);
     }
     Ok(())
 }
@@ -162,7 +163,7 @@ mod tests {
         let mut decoder = Decoder::load(&base, Frozen::FourBit(scheme), &()).unwrap();
         decoder.attach(&adapter).unwrap();
         let data = data::read(&file, &base, SEQ, &()).unwrap().rows;
-        close(losses.base_quantized, evaluate(&decoder, &data, BATCH, &Pool::default(), &()).unwrap().mean());
+        close(losses.base_quantized, evaluate(&Processor::default(), &decoder, &data, BATCH, &()).unwrap().mean());
         // The same change as a whole model: its best pairs of the adapter's rank are the adapter again, fewer are not.
         let merged = folder.path().join("merged");
         write_model(&base, &Change::Adapter(&adapter), Some(crate::checkpoint::Dtype::F32), &merged, &()).unwrap();

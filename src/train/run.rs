@@ -151,12 +151,9 @@ pub fn run(
         restore(&mut trainer, from)?;
     }
     let _lock = status::lock(&out)?;
-    if let Some((machine, real)) = place.machine {
-        trainer.onto(machine, real)?;
-    }
-    if let Some(gpu) = trainer.gpu() {
-        gpu.reserve((memory.optimizer + memory.activations + memory.logits + memory.workspace) as usize)?;
-    }
+    let engine = place.engine(&trainer.decoder)?;
+    trainer.onto(engine)?;
+    trainer.engine().reserve((memory.optimizer + memory.activations + memory.logits + memory.workspace) as usize)?;
     let text = toml::to_string(&settings).map_err(|error| Error::failure(format!("cannot write settings: {error}")))?;
     write_whole(&out.join("run.toml"), text.as_bytes())?;
     let (done, trainable) = (trainer.done, trainer.decoder.params.elements());
@@ -288,7 +285,7 @@ fn go(
     written.map_err(|error| error.and(&room(kept)))?;
     let buffers = trainer.peak_activations() as u64;
     // What was predicted is what was measured: the GPU's memory, where one computed.
-    let gpu_peak = trainer.gpu().map(|gpu| gpu.peak_bytes() as u64);
+    let gpu_peak = trainer.engine().peak_bytes().map(|bytes| bytes as u64);
     let measured = gpu_peak.map(|peak| peak + memory::CONTEXT).or_else(device::peak);
     let record = memory::Record { predicted: watch.memory, measured, buffers };
     record.write(&out)?;

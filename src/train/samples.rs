@@ -3,7 +3,7 @@
 use super::{Sampling, Text, generate};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
-use crate::model::Decoder;
+use crate::model::{Decoder, Processor};
 use serde::{Deserialize, Serialize};
 
 /// Tokens of a sample at most.
@@ -49,7 +49,7 @@ impl Prompts {
         let Some(text) = &self.text else { return Ok(Vec::new()) };
         let sampling = Sampling { most: MOST, temperature: 0.0, seed: 0, eos: text.eos };
         let one = |(prompt, ids): &(String, Vec<u32>)| {
-            let new = generate(decoder, ids, sampling, &())?;
+            let new = generate(&Processor::default(), decoder, ids, sampling, &())?;
             Ok(Sample { step, prompt: prompt.clone(), text: text.text(&new)? })
         };
         self.prompts.iter().map(one).collect()

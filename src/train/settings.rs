@@ -74,6 +74,9 @@ pub struct Settings {
     pub targets: String,
     /// Of the pairs' input.
     pub dropout: f64,
+    /// A magnitude for every row beside the pair (DoRA).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dora: bool,
     /// Ranks of some modules, by PEFT's patterns.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rank_pattern: BTreeMap<String, usize>,
@@ -164,6 +167,7 @@ impl Default for Settings {
             rslora: false,
             targets: "all-linear".to_owned(),
             dropout: 0.0,
+            dora: false,
             rank_pattern: BTreeMap::new(),
             init: Init::default(),
             loftq_iterations: 1,
@@ -236,6 +240,9 @@ impl Settings {
             if self.init_adapter.is_some() {
                 return Err(Error::usage(format!("init {init} and init-adapter both give the first A and B")));
             }
+        }
+        if self.dora && (self.method == Method::Full || self.init != Init::Default) {
+            return Err(Error::usage("dora goes with method lora or qlora and with init default"));
         }
         if self.loftq_iterations == 0 {
             return Err(Error::usage("loftq-iterations 0; expected 1 or more"));

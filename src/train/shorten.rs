@@ -1,24 +1,10 @@
-//! What a run has changed, seen as matrices: ΔW of a pair, and a decoder's pairs cut down to their strongest directions.
+//! [`shorten`]: a decoder's pairs, cut down to their strongest directions.
 
-use crate::delta::{DeltaWeight, LowRank};
+use crate::delta::DeltaWeight;
 use crate::error::Result;
-use crate::matrix::Matrix;
-use crate::model::{Decoder, Linear, Params};
+use crate::model::{Decoder, Linear};
 use crate::progress::Progress;
 use crate::spectrum::{self, Options};
-
-/// `s · B A` of a layer's pair; `None` where it has none.
-///
-/// # Errors
-/// When the parameters are not those of the layer.
-pub fn change(params: &Params, linear: &Linear) -> Result<Option<LowRank>> {
-    let Some(lora) = &linear.lora else { return Ok(None) };
-    let [out, inner] = linear.shape;
-    let b = Matrix::new(out, lora.r, params.value(lora.b).to_vec())?;
-    let a = Matrix::new(lora.r, inner, params.value(lora.a).to_vec())?;
-    let (scaling, epsilon) = (f64::from(lora.scaling), f64::from(f32::EPSILON));
-    Ok(Some(LowRank { b, a, scaling, epsilon }))
-}
 
 /// Keeps the `r` strongest directions of each pair, `B_i = u_i √(σ_i / s)` and `A_i = √(σ_i / s) v_iᵀ`, and sets the rest to zero.
 /// Returns the share of all pairs' energy that is kept, `Σ Σ_{i≤r} σ_i² / Σ Σ σ²`.
@@ -30,8 +16,8 @@ pub fn shorten(decoder: &mut Decoder, r: usize, progress: &dyn Progress) -> Resu
     let (mut kept, mut all, mut new) = (0.0, 0.0, Vec::new());
     for (index, linear) in linears.iter().enumerate() {
         progress.step(index as u64, linears.len() as u64)?;
-        let (Some(lora), Some(delta)) = (&linear.lora, change(&decoder.params, linear)?) else { continue };
-        let delta = DeltaWeight::LowRank(delta);
+        let Some(lora) = linear.pair() else { continue };
+        let delta = DeltaWeight::LowRank(lora.low_rank(&decoder.params, linear.shape)?);
         let found = spectrum::spectrum(&delta, &Options { vectors: r.min(lora.r), ..Options::default() }, &())?;
         kept += found.sigma.iter().take(r).map(|s| s * s).sum::<f64>();
         all += found.energy_total();
@@ -63,8 +49,8 @@ mod tests {
 
     /// All values of every change, one after the other.
     fn changes(decoder: &Decoder) -> Vec<f32> {
-        let one = |linear: &Linear| match change(&decoder.params, linear).unwrap() {
-            Some(delta) => DeltaWeight::LowRank(delta).dense(&()).unwrap().data().to_vec(),
+        let one = |linear: &Linear| match linear.delta(&decoder.params).unwrap() {
+            Some(delta) => delta.dense(&()).unwrap().data().to_vec(),
             None => Vec::new(),
         };
         decoder.linears().flat_map(one).collect()

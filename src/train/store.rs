@@ -1,12 +1,13 @@
 //! Files of a run: the adapter as PEFT reads it.
 
 use super::Settings;
-use crate::adapter::{NewAdapter, NewLayer, PeftConfig, Scaling};
+use crate::adapter::{NewAdapter, NewLayer, Pair, PeftConfig, Scaling};
 use crate::checkpoint::Dtype;
 pub use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_tensors, write_whole};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::model::{Decoder, Linear, Lora};
+use crate::model::branch::{Beside, Lora};
+use crate::model::{Decoder, Linear};
 use std::path::Path;
 
 /// Writes `adapter_model.safetensors` and `adapter_config.json` of a decoder's pairs, in `f32`.
@@ -18,8 +19,7 @@ use std::path::Path;
 /// # Errors
 /// When there are no pairs, or a file cannot be written.
 pub fn write_adapter(folder: &Path, decoder: &Decoder, settings: &Settings, first: Option<&[Vec<f32>]>) -> Result<()> {
-    let pairs: Vec<(&Linear, &Lora)> =
-        decoder.linears().filter_map(|linear| Some((linear, linear.lora.as_ref()?))).collect();
+    let pairs: Vec<(&Linear, &Lora)> = decoder.linears().filter_map(|linear| Some((linear, linear.pair()?))).collect();
     if pairs.is_empty() {
         return Err(Error::failure("there are no pairs to write an adapter of"));
     }
@@ -29,7 +29,8 @@ pub fn write_adapter(folder: &Path, decoder: &Decoder, settings: &Settings, firs
             None => (lora.r, lora.alpha),
             Some(_) => (2 * lora.r, scaling.alpha(scaling.factor(lora.alpha, lora.r), 2 * lora.r)),
         };
-        NewLayer { module: linear.module.clone(), shape: linear.shape, r, lora_alpha, ..NewLayer::default() }
+        let (module, magnitude) = (linear.module.clone(), magnitude(linear).is_some());
+        NewLayer { module, shape: linear.shape, r, lora_alpha, magnitude, ..NewLayer::default() }
     };
     let base = std::path::absolute(&settings.model).unwrap_or_else(|_| settings.model.clone());
     let config = PeftConfig {
@@ -52,11 +53,21 @@ pub fn write_adapter(folder: &Path, decoder: &Decoder, settings: &Settings, firs
         let [out, inner] = linear.shape;
         let (b, a) = (decoder.params.value(lora.b), decoder.params.value(lora.a));
         let Some(first) = first else {
-            return Ok((Matrix::new(out, lora.r, b.to_vec())?, Matrix::new(lora.r, inner, a.to_vec())?).into());
+            let pair = (Matrix::new(out, lora.r, b.to_vec())?, Matrix::new(lora.r, inner, a.to_vec())?);
+            let magnitude = magnitude(linear).map(|number| decoder.params.value(number).to_vec());
+            return Ok(Pair { magnitude, ..pair.into() });
         };
         let rows = b.chunks(lora.r).zip(first[lora.b].chunks(lora.r));
         let joined = rows.flat_map(|(now, first)| now.iter().copied().chain(first.iter().map(|x| -x)));
         let b = Matrix::new(out, 2 * lora.r, joined.collect())?;
         Ok((b, Matrix::new(2 * lora.r, inner, [a, &first[lora.a]].concat())?).into())
     })
+}
+
+/// The number of DoRA's magnitudes beside a layer.
+fn magnitude(linear: &Linear) -> Option<usize> {
+    match &linear.branch {
+        Some(Beside::Dora(dora)) => Some(dora.magnitude),
+        _ => None,
+    }
 }

@@ -18,7 +18,7 @@ use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaWeight, LowRank};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::model::{Decoder, Frozen, Pool};
+use crate::model::{Decoder, Frozen, Processor};
 use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Options, Spectrum};
 use serde::{Deserialize, Serialize};
@@ -214,10 +214,10 @@ fn truncated(
             let root = |i: usize| spectrum.sigma.get(i).map_or(0.0, |sigma| sigma.sqrt()) as f32;
             let b = Matrix::from_fn(vectors.u.rows(), k, |row, i| vectors.u.get(row, i) * root(i));
             let a = Matrix::from_fn(k, vectors.v.rows(), |i, col| vectors.v.get(col, i) * root(i));
-            decoder.branch(at, a, b, k as f64, 1.0);
+            decoder.branch(at, a, b, k as f64, 1.0, None);
         }
         let part = Part::new(progress, index as u64, ranks.len() as u64);
-        losses.push(evaluate(&decoder, rows, settings.batch, &Pool::default(), &part)?.mean());
+        losses.push(evaluate(&Processor::default(), &decoder, rows, settings.batch, &part)?.mean());
     }
     Ok(losses)
 }

@@ -1,13 +1,12 @@
 //! [`Trainer`]: a model, its optimizer and its data; one step after the other.
 
-use super::adamw::{self, AdamW};
-use super::data::{Padded, Rows};
+use super::data::Rows;
 use super::store::write_adapter;
 use super::{Method, Settings, lora};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::model::{Backward, Batch, Decoder, Dropout, Frozen, Grads, Loss, Pool, Run, gpu};
+use crate::model::{AdamW, Backward, Cpu, Decoder, Dropout, Engine, Frozen, Loss, Pool, Processor, Rates};
 use crate::progress::Progress;
 use std::path::Path;
 
@@ -28,7 +27,7 @@ pub struct Step {
 
 /// A run in progress.
 pub struct Trainer {
-    /// The model. Of a run on a GPU, what is trained stands here as it was when it was last
+    /// The model. Where the engine keeps what is trained itself, it stands here as it was when it was last
     /// [`gather`](Self::gather)ed.
     pub decoder: Decoder,
     /// The optimizer; the same holds for its moments.
@@ -40,10 +39,7 @@ pub struct Trainer {
     /// Steps in all.
     pub steps: usize,
     pub(super) rows: Rows,
-    pub(super) grads: Grads,
-    pool: Pool,
-    /// The model where it computes, if that is not the processor.
-    pub(super) gpu: Option<gpu::Model>,
+    engine: Box<dyn Engine>,
     /// The first values of the pairs, where the base that they belong to is not the one that is on the disk.
     first: Option<Vec<Vec<f32>>>,
 }
@@ -80,10 +76,41 @@ impl Trainer {
         let each = settings.batch * settings.accumulate;
         let by_epochs = ((rows.rows.len() as f64 * settings.epochs) / each as f64).ceil().max(1.0) as usize;
         let steps = settings.steps.unwrap_or(by_epochs);
-        let (optimizer, grads) = (AdamW::new(&decoder.params), decoder.params.zeros());
+        let (optimizer, engine) = (AdamW::new(&decoder.params), Box::new(Processor::default()));
         let values = || decoder.params.list.iter().map(|param| param.value.clone()).collect();
         let first = settings.mutates_base().then(values);
-        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, grads, pool: Pool::default(), gpu: None, first })
+        Ok(Self { decoder, optimizer, settings, done: 0, steps, rows, engine, first })
+    }
+
+    /// Goes on computing with another engine, which has the decoder's weights.
+    ///
+    /// # Errors
+    /// When its memory does not suffice.
+    pub fn onto(&mut self, engine: Box<dyn Engine>) -> Result<()> {
+        self.engine = engine;
+        self.send()
+    }
+
+    /// What computes.
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    /// Makes `decoder` and `optimizer` hold what the engine has trained.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn gather(&mut self) -> Result<&Self> {
+        self.engine.download(&mut self.decoder.params, &mut self.optimizer)?;
+        Ok(self)
+    }
+
+    /// The way back: after `decoder` or `optimizer` have been changed.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub fn send(&mut self) -> Result<()> {
+        self.engine.upload(&self.decoder.params, &self.optimizer)
     }
 
     /// Writes the adapter, for the base as it is on the disk.
@@ -99,60 +126,53 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is NaN or Inf, with the module where it shows first; the parameters are then as before.
     pub fn step(&mut self) -> Result<Step> {
-        if self.gpu.is_some() {
-            return self.step_on_gpu();
-        }
         let settings = &self.settings;
         let lr = settings.lr_at(self.done, self.steps);
         let rows = self.rows.of_step(settings, self.done);
         let predictions: usize = rows.iter().map(|row| row.predictions()).sum();
         let backward = Backward { scale: 1.0 / predictions.max(1) as f32, checkpointing: settings.checkpointing };
-        self.grads.clear();
-        let (mut loss, mut tokens) = (Loss::default(), 0);
-        for (micro, rows) in rows.chunks(settings.batch).enumerate() {
-            let batch = Rows::pad(rows);
-            self.pool.begin_step();
-            let run = Run { dropout: self.dropout(micro), ..Run::new(&self.decoder.params, &self.pool) };
-            let part = Batch { ids: &batch.ids, labels: &batch.labels, seq: batch.seq, starts: &batch.starts };
-            let part = self.decoder.gradient(&run, part, backward, &mut self.grads)?;
-            loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
-            tokens += batch.tokens;
+        let rates = rates(settings, lr);
+        let micros = rows.chunks(settings.batch).enumerate();
+        let micros: Vec<_> = micros.map(|(micro, rows)| (Rows::pad(rows), self.dropout(micro))).collect();
+        self.engine.clear(&self.decoder.params)?;
+        let mut tokens = 0;
+        for (padded, dropout) in &micros {
+            self.engine.gradient(&self.decoder, padded.batch(), backward, *dropout)?;
+            tokens += padded.tokens;
         }
-        let grad_norm = adamw::norm(&self.grads);
-        if !(loss.mean().is_finite() && grad_norm.is_finite()) {
-            return Err(self.diverged(loss.mean())?);
+        let (sum, grad_norm) = self.engine.update(&mut self.decoder.params, &mut self.optimizer, &rates)?;
+        let loss = Loss { sum, count: predictions }.mean();
+        if !(loss.is_finite() && grad_norm.is_finite()) {
+            self.gather()?;
+            return Err(self.diverged(loss)?);
         }
-        // As torch's clip_grad_norm_.
-        let most = settings.max_grad_norm;
-        let factor = if most > 0.0 { (most / (grad_norm + 1e-6)).min(1.0) } else { 1.0 };
-        self.optimizer.step(&mut self.decoder.params, &self.grads, factor as f32, lr, settings);
         self.done += 1;
-        Ok(Step { step: self.done, loss: loss.mean(), lr, grad_norm, tokens })
+        Ok(Step { step: self.done, loss, lr, grad_norm, tokens })
     }
 
     /// Of a micro-batch of the step that comes.
-    pub(super) fn dropout(&self, micro: usize) -> Option<Dropout> {
+    fn dropout(&self, micro: usize) -> Option<Dropout> {
         let number = (self.done * self.settings.accumulate + micro) as u64 + 1;
         let seed = self.settings.seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d);
         (self.settings.dropout > 0.0).then_some(Dropout { p: self.settings.dropout as f32, seed })
     }
 
-    /// Goes through the step once more and looks for the first module, in the order of the model, where a number is not
-    /// finite: among what modules put out, then among gradients.
-    pub(super) fn diverged(&self, loss: f64) -> Result<Error> {
+    /// Goes through the step once more, on the processor, and looks for the first module, in the order of the model, where a
+    /// number is not finite: among what modules put out, then among gradients.
+    fn diverged(&self, loss: f64) -> Result<Error> {
         let settings = &self.settings;
         let rows = self.rows.of_step(settings, self.done);
+        let pool = Pool::default();
         let mut place = None;
         for (micro, rows) in rows.chunks(settings.batch).enumerate() {
-            let Padded { ids, labels, seq, starts, .. } = &Rows::pad(rows);
-            let run = Run { dropout: self.dropout(micro), ..Run::new(&self.decoder.params, &self.pool) };
-            let batch = Batch { ids, labels, seq: *seq, starts };
-            if let Some(module) = self.decoder.first_not_finite(&run, batch)? {
+            let on = Cpu { dropout: self.dropout(micro), ..Cpu::new(&self.decoder.params, &pool) };
+            if let Some(module) = self.decoder.first_not_finite(&on, Rows::pad(rows).batch())? {
                 place = Some(format!("the output of {module}"));
                 break;
             }
         }
-        let bad = |&at: &usize| self.grads.0[at].iter().any(|x| !x.is_finite());
+        let grads = self.engine.read_grads()?;
+        let bad = |&at: &usize| grads.0.get(at).is_some_and(|gradient| gradient.iter().any(|x| !x.is_finite()));
         let of_gradients = || {
             let first = self.decoder.forward_order().into_iter().find(bad)?;
             Some(format!("the gradient of {}", self.decoder.params.list[first].name))
@@ -167,41 +187,43 @@ impl Trainer {
     /// # Errors
     /// As [`Decoder::loss`]; and cancellation.
     pub fn evaluate(&self, rows: &Rows, progress: &dyn Progress) -> Result<Loss> {
-        match &self.gpu {
-            Some(model) => super::gpu::evaluate(model, rows, self.settings.batch, progress),
-            None => evaluate(&self.decoder, rows, self.settings.batch, &self.pool, progress),
-        }
+        evaluate(&*self.engine, &self.decoder, rows, self.settings.batch, progress)
     }
 
     /// Bytes of the weights, of everything trained with its gradient and moments, and of the buffers at their most; of a GPU's
     /// memory where one computes.
     pub fn held_bytes(&self) -> u64 {
-        if let Some(gpu) = self.gpu() {
-            return gpu.peak_bytes() as u64;
-        }
-        (self.decoder.frozen_bytes() + 16 * self.decoder.params.elements() + self.peak_activations()) as u64
+        self.engine.held_bytes(&self.decoder) as u64
     }
 
-    /// Bytes of the most buffers that were in use at once, without weights, gradients and moments.
+    /// Bytes of the most buffers that were in use at once, without weights, gradients and moments; 0 where they are not the
+    /// processor's.
     pub fn peak_activations(&self) -> usize {
-        self.pool.peak_bytes()
+        self.engine.buffer_bytes()
     }
+}
+
+fn rates(settings: &Settings, lr: f64) -> Rates {
+    let Settings { weight_decay, beta1, beta2, eps, max_grad_norm: max_norm, .. } = *settings;
+    Rates { lr, weight_decay, beta1, beta2, eps, max_norm }
 }
 
 /// The loss over all rows.
 ///
 /// # Errors
 /// As [`Decoder::loss`]; and cancellation.
-pub fn evaluate(decoder: &Decoder, rows: &Rows, batch: usize, pool: &Pool, progress: &dyn Progress) -> Result<Loss> {
+pub fn evaluate(
+    engine: &dyn Engine,
+    decoder: &Decoder,
+    rows: &Rows,
+    batch: usize,
+    progress: &dyn Progress,
+) -> Result<Loss> {
     let mut loss = Loss::default();
     let all: Vec<_> = rows.rows.iter().collect();
     for (index, some) in all.chunks(batch.max(1)).enumerate() {
         progress.step((index * batch) as u64, all.len() as u64)?;
-        let padded = Rows::pad(some);
-        pool.begin_step();
-        let Padded { ids, labels, seq, starts, .. } = &padded;
-        let part = decoder.loss(pool, Batch { ids, labels, seq: *seq, starts })?;
-        loss = Loss { sum: loss.sum + part.sum, count: loss.count + part.count };
+        loss = loss + engine.loss(decoder, Rows::pad(some).batch())?;
     }
     progress.step(1, 1)?;
     Ok(loss)

@@ -137,7 +137,9 @@ fn a_persons_prompts_are_gone_on_with_before_during_and_after() {
     let decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
     let text = Text::open(&fixture("llama")).unwrap();
     let sampling = Sampling { most: 48, temperature: 0.0, seed: 0, eos: text.eos };
-    let ids = generate(&decoder, &text.ids("the rank of").unwrap(), sampling, &()).unwrap();
+    let ids =
+        generate(&rankscope::model::Processor::default(), &decoder, &text.ids("the rank of").unwrap(), sampling, &())
+            .unwrap();
     // transformers 5.23: generate(max_new_tokens=8, do_sample=False) after "the rank of"
     assert_eq!(ids[..8], [213, 227, 107, 107, 107, 290, 37, 8]);
     assert_eq!(samples[0].text, text.text(&ids).unwrap());

@@ -15,7 +15,7 @@ use emulated::Emulated;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::gpu::{self, Gpu, Machine};
-use rankscope::model::{self, Backward, Batch, ComputeDtype, Decoder, Dropout, Frozen, Grads, Pool, Run};
+use rankscope::model::{Backward, Batch, ComputeDtype, Cpu, Decoder, Dropout, Engine, Frozen, Grads, Pool, Processor};
 use rankscope::quant::Scheme;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ fn machines() -> Vec<Arc<dyn Machine>> {
 fn on(machine: &Arc<dyn Machine>, dtype: ComputeDtype, decoder: &Decoder) -> gpu::Model {
     let mut gpu = Gpu::isolated(Arc::clone(machine), dtype);
     (gpu.scores, gpu.logits) = (3000, 2000);
-    gpu::Model::put(gpu, decoder).unwrap()
+    gpu::Model::new(gpu, decoder).unwrap()
 }
 
 /// Two sequences, a part of each to be predicted.
@@ -97,23 +97,23 @@ fn compare(name: &str, decoder: &Decoder, batch: Batch, dropout: Option<Dropout>
     let backward = Backward { scale: 1.0 / batch.predictions() as f32, checkpointing };
     let pool = Pool::default();
     let mut expected = decoder.params.zeros();
-    let run = Run { dropout, ..Run::new(&decoder.params, &pool) };
-    let loss = decoder.gradient(&run, batch, backward, &mut expected).unwrap();
+    let cpu = Cpu { dropout, ..Cpu::new(&decoder.params, &pool) };
+    let loss = decoder.gradient(&cpu, batch, backward, &mut expected).unwrap();
     // In bf16 every value between two operations is rounded to 8 bits: single gradients are off by a few percent.
     for machine in machines() {
         for (dtype, loss_off, off, worst_off) in
             [(ComputeDtype::F32, 5e-6, 5e-5, 5e-4), (ComputeDtype::Bf16, 4e-3, 0.04, 0.25)]
         {
             let mut model = on(&machine, dtype, decoder);
-            model.clear().unwrap();
-            model.gradient(batch, backward, dropout).unwrap();
+            model.clear(&decoder.params).unwrap();
+            model.gradient(decoder, batch, backward, dropout).unwrap();
             let found = model.read_grads().unwrap();
             let (all, worst) = distance(&found, &expected);
             let name = format!("{name} on {} in {}", machine.name(), dtype.name());
             if dropout.is_none() {
-                let sum = model.loss(batch).unwrap();
-                println!("{name}: loss {sum:.5} ({:.5}), gradients {all:.1e}, worst {worst:.1e}", loss.sum);
-                assert!((sum / loss.sum - 1.0).abs() < loss_off, "{name}: loss {sum} against {}", loss.sum);
+                let sum = model.loss(decoder, batch).unwrap().sum;
+                println!("{name}: loss {sum:.5} ({loss:.5}), gradients {all:.1e}, worst {worst:.1e}");
+                assert!((sum / loss - 1.0).abs() < loss_off, "{name}: loss {sum} against {loss}");
             }
             assert!(all < off && worst < worst_off, "{name}: gradients differ by {all:.2e}, worst {worst:.2e}");
         }
@@ -150,15 +150,17 @@ fn logits_come_one_token_after_the_other() {
         let row = &rows[0];
         for machine in machines() {
             let model = on(&machine, ComputeDtype::F32, &decoder);
-            let mut ours = gpu::Cache::new(&model, row.len()).unwrap();
-            let mut theirs = model::Cache::new(&decoder, row.len());
-            for part in [&row[..29], &row[29..30], &row[30..31], &row[31..]] {
-                let found = model.next(part, &mut ours).unwrap();
-                let expected = decoder.next(&Pool::default(), part, &mut theirs).unwrap();
+            let processor = Processor::default();
+            let mut ours = model.sequence(&decoder, row.len()).unwrap();
+            let mut theirs = processor.sequence(&decoder, row.len()).unwrap();
+            for (new, all) in [(29, &row[..29]), (1, &row[..30]), (1, &row[..31]), (row.len() - 31, &row[..])] {
+                let found = ours.next(all, new).unwrap();
+                let expected = theirs.next(all, new).unwrap();
                 let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(apart < 2e-4, "{name}: logits differ by {apart}");
             }
-            assert!(model.next(&[3], &mut ours).unwrap_err().to_string().contains("the model allows"));
+            let more = [&row[..], &[3]].concat();
+            assert!(ours.next(&more, 1).unwrap_err().to_string().contains("the model allows"));
         }
     }
 }
@@ -167,7 +169,7 @@ fn logits_come_one_token_after_the_other() {
 fn memory_that_does_not_suffice_is_a_sentence() {
     let decoder = Decoder::load(&Checkpoint::open(&fixtures().join("llama")).unwrap(), Frozen::AsStored, &()).unwrap();
     let Some(machine) = Emulated::with_memory(200_000) else { return };
-    let error = gpu::Model::put(Gpu::new(machine, ComputeDtype::F32), &decoder).unwrap_err();
+    let error = gpu::Model::new(Gpu::new(machine, ComputeDtype::F32), &decoder).unwrap_err();
     assert_eq!(error.status(), 1);
     let error = error.to_string();
     for part in ["memory of this processor as a GPU does not suffice", "more are needed beside", "are free", "--batch"]

@@ -4,7 +4,7 @@ use super::{fixtures, folders, machines};
 use crate::support::{Reference, reference};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::ComputeDtype;
-use rankscope::model::gpu::Machine;
+use rankscope::model::gpu::{Gpu, Machine, Model};
 use rankscope::train::{Method, Row, Rows, Settings, Trainer, memory};
 use std::sync::Arc;
 
@@ -13,9 +13,14 @@ fn on_processor(settings: Settings) -> Trainer {
     Trainer::new(&checkpoint, settings, reference().rows, &()).unwrap()
 }
 
+fn onto(trainer: &mut Trainer, machine: &Arc<dyn Machine>, dtype: ComputeDtype) {
+    let model = Model::new(Gpu::new(Arc::clone(machine), dtype), &trainer.decoder).unwrap();
+    trainer.onto(Box::new(model)).unwrap();
+}
+
 fn trainer(machine: &Arc<dyn Machine>, settings: Settings, dtype: ComputeDtype) -> Trainer {
     let mut trainer = on_processor(settings);
-    trainer.onto(Arc::clone(machine), dtype).unwrap();
+    onto(&mut trainer, machine, dtype);
     trainer
 }
 
@@ -74,7 +79,7 @@ fn a_stopped_run_goes_on_as_if_it_never_stopped() {
         let mut second = on_processor(settings.clone());
         second.decoder.params = first.decoder.params.clone();
         (second.optimizer, second.done) = (first.optimizer.clone(), first.done);
-        second.onto(Arc::clone(&machine), ComputeDtype::Bf16).unwrap();
+        onto(&mut second, &machine, ComputeDtype::Bf16);
         let rest: Vec<f64> = (0..3).map(|_| second.step().unwrap().loss).collect();
         // To the bit: nothing depends on which thread or group is first.
         assert_eq!(rest, losses[3..]);
@@ -117,7 +122,7 @@ fn the_memory_in_use_is_what_was_predicted() {
                     Settings { method, checkpointing, dropout, targets, batch: 4, seq: 48, ..Settings::default() };
                 let predicted = memory::predict_for(&checkpoint, &settings, 48, Some(dtype)).unwrap();
                 let mut trainer = Trainer::new(&checkpoint, settings, rows(4), &()).unwrap();
-                trainer.onto(Arc::clone(&machine), dtype).unwrap();
+                onto(&mut trainer, &machine, dtype);
                 trainer.step().unwrap();
                 // Every tensor begins at a multiple of 256 bytes: that is what is not predicted.
                 let (found, predicted) = (trainer.held_bytes() as f64, (predicted.total() - memory::CONTEXT) as f64);

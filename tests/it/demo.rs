@@ -6,7 +6,7 @@ use rankscope::checkpoint::Checkpoint;
 use rankscope::demo::make::{Scale, build};
 use rankscope::demo::{self, binding, bundle, pretrain, tune, world};
 use rankscope::error::{Error, Result};
-use rankscope::model::{Decoder, Frozen, Pool};
+use rankscope::model::{Decoder, Frozen, Processor};
 use rankscope::progress::Progress;
 use rankscope::train::{Text, data, evaluate};
 use std::collections::BTreeMap;
@@ -134,7 +134,7 @@ fn the_base_knows_its_world_as_well_as_was_measured() {
     // The first of the held-out sequences that were measured; as many others would do.
     let loss = |seed: u64| {
         let (rows, _) = pretrain::packed(&tokenizer, world::document, seed, 32, tune::SEQ, &()).unwrap();
-        evaluate(&decoder, &rows, 8, &Pool::default(), &()).unwrap().mean()
+        evaluate(&Processor::default(), &decoder, &rows, 8, &()).unwrap().mean()
     };
     for seed in [0, 700_000] {
         assert!((loss(seed) - measured).abs() < 0.1, "{} {measured}", loss(seed));

@@ -5,7 +5,7 @@ use crate::support::{Ran, fixture, fixture_json, rankscope};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
 use rankscope::delta::{DeltaSet, Source};
-use rankscope::model::{Backward, Batch, Decoder, Frozen, Pool, Run};
+use rankscope::model::{Backward, Batch, Cpu, Decoder, Frozen, Pool};
 use rankscope::plan::compare::{self, Side};
 use rankscope::plan::extract::{Changed, Cut, extract};
 use rankscope::plan::{Layout, Method};
@@ -174,14 +174,14 @@ fn gradients_of_frozen_weights_are_those_of_trained_ones() {
         let mut grads = trained.params.zeros();
         let pool = Pool::default();
         for batch in &batches {
-            let run = Run::new(&trained.params, &pool);
+            let run = Cpu::new(&trained.params, &pool);
             trained.gradient(&run, *batch, Backward { scale: 0.5, checkpointing: false }, &mut grads).unwrap();
         }
         let mut frozen = Decoder::load(&checkpoint, Frozen::AsStored, &()).unwrap();
         let watched = frozen.watch(|name| !name.ends_with("k_proj"));
         let mut seen = 0;
         let loss = frozen
-            .weight_gradients(&Pool::default(), &batches, 0.5, &(), &mut |linear, gradient| {
+            .weight_gradients(&Cpu::new(&frozen.params, &pool), &batches, 0.5, &(), &mut |linear, gradient| {
                 let number = trained.params.list.iter().position(|param| param.name == linear.module).unwrap();
                 let expected = &grads.0[number];
                 let scale = expected.iter().fold(0f32, |most, x| most.max(x.abs()));

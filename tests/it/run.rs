@@ -5,7 +5,7 @@ use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
 use rankscope::device::Choice;
 use rankscope::error::{Error, Result};
-use rankscope::model::{Batch, Decoder, Frozen, Pool};
+use rankscope::model::{Batch, Decoder, Engine, Frozen, Processor};
 use rankscope::progress::Progress;
 use rankscope::train::merge::{Change, write_model};
 use rankscope::train::run::{Event, Start, Summary, run};
@@ -122,7 +122,7 @@ fn the_adapter_written_is_the_model_trained() {
     let loss = |decoder: &Decoder| {
         let ids: Vec<u32> = (0..20).map(|at| (8 * 31 + at * 7) % 300 + 3).collect();
         let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        decoder.loss(&Pool::default(), Batch { ids: &ids, labels: &labels, seq: 20, starts: &[] }).unwrap().mean()
+        Processor::default().loss(decoder, Batch { ids: &ids, labels: &labels, seq: 20, starts: &[] }).unwrap().mean()
     };
     let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
     decoder.attach(&adapter).unwrap();
@@ -154,7 +154,7 @@ fn a_full_run_writes_a_model() {
         let decoder = Decoder::load(&after, Frozen::AsStored, &()).unwrap();
         let rows = data::read(&settings.data, &after, 64, &()).unwrap().rows;
         let held_out = rankscope::train::Rows { rows: rows.rows[8..].to_vec() };
-        let loss = rankscope::train::evaluate(&decoder, &held_out, 2, &Pool::default(), &()).unwrap().mean();
+        let loss = rankscope::train::evaluate(&Processor::default(), &decoder, &held_out, 2, &()).unwrap().mean();
         // The tensors were rounded to bf16 again.
         assert!((loss - summary.eval_loss.unwrap()).abs() < 0.02, "{name}: {loss} {:?}", summary.eval_loss);
     }
@@ -255,13 +255,17 @@ fn greedy_text_is_that_of_transformers() {
     let decoder = Decoder::load(&Checkpoint::open(&fixtures().join("llama")).unwrap(), Frozen::AsStored, &()).unwrap();
     let sampling = Sampling { most: 8, temperature: 0.0, seed: 0, eos: Some(1) };
     // transformers 5.23: generate(max_new_tokens=8, do_sample=False) after "the rank of"
-    let found = generate(&decoder, &[86, 262, 275, 272], sampling, &()).unwrap();
+    let found = generate(&Processor::default(), &decoder, &[86, 262, 275, 272], sampling, &()).unwrap();
     assert_eq!(found, [213, 227, 107, 107, 107, 290, 37, 8]);
-    let drawn = |seed| generate(&decoder, &[86, 262], Sampling { temperature: 1.0, seed, ..sampling }, &()).unwrap();
+    let drawn = |seed| {
+        generate(&Processor::default(), &decoder, &[86, 262], Sampling { temperature: 1.0, seed, ..sampling }, &())
+            .unwrap()
+    };
     assert_eq!(drawn(1), drawn(1));
     assert_ne!(drawn(1), drawn(2));
-    assert!(generate(&decoder, &[], sampling, &()).is_err());
-    let full = generate(&decoder, &[5; 250], Sampling { most: 100, eos: None, ..sampling }, &()).unwrap();
+    assert!(generate(&Processor::default(), &decoder, &[], sampling, &()).is_err());
+    let full = generate(&Processor::default(), &decoder, &[5; 250], Sampling { most: 100, eos: None, ..sampling }, &())
+        .unwrap();
     assert_eq!(full.len(), 6, "the model allows 256 positions");
 }
 
@@ -344,7 +348,7 @@ fn an_adapter_of_pissa_fits_the_base_on_the_disk() {
     decoder.attach(&adapter).unwrap();
     let rows = data::read(&settings.data, &base, 64, &()).unwrap().rows;
     let held_out = rankscope::train::Rows { rows: rows.rows[8..].to_vec() };
-    let loss = rankscope::train::evaluate(&decoder, &held_out, 2, &Pool::default(), &()).unwrap().mean();
+    let loss = rankscope::train::evaluate(&Processor::default(), &decoder, &held_out, 2, &()).unwrap().mean();
     // What was frozen is the residual rounded to bf16.
     assert!((loss - summary.eval_loss.unwrap()).abs() < 0.02, "{loss} {:?}", summary.eval_loss);
     // Stopped and resumed it is the same.

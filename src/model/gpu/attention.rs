@@ -8,11 +8,11 @@ use super::kernels::{
     HEAD_DIM_MAX, HeadLayout, HeadsBackward, HeadsForward, HeadsWeights, JoinHeads, ScoreBlock, Softmax,
     SoftmaxBackward, SplitHeads,
 };
-use super::linear::Run;
 use super::machine::Element;
 use super::memory::{Span, Tensor};
 use super::norm::Norm;
 use super::ops::{Gpu, Mat};
+use super::weights::Ctx;
 use crate::error::{Error, Result};
 use crate::model::ops::attention::{Row, Rules};
 use crate::model::ops::rope::Table;
@@ -22,7 +22,7 @@ pub(super) const WIDEST: usize = HEAD_DIM_MAX;
 
 /// Cosines and sines.
 #[derive(Debug)]
-pub(super) struct Angles {
+pub struct Angles {
     cos: Tensor,
     sin: Tensor,
     half: usize,
@@ -33,10 +33,15 @@ impl Angles {
         let (cos, sin, half) = table.values();
         Ok(Self { cos: gpu.arena.upload(cos)?, sin: gpu.arena.upload(sin)?, half })
     }
+
+    /// Room for them, where nothing is computed.
+    pub(super) fn blank(gpu: &Gpu, positions: usize, half: usize) -> Result<Self> {
+        Ok(Self { cos: gpu.alloc_f32(positions * half)?, sin: gpu.alloc_f32(positions * half)?, half })
+    }
 }
 
 /// One block's attention between the rows of queries, keys and values and what comes out.
-pub(super) struct Attention<'a> {
+pub struct Attention<'a> {
     pub row: Row,
     pub rules: Rules,
     pub angles: Option<&'a Angles>,
@@ -54,7 +59,7 @@ pub(super) struct Attention<'a> {
 }
 
 /// Queries, keys and values as the products want them.
-pub(super) struct SplitQkv {
+pub struct SplitQkv {
     q: Tensor,
     /// Keys and values of their own; in a cache they are somebody else's.
     kv: Option<(Tensor, Tensor)>,
@@ -86,7 +91,7 @@ impl Attention<'_> {
         self.rules.heads / self.rules.kv_heads
     }
 
-    fn norm_values<'a>(&'a self, run: Run<'a>) -> NormValues<'a> {
+    fn norm_values<'a>(&'a self, run: Ctx<'a>) -> NormValues<'a> {
         let values = |norm: &'a Norm| norm.weight.values(run.params);
         let (q, k) = (self.norms.map(|(q, _)| values(q)), self.norms.map(|(_, k)| values(k)));
         NormValues {
@@ -133,7 +138,12 @@ impl Attention<'_> {
     }
 
     /// Normalizes and turns queries and keys, and lays all three out; keys and values into `cache` where there is one.
-    pub(super) fn split(&self, run: Run, rows: &Tensor, cache: Option<(&Tensor, &Tensor)>) -> Result<SplitQkv> {
+    pub(in crate::model) fn split(
+        &self,
+        run: Ctx,
+        rows: &Tensor,
+        cache: Option<(&Tensor, &Tensor)>,
+    ) -> Result<SplitQkv> {
         let gpu = run.gpu;
         let layout = self.layout(rows.all())?;
         let HeadLayout { sequences, seq, capacity, heads, kv_heads, head_dim, .. } = layout;
@@ -150,7 +160,9 @@ impl Attention<'_> {
         Ok(SplitQkv { q, kv })
     }
 
-    fn blocks(&self, scores: usize, sequences: usize) -> Vec<Block> {
+    /// All of them; the one that needs the most memory alone, where nothing is computed.
+    fn blocks(&self, gpu: &Gpu, sequences: usize) -> Vec<Block> {
+        let scores = gpu.scores;
         let all = self.first + self.seq;
         let rows = (scores / (sequences * self.rules.heads * all)).clamp(1, self.seq);
         let block = |first: usize| {
@@ -159,6 +171,11 @@ impl Attention<'_> {
             let lo = self.rules.window.map_or(0, |window| (self.first + first + 1).saturating_sub(window));
             Block { first, rows, lo, keys: end - lo }
         };
+        if gpu.is_dry() {
+            let last = (self.seq - 1) / rows * rows;
+            let candidates = [last.saturating_sub(rows), last].map(block);
+            return candidates.into_iter().max_by_key(|block| block.rows * block.keys).into_iter().collect();
+        }
         (0..self.seq).step_by(rows).map(block).collect()
     }
 
@@ -196,13 +213,18 @@ impl Attention<'_> {
     }
 
     /// What comes out, in rows of tokens.
-    pub(super) fn forward(&self, gpu: &Gpu, split: &SplitQkv, cache: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
+    pub(in crate::model) fn forward(
+        &self,
+        gpu: &Gpu,
+        split: &SplitQkv,
+        cache: Option<(&Tensor, &Tensor)>,
+    ) -> Result<Tensor> {
         let Rules { heads, kv_heads, head_dim, scale, softcap: cap, .. } = self.rules;
         let (q, out) = (&split.q, gpu.alloc(split.q.len())?);
         let Some((k, v)) = cache.or(split.kv.as_ref().map(|(k, v)| (k, v))) else { return Ok(out) };
         let (seq, sequences) = (self.seq, q.len() / (heads * head_dim) / self.seq);
         let batch = sequences * kv_heads;
-        for block in &self.blocks(gpu.scores, sequences) {
+        for block in &self.blocks(gpu, sequences) {
             let count = batch * block.rows * self.group() * block.keys;
             let scores = gpu.alloc_f32(count)?;
             let p = gpu.alloc(count)?;
@@ -218,9 +240,9 @@ impl Attention<'_> {
     }
 
     /// The gradient by the rows of queries, keys and values, from the one by what came out.
-    pub(super) fn backward(
+    pub(in crate::model) fn backward(
         &self,
-        run: Run,
+        run: Ctx,
         rows: &Tensor,
         split: &SplitQkv,
         out: &Tensor,
@@ -238,7 +260,7 @@ impl Attention<'_> {
         SplitHeads { out, d: d_out, to: d.all(), along, sequences, seq, heads, kv_heads, head_dim }.launch(gpu)?;
         let dq = gpu.alloc_f32(q.len())?;
         let (dk, dv) = (gpu.arena.zeros(Element::F32, k.len())?, gpu.arena.zeros(Element::F32, v.len())?);
-        for block in &self.blocks(gpu.scores, sequences) {
+        for block in &self.blocks(gpu, sequences) {
             let count = batch * block.rows * self.group() * block.keys;
             let (scores, dp) = (gpu.alloc_f32(count)?, gpu.alloc_f32(count)?);
             let (p, ds) = (gpu.alloc(count)?, gpu.alloc(count)?);

@@ -218,7 +218,11 @@ KERNEL(scatter) {
 }
 
 KERNEL(add) {
-    EACH(at, (i64)count) to[at] = narrow(widen(to[at]) + widen(from[at]));
+    EACH(at, (i64)count) to[at] = narrow(widen(to[at]) + scale * widen(from[at]));
+}
+
+KERNEL(scale) {
+    EACH(at, (i64)count) to[at] = narrow(factor * widen(to[at]));
 }
 
 KERNEL(add_bias) {

@@ -232,10 +232,15 @@ kernels! {
         out: update Compute[out_rows * width],
     } over [each(rows * width)];
 
-    /// `to += from`.
-    Add = add(count: u64) {
+    /// `to += scale · from`.
+    Add = add(count: u64, scale: f32) {
         to: update Compute[count],
         from: read Compute[count],
+    } over [each(count)];
+
+    /// `to *= scale`.
+    Scale = scale(count: u64, factor: f32) {
+        to: update Compute[count],
     } over [each(count)];
 
     /// Adds a bias to every row.

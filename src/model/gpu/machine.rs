@@ -178,6 +178,11 @@ pub trait Machine: Debug + Send + Sync {
     /// Its memory, where it tells.
     fn memory(&self) -> Option<Memory>;
 
+    /// It has no memory and computes nothing: only what is asked of it counts.
+    fn is_dry(&self) -> bool {
+        false
+    }
+
     /// Bytes of unknown content, at a multiple of 256; `None` where there is no room.
     ///
     /// # Errors

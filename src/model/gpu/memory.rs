@@ -177,6 +177,16 @@ impl Arena {
         Ok(tensor)
     }
 
+    /// So many zeros, as indices.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    pub fn zero_indices(self: &Arc<Self>, count: usize) -> Result<Tensor> {
+        let mut tensor = self.zeros(Element::I32, count)?;
+        tensor.below = 1;
+        Ok(tensor)
+    }
+
     /// Bytes.
     ///
     /// # Errors
@@ -231,6 +241,11 @@ impl Arena {
             }
         }
         Ok(())
+    }
+
+    /// Bytes in use.
+    pub fn used_bytes(&self) -> usize {
+        self.state().used
     }
 
     /// The most bytes that were ever in use at once.
@@ -346,7 +361,7 @@ impl<'a> Span<'a> {
         &*self.tensor.arena.machine
     }
 
-    pub(super) fn clear(self) -> Result<()> {
+    pub(in crate::model) fn clear(self) -> Result<()> {
         // SAFETY: the tensor is borrowed, so its memory is there.
         unsafe { self.machine().clear(self.region()) }
     }
@@ -358,7 +373,7 @@ impl<'a> Span<'a> {
         unsafe { self.machine().write(region, bytes) }
     }
 
-    pub(super) fn read(self, bytes: &mut [u8]) -> Result<()> {
+    pub(in crate::model) fn read(self, bytes: &mut [u8]) -> Result<()> {
         let region = self.region();
         assert!(bytes.len() <= region.bytes, "{} bytes from {}", bytes.len(), region.bytes);
         // SAFETY: as above.
@@ -366,7 +381,7 @@ impl<'a> Span<'a> {
     }
 
     /// The values, of an `f32` span.
-    pub(super) fn values(self) -> Result<Vec<f32>> {
+    pub(in crate::model) fn values(self) -> Result<Vec<f32>> {
         assert_eq!(self.element(), Element::F32, "only f32 is read");
         let mut bytes = vec![0; self.region().bytes];
         self.read(&mut bytes)?;

@@ -1,44 +1,45 @@
 //! The decoder on a GPU: the same passes as on the processor, over a [`Machine`]'s memory.
 //!
 //! ```text
-//! Decoder ─ put ─► Model ─┬─ gradient (micro-batch after micro-batch) ─ update ─► loss and norm, read once a step
-//!                         ├─ loss
-//!                         └─ next (Cache → logits)
+//! Decoder ─ upload ─► Model ─ OnGpu ─► the passes of `model`, over
 //!
-//! pass ─ block ─ attention, linear, norm ─ ops ─ memory ─ Machine ─┬─ cuda: NVRTC, cuBLAS (feature `cuda`)
-//!                                           └─ kernels ─ launch ───┴─ the tests: the same source, compiled as C
+//! attention, norm ─ ops ─ memory ─ Machine ─┬─ cuda: NVRTC, cuBLAS (feature `cuda`)
+//!                     └─ kernels ─ launch ──┴─ the tests: the same source, compiled as C
 //! ```
 //!
 //! Weights and activations are bf16 (or f32); trained values, gradients and moments are f32, and every sum is. What is
 //! written by hand is what a product is not; products are the machine's own. A kernel is described once, in `kernels.rs`: how it
 //! is called, what is checked before, and its parameters in `kernels.cu` come from there. Nothing waits for the machine but
-//! [`Model::update`], which reads two numbers.
+//! an update, which reads two numbers.
 
 mod attention;
-mod block;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod describe;
 mod kernels;
 mod launch;
-mod linear;
 mod machine;
 mod memory;
+mod model;
 mod norm;
 mod open;
 mod ops;
 mod optimizer;
-mod pass;
+mod resident;
 #[cfg(test)]
 mod tests;
 mod weights;
 
 pub use super::ComputeDtype as Kind;
+pub use super::backend::GpuGrads;
 pub use describe::{Access, BufferParam, Kernel, ParamElement};
 pub use kernels::{KERNELS, source};
 pub use machine::{Buffer, Element, Groups, Launch, Machine, Operand, Product, Region};
 pub use memory::{Arena, Span, Tensor};
+pub use model::Model;
 pub use open::{Opened, open};
 pub use ops::{Gpu, LOGITS, Mat, SCORES};
-pub use optimizer::Update;
-pub use pass::{Cache, Model};
+pub use resident::Resident;
+
+pub(super) use attention::{Angles, Attention as HeadsOf, SplitQkv};
+pub(super) use weights::{Ctx, ParamStore};

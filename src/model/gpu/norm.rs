@@ -1,15 +1,14 @@
 //! RMSNorm and LayerNorm over rows.
 
 use super::kernels::{NormBackward, NormForward, NormWeights};
-use super::linear::Run;
 use super::memory::{Span, Tensor};
 use super::ops::Gpu;
-use super::weights::Vector;
+use super::weights::{Ctx, Vector};
 use crate::error::Result;
 use crate::model::decoder::NormWeights as Weights;
 
 #[derive(Debug)]
-pub(super) struct Norm {
+pub struct Norm {
     pub(super) weight: Vector,
     bias: Option<Vector>,
     centred: bool,
@@ -18,13 +17,13 @@ pub(super) struct Norm {
 
 impl Norm {
     pub(super) fn upload(gpu: &Gpu, weights: &Weights) -> Result<Self> {
-        let (centred, eps) = (weights.is_centred(), weights.spec.eps);
-        let bias = weights.bias.as_ref().map(|bias| Vector::upload(gpu, bias)).transpose()?;
-        Ok(Self { weight: Vector::upload(gpu, &weights.weight)?, bias, centred, eps })
+        let (width, centred, eps) = (weights.spec.width, weights.is_centred(), weights.spec.eps);
+        let bias = weights.bias.as_ref().map(|bias| Vector::upload(gpu, bias, width)).transpose()?;
+        Ok(Self { weight: Vector::upload(gpu, &weights.weight, width)?, bias, centred, eps })
     }
 
     /// Of rows as wide as the weights.
-    pub(super) fn forward(&self, run: Run, x: Span) -> Result<Tensor> {
+    pub(in crate::model) fn forward(&self, run: Ctx, x: Span) -> Result<Tensor> {
         let (gpu, centred, eps) = (run.gpu, self.centred, self.eps);
         let (weight, plus) = self.weight.values(run.params);
         let bias = self.bias.as_ref().map(|bias| bias.values(run.params).0);
@@ -35,7 +34,7 @@ impl Norm {
     }
 
     /// `dx = keep·dx + …`, and the gradients of the norm itself where it is trained.
-    pub(super) fn backward(&self, run: Run, x: &Tensor, dy: &Tensor, dx: &Tensor, keep: bool) -> Result<()> {
+    pub(in crate::model) fn backward(&self, run: Ctx, x: &Tensor, dy: &Tensor, dx: &Tensor, keep: bool) -> Result<()> {
         let (gpu, centred, eps) = (run.gpu, self.centred, self.eps);
         let (weight, plus) = self.weight.values(run.params);
         let (width, rows) = (weight.len(), x.len() / weight.len());

@@ -122,23 +122,53 @@ impl Gpu {
         self.arena.reserve(bytes)
     }
 
+    /// Bytes of its memory that are in use.
+    pub fn used_bytes(&self) -> usize {
+        self.arena.used_bytes()
+    }
+
+    /// Nothing is computed: sizes alone count.
+    pub fn is_dry(&self) -> bool {
+        self.machine().is_dry()
+    }
+
+    /// Token ids, rows, begins of rows.
+    pub(in crate::model) fn upload_indices(&self, ids: &[u32]) -> Result<Tensor> {
+        self.arena.upload_indices(ids.iter().map(|&id| id as usize))
+    }
+
+    /// So many zeros for ids.
+    pub(in crate::model) fn zero_indices(&self, count: usize) -> Result<Tensor> {
+        self.arena.zero_indices(count)
+    }
+
+    /// Zeros in `f32`.
+    pub(in crate::model) fn zeros_f32(&self, count: usize) -> Result<Tensor> {
+        self.arena.zeros(Element::F32, count)
+    }
+
+    /// Zeros in `f64`.
+    pub(in crate::model) fn zeros_f64(&self, count: usize) -> Result<Tensor> {
+        self.arena.zeros(Element::F64, count)
+    }
+
     /// The most bytes of its memory that were ever in use at once.
     pub fn peak_bytes(&self) -> usize {
         self.arena.peak_bytes()
     }
 
     /// Weights or activations, of unknown content.
-    pub(super) fn alloc(&self, count: usize) -> Result<Tensor> {
+    pub(in crate::model) fn alloc(&self, count: usize) -> Result<Tensor> {
         self.arena.alloc(self.compute_dtype.into(), count)
     }
 
     /// `f32` values, of unknown content.
-    pub(super) fn alloc_f32(&self, count: usize) -> Result<Tensor> {
+    pub(in crate::model) fn alloc_f32(&self, count: usize) -> Result<Tensor> {
         self.arena.alloc(Element::F32, count)
     }
 
     /// A copy.
-    pub(super) fn copy(&self, of: &Tensor) -> Result<Tensor> {
+    pub(in crate::model) fn copy(&self, of: &Tensor) -> Result<Tensor> {
         let to = self.arena.alloc(of.all().element(), of.len())?;
         // SAFETY: both tensors are borrowed, so their regions are there; they are of one length, and one is new.
         unsafe { self.machine().copy(to.all().region(), of.all().region())? };
@@ -146,7 +176,7 @@ impl Gpu {
     }
 
     /// Writes values, rounded to what weights and activations are computed in.
-    pub(super) fn write_rounded(&self, to: Span, values: &[f32]) -> Result<()> {
+    pub(in crate::model) fn write_rounded(&self, to: Span, values: &[f32]) -> Result<()> {
         let bytes = match self.compute_dtype {
             ComputeDtype::F32 => super::memory::bytes_of(values),
             ComputeDtype::Bf16 => values.iter().flat_map(|&x| half::bf16::from_f32(x).to_ne_bytes()).collect(),
@@ -155,7 +185,7 @@ impl Gpu {
     }
 
     /// `c = keep·c + alpha · a·b`, `batch` times.
-    pub(super) fn product(&self, c: Mat, keep: bool, alpha: f32, a: Mat, b: Mat, batch: usize) -> Result<()> {
+    pub(in crate::model) fn product(&self, c: Mat, keep: bool, alpha: f32, a: Mat, b: Mat, batch: usize) -> Result<()> {
         if a.rows != c.rows || a.cols != b.rows || b.cols != c.cols {
             let [a, b, c] = [a, b, c].map(|mat| format!("{} x {}", mat.rows, mat.cols));
             return Err(refused(&format!("{a} times {b} is no {c}")));
@@ -186,38 +216,50 @@ impl Gpu {
         unsafe { self.machine().product(&product) }
     }
 
-    pub(super) fn add(&self, to: &Tensor, from: &Tensor) -> Result<()> {
-        kernel::Add { to: to.all(), from: from.all(), count: to.len() as u64 }.launch(self)
+    /// `to += scale · from`.
+    pub(in crate::model) fn add(&self, to: &Tensor, from: &Tensor, scale: f32) -> Result<()> {
+        kernel::Add { to: to.all(), from: from.all(), count: to.len() as u64, scale }.launch(self)
+    }
+
+    /// `to *= scale`.
+    pub(in crate::model) fn scale(&self, to: &Tensor, scale: f32) -> Result<()> {
+        kernel::Scale { to: to.all(), count: to.len() as u64, factor: scale }.launch(self)
     }
 
     /// Adds a bias to every row of a matrix whose rows are `stride` apart.
-    pub(super) fn add_bias(&self, to: Span, rows: usize, stride: usize, bias: Span) -> Result<()> {
+    pub(in crate::model) fn add_bias(&self, to: Span, rows: usize, stride: usize, bias: Span) -> Result<()> {
         kernel::AddBias { to, bias, rows, width: bias.len(), stride }.launch(self)
     }
 
     /// `sums += Σ rows`, of rows as wide as `sums`.
-    pub(super) fn add_column_sums(&self, sums: Span, x: Span, rows: usize, stride: usize) -> Result<()> {
+    pub(in crate::model) fn add_column_sums(&self, sums: Span, x: Span, rows: usize, stride: usize) -> Result<()> {
         kernel::ColumnSums { x, sums, rows, width: sums.len(), stride }.launch(self)
     }
 
     /// `f32` to what weights are computed in.
-    pub(super) fn convert(&self, from: Span, to: Span) -> Result<()> {
+    pub(in crate::model) fn convert(&self, from: Span, to: Span) -> Result<()> {
         kernel::Convert { from, to, count: from.len() as u64 }.launch(self)
     }
 
     /// Rows of `x` by index.
-    pub(super) fn gather(&self, index: Span, x: &Tensor, width: usize, out: Span) -> Result<()> {
+    pub(in crate::model) fn gather(&self, index: Span, x: &Tensor, width: usize, out: Span) -> Result<()> {
         let (rows, from_rows) = (index.len(), x.len() / width);
         kernel::Gather { index, from: x.all(), out, rows, width, from_rows }.launch(self)
     }
 
     /// The way back: no row stands twice in the index.
-    pub(super) fn scatter(&self, index: Span, from: Span, width: usize, to: &Tensor) -> Result<()> {
+    pub(in crate::model) fn scatter(&self, index: Span, from: Span, width: usize, to: &Tensor) -> Result<()> {
         let (rows, out_rows) = (index.len(), to.len() / width);
         kernel::Scatter { index, from, out: to.all(), rows, width, out_rows }.launch(self)
     }
 
-    pub(super) fn activation(&self, function: Activation, up: &Tensor, gated: bool, width: usize) -> Result<Tensor> {
+    pub(in crate::model) fn activation(
+        &self,
+        function: Activation,
+        up: &Tensor,
+        gated: bool,
+        width: usize,
+    ) -> Result<Tensor> {
         let rows = up.len() / if gated { 2 * width } else { width };
         let out = self.alloc(rows * width)?;
         kernel::ActivationForward { up: up.all(), out: out.all(), rows, width, gated, function }.launch(self)?;
@@ -225,7 +267,7 @@ impl Gpu {
     }
 
     /// What went in becomes the gradient by it.
-    pub(super) fn activation_backward(
+    pub(in crate::model) fn activation_backward(
         &self,
         function: Activation,
         up: &Tensor,
@@ -238,13 +280,20 @@ impl Gpu {
     }
 
     /// `to = keep · to + dropped(from)`; `place` tells apart the layers of a model.
-    pub(super) fn dropout(&self, dropout: Dropout, place: usize, from: Span, to: &Tensor, keep: bool) -> Result<()> {
+    pub(in crate::model) fn dropout(
+        &self,
+        dropout: Dropout,
+        place: usize,
+        from: Span,
+        to: &Tensor,
+        keep: bool,
+    ) -> Result<()> {
         let (count, key, p) = (to.len() as u64, dropout.key(place), dropout.p);
         kernel::Dropout { from, to: to.all(), keep, count, key, scale: 1.0 / (1.0 - p), p }.launch(self)
     }
 
     /// Losses of rows of logits, and the gradient times `scale` where `d` is given.
-    pub(super) fn cross_entropy(
+    pub(in crate::model) fn cross_entropy(
         &self,
         logits: Span,
         vocab: usize,
@@ -257,18 +306,18 @@ impl Gpu {
         kernel::CrossEntropy { logits, targets, losses, d, rows: targets.len(), vocab, cap, scale }.launch(self)
     }
 
-    pub(super) fn cap(&self, logits: &Tensor, cap: f32) -> Result<()> {
+    pub(in crate::model) fn cap(&self, logits: &Tensor, cap: f32) -> Result<()> {
         kernel::CapLogits { logits: logits.all(), count: logits.len() as u64, cap }.launch(self)
     }
 
     /// `total += Σ values`, where `total` is one `f64`.
-    pub(super) fn add_sum(&self, values: Span, total: Span) -> Result<()> {
+    pub(in crate::model) fn add_sum(&self, values: Span, total: Span) -> Result<()> {
         kernel::Sum { values, totals: total, which: 0, count: values.len() as u64 }.launch(self)
     }
 
     /// Rows of the embedding, scaled, with the positions' where there are any.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn embed(
+    pub(in crate::model) fn embed(
         &self,
         ids: &Tensor,
         starts: Option<&Tensor>,
@@ -303,7 +352,7 @@ impl Gpu {
 
     /// Adds rows of gradient to those of the embedding, or where there are no ids to those of the positions.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn embed_backward(
+    pub(in crate::model) fn embed_backward(
         &self,
         ids: Option<&Tensor>,
         starts: Option<&Tensor>,

@@ -1,29 +1,11 @@
-//! [`Update`]: AdamW beside the parameters, without anybody waiting for the norm by which gradients are clipped.
+//! AdamW beside the parameters, without anybody waiting for the norm by which gradients are clipped.
 
 use super::kernels::{AdamW, SQUARES_PARTS, Squares, SumParts};
 use super::machine::Element;
 use super::memory::Tensor;
-use super::pass::Model;
+use super::model::Model;
 use crate::error::Result;
-
-/// What one update is told.
-#[derive(Clone, Copy, Debug)]
-pub struct Update {
-    /// Learning rate, divided by `1 − β₁ᵗ`.
-    pub step: f32,
-    /// What parameters are multiplied by first: `1 − lr λ`.
-    pub decay: f32,
-    /// β₁.
-    pub beta1: f32,
-    /// β₂.
-    pub beta2: f32,
-    /// `√(1 − β₂ᵗ)`.
-    pub root2: f32,
-    /// ε.
-    pub eps: f32,
-    /// The global norm to which gradients are scaled down; 0 for never.
-    pub max_norm: f32,
-}
+use crate::model::adamw::Update;
 
 impl Model {
     /// Clips and updates; then waits, once, for the sum of the losses and the norm of the gradient before clipping. Where one
@@ -31,7 +13,7 @@ impl Model {
     ///
     /// # Errors
     /// When the machine's memory does not suffice.
-    pub fn update(&mut self, update: Update) -> Result<(f64, f64)> {
+    pub(super) fn adamw(&mut self, update: &Update) -> Result<(f64, f64)> {
         let (gpu, params) = (&self.gpu, &mut self.params);
         let count = params.count;
         if params.moments.is_none() {
@@ -42,7 +24,7 @@ impl Model {
         let (parts, totals, g, count) = (parts.all(), self.totals.all(), g.all(), count as u64);
         Squares { values: g, parts, count }.launch(gpu)?;
         SumParts { parts, totals, which: 1, count: SQUARES_PARTS }.launch(gpu)?;
-        let Update { step, decay, beta1, beta2, root2, eps, max_norm } = update;
+        let Update { step, decay, beta1, beta2, root2, eps, max_norm } = *update;
         AdamW {
             p: params.p.all(),
             g,
@@ -51,7 +33,7 @@ impl Model {
             working: params.working.as_ref().map(Tensor::all),
             totals,
             count,
-            max_norm,
+            max_norm: max_norm as f32,
             step,
             decay,
             one_minus_beta1: 1.0 - beta1,
@@ -69,7 +51,7 @@ impl Model {
     /// # Errors
     /// When the machine does not answer.
     #[allow(clippy::type_complexity)]
-    pub fn read_moments(&self) -> Result<Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)>> {
+    pub(super) fn read_moments(&self) -> Result<Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)>> {
         let Some((m, v)) = &self.params.moments else { return Ok(None) };
         Ok(Some((self.params.read(m)?, self.params.read(v)?)))
     }
@@ -78,7 +60,7 @@ impl Model {
     ///
     /// # Errors
     /// When the machine's memory does not suffice.
-    pub fn put_moments(&mut self, m: &[Vec<f32>], v: &[Vec<f32>]) -> Result<()> {
+    pub(super) fn upload_moments(&mut self, m: &[Vec<f32>], v: &[Vec<f32>]) -> Result<()> {
         let (arena, count) = (&self.gpu.arena, self.params.count);
         let moments = (arena.zeros(Element::F32, count)?, arena.zeros(Element::F32, count)?);
         self.params.write(&moments.0, m)?;

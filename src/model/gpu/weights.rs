@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::model::ComputeDtype;
 use crate::model::params::Params;
 use crate::model::weight;
-use crate::quant::{Absmax, Nested, Quantized};
+use crate::quant::{Absmax, Nested, Quantized, Scheme};
 
 /// A matrix `[out, in]`.
 #[derive(Debug)]
-pub(super) enum Matrix {
+pub enum Matrix {
     /// As it is multiplied.
     Dense(Tensor),
     /// In 4 bits, dequantized for one product.
@@ -23,7 +23,7 @@ pub(super) enum Matrix {
 
 /// A weight in 4 bits.
 #[derive(Debug)]
-pub(super) struct FourBit {
+pub struct FourBit {
     codes: Tensor,
     /// Of blocks of the weight; or of 256 scales, where these are in 8 bits.
     absmax: Tensor,
@@ -48,9 +48,15 @@ impl Matrix {
     ) -> Result<Self> {
         match weight {
             weight::Weight::Trained(number) => Ok(Self::Trained(*number)),
+            weight::Weight::FourBit(weight) if gpu.is_dry() => {
+                Ok(Self::FourBit(FourBit::blank(gpu, [out, in_features], weight.scheme())?))
+            }
             weight::Weight::FourBit(weight) => Ok(Self::FourBit(FourBit::upload(gpu, weight)?)),
             _ => {
                 let tensor = gpu.alloc(out * in_features)?;
+                if gpu.is_dry() {
+                    return Ok(Self::Dense(tensor));
+                }
                 let mut values = vec![0.0; ROWS.min(out) * in_features];
                 for first in (0..out).step_by(ROWS) {
                     let rows = ROWS.min(out - first);
@@ -64,7 +70,7 @@ impl Matrix {
     }
 
     /// The values as they are multiplied; `spare` keeps them alive where they were made for this.
-    pub(super) fn values<'a>(
+    pub(in crate::model) fn values<'a>(
         &'a self,
         gpu: &Gpu,
         params: &'a ParamStore,
@@ -81,15 +87,35 @@ impl Matrix {
         }
     }
 
-    pub(super) fn trained(&self) -> Option<usize> {
+    /// It is kept in 4 bits.
+    pub(in crate::model) fn is_four_bit(&self) -> bool {
+        matches!(self, Self::FourBit(_))
+    }
+
+    /// The values, where they are kept as they are multiplied.
+    pub(in crate::model) fn dense<'a>(&'a self, params: &'a ParamStore) -> Option<Span<'a>> {
         match self {
-            Self::Trained(number) => Some(*number),
-            _ => None,
+            Self::Dense(tensor) => Some(tensor.all()),
+            Self::Trained(number) => Some(params.working(*number)),
+            Self::FourBit(_) => None,
         }
     }
 }
 
 impl FourBit {
+    /// Room for a weight, where nothing is computed.
+    fn blank(gpu: &Gpu, [out, in_features]: [usize; 2], scheme: Scheme) -> Result<Self> {
+        let (arena, count, block) = (&gpu.arena, out * in_features, scheme.blocksize.max(1));
+        let scales = count.div_ceil(block);
+        let nested = match scheme.double_quant {
+            true => Some((arena.alloc(Element::U8, scales)?, arena.alloc(Element::F32, 256)?, 0.0)),
+            false => None,
+        };
+        let absmax = arena.alloc(Element::F32, if scheme.double_quant { scales.div_ceil(256) } else { scales })?;
+        let (codes, levels) = (arena.alloc(Element::U8, count.div_ceil(2))?, arena.alloc(Element::F32, 16)?);
+        Ok(Self { codes, absmax, nested, levels, in_features, block, blocks_a_row: 0, count })
+    }
+
     fn upload(gpu: &Gpu, weight: &Quantized) -> Result<Self> {
         let [out, in_features] = weight.shape();
         let scheme = weight.scheme();
@@ -137,15 +163,17 @@ impl FourBit {
 
 /// A vector in `f32`: a norm's scales, a bias.
 #[derive(Debug)]
-pub(super) enum Vector {
+pub enum Vector {
     Frozen(Tensor),
     /// One of the trained, and what is added to every value when it is used.
     Trained(usize, f32),
 }
 
 impl Vector {
-    pub(super) fn upload(gpu: &Gpu, vector: &weight::Vector) -> Result<Self> {
+    /// Of so many values.
+    pub(super) fn upload(gpu: &Gpu, vector: &weight::Vector, width: usize) -> Result<Self> {
         match vector {
+            weight::Vector::Frozen(_) if gpu.is_dry() => Ok(Self::Frozen(gpu.alloc_f32(width)?)),
             weight::Vector::Frozen(values) => Ok(Self::Frozen(gpu.arena.upload(values)?)),
             weight::Vector::Trained(number, plus) => Ok(Self::Trained(*number, *plus)),
         }
@@ -167,9 +195,16 @@ impl Vector {
     }
 }
 
+/// What a pass computes with.
+#[derive(Clone, Copy)]
+pub struct Ctx<'a> {
+    pub gpu: &'a Gpu,
+    pub params: &'a ParamStore,
+}
+
 /// Everything trained: `f32` values, their gradients and moments, each in one piece; and the values as they are multiplied.
 #[derive(Debug)]
-pub(super) struct ParamStore {
+pub struct ParamStore {
     places: Vec<(usize, usize)>,
     /// Numbers of a piece; what lies between two tensors is zero and stays so.
     pub(super) count: usize,
@@ -187,8 +222,9 @@ impl ParamStore {
     pub(super) fn upload(gpu: &Gpu, params: &Params) -> Result<Self> {
         let (mut places, mut count) = (Vec::new(), 0);
         for param in &params.list {
-            places.push((count, param.value.len()));
-            count = (count + param.value.len()).next_multiple_of(ALIGNED);
+            let [rows, cols] = param.shape;
+            places.push((count, rows * cols));
+            count = (count + rows * cols).next_multiple_of(ALIGNED);
         }
         let p = gpu.arena.zeros(Element::F32, count)?;
         let working = if gpu.compute_dtype == ComputeDtype::F32 { None } else { Some(gpu.alloc(count)?) };
@@ -219,13 +255,18 @@ impl ParamStore {
     }
 
     /// The values of one as they are multiplied.
-    pub(super) fn working(&self, number: usize) -> Span<'_> {
+    pub(in crate::model) fn working(&self, number: usize) -> Span<'_> {
         self.place(self.working.as_ref().unwrap_or(&self.p), number)
     }
 
     /// One's gradient; there are gradients once a pass backward was begun.
-    pub(super) fn gradient(&self, number: usize) -> Option<Span<'_>> {
+    pub(in crate::model) fn gradient(&self, number: usize) -> Option<Span<'_>> {
         self.g.as_ref().map(|g| self.place(g, number))
+    }
+
+    /// All gradients; none before a pass backward was begun.
+    pub(in crate::model) fn read_gradients(&self) -> Result<Vec<Vec<f32>>> {
+        self.g.as_ref().map_or(Ok(Vec::new()), |g| self.read(g))
     }
 
     /// A piece, back in tensors.

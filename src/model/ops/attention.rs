@@ -63,6 +63,25 @@ impl Rules {
     }
 }
 
+/// Values of the buffers that [`forward`] and [`backward`] have in use at once, when `threads` of them work.
+pub fn scratch(rules: &Rules, rows: usize, sequences: usize, threads: usize, back: bool) -> Vec<usize> {
+    let (block, blocks) = (BLOCK.min(rows), rows.div_ceil(BLOCK));
+    if !back {
+        return vec![block * rows; threads.min(sequences * blocks)];
+    }
+    let each = if rules.softcap > 0.0 { 3 } else { 2 };
+    vec![BLOCK * rows; each * threads.min(sequences * rules.heads)]
+}
+
+/// Pairs of a query and a key that a sequence's blocks look at, for each head.
+pub fn pairs(rules: &Rules, rows: usize) -> usize {
+    let block = |first: usize| {
+        let end = rows.min(first + BLOCK);
+        (end - first) * rules.seen(first, end, &[]).len()
+    };
+    (0..rows).step_by(BLOCK).map(block).sum()
+}
+
 wide! {
     /// Scores of a block become probabilities; `position` of the first row, `lo` of the first key. With a cap, `capped`
     /// gets the capped scores.

@@ -9,6 +9,7 @@ pub mod bf16;
 pub mod gemm;
 pub mod heads;
 pub mod loss;
+pub mod magnitude;
 pub mod norm;
 pub mod pool;
 pub mod rope;
@@ -31,6 +32,16 @@ pub fn add(to: &mut [f32], from: &[f32]) {
         }
     }
     to.par_chunks_mut(1 << 14).zip(from.par_chunks(1 << 14)).for_each(|(to, from)| run(to, from));
+}
+
+/// `to += scale · from`.
+pub fn add_scaled(to: &mut [f32], from: &[f32], scale: f32) {
+    simd::wide! {
+        fn run(to: &mut [f32], from: &[f32], scale: f32) {
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += scale * from);
+        }
+    }
+    to.par_chunks_mut(1 << 14).zip(from.par_chunks(1 << 14)).for_each(|(to, from)| run(to, from, scale));
 }
 
 /// `to = from`.

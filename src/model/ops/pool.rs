@@ -7,24 +7,79 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// of other lengths from step to step, what an earlier step has left and no longer fits makes room for what is new, so
 /// that a pool holds what one step needs, not what each of them needed.
 #[derive(Clone, Debug, Default)]
-pub struct Pool(Arc<Mutex<Shelf>>);
+pub struct Pool(Arc<Mutex<Shelf<Vec<f32>>>>);
 
-#[derive(Debug, Default)]
-struct Shelf {
-    waiting: Vec<Waiting>,
+/// What a [`Shelf`] keeps: room for some values.
+pub(crate) trait Room {
+    /// For so many.
+    fn new(count: usize) -> Self;
+    /// For how many.
+    fn capacity(&self) -> usize;
+}
+
+impl Room for Vec<f32> {
+    fn new(count: usize) -> Self {
+        Vec::with_capacity(count)
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+}
+
+/// Which buffer is used again, which is made and which is let go: the same for a pool's buffers and for their sizes alone.
+#[derive(Debug)]
+pub(crate) struct Shelf<T> {
+    waiting: Vec<Waiting<T>>,
     step: u64,
     out: usize,
     most: usize,
+    made: u64,
 }
 
 #[derive(Debug)]
-struct Waiting {
-    data: Vec<f32>,
+struct Waiting<T> {
+    room: T,
     /// The step in which it was given back.
     step: u64,
 }
 
-impl Shelf {
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self { waiting: Vec::new(), step: 0, out: 0, most: 0, made: 0 }
+    }
+}
+
+/// A buffer from this many values on is counted as a large one.
+const LARGE: usize = 1 << 14;
+
+impl<T: Room> Shelf<T> {
+    /// Room for `count` values: the smallest that waits, is large enough and not wastefully so; or new.
+    pub fn take(&mut self, count: usize) -> T {
+        let fits = |capacity: usize| capacity >= count && capacity / 2 <= count;
+        let best = (0..self.waiting.len())
+            .filter(|&at| fits(self.waiting[at].room.capacity()))
+            .min_by_key(|&at| self.waiting[at].room.capacity());
+        let room = match best {
+            Some(at) => self.waiting.swap_remove(at).room,
+            None => {
+                self.make_room(count);
+                self.made += u64::from(count >= LARGE);
+                T::new(count)
+            }
+        };
+        self.out += count.max(room.capacity());
+        let waiting: usize = self.waiting.iter().map(|one| one.room.capacity()).sum();
+        self.most = self.most.max(self.out + waiting);
+        room
+    }
+
+    /// Takes it back.
+    pub fn give(&mut self, room: T) {
+        self.out = self.out.saturating_sub(room.capacity());
+        self.waiting.push(Waiting { room, step: self.step });
+    }
+
     /// Lets go of what earlier steps have left, until as much is free as is wanted: first what is too small, the
     /// largest of it before the others, then what is too large.
     fn make_room(&mut self, count: usize) {
@@ -32,12 +87,22 @@ impl Shelf {
         while wanted > 0 {
             let old = (0..self.waiting.len()).filter(|&at| self.waiting[at].step < self.step);
             let order = |&at: &usize| {
-                let capacity = self.waiting[at].data.capacity();
+                let capacity = self.waiting[at].room.capacity();
                 (capacity <= count, if capacity <= count { capacity } else { usize::MAX - capacity })
             };
             let Some(at) = old.max_by_key(order) else { break };
-            wanted = wanted.saturating_sub(self.waiting.swap_remove(at).data.capacity().max(1));
+            wanted = wanted.saturating_sub(self.waiting.swap_remove(at).room.capacity().max(1));
         }
+    }
+
+    /// The most values that were ever in use or waiting at once.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Large buffers that were made.
+    pub fn made(&self) -> u64 {
+        self.made
     }
 }
 
@@ -51,23 +116,7 @@ pub struct Buf {
 impl Pool {
     /// A buffer of `count` values, of unknown content.
     pub fn take(&self, count: usize) -> Buf {
-        let mut shelf = self.shelf();
-        // The smallest that is large enough and not wastefully so.
-        let fits = |capacity: usize| capacity >= count && capacity / 2 <= count;
-        let best = (0..shelf.waiting.len())
-            .filter(|&at| fits(shelf.waiting[at].data.capacity()))
-            .min_by_key(|&at| shelf.waiting[at].data.capacity());
-        let mut data = match best {
-            Some(at) => shelf.waiting.swap_remove(at).data,
-            None => {
-                shelf.make_room(count);
-                Vec::new()
-            }
-        };
-        shelf.out += count.max(data.capacity());
-        let waiting: usize = shelf.waiting.iter().map(|one| one.data.capacity()).sum();
-        shelf.most = shelf.most.max(shelf.out + waiting);
-        drop(shelf);
+        let mut data = self.shelf().take(count);
         data.resize(count, 0.0);
         Buf { data, pool: self.clone() }
     }
@@ -96,7 +145,7 @@ impl Pool {
         4 * self.shelf().most
     }
 
-    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf> {
+    fn shelf(&self) -> std::sync::MutexGuard<'_, Shelf<Vec<f32>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,10 +153,7 @@ impl Pool {
 impl Drop for Buf {
     fn drop(&mut self) {
         let data = std::mem::take(&mut self.data);
-        let mut shelf = self.pool.shelf();
-        shelf.out = shelf.out.saturating_sub(data.capacity());
-        let step = shelf.step;
-        shelf.waiting.push(Waiting { data, step });
+        self.pool.shelf().give(data);
     }
 }
 

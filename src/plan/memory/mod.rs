@@ -12,28 +12,28 @@
 //! | workspace | the largest weight as `f32` while it multiplies, and the head where it is not kept so | yes |
 //! | process | the program itself, scratch of its products, what the allocator rounds up; on a GPU the driver's context | yes |
 //!
-//! The parts that depend on the engine are this project's: the buffers are taken and given back here in the order of
-//! [`model`](crate::model)'s own passes ([`buffers`]).
+//! The parts that depend on the engine are this project's: a step is gone through on a backend that computes nothing
+//! ([`step`]).
 
-mod buffers;
 mod gpus;
 mod largest;
-mod on_gpu;
-mod shape;
+mod step;
 
 pub use gpus::{CONTEXT, GPUS, Gpu, Verdict};
 pub use largest::{Largest, largest};
-pub use on_gpu::Pieces;
+pub use step::{Pieces, Step};
 
 use super::count::Selection;
 use super::layout::{Layout, Weight};
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
+use crate::model::OnGpuBytes;
 use crate::quant::Scheme;
+use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
-use shape::Shape;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// What is trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +176,8 @@ pub struct Load {
     pub process: u64,
     /// Where it is computed.
     pub place: Place,
+    /// Pairs have magnitudes (DoRA).
+    pub dora: bool,
 }
 
 impl Default for Load {
@@ -192,6 +194,7 @@ impl Default for Load {
             threads: 2,
             process: PROCESS,
             place: Place::Processor,
+            dora: false,
         }
     }
 }
@@ -212,6 +215,19 @@ const ROUNDED: u64 = 320_000;
 const HELD_BACK: f64 = 0.03;
 /// A block from this size on is one of its own.
 const LARGE: u64 = 1 << 16;
+
+/// Bytes of a step's buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buffers {
+    /// What the blocks keep, and what one of them needs meanwhile.
+    pub activations: u64,
+    /// A piece of logits.
+    pub logits: u64,
+    /// The largest weight as `f32`, and the head's where it is not kept so.
+    pub workspace: u64,
+    /// How many large ones there are.
+    pub count: u64,
+}
 
 /// Which places of a layout get pairs, and their ranks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -306,15 +322,15 @@ const MOST_TOKENS: u64 = 1 << 36;
 /// # Errors
 /// Bad input when the sizes of the model are not known, or the batch or the sequence is empty.
 pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
-    let shape = &sizes(layout, load)?;
+    let step = Step::new(layout, pairs, load)?;
     if let Place::Gpu(pieces) = load.place {
-        return Ok(on_gpu::of(layout, shape, pairs, load, pieces));
+        return on_gpu(layout, pairs, load, &step, pieces);
     }
     let precision = load.precision.bytes();
     let full = load.method == Method::Full;
-    let trainable = if full { layout.parameters } else { pairs.trainable(layout) };
+    let trainable = trainable(layout, pairs, load);
     let (weights, constants) = if full { (0, 0) } else { frozen(layout, load) };
-    let buffers = buffers::of(layout, shape, pairs, load);
+    let buffers = step.buffers(load)?;
     let mut memory = Memory {
         weights,
         constants,
@@ -334,8 +350,37 @@ pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
     Ok(memory)
 }
 
+/// Values that are trained: every parameter, or the pairs and under DoRA a magnitude for each of their rows.
+fn trainable(layout: &Layout, pairs: &Pairs, load: &Load) -> u64 {
+    if load.method == Method::Full {
+        return layout.parameters;
+    }
+    let rows = pairs.0.iter().filter_map(|(place, _)| layout.weights.get(*place)).map(|weight| weight.d_out as u64);
+    pairs.trainable(layout) + if load.dora { rows.sum() } else { 0 }
+}
+
+/// The memory of a run on a GPU: weights in what it computes in, or in 4 bits; what is trained in `f32`, with a copy as it is
+/// multiplied.
+fn on_gpu(layout: &Layout, pairs: &Pairs, load: &Load, step: &Step, pieces: Pieces) -> Result<Memory> {
+    let (full, computed) = (load.method == Method::Full, load.precision.bytes());
+    let trainable = trainable(layout, pairs, load);
+    let (weights, constants) = if full { (0, 0) } else { frozen(layout, load) };
+    let OnGpuBytes { peak, logits, weight: workspace } = step.on_gpu(load, pieces)?;
+    Ok(Memory {
+        weights,
+        constants,
+        adapters: trainable * if computed == 4 { 4 } else { 4 + computed },
+        gradients: 4 * trainable,
+        optimizer: load.optimizer.bytes(trainable),
+        activations: peak.saturating_sub(logits + workspace),
+        logits,
+        workspace,
+        process: load.process,
+    })
+}
+
 /// The sizes of a model and of a load that make sense.
-fn sizes(layout: &Layout, load: &Load) -> Result<Shape> {
+fn sizes<'a>(layout: &'a Layout, load: &Load) -> Result<&'a Arc<ModelSpec>> {
     let spec = layout.spec.as_ref().ok_or_else(|| {
         Error::usage(format!(
             "{}: there is no config.json that gives the sizes of its blocks; memory cannot be predicted without it",
@@ -353,7 +398,7 @@ fn sizes(layout: &Layout, load: &Load) -> Result<Shape> {
             load.batch, load.seq
         )));
     }
-    Ok(Shape::of(spec))
+    Ok(spec)
 }
 
 /// Bytes of weights and of their scales, as they are kept.
@@ -379,7 +424,7 @@ fn kept(weight: &Weight, load: &Load) -> (u64, u64) {
     } else if weight.d_in == 1 {
         (4 * weight.parameters, 0)
     } else {
-        (width(weight.dtype) * elements + 4 * weight.parameters.saturating_sub(elements), 0)
+        (width(weight.dtype, load) * elements + 4 * weight.parameters.saturating_sub(elements), 0)
     }
 }
 
@@ -389,9 +434,13 @@ pub fn scales(elements: u64, scheme: Scheme) -> u64 {
     if scheme.double_quant { blocks + 4 * blocks.div_ceil(256) + 4 } else { 4 * blocks }
 }
 
-/// Bytes of a value of a frozen matrix: the half types stay, everything else is kept as `f32`.
-fn width(dtype: Dtype) -> u64 {
-    if matches!(dtype, Dtype::F16 | Dtype::BF16) { 2 } else { 4 }
+/// Bytes of a value of a frozen matrix: on a GPU what it computes in; else the half types stay, everything else is `f32`.
+fn width(dtype: Dtype, load: &Load) -> u64 {
+    match load.place {
+        Place::Gpu(_) => load.precision.bytes(),
+        Place::Processor if matches!(dtype, Dtype::F16 | Dtype::BF16) => 2,
+        Place::Processor => 4,
+    }
 }
 
 #[cfg(test)]

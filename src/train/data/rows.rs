@@ -1,5 +1,6 @@
 //! [`Rows`]: token ids with what is to be predicted, and the order in which a run sees them.
 
+use crate::model::Batch;
 use crate::train::Settings;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -167,6 +168,13 @@ pub struct Padded {
     pub tokens: usize,
     /// For every token where in its sequence its row begins; empty where no sequence holds more than one.
     pub starts: Vec<u32>,
+}
+
+impl Padded {
+    /// For a pass.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { ids: &self.ids, labels: &self.labels, seq: self.seq, starts: &self.starts }
+    }
 }
 
 impl Rows {

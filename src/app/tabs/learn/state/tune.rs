@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
-use crate::delta::DeltaWeight;
 use crate::demo::{self, Set, tune};
 use crate::error::{Error, Result};
 use crate::job::{Running, Stream, Wake};
@@ -304,13 +303,13 @@ fn three(plan: &Plan, progress: &dyn Progress, send: &mut dyn FnMut(Event)) -> R
 
 /// Singular values of ΔW of the middle value projection, or of the middle layer.
 fn sigma(decoder: &Decoder) -> Result<(String, Vec<f64>)> {
-    let adapted: Vec<_> = decoder.linears().filter(|linear| linear.lora.is_some()).collect();
+    let adapted: Vec<_> = decoder.linears().filter(|linear| linear.branch.is_some()).collect();
     let named: Vec<_> = adapted.iter().filter(|linear| linear.module.ends_with("v_proj")).collect();
     let linear = named.get(named.len() / 2).copied().or(adapted.get(adapted.len() / 2));
     let linear = linear.ok_or_else(|| Error::failure("the model has no adapted layer"))?;
-    let delta = shorten::change(&decoder.params, linear)?;
+    let delta = linear.delta(&decoder.params)?;
     let delta = delta.ok_or_else(|| Error::failure("the layer has no adapter"))?;
-    let found = spectrum::spectrum(&DeltaWeight::LowRank(delta), &Options::default(), &())?;
+    let found = spectrum::spectrum(&delta, &Options::default(), &())?;
     Ok((linear.module.clone(), found.sigma))
 }
 

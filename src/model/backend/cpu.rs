@@ -1,0 +1,546 @@
+//! [`Cpu`]: the processor, in `f32`, on all threads of the pool.
+
+use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
+use crate::error::Result;
+use crate::model::branch::Lora;
+use crate::model::decoder::{Attention, NormWeights};
+use crate::model::dropout::Dropout;
+use crate::model::linear::Linear;
+use crate::model::ops::attention::{self, Heads};
+use crate::model::ops::gemm::{Out, View, parallel};
+use crate::model::ops::norm::{self, Groups};
+use crate::model::ops::rope::{Table, Turned};
+use crate::model::ops::{self, Buf, Pool, loss, magnitude};
+use crate::model::params::{Grads, Params};
+use crate::model::watch::Watch;
+use crate::model::weight::Vector;
+use crate::spec::Rope;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Rows of a weight that are made at once.
+const PANEL: usize = 64;
+/// Logits that are held at once: 16 MB.
+pub(super) const LOGITS: usize = 1 << 22;
+
+/// The processor, with what a pass needs everywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu<'m> {
+    /// Everything trained.
+    pub params: &'m Params,
+    /// Where buffers come from.
+    pub pool: &'m Pool,
+    /// Dropout of the branches' input, in training.
+    pub dropout: Option<Dropout>,
+    /// Looks at every module's output, where something is to be found.
+    pub watch: Option<&'m Watch>,
+}
+
+impl<'m> Cpu<'m> {
+    /// Without dropout.
+    pub fn new(params: &'m Params, pool: &'m Pool) -> Self {
+        Self { params, pool, dropout: None, watch: None }
+    }
+
+    /// Turns queries and keys by their positions, or back.
+    fn turn(&self, attention: &Attention, place: Place<Self>, rows: &mut [f32], back: bool) {
+        let Some(table) = attention.spec.rope.and_then(|rope| place.angles.get(rope)) else { return };
+        let (row, spec) = (attention.row(), &attention.spec);
+        for ((offset, step), heads) in [(row.q, spec.heads), (row.k, spec.kv_heads)] {
+            let at = Turned { stride: row.stride, offset, step, heads };
+            table.turn(rows, at, place.seq, place.first, starts(&place), back);
+        }
+    }
+
+    /// The norms of queries and keys, and where what they normalize lies in a row.
+    fn head_norms<'a>(&self, attention: &'a Attention) -> impl Iterator<Item = (&'a NormWeights, Groups)> {
+        let (row, spec) = (attention.row(), &attention.spec);
+        let of = |norm: &'a Option<NormWeights>, (offset, step): (usize, usize), heads: usize| {
+            let norm = norm.as_ref()?;
+            // As wide as all heads: one group of them.
+            let (groups, step) = if norm.spec.width == spec.head_dim { (heads, step) } else { (1, 0) };
+            let (stride, x_stride) = (row.stride, row.stride);
+            Some((norm, Groups { groups, stride, offset, step, x_stride, x_offset: offset, x_step: step }))
+        };
+        let q = of(&attention.q_norm, row.q, spec.heads);
+        q.into_iter().chain(of(&attention.k_norm, row.k, spec.kv_heads))
+    }
+
+    fn norm_weights(
+        &self,
+        weights: &NormWeights,
+        x: &[f32],
+        dy: &[f32],
+        groups: Groups,
+        norm: norm::Norm,
+        grads: &mut Grads,
+    ) {
+        if let Some(number) = weights.weight.trained() {
+            norm::weights_backward(x, dy, groups, norm, &mut grads.0[number], None);
+        }
+        if let Some(number) = weights.bias.as_ref().and_then(Vector::trained) {
+            for group in 0..groups.groups {
+                let from = groups.offset + group * groups.step;
+                ops::add_column_sums(&mut grads.0[number], &dy[from..], groups.stride);
+            }
+        }
+    }
+}
+
+/// As the operations want them.
+fn starts<'a>(place: &Place<'a, Cpu<'_>>) -> &'a [u32] {
+    place.starts.map_or(&[], Vec::as_slice)
+}
+
+/// Keys and values of one block and one sequence, growing.
+#[derive(Debug, Default)]
+pub struct Cache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// Rows of queries, keys and values.
+#[derive(Debug)]
+pub struct Kept {
+    /// As attention reads them.
+    qkv: Buf,
+    /// As they were projected, where they are changed in ways that need it for the way back.
+    raw: Option<Buf>,
+}
+
+impl Factor for View<'_> {
+    fn t(self) -> Self {
+        View::t(self)
+    }
+}
+
+impl<'m> Backend for Cpu<'m> {
+    type Buf = Buf;
+    type View<'a>
+        = View<'a>
+    where
+        Self: 'a;
+    type Out<'a>
+        = Out<'a>
+    where
+        Self: 'a;
+    type Ids = Vec<u32>;
+    type Grads = Grads;
+    type Angles = Table;
+    type Heads = Kept;
+    type Cache = Cache;
+    type Logits = Buf;
+    type Losses = f64;
+    type Sum = f64;
+
+    const MERGES: bool = true;
+
+    fn logits_at_once(&self) -> usize {
+        LOGITS
+    }
+
+    fn dropout(&self) -> Option<Dropout> {
+        self.dropout
+    }
+
+    fn alloc(&self, count: usize) -> Result<Buf> {
+        Ok(self.pool.take(count))
+    }
+
+    fn zeros(&self, count: usize) -> Result<Buf> {
+        Ok(self.pool.zeros(count))
+    }
+
+    fn copy(&self, of: &Buf) -> Result<Buf> {
+        Ok(self.pool.copy(of))
+    }
+
+    fn len(&self, buf: &Buf) -> usize {
+        buf.len()
+    }
+
+    fn ids(&self, ids: &[u32]) -> Result<Vec<u32>> {
+        Ok(ids.to_vec())
+    }
+
+    fn blank_ids(&self, count: usize) -> Result<Vec<u32>> {
+        Ok(vec![0; count])
+    }
+
+    fn view<'a>(&'a self, buf: &'a Buf, rows: usize, cols: usize, at: Cols) -> View<'a> {
+        View::new(&buf[at.first..], rows, cols, at.stride)
+    }
+
+    fn out<'a>(&'a self, buf: &'a mut Buf, rows: usize, cols: usize, at: Cols) -> Out<'a> {
+        Out::new(&mut buf[at.first..], rows, cols, at.stride)
+    }
+
+    fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Buf>) -> Result<View<'a>> {
+        let [out, width] = linear.shape;
+        let values = match linear.weight.as_f32(self.params) {
+            Some(values) => values,
+            None => {
+                let spare = spare.insert(self.pool.take(out * width));
+                spare.par_chunks_mut(PANEL * width).enumerate().for_each(|(panel, values)| {
+                    let first = panel * PANEL;
+                    linear.weight.rows(self.params, first..first + values.len() / width, width, values);
+                });
+                spare
+            }
+        };
+        Ok(View::dense(values, out, width))
+    }
+
+    fn merged(&self, linear: &Linear, lora: &Lora) -> Result<Buf> {
+        let [out, width] = linear.shape;
+        let mut buf = self.pool.take(out * width);
+        buf.par_chunks_mut(PANEL * width).enumerate().for_each(|(panel, values)| {
+            let rows = values.len() / width;
+            let first = panel * PANEL;
+            linear.weight.rows(self.params, first..first + rows, width, values);
+            lora.merge_rows(self.params, first, rows, values);
+        });
+        Ok(buf)
+    }
+
+    fn param(&self, number: usize, [rows, cols]: [usize; 2]) -> View<'_> {
+        View::dense(self.params.value(number), rows, cols)
+    }
+
+    fn grads(&self, shapes: &[[usize; 2]]) -> Result<Grads> {
+        Ok(Grads(shapes.iter().map(|[rows, cols]| vec![0.0; rows * cols]).collect()))
+    }
+
+    fn read_grads(&self, grads: Grads) -> Result<Vec<Vec<f32>>> {
+        Ok(grads.0)
+    }
+
+    fn grad<'a>(&'a self, grads: &'a mut Grads, number: usize, [rows, cols]: [usize; 2]) -> Result<Out<'a>> {
+        Ok(Out::dense(&mut grads.0[number], rows, cols))
+    }
+
+    fn product(&self, c: Out<'_>, keep: bool, alpha: f32, a: View<'_>, b: View<'_>) -> Result<()> {
+        parallel(c, keep, alpha, a, b);
+        Ok(())
+    }
+
+    fn add(&self, to: &mut Buf, from: &Buf, scale: f32) -> Result<()> {
+        if scale == 1.0 {
+            ops::add(to, from);
+        } else {
+            ops::add_scaled(to, from, scale);
+        }
+        Ok(())
+    }
+
+    fn scale(&self, buf: &mut Buf, scale: f32) -> Result<()> {
+        buf.par_chunks_mut(1 << 14).for_each(|values| values.iter_mut().for_each(|x| *x *= scale));
+        Ok(())
+    }
+
+    fn add_bias(&self, to: &mut Buf, _rows: usize, at: Cols, _linear: &Linear, bias: &Vector) -> Result<()> {
+        ops::add_bias(&mut to[at.first..], at.stride, &bias.values(self.params));
+        Ok(())
+    }
+
+    fn add_column_sums(
+        &self,
+        grads: &mut Grads,
+        number: usize,
+        _width: usize,
+        from: &Buf,
+        _rows: usize,
+        at: Cols,
+    ) -> Result<()> {
+        ops::add_column_sums(&mut grads.0[number], &from[at.first..], at.stride);
+        Ok(())
+    }
+
+    fn dropped(&self, dropout: Dropout, x: &Buf, place: usize) -> Result<Buf> {
+        Ok(dropout.applied(self.pool, x, place))
+    }
+
+    fn add_dropped(&self, dropout: Dropout, to: &mut Buf, mut from: Buf, place: usize) -> Result<()> {
+        dropout.apply(&mut from, place);
+        ops::add(to, &from);
+        Ok(())
+    }
+
+    fn row_norms(&self, weight: &Buf, [out, _]: [usize; 2]) -> Result<Buf> {
+        Ok(self.pool.copy(&magnitude::row_norms(weight, out)))
+    }
+
+    fn scale_rows(&self, weight: &mut Buf, _shape: [usize; 2], m: usize, norms: &Buf) -> Result<()> {
+        magnitude::scale_rows(weight, self.params.value(m), norms);
+        Ok(())
+    }
+
+    fn scale_columns(
+        &self,
+        dy: &Buf,
+        rows: usize,
+        at: Cols,
+        [out, _]: [usize; 2],
+        m: usize,
+        norms: &Buf,
+    ) -> Result<Buf> {
+        let mut scaled = self.pool.take(rows * out);
+        magnitude::scale_columns(&dy[at.first..], at.stride, self.params.value(m), norms, &mut scaled);
+        Ok(scaled)
+    }
+
+    fn add_magnitude(
+        &self,
+        grads: &mut Grads,
+        m: usize,
+        (dy, at): (&Buf, Cols),
+        plain: &Buf,
+        _rows: usize,
+        norms: &Buf,
+    ) -> Result<()> {
+        magnitude::gradient(&dy[at.first..], at.stride, plain, norms, &mut grads.0[m]);
+        Ok(())
+    }
+
+    fn norm(&self, weights: &NormWeights, x: &Buf) -> Result<Buf> {
+        let mut y = self.pool.take(x.len());
+        norm::forward(x, weights.values(self.params).norm(), &mut y);
+        self.see(|| weights.spec.name.clone(), &y, weights.spec.width, Cols::all(weights.spec.width));
+        Ok(y)
+    }
+
+    fn norm_backward(
+        &self,
+        weights: &NormWeights,
+        x: &Buf,
+        dy: &Buf,
+        dx: &mut Buf,
+        keep: bool,
+        grads: &mut Grads,
+    ) -> Result<()> {
+        let values = weights.values(self.params);
+        norm::backward(x, values.norm(), dy, keep, dx);
+        self.norm_weights(weights, x, dy, Groups::rows(weights.spec.width), values.norm(), grads);
+        Ok(())
+    }
+
+    fn angles(&self, ropes: &[Rope], positions: usize, longest: usize) -> Result<Arc<Vec<Table>>> {
+        Ok(Arc::new(ropes.iter().map(|rope| rope.table(positions, longest)).collect()))
+    }
+
+    fn attention(
+        &self,
+        attention: &Attention,
+        place: Place<Self>,
+        mut qkv: Buf,
+        cache: Option<&mut Cache>,
+    ) -> Result<(Buf, Kept)> {
+        let (spec, row, rules) = (&attention.spec, attention.row(), attention.rules());
+        let rows = qkv.len() / row.stride;
+        let raw = attention.keeps_raw().then(|| self.pool.copy(&qkv));
+        for (weights, groups) in self.head_norms(attention) {
+            let Some(raw) = &raw else { continue };
+            norm::heads_forward(raw, weights.values(self.params).norm(), groups, &mut qkv);
+            self.see(|| weights.spec.name.clone(), &qkv, row.stride, Cols::all(row.stride));
+        }
+        self.turn(attention, place, &mut qkv, false);
+        let mut attended = self.pool.take(rows * spec.width());
+        let heads = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
+        let q = heads(row.q);
+        match cache {
+            None => {
+                let (k, v) = (heads(row.k), heads(row.v));
+                let starts = starts(&place);
+                attention::forward(q, k, v, rules, place.seq, place.seq, starts, self.pool, &mut attended);
+            }
+            Some(cache) => {
+                let (width, d) = (spec.kv_heads * spec.head_dim, spec.head_dim);
+                for values in qkv.chunks_exact(row.stride) {
+                    for head in 0..spec.kv_heads {
+                        cache.keys.extend_from_slice(&values[row.k.0 + head * row.k.1..][..d]);
+                        cache.values.extend_from_slice(&values[row.v.0 + head * row.v.1..][..d]);
+                    }
+                }
+                let keys = cache.keys.len() / width;
+                let of = |data| Heads { data, stride: width, offset: 0, step: d };
+                let (k, v) = (of(&cache.keys), of(&cache.values));
+                attention::forward(q, k, v, rules, rows, keys, &[], self.pool, &mut attended);
+            }
+        }
+        Ok((attended, Kept { qkv, raw }))
+    }
+
+    fn attention_backward(
+        &self,
+        attention: &Attention,
+        place: Place<Self>,
+        heads: Kept,
+        attended: Buf,
+        d_attended: &Buf,
+        grads: &mut Grads,
+    ) -> Result<Buf> {
+        let (row, rules) = (attention.row(), attention.rules());
+        let Kept { mut qkv, raw } = heads;
+        {
+            let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
+            let (q, k, v, starts) = (part(row.q), part(row.k), part(row.v), starts(&place));
+            let gathered = attention::backward(q, k, v, rules, place.seq, starts, &attended, d_attended, self.pool);
+            attention::gather(&gathered, rules, place.seq, row, &mut qkv);
+        }
+        drop(attended);
+        let mut d_qkv = qkv;
+        self.turn(attention, place, &mut d_qkv, true);
+        for (weights, groups) in self.head_norms(attention) {
+            let Some(raw) = &raw else { continue };
+            let values = weights.values(self.params);
+            self.norm_weights(weights, raw, &d_qkv, groups, values.norm(), grads);
+            norm::heads_backward(raw, values.norm(), groups, &mut d_qkv);
+        }
+        Ok(d_qkv)
+    }
+
+    fn cache(&self, _attention: &Attention, _positions: usize) -> Result<Cache> {
+        Ok(Cache::default())
+    }
+
+    fn activation(&self, f: Nonlinear, up: &Buf) -> Result<Buf> {
+        let mut out = self.pool.take(up.len() / f.stride() * f.width);
+        f.activation.forward(up, f.gated, &mut out, f.width);
+        Ok(out)
+    }
+
+    fn activation_backward(&self, f: Nonlinear, up: &mut Buf, d: &Buf) -> Result<()> {
+        f.activation.backward(up, f.gated, d, f.width);
+        Ok(())
+    }
+
+    fn embed(&self, table: &Linear, scale: f32, positions: Option<(&Linear, usize)>, at: &Lookup<Self>) -> Result<Buf> {
+        let [_, width] = table.shape;
+        let mut x = self.pool.take(at.ids.len() * width);
+        let mut position = vec![0.0; width];
+        for (number, (row, &id)) in x.chunks_exact_mut(width).zip(at.ids).enumerate() {
+            let id = id as usize;
+            table.weight.rows(self.params, id..id + 1, width, row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+            if let Some((positions, offset)) = positions {
+                let number = offset + at.position(number);
+                positions.weight.rows(self.params, number..number + 1, width, &mut position);
+                row.iter_mut().zip(&position).for_each(|(x, p)| *x += p);
+            }
+        }
+        Ok(x)
+    }
+
+    fn embed_backward(
+        &self,
+        table: &Linear,
+        scale: f32,
+        positions: Option<(&Linear, usize)>,
+        at: &Lookup<Self>,
+        d: &Buf,
+        grads: &mut Grads,
+    ) -> Result<()> {
+        let [_, width] = table.shape;
+        let positions = positions.and_then(|(positions, offset)| Some((positions.weight.trained()?, offset)));
+        for (number, (d, &id)) in d.chunks_exact(width).zip(at.ids).enumerate() {
+            if let Some(table) = table.weight.trained() {
+                let row = &mut grads.0[table][id as usize * width..][..width];
+                row.iter_mut().zip(d).for_each(|(to, d)| *to += d * scale);
+            }
+            if let Some((positions, offset)) = positions {
+                let row = &mut grads.0[positions][(offset + at.position(number)) * width..][..width];
+                row.iter_mut().zip(d).for_each(|(to, d)| *to += d);
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(&self, x: &Buf, width: usize, index: &Vec<u32>, range: Range<usize>, out: &mut Buf) -> Result<()> {
+        for (to, &row) in out.chunks_exact_mut(width).zip(&index[range]) {
+            to.copy_from_slice(&x[row as usize * width..][..width]);
+        }
+        Ok(())
+    }
+
+    fn scatter(&self, from: &Buf, width: usize, index: &Vec<u32>, range: Range<usize>, to: &mut Buf) -> Result<()> {
+        for (from, &row) in from.chunks_exact(width).zip(&index[range]) {
+            to[row as usize * width..][..width].copy_from_slice(from);
+        }
+        Ok(())
+    }
+
+    fn logits(&self, rows: usize, vocab: usize, _backward: bool) -> Result<Buf> {
+        Ok(self.pool.take(rows * vocab))
+    }
+
+    fn logits_out<'a>(&'a self, logits: &'a mut Buf, rows: usize, vocab: usize) -> Out<'a> {
+        Out::dense(logits, rows, vocab)
+    }
+
+    fn add_logit_bias(&self, logits: &mut Buf, rows: usize, vocab: usize, _head: &Linear, bias: &Vector) -> Result<()> {
+        ops::add_bias(&mut logits[..rows * vocab], vocab, &bias.values(self.params));
+        Ok(())
+    }
+
+    fn losses(&self, _count: usize) -> Result<f64> {
+        Ok(0.0)
+    }
+
+    fn cross_entropy(
+        &self,
+        logits: &mut Buf,
+        vocab: usize,
+        targets: &Vec<u32>,
+        range: Range<usize>,
+        cap: f32,
+        scale: Option<f32>,
+        losses: &mut f64,
+    ) -> Result<()> {
+        let logits = &mut logits[..range.len() * vocab];
+        let found = loss::cross_entropy(logits, vocab, &targets[range], cap, scale.unwrap_or(1.0));
+        *losses += found.into_iter().map(f64::from).sum::<f64>();
+        Ok(())
+    }
+
+    fn logits_gradient<'a>(&'a self, logits: &'a Buf, rows: usize, vocab: usize) -> View<'a> {
+        View::dense(logits, rows, vocab)
+    }
+
+    fn add_logit_sums(&self, grads: &mut Grads, number: usize, logits: &Buf, rows: usize, vocab: usize) -> Result<()> {
+        ops::add_column_sums(&mut grads.0[number], &logits[..rows * vocab], vocab);
+        Ok(())
+    }
+
+    fn sum(&self, losses: f64) -> Result<f64> {
+        Ok(losses)
+    }
+
+    fn wait(&self, sum: f64) -> Result<f64> {
+        Ok(sum)
+    }
+
+    fn read_logits(&self, logits: Buf, cap: f32) -> Result<Vec<f32>> {
+        let mut logits = logits.to_vec();
+        if cap > 0.0 {
+            loss::cap(&mut logits, cap);
+        }
+        Ok(logits)
+    }
+
+    fn see(&self, module: impl FnOnce() -> String, buf: &Buf, width: usize, at: Cols) {
+        if let Some(watch) = self.watch {
+            watch.see(module, buf.chunks(at.stride).flat_map(|row| &row[at.first..at.first + width]));
+        }
+    }
+}
+
+impl Lookup<'_, Cpu<'_>> {
+    /// Position of a token in its own row of data.
+    fn position(&self, number: usize) -> usize {
+        let start = self.starts.and_then(|starts| starts.get(number)).map_or(0, |&start| start as usize);
+        self.first + number % self.seq - start
+    }
+}

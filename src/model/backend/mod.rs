@@ -1,0 +1,534 @@
+//! [`Backend`]: the operations that a decoder's pass is made of, on whatever computes them.
+//!
+//! ```text
+//! pass ─ block ─ linear, branch ─► Backend ─┬─ Cpu       the operations of `ops` over buffers of a Pool
+//!                                           ├─ OnGpu     the same over a machine's memory
+//!                                           └─ Meter     sizes alone: bytes at the peak, floating-point operations
+//! ```
+//!
+//! A pass is written once, generic over this trait. Buffers hold `[tokens, width]`, row after row, and go back to where
+//! they came from when they are dropped, so that the order in which a pass lets go of them is what memory is predicted
+//! from. An operation may take buffers of its own; on [`Meter`] it takes the same ones.
+
+mod cpu;
+mod dry;
+mod meter;
+mod on_gpu;
+
+pub use cpu::Cpu;
+pub use dry::Dry;
+pub use meter::{Meter, Metered};
+pub use on_gpu::{Grads as GpuGrads, OnGpu, Tally};
+
+use super::branch::Lora;
+use super::decoder::{Attention, NormWeights};
+use super::dropout::Dropout;
+use super::linear::Linear;
+use super::weight::Vector;
+use crate::error::Result;
+use crate::spec::{Activation, Rope};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Which columns of a row a matrix fills: `stride` values from row to row, the first at `first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cols {
+    /// First column.
+    pub first: usize,
+    /// Values of a row.
+    pub stride: usize,
+}
+
+impl Cols {
+    /// Rows of `width` values, all of them.
+    pub fn all(width: usize) -> Self {
+        Self { first: 0, stride: width }
+    }
+}
+
+/// A factor of a product.
+pub trait Factor: Copy {
+    /// Rows and columns exchanged.
+    fn t(self) -> Self;
+}
+
+/// Where the rows of a buffer are in their sequences.
+#[derive(Debug)]
+pub struct Place<'a, B: Backend> {
+    /// Rows of all sequences.
+    pub rows: usize,
+    /// Rows of a sequence.
+    pub seq: usize,
+    /// Position of a sequence's first row: as many rows of keys and values are there already.
+    pub first: usize,
+    /// No row's position in its own row of data is as high.
+    pub positions: usize,
+    /// For every row where in its sequence its own row of data begins; `None` where that is always 0.
+    pub starts: Option<&'a B::Ids>,
+    /// Cosines and sines, by [`AttentionSpec::rope`](crate::spec::AttentionSpec::rope).
+    pub angles: &'a [B::Angles],
+}
+
+impl<B: Backend> Clone for Place<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: Backend> Copy for Place<'_, B> {}
+
+/// What embeddings are looked up with.
+#[derive(Debug)]
+pub struct Lookup<'a, B: Backend> {
+    /// Token ids.
+    pub ids: &'a B::Ids,
+    /// As [`Place::starts`].
+    pub starts: Option<&'a B::Ids>,
+    /// Tokens of a sequence.
+    pub seq: usize,
+    /// Position of a sequence's first token.
+    pub first: usize,
+}
+
+/// The nonlinearity of an MLP over rows of `[gate | up]`, or of `up` alone.
+#[derive(Clone, Copy, Debug)]
+pub struct Nonlinear {
+    /// The function.
+    pub activation: Activation,
+    /// `f(gate) ∘ up`.
+    pub gated: bool,
+    /// Columns of what comes out.
+    pub width: usize,
+}
+
+impl Nonlinear {
+    /// Columns of what goes in.
+    pub fn stride(&self) -> usize {
+        if self.gated { 2 * self.width } else { self.width }
+    }
+}
+
+/// The operations of a decoder. A context: it knows the parameters' values, where buffers come from, and dropout.
+pub trait Backend: Sized {
+    /// Activations.
+    type Buf;
+    /// A matrix that is multiplied.
+    type View<'a>: Factor
+    where
+        Self: 'a;
+    /// A matrix that a product is written to.
+    type Out<'a>
+    where
+        Self: 'a;
+    /// Whole numbers: token ids, targets, begins of rows.
+    type Ids;
+    /// Gradients of what is trained.
+    type Grads;
+    /// Cosines and sines of one rotary embedding.
+    type Angles;
+    /// What attention keeps for the way back, beside its output.
+    type Heads;
+    /// Keys and values of one block and one sequence, growing.
+    type Cache;
+    /// Rows of logits, and their gradient.
+    type Logits;
+    /// Losses, token by token.
+    type Losses;
+    /// The sum of losses, perhaps not yet known.
+    type Sum;
+
+    /// A branch is added to its weight for a product where that is cheaper than two thin products over the tokens. Not
+    /// where weights are bf16: a small `s · B A` would be lost in the rounding of W.
+    const MERGES: bool;
+
+    /// Logits that are held at once.
+    fn logits_at_once(&self) -> usize;
+
+    /// How many of `all` rows are gone through, `at_once` at a time: all of them; on a backend that computes nothing as
+    /// many as are held at once, which then count for all, until [`walked_all`](Self::walked_all).
+    fn walked(&self, all: usize, at_once: usize) -> usize {
+        let _ = at_once;
+        all
+    }
+
+    /// What comes next counts for itself again.
+    fn walked_all(&self) {}
+
+    /// Dropout of the branches' input.
+    fn dropout(&self) -> Option<Dropout>;
+
+    /// A buffer of unknown content.
+    ///
+    /// # Errors
+    /// When memory does not suffice; so does every operation that takes a buffer.
+    fn alloc(&self, count: usize) -> Result<Self::Buf>;
+
+    /// Zeros.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn zeros(&self, count: usize) -> Result<Self::Buf>;
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn copy(&self, of: &Self::Buf) -> Result<Self::Buf>;
+
+    /// How many values.
+    fn len(&self, buf: &Self::Buf) -> usize;
+
+    /// Whole numbers, where they are computed with.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn ids(&self, ids: &[u32]) -> Result<Self::Ids>;
+
+    /// So many zeros: where nothing is computed with them.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn blank_ids(&self, count: usize) -> Result<Self::Ids>;
+
+    /// Columns of a buffer as a matrix `[rows, cols]`.
+    fn view<'a>(&'a self, buf: &'a Self::Buf, rows: usize, cols: usize, at: Cols) -> Self::View<'a>;
+
+    /// The same, to be written.
+    fn out<'a>(&'a self, buf: &'a mut Self::Buf, rows: usize, cols: usize, at: Cols) -> Self::Out<'a>;
+
+    /// A weight `[out, in]` as it is multiplied; `spare` keeps it alive where it was made for this product.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Self::Buf>) -> Result<Self::View<'a>>;
+
+    /// As [`weight`](Self::weight), of the head.
+    ///
+    /// # Errors
+    /// As [`weight`](Self::weight).
+    fn head<'a>(&'a self, head: &'a Linear, spare: &'a mut Option<Self::Buf>) -> Result<Self::View<'a>> {
+        self.weight(head, spare)
+    }
+
+    /// `W + s · B A`, `[out, in]`.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc); where a backend cannot ([`MERGES`](Self::MERGES)).
+    fn merged(&self, linear: &Linear, lora: &Lora) -> Result<Self::Buf>;
+
+    /// A trained matrix as it is multiplied.
+    fn param(&self, number: usize, shape: [usize; 2]) -> Self::View<'_>;
+
+    /// Gradients for matrices of these shapes, zero.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn grads(&self, shapes: &[[usize; 2]]) -> Result<Self::Grads>;
+
+    /// Their values.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    fn read_grads(&self, grads: Self::Grads) -> Result<Vec<Vec<f32>>>;
+
+    /// The gradient of a trained matrix; products are added to it.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn grad<'a>(&'a self, grads: &'a mut Self::Grads, number: usize, shape: [usize; 2]) -> Result<Self::Out<'a>>;
+
+    /// `c = keep·c + alpha · a·b`.
+    ///
+    /// # Errors
+    /// When the backend does not answer; so does every operation.
+    fn product(&self, c: Self::Out<'_>, keep: bool, alpha: f32, a: Self::View<'_>, b: Self::View<'_>) -> Result<()>;
+
+    /// `to += scale · from`.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn add(&self, to: &mut Self::Buf, from: &Self::Buf, scale: f32) -> Result<()>;
+
+    /// `buf *= scale`.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn scale(&self, buf: &mut Self::Buf, scale: f32) -> Result<()>;
+
+    /// Adds a bias to `rows` rows.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn add_bias(&self, to: &mut Self::Buf, rows: usize, at: Cols, linear: &Linear, bias: &Vector) -> Result<()>;
+
+    /// Adds the sums of the columns of `rows` rows to the gradient of a trained vector of `width` values.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn add_column_sums(
+        &self,
+        grads: &mut Self::Grads,
+        number: usize,
+        width: usize,
+        from: &Self::Buf,
+        rows: usize,
+        at: Cols,
+    ) -> Result<()>;
+
+    /// The input of a branch with values left out; `place` tells apart the layers of a model.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn dropped(&self, dropout: Dropout, x: &Self::Buf, place: usize) -> Result<Self::Buf>;
+
+    /// `to += dropped(from)`: the way back.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn add_dropped(&self, dropout: Dropout, to: &mut Self::Buf, from: Self::Buf, place: usize) -> Result<()>;
+
+    /// The norms of the rows of a weight `[out, in]`.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc); so do the three that follow, and all four where a backend has no kernel for them.
+    fn row_norms(&self, weight: &Self::Buf, shape: [usize; 2]) -> Result<Self::Buf>;
+
+    /// Multiplies row `o` of a weight by `m[o] / norms[o]`, `m` a trained vector.
+    ///
+    /// # Errors
+    /// As [`row_norms`](Self::row_norms).
+    fn scale_rows(&self, weight: &mut Self::Buf, shape: [usize; 2], m: usize, norms: &Self::Buf) -> Result<()>;
+
+    /// A copy of columns of `[rows, out]`, column `o` multiplied by `m[o] / norms[o]`.
+    ///
+    /// # Errors
+    /// As [`row_norms`](Self::row_norms).
+    fn scale_columns(
+        &self,
+        dy: &Self::Buf,
+        rows: usize,
+        at: Cols,
+        shape: [usize; 2],
+        m: usize,
+        norms: &Self::Buf,
+    ) -> Result<Self::Buf>;
+
+    /// Adds `Σ dy ∘ plain / norms`, column by column, to the gradient of a trained vector.
+    ///
+    /// # Errors
+    /// As [`row_norms`](Self::row_norms).
+    fn add_magnitude(
+        &self,
+        grads: &mut Self::Grads,
+        m: usize,
+        dy: (&Self::Buf, Cols),
+        plain: &Self::Buf,
+        rows: usize,
+        norms: &Self::Buf,
+    ) -> Result<()>;
+
+    /// Rows, normalized.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn norm(&self, norm: &NormWeights, x: &Self::Buf) -> Result<Self::Buf>;
+
+    /// `dx = keep·dx + …`, and the gradients of the norm itself where it is trained.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn norm_backward(
+        &self,
+        norm: &NormWeights,
+        x: &Self::Buf,
+        dy: &Self::Buf,
+        dx: &mut Self::Buf,
+        keep: bool,
+        grads: &mut Self::Grads,
+    ) -> Result<()>;
+
+    /// Cosines and sines for `positions`, of sequences up to `longest`.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn angles(&self, ropes: &[Rope], positions: usize, longest: usize) -> Result<Arc<Vec<Self::Angles>>>;
+
+    /// Attention over rows of queries, keys and values, which are normalized and turned first.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn attention(
+        &self,
+        attention: &Attention,
+        place: Place<Self>,
+        qkv: Self::Buf,
+        cache: Option<&mut Self::Cache>,
+    ) -> Result<(Self::Buf, Self::Heads)>;
+
+    /// The gradient by the rows of queries, keys and values.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn attention_backward(
+        &self,
+        attention: &Attention,
+        place: Place<Self>,
+        heads: Self::Heads,
+        attended: Self::Buf,
+        d_attended: &Self::Buf,
+        grads: &mut Self::Grads,
+    ) -> Result<Self::Buf>;
+
+    /// Room for the keys and values of up to `positions` tokens.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn cache(&self, attention: &Attention, positions: usize) -> Result<Self::Cache>;
+
+    /// The nonlinearity.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn activation(&self, f: Nonlinear, up: &Self::Buf) -> Result<Self::Buf>;
+
+    /// What went into it becomes the gradient by it.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn activation_backward(&self, f: Nonlinear, up: &mut Self::Buf, d: &Self::Buf) -> Result<()>;
+
+    /// Rows of the embedding, scaled, with those of the positions where there are any.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn embed(
+        &self,
+        table: &Linear,
+        scale: f32,
+        positions: Option<(&Linear, usize)>,
+        at: &Lookup<Self>,
+    ) -> Result<Self::Buf>;
+
+    /// Adds to the gradients of the embedding and of the positions where they are trained.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn embed_backward(
+        &self,
+        table: &Linear,
+        scale: f32,
+        positions: Option<(&Linear, usize)>,
+        at: &Lookup<Self>,
+        d: &Self::Buf,
+        grads: &mut Self::Grads,
+    ) -> Result<()>;
+
+    /// `out = ` the rows of `x` that `index` names in `range`.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn gather(
+        &self,
+        x: &Self::Buf,
+        width: usize,
+        index: &Self::Ids,
+        range: Range<usize>,
+        out: &mut Self::Buf,
+    ) -> Result<()>;
+
+    /// The way back: no row stands twice in the index.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn scatter(
+        &self,
+        from: &Self::Buf,
+        width: usize,
+        index: &Self::Ids,
+        range: Range<usize>,
+        to: &mut Self::Buf,
+    ) -> Result<()>;
+
+    /// Room for rows of logits, and for their gradient where there is a way back.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn logits(&self, rows: usize, vocab: usize, backward: bool) -> Result<Self::Logits>;
+
+    /// The logits of some rows, to be written.
+    fn logits_out<'a>(&'a self, logits: &'a mut Self::Logits, rows: usize, vocab: usize) -> Self::Out<'a>;
+
+    /// Adds the head's bias to rows of logits.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn add_logit_bias(
+        &self,
+        logits: &mut Self::Logits,
+        rows: usize,
+        vocab: usize,
+        head: &Linear,
+        bias: &Vector,
+    ) -> Result<()>;
+
+    /// Room for so many losses.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn losses(&self, count: usize) -> Result<Self::Losses>;
+
+    /// The losses of rows of logits for the targets in `range`; with a `scale`, the gradient times it.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    #[allow(clippy::too_many_arguments)]
+    fn cross_entropy(
+        &self,
+        logits: &mut Self::Logits,
+        vocab: usize,
+        targets: &Self::Ids,
+        range: Range<usize>,
+        cap: f32,
+        scale: Option<f32>,
+        losses: &mut Self::Losses,
+    ) -> Result<()>;
+
+    /// The gradient by some rows of logits.
+    fn logits_gradient<'a>(&'a self, logits: &'a Self::Logits, rows: usize, vocab: usize) -> Self::View<'a>;
+
+    /// Adds the gradient by rows of logits up, column by column: the gradient of a head's bias.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn add_logit_sums(
+        &self,
+        grads: &mut Self::Grads,
+        number: usize,
+        logits: &Self::Logits,
+        rows: usize,
+        vocab: usize,
+    ) -> Result<()>;
+
+    /// The sum of all losses.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn sum(&self, losses: Self::Losses) -> Result<Self::Sum>;
+
+    /// The number, once everything before is computed.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    fn wait(&self, sum: Self::Sum) -> Result<f64>;
+
+    /// One row of logits, capped where `cap` is not 0.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    fn read_logits(&self, logits: Self::Logits, cap: f32) -> Result<Vec<f32>>;
+
+    /// Looks at what a module gave, where numbers that are not finite are searched for.
+    fn see(&self, module: impl FnOnce() -> String, buf: &Self::Buf, width: usize, at: Cols) {
+        let _ = (module, buf, width, at);
+    }
+}

@@ -1,0 +1,523 @@
+//! [`OnGpu`]: a decoder's operations over a machine's memory.
+
+use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
+use crate::error::{Error, Result};
+use crate::model::branch::Lora;
+use crate::model::decoder::{Attention, NormWeights};
+use crate::model::dropout::Dropout;
+use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Resident, Span, SplitQkv, Tensor};
+use crate::model::linear::Linear;
+use crate::model::weight::Vector;
+use crate::spec::Rope;
+use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A GPU, with what a pass needs everywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct OnGpu<'m> {
+    /// The machine and its memory.
+    pub gpu: &'m Gpu,
+    /// Everything trained.
+    pub params: &'m ParamStore,
+    /// The other weights.
+    pub weights: &'m Resident,
+    /// Where losses are added up; `None` for a sum of each pass's own.
+    pub totals: Option<&'m Tensor>,
+    /// Dropout of the branches' input, in training.
+    pub dropout: Option<Dropout>,
+    /// Where the sizes of logits and weights are noted, when memory is predicted.
+    pub tally: Option<&'m Tally>,
+}
+
+/// The largest buffers of a kind, in bytes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Logits and their gradient.
+    pub logits: Cell<u64>,
+    /// A weight, made for one product.
+    pub weight: Cell<u64>,
+}
+
+/// Gradients.
+#[derive(Debug)]
+pub enum Grads {
+    /// Of what is trained: beside the values.
+    Params,
+    /// Of weights that are only looked at.
+    Own(Vec<Tensor>),
+}
+
+/// A sum of losses.
+#[derive(Debug)]
+pub enum Sum {
+    /// Added to [`OnGpu::totals`].
+    Added,
+    /// One `f64`.
+    Own(Tensor),
+}
+
+/// Rows of logits and their gradient.
+#[derive(Debug)]
+pub struct Logits {
+    values: Tensor,
+    d: Option<Tensor>,
+}
+
+/// Keys and values of one block and one sequence.
+#[derive(Debug)]
+pub struct Cache {
+    keys: Tensor,
+    values: Tensor,
+    capacity: usize,
+}
+
+/// What attention keeps.
+pub struct Kept {
+    /// As it was projected.
+    qkv: Tensor,
+    split: SplitQkv,
+}
+
+impl<'m> OnGpu<'m> {
+    fn heads<'a>(&'a self, attention: &'a Attention, place: Place<'a, Self>, capacity: usize) -> Result<HeadsOf<'a>> {
+        let norms = match (&attention.q_norm, &attention.k_norm) {
+            (Some(q), Some(k)) => Some((self.weights.norm(q)?, self.weights.norm(k)?)),
+            _ => None,
+        };
+        Ok(HeadsOf {
+            row: attention.row(),
+            rules: attention.rules(),
+            angles: attention.spec.rope.and_then(|rope| place.angles.get(rope)),
+            norms,
+            seq: place.seq,
+            first: place.first,
+            capacity,
+            positions: place.positions,
+            starts: place.starts,
+        })
+    }
+
+    /// Tables are never in 4 bits.
+    fn table(&self, linear: &Linear) -> Result<Span<'m>> {
+        self.weights.matrix(linear)?.dense(self.params).ok_or_else(|| {
+            Error::failure(format!("{} is in 4 bits; embeddings and heads cannot be computed with so", linear.module))
+        })
+    }
+
+    fn note(of: Option<&Cell<u64>>, bytes: usize) {
+        if let Some(cell) = of {
+            cell.set(cell.get().max(bytes as u64));
+        }
+    }
+}
+
+impl Factor for Mat<'_> {
+    fn t(self) -> Self {
+        Mat::t(self)
+    }
+}
+
+impl<'m> Backend for OnGpu<'m> {
+    type Buf = Tensor;
+    type View<'a>
+        = Mat<'a>
+    where
+        Self: 'a;
+    type Out<'a>
+        = Mat<'a>
+    where
+        Self: 'a;
+    type Ids = Tensor;
+    type Grads = Grads;
+    type Angles = Angles;
+    type Heads = Kept;
+    type Cache = Cache;
+    type Logits = Logits;
+    type Losses = Tensor;
+    type Sum = Sum;
+
+    const MERGES: bool = false;
+
+    fn logits_at_once(&self) -> usize {
+        self.gpu.logits
+    }
+
+    fn walked(&self, all: usize, at_once: usize) -> usize {
+        if self.gpu.is_dry() { at_once.min(all) } else { all }
+    }
+
+    fn dropout(&self) -> Option<Dropout> {
+        self.dropout
+    }
+
+    fn alloc(&self, count: usize) -> Result<Tensor> {
+        self.gpu.alloc(count)
+    }
+
+    fn zeros(&self, count: usize) -> Result<Tensor> {
+        let buf = self.gpu.alloc(count)?;
+        buf.all().clear()?;
+        Ok(buf)
+    }
+
+    fn copy(&self, of: &Tensor) -> Result<Tensor> {
+        self.gpu.copy(of)
+    }
+
+    fn len(&self, buf: &Tensor) -> usize {
+        buf.len()
+    }
+
+    fn ids(&self, ids: &[u32]) -> Result<Tensor> {
+        self.gpu.upload_indices(ids)
+    }
+
+    fn blank_ids(&self, count: usize) -> Result<Tensor> {
+        self.gpu.zero_indices(count)
+    }
+
+    fn view<'a>(&'a self, buf: &'a Tensor, rows: usize, cols: usize, at: Cols) -> Mat<'a> {
+        Mat::new(buf.from(at.first), rows, cols, at.stride)
+    }
+
+    fn out<'a>(&'a self, buf: &'a mut Tensor, rows: usize, cols: usize, at: Cols) -> Mat<'a> {
+        Mat::new(buf.from(at.first), rows, cols, at.stride)
+    }
+
+    fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Tensor>) -> Result<Mat<'a>> {
+        let [out, width] = linear.shape;
+        let values = self.weights.matrix(linear)?.values(self.gpu, self.params, spare)?;
+        if self.weights.matrix(linear)?.is_four_bit() {
+            Self::note(
+                self.tally.map(|tally| &tally.weight),
+                out * width * Element::from(self.gpu.compute_dtype()).bytes(),
+            );
+        }
+        Ok(Mat::dense(values, out, width))
+    }
+
+    fn head<'a>(&'a self, head: &'a Linear, _spare: &'a mut Option<Tensor>) -> Result<Mat<'a>> {
+        let [out, width] = head.shape;
+        Ok(Mat::dense(self.table(head)?, out, width))
+    }
+
+    fn merged(&self, linear: &Linear, _lora: &Lora) -> Result<Tensor> {
+        Err(Error::failure(format!("the branch of {} is not merged on a GPU", linear.module)))
+    }
+
+    fn param(&self, number: usize, [rows, cols]: [usize; 2]) -> Mat<'_> {
+        Mat::dense(self.params.working(number), rows, cols)
+    }
+
+    fn grads(&self, shapes: &[[usize; 2]]) -> Result<Grads> {
+        let zeros = |[rows, cols]: &[usize; 2]| self.gpu.zeros_f32(rows * cols);
+        Ok(Grads::Own(shapes.iter().map(zeros).collect::<Result<_>>()?))
+    }
+
+    fn read_grads(&self, grads: Grads) -> Result<Vec<Vec<f32>>> {
+        match grads {
+            Grads::Params => self.params.read_gradients(),
+            Grads::Own(grads) => grads.iter().map(|gradient| gradient.all().values()).collect(),
+        }
+    }
+
+    fn grad<'a>(&'a self, grads: &'a mut Grads, number: usize, [rows, cols]: [usize; 2]) -> Result<Mat<'a>> {
+        let span = match grads {
+            Grads::Params => self.params.gradient(number),
+            Grads::Own(grads) => grads.get(number).map(Tensor::all),
+        };
+        let span = span.ok_or_else(|| Error::failure("there are no gradients yet"))?;
+        Ok(Mat::dense(span, rows, cols))
+    }
+
+    fn product(&self, c: Mat<'_>, keep: bool, alpha: f32, a: Mat<'_>, b: Mat<'_>) -> Result<()> {
+        self.gpu.product(c, keep, alpha, a, b, 1)
+    }
+
+    fn add(&self, to: &mut Tensor, from: &Tensor, scale: f32) -> Result<()> {
+        self.gpu.add(to, from, scale)
+    }
+
+    fn scale(&self, buf: &mut Tensor, scale: f32) -> Result<()> {
+        self.gpu.scale(buf, scale)
+    }
+
+    fn add_bias(&self, to: &mut Tensor, rows: usize, at: Cols, linear: &Linear, _bias: &Vector) -> Result<()> {
+        self.gpu.add_bias(to.from(at.first), rows, at.stride, self.weights.bias(linear, self.params)?)
+    }
+
+    fn add_column_sums(
+        &self,
+        _grads: &mut Grads,
+        number: usize,
+        _width: usize,
+        from: &Tensor,
+        rows: usize,
+        at: Cols,
+    ) -> Result<()> {
+        match self.params.gradient(number) {
+            Some(sums) => self.gpu.add_column_sums(sums, from.from(at.first), rows, at.stride),
+            None => Ok(()),
+        }
+    }
+
+    fn dropped(&self, dropout: Dropout, x: &Tensor, place: usize) -> Result<Tensor> {
+        let to = self.gpu.alloc(x.len())?;
+        self.gpu.dropout(dropout, place, x.all(), &to, false)?;
+        Ok(to)
+    }
+
+    fn add_dropped(&self, dropout: Dropout, to: &mut Tensor, from: Tensor, place: usize) -> Result<()> {
+        self.gpu.dropout(dropout, place, from.all(), to, true)
+    }
+
+    fn row_norms(&self, _weight: &Tensor, _shape: [usize; 2]) -> Result<Tensor> {
+        Err(no_magnitudes())
+    }
+
+    fn scale_rows(&self, _weight: &mut Tensor, _shape: [usize; 2], _m: usize, _norms: &Tensor) -> Result<()> {
+        Err(no_magnitudes())
+    }
+
+    fn scale_columns(
+        &self,
+        _dy: &Tensor,
+        _rows: usize,
+        _at: Cols,
+        _shape: [usize; 2],
+        _m: usize,
+        _norms: &Tensor,
+    ) -> Result<Tensor> {
+        Err(no_magnitudes())
+    }
+
+    fn add_magnitude(
+        &self,
+        _grads: &mut Grads,
+        _m: usize,
+        _dy: (&Tensor, Cols),
+        _plain: &Tensor,
+        _rows: usize,
+        _norms: &Tensor,
+    ) -> Result<()> {
+        Err(no_magnitudes())
+    }
+
+    fn norm(&self, norm: &NormWeights, x: &Tensor) -> Result<Tensor> {
+        self.weights.norm(norm)?.forward(self.ctx(), x.all())
+    }
+
+    fn norm_backward(
+        &self,
+        norm: &NormWeights,
+        x: &Tensor,
+        dy: &Tensor,
+        dx: &mut Tensor,
+        keep: bool,
+        _grads: &mut Grads,
+    ) -> Result<()> {
+        self.weights.norm(norm)?.backward(self.ctx(), x, dy, dx, keep)
+    }
+
+    fn angles(&self, ropes: &[Rope], positions: usize, longest: usize) -> Result<Arc<Vec<Angles>>> {
+        self.weights.angles(self.gpu, ropes, positions, longest)
+    }
+
+    fn attention(
+        &self,
+        attention: &Attention,
+        place: Place<Self>,
+        qkv: Tensor,
+        cache: Option<&mut Cache>,
+    ) -> Result<(Tensor, Kept)> {
+        let cache = cache.map(|cache| &*cache);
+        let heads = self.heads(attention, place, cache.map_or(place.seq, |cache| cache.capacity))?;
+        let kv = cache.map(|cache| (&cache.keys, &cache.values));
+        let split = heads.split(self.ctx(), &qkv, kv)?;
+        let attended = heads.forward(self.gpu, &split, kv)?;
+        Ok((attended, Kept { qkv, split }))
+    }
+
+    fn attention_backward(
+        &self,
+        attention: &Attention,
+        place: Place<Self>,
+        heads: Kept,
+        attended: Tensor,
+        d_attended: &Tensor,
+        _grads: &mut Grads,
+    ) -> Result<Tensor> {
+        let of = self.heads(attention, place, place.seq)?;
+        let d = of.backward(self.ctx(), &heads.qkv, &heads.split, &attended, d_attended)?;
+        d.ok_or_else(|| Error::failure("attention with a cache has no way back"))
+    }
+
+    fn cache(&self, attention: &Attention, positions: usize) -> Result<Cache> {
+        let count = attention.spec.kv_heads * attention.spec.head_dim * positions;
+        Ok(Cache { keys: self.gpu.alloc(count)?, values: self.gpu.alloc(count)?, capacity: positions })
+    }
+
+    fn activation(&self, f: Nonlinear, up: &Tensor) -> Result<Tensor> {
+        self.gpu.activation(f.activation, up, f.gated, f.width)
+    }
+
+    fn activation_backward(&self, f: Nonlinear, up: &mut Tensor, d: &Tensor) -> Result<()> {
+        self.gpu.activation_backward(f.activation, up, f.gated, d, f.width)
+    }
+
+    fn embed(
+        &self,
+        table: &Linear,
+        scale: f32,
+        positions: Option<(&Linear, usize)>,
+        at: &Lookup<Self>,
+    ) -> Result<Tensor> {
+        let [_, width] = table.shape;
+        let positions = match positions {
+            Some((table, offset)) => Some(self.table(table)?.from(offset * width)),
+            None => None,
+        };
+        self.gpu.embed(at.ids, at.starts, self.table(table)?, positions, width, (at.seq, at.first), scale)
+    }
+
+    fn embed_backward(
+        &self,
+        table: &Linear,
+        scale: f32,
+        positions: Option<(&Linear, usize)>,
+        at: &Lookup<Self>,
+        d: &Tensor,
+        _grads: &mut Grads,
+    ) -> Result<()> {
+        let [_, width] = table.shape;
+        if let Some(gradient) = table.weight.trained().and_then(|number| self.params.gradient(number)) {
+            self.gpu.embed_backward(Some(at.ids), None, d, gradient, width, at.seq, scale)?;
+        }
+        let positions = positions.and_then(|(table, offset)| Some((table.weight.trained()?, offset)));
+        let Some((number, offset)) = positions else { return Ok(()) };
+        match self.params.gradient(number) {
+            Some(gradient) => {
+                self.gpu.embed_backward(None, at.starts, d, gradient.from(offset * width), width, at.seq, 1.0)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn gather(&self, x: &Tensor, width: usize, index: &Tensor, range: Range<usize>, out: &mut Tensor) -> Result<()> {
+        self.gpu.gather(part(index, &range), x, width, out.all())
+    }
+
+    fn scatter(&self, from: &Tensor, width: usize, index: &Tensor, range: Range<usize>, to: &mut Tensor) -> Result<()> {
+        self.gpu.scatter(part(index, &range), from.all(), width, to)
+    }
+
+    fn logits(&self, rows: usize, vocab: usize, backward: bool) -> Result<Logits> {
+        let values = self.gpu.alloc_f32(rows * vocab)?;
+        let d = if backward { Some(self.gpu.alloc(rows * vocab)?) } else { None };
+        let each = Element::F32.bytes() + if backward { Element::from(self.gpu.compute_dtype()).bytes() } else { 0 };
+        Self::note(self.tally.map(|tally| &tally.logits), rows * vocab * each);
+        Ok(Logits { values, d })
+    }
+
+    fn logits_out<'a>(&'a self, logits: &'a mut Logits, rows: usize, vocab: usize) -> Mat<'a> {
+        Mat::dense(logits.values.all(), rows, vocab)
+    }
+
+    fn add_logit_bias(
+        &self,
+        _logits: &mut Logits,
+        _rows: usize,
+        _vocab: usize,
+        head: &Linear,
+        _bias: &Vector,
+    ) -> Result<()> {
+        if self.gpu.is_dry() {
+            return Ok(());
+        }
+        Err(Error::usage(format!("{} has a bias, which is not computed on a GPU here: --device cpu", head.module)))
+    }
+
+    fn losses(&self, count: usize) -> Result<Tensor> {
+        self.gpu.alloc_f32(count)
+    }
+
+    fn cross_entropy(
+        &self,
+        logits: &mut Logits,
+        vocab: usize,
+        targets: &Tensor,
+        range: Range<usize>,
+        cap: f32,
+        scale: Option<f32>,
+        losses: &mut Tensor,
+    ) -> Result<()> {
+        let d = logits.d.as_ref().map(Tensor::all).zip(scale);
+        let targets = part(targets, &range);
+        self.gpu.cross_entropy(logits.values.all(), vocab, targets, cap, losses.from(range.start), d)
+    }
+
+    fn logits_gradient<'a>(&'a self, logits: &'a Logits, rows: usize, vocab: usize) -> Mat<'a> {
+        Mat::dense(logits.d.as_ref().unwrap_or(&logits.values).all(), rows, vocab)
+    }
+
+    fn add_logit_sums(
+        &self,
+        _grads: &mut Grads,
+        number: usize,
+        logits: &Logits,
+        rows: usize,
+        vocab: usize,
+    ) -> Result<()> {
+        match (self.params.gradient(number), &logits.d) {
+            (Some(sums), Some(d)) => self.gpu.add_column_sums(sums, d.all(), rows, vocab),
+            _ => Ok(()),
+        }
+    }
+
+    fn sum(&self, losses: Tensor) -> Result<Sum> {
+        let (total, sum) = match self.totals {
+            Some(totals) => (Some(totals), Sum::Added),
+            None => (None, Sum::Own(self.gpu.zeros_f64(1)?)),
+        };
+        let own = if let Sum::Own(own) = &sum { Some(own) } else { None };
+        if let Some(total) = total.or(own).filter(|_| !losses.is_empty()) {
+            self.gpu.add_sum(losses.all(), total.all())?;
+        }
+        Ok(sum)
+    }
+
+    fn wait(&self, sum: Sum) -> Result<f64> {
+        match (&sum, self.totals) {
+            (Sum::Own(total), _) | (Sum::Added, Some(total)) => read_f64(total),
+            (Sum::Added, None) => Err(Error::failure("there is no sum to wait for")),
+        }
+    }
+
+    fn read_logits(&self, logits: Logits, cap: f32) -> Result<Vec<f32>> {
+        if cap > 0.0 {
+            self.gpu.cap(&logits.values, cap)?;
+        }
+        logits.values.all().values()
+    }
+}
+
+impl<'m> OnGpu<'m> {
+    fn ctx(&self) -> Ctx<'m> {
+        Ctx { gpu: self.gpu, params: self.params }
+    }
+}
+
+fn read_f64(of: &Tensor) -> Result<f64> {
+    let mut bytes = [0; 8];
+    of.all().first(1).read(&mut bytes)?;
+    Ok(f64::from_ne_bytes(bytes))
+}
+
+fn part<'a>(index: &'a Tensor, range: &Range<usize>) -> Span<'a> {
+    index.from(range.start).first(range.len())
+}
+
+fn no_magnitudes() -> Error {
+    Error::failure("magnitudes of DoRA are not computed on a GPU here")
+}

@@ -1,0 +1,109 @@
+//! A decoder without values: what a pass is gone through on to predict its memory and its operations.
+
+use super::branch::{Beside, Dora, Lora};
+use super::decoder::{Decoder, Source};
+use super::params::{Kind, Params};
+use super::weight::{Vector, Weight};
+use crate::checkpoint::Dtype;
+use crate::error::Result;
+use crate::quant::{Quantized, Scheme};
+use crate::spec::{ExpertsSpec, MlpSpec, ModelSpec, ModuleSpec};
+use std::sync::Arc;
+
+/// How a matrix is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Trained, in `f32`.
+    Trained,
+    /// Frozen, in this type; what is no half type is `f32`.
+    Stored(Dtype),
+    /// Frozen, in 4 bits.
+    FourBit(Scheme),
+}
+
+/// A branch of this rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rank {
+    /// The rank.
+    pub r: usize,
+    /// With magnitudes.
+    pub dora: bool,
+}
+
+struct Blank<'a> {
+    params: Params,
+    kept: &'a dyn Fn(&ModuleSpec) -> Kept,
+    vectors_are_trained: bool,
+}
+
+impl Blank<'_> {
+    fn vector(&mut self, name: String, width: usize) -> Vector {
+        if self.vectors_are_trained {
+            return Vector::Trained(self.params.push(name, Kind::Vector, [1, width], Vec::new()), 0.0);
+        }
+        Vector::Frozen(Vec::new())
+    }
+}
+
+impl Source for Blank<'_> {
+    fn weight(&mut self, spec: &ModuleSpec) -> Result<Weight> {
+        Ok(match (self.kept)(spec) {
+            Kept::Trained => Weight::Trained(self.params.push(spec.name.clone(), Kind::Weight, spec.shape, Vec::new())),
+            Kept::Stored(Dtype::BF16) => Weight::Bf16(Vec::new()),
+            Kept::Stored(Dtype::F16) => Weight::F16(Vec::new()),
+            Kept::Stored(_) => Weight::F32(Vec::new()),
+            Kept::FourBit(scheme) => Weight::FourBit(Quantized::new(&[], [0, 0], scheme)?),
+        })
+    }
+
+    fn bias(&mut self, module: &str, width: usize) -> Result<Vector> {
+        Ok(self.vector(format!("{module}.bias"), width))
+    }
+
+    fn scale(&mut self, name: &str, width: usize, _plus: f32) -> Result<Vector> {
+        Ok(self.vector(name.to_owned(), width))
+    }
+
+    /// As wide as the experts that a token goes through are together.
+    fn in_place_of(&self, experts: &ExpertsSpec) -> Option<MlpSpec> {
+        let (mut mlp, times) = (experts.mlp.clone(), experts.chosen);
+        mlp.width *= times;
+        for part in &mut mlp.up {
+            part.offset *= times;
+            part.module.shape[0] *= times;
+        }
+        mlp.down.shape[1] *= times;
+        Some(mlp)
+    }
+}
+
+impl Decoder {
+    /// A decoder of this shape, with an MLP in the place of a mixture's experts, each matrix kept as `kept` says, with a branch where `rank` gives one; norms and biases are
+    /// trained where the embedding is.
+    ///
+    /// # Errors
+    /// A scheme that cannot be, and what is not computed here.
+    pub fn described(
+        spec: &Arc<ModelSpec>,
+        kept: &dyn Fn(&ModuleSpec) -> Kept,
+        rank: &dyn Fn(&str) -> Option<Rank>,
+    ) -> Result<Self> {
+        let vectors_are_trained = kept(&spec.embedding) == Kept::Trained;
+        let mut blank = Blank { params: Params::default(), kept, vectors_are_trained };
+        let mut decoder = Self::build(Arc::clone(spec), &mut blank)?;
+        let mut params = blank.params;
+        for linear in decoder.linears_mut() {
+            let Some(Rank { r, dora }) = rank(&linear.module) else { continue };
+            let [out, width] = linear.shape;
+            let mut push = |kind, shape| params.push(linear.module.clone(), kind, shape, Vec::new());
+            let (a, b) = (push(Kind::LoraA, [r, width]), push(Kind::LoraB, [out, r]));
+            let lora = Lora { a, b, r, alpha: r as f64, scaling: 1.0 };
+            linear.branch = Some(match dora {
+                false => Beside::Lora(lora),
+                true => Beside::Dora(Dora { lora, magnitude: push(Kind::Magnitude, [1, out]) }),
+            });
+        }
+        decoder.params = params;
+        Ok(decoder)
+    }
+}
