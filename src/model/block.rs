@@ -18,6 +18,8 @@ use crate::error::Result;
 /// What a block's pass forward keeps for the pass backward, beside its input.
 pub(super) struct Tape<B: Backend> {
     heads: Option<(B::Heads, B::Buf)>,
+    /// What gates the attention's output.
+    gate: Option<B::Buf>,
     /// The mixer's output before its norm.
     mixed: Option<B::Buf>,
     /// After the mixer; `None` where the block is parallel.
@@ -88,14 +90,20 @@ impl Block {
         x: &B::Buf,
         cache: Option<&mut B::Cache>,
     ) -> Result<(B::Buf, Tape<B>)> {
-        let (mut heads, mut mixed, mut out) = (None, None, None);
+        let (mut heads, mut gate, mut mixed, mut out) = (None, None, None, None);
         if let Some(Mixer::Attention(attention)) = &self.mixer {
-            let qkv = attention.project(on, place.rows, &*normed(on, self.norm_in.as_ref(), x)?)?;
+            let qkv = {
+                let h = normed(on, self.norm_in.as_ref(), x)?;
+                gate = attention.project_gate(on, place.rows, &h)?;
+                attention.project(on, place.rows, &h)?
+            };
             let (attended, kept) = on.attention(attention, place, qkv, cache)?;
             let width = attention.spec.width();
             on.see(|| parent(&attention.o.module), &attended, width, Cols::all(width));
+            let gated = gate.as_ref().map(|gate| on.gate(&attended, gate)).transpose()?;
             let mut sum = on.copy(x)?;
-            mixed = self.added(on, &attention.o, &attended, self.norm_mixed.as_ref(), &mut sum)?;
+            let read = gated.as_ref().unwrap_or(&attended);
+            mixed = self.added(on, &attention.o, read, self.norm_mixed.as_ref(), &mut sum)?;
             (heads, out) = (Some((kept, attended)), Some(sum));
         }
         let mut out = match out {
@@ -111,7 +119,7 @@ impl Block {
             down = self.added(on, &mlp.down, &between, self.norm_out.as_ref(), &mut out)?;
             up = Some(rows);
         }
-        Ok((out, Tape { heads, mixed, middle, up, down }))
+        Ok((out, Tape { heads, gate, mixed, middle, up, down }))
     }
 
     /// Adds `s · linear(x)` to `out`, through a norm where there is one: then what went into the norm is given.
@@ -173,7 +181,7 @@ impl Block {
         wanted: bool,
         grads: &mut B::Grads,
     ) -> Result<()> {
-        let Tape { heads, mixed, middle, up, down } = tape;
+        let Tape { heads, mut gate, mixed, middle, up, down } = tape;
         // Parallel blocks: both branches get the gradient of the output, and add to it.
         let out_gradient = if self.parallel { Some(on.copy(d)?) } else { None };
         if let (Some(FeedForward::Dense(mlp)), Some(mut up)) = (&self.ffn, up) {
@@ -203,7 +211,12 @@ impl Block {
             let d_mixed = self.into_branch(on, self.norm_mixed.as_ref(), mixed.as_ref(), d_out, grads)?;
             let mut d_attended = on.alloc(on.len(&attended))?;
             let dy = (d_mixed.as_ref().unwrap_or(d_out), Cols::all(attention.o.shape[0]));
-            attention.o.backward(on, &attended, dy, Some((&mut d_attended, false)), grads)?;
+            let gated = gate.as_ref().map(|gate| on.gate(&attended, gate)).transpose()?;
+            let read = gated.as_ref().unwrap_or(&attended);
+            attention.o.backward(on, read, dy, Some((&mut d_attended, false)), grads)?;
+            if let Some(gate) = &mut gate {
+                on.gate_backward(&attended, gate, &mut d_attended)?;
+            }
             on.attention_backward(attention, place, heads, attended, &d_attended, grads)?
         };
         let h = normed(on, self.norm_in.as_ref(), x)?;
@@ -213,6 +226,10 @@ impl Block {
             let at = Cols { first: part.offset, stride: attention.spec.row() };
             let dx = dh.as_mut().map(|dh| (dh, index > 0));
             part.linear.backward(on, &h, (&d_qkv, at), dx, grads)?;
+        }
+        if let (Some(linear), Some(d_gate)) = (&attention.gate, &gate) {
+            let dx = dh.as_mut().map(|dh| (dh, true));
+            linear.backward(on, &h, (d_gate, Cols::all(attention.spec.width())), dx, grads)?;
         }
         match dh {
             Some(dh) => normed_backward(on, self.norm_in.as_ref(), x, &dh, d, grads),
@@ -239,6 +256,15 @@ fn project<B: Backend>(
 }
 
 impl Attention {
+    fn project_gate<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<Option<B::Buf>> {
+        let Some(gate) = &self.gate else { return Ok(None) };
+        let width = self.spec.width();
+        let mut to = on.alloc(rows * width)?;
+        gate.forward(on, h, &mut to, Cols::all(width), false)?;
+        on.see(|| gate.module.clone(), &to, width, Cols::all(width));
+        Ok(Some(to))
+    }
+
     fn project<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<B::Buf> {
         project(on, &self.projections, rows, self.spec.row(), h)
     }

@@ -86,6 +86,8 @@ pub struct Attention {
     pub q_norm: Option<NormWeights>,
     /// Norm of keys.
     pub k_norm: Option<NormWeights>,
+    /// The sigmoid of what it gives multiplies the attention's output.
+    pub gate: Option<Linear>,
     /// Output projection.
     pub o: Linear,
 }
@@ -96,19 +98,24 @@ impl Attention {
         let AttentionSpec { heads, kv_heads, head_dim: d, layout, .. } = self.spec;
         let stride = self.spec.row();
         match layout {
-            QkvLayout::Grouped => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
-            QkvLayout::Split => Row { stride, q: (0, d), k: (heads * d, d), v: ((heads + kv_heads) * d, d) },
+            QkvLayout::Grouped if heads == kv_heads => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
+            _ => Row { stride, q: (0, d), k: (heads * d, d), v: ((heads + kv_heads) * d, d) },
         }
     }
 
-    /// The way back needs the rows as they were projected.
+    /// The rows are projected in another order than [`row`](Self::row) says: queries in groups with their key and value.
+    pub(super) fn is_regrouped(&self) -> bool {
+        self.spec.layout == QkvLayout::Grouped && self.spec.heads != self.spec.kv_heads
+    }
+
+    /// The way back needs the rows as they were before they were clipped or normalized.
     pub(super) fn keeps_raw(&self) -> bool {
-        self.q_norm.is_some() || self.k_norm.is_some()
+        self.q_norm.is_some() || self.k_norm.is_some() || self.spec.clip > 0.0
     }
 
     pub(super) fn rules(&self) -> Rules {
-        let AttentionSpec { heads, kv_heads, head_dim, scale, softcap, window, .. } = self.spec;
-        Rules { heads, kv_heads, head_dim, scale, softcap, window }
+        let AttentionSpec { heads, kv_heads, head_dim, scale, softcap, window, alibi, .. } = self.spec;
+        Rules { heads, kv_heads, head_dim, scale, softcap, window, alibi }
     }
 }
 
@@ -121,11 +128,14 @@ pub struct Mlp {
     pub up: Vec<Part>,
     /// Down projection.
     pub down: Linear,
+    /// α₊ and α₋ of an xIELU; 1 otherwise.
+    pub alphas: [f32; 2],
 }
 
 impl Mlp {
     pub(super) fn nonlinear(&self) -> Nonlinear {
-        Nonlinear { activation: self.spec.activation, gated: self.spec.gated, width: self.spec.width }
+        let MlpSpec { activation, gated, width, .. } = self.spec;
+        Nonlinear { activation, gated, width, alphas: self.alphas }
     }
 }
 
@@ -167,30 +177,34 @@ pub struct Block {
 impl Block {
     /// Its linear layers, in the order of a pass forward.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let (projections, o) = match &self.mixer {
-            Some(Mixer::Attention(attention)) => (&attention.projections[..], Some(&attention.o)),
-            None => (&[][..], None),
+        let (projections, gate, o) = match &self.mixer {
+            Some(Mixer::Attention(attention)) => {
+                (&attention.projections[..], attention.gate.as_ref(), Some(&attention.o))
+            }
+            None => (&[][..], None, None),
         };
         let (up, down) = match &self.ffn {
             Some(FeedForward::Dense(mlp)) => (&mlp.up[..], Some(&mlp.down)),
             None => (&[][..], None),
         };
         let projections = projections.iter().map(|part| &part.linear);
-        projections.chain(o).chain(up.iter().map(|part| &part.linear)).chain(down)
+        projections.chain(gate).chain(o).chain(up.iter().map(|part| &part.linear)).chain(down)
     }
 
     /// Mutable variant of [`linears`](Self::linears).
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let (projections, o) = match &mut self.mixer {
-            Some(Mixer::Attention(attention)) => (&mut attention.projections[..], Some(&mut attention.o)),
-            None => (&mut [][..], None),
+        let (projections, gate, o) = match &mut self.mixer {
+            Some(Mixer::Attention(attention)) => {
+                (&mut attention.projections[..], attention.gate.as_mut(), Some(&mut attention.o))
+            }
+            None => (&mut [][..], None, None),
         };
         let (up, down) = match &mut self.ffn {
             Some(FeedForward::Dense(mlp)) => (&mut mlp.up[..], Some(&mut mlp.down)),
             None => (&mut [][..], None),
         };
         let projections = projections.iter_mut().map(|part| &mut part.linear);
-        projections.chain(o).chain(up.iter_mut().map(|part| &mut part.linear)).chain(down)
+        projections.chain(gate).chain(o).chain(up.iter_mut().map(|part| &mut part.linear)).chain(down)
     }
 
     /// Its norms.
@@ -227,6 +241,8 @@ pub(super) trait Source {
     fn weight(&mut self, spec: &ModuleSpec) -> Result<Weight>;
     /// The bias of a module.
     fn bias(&mut self, module: &str, width: usize) -> Result<Vector>;
+    /// A number that a nonlinearity has learned.
+    fn scalar(&mut self, name: &str) -> Result<f32>;
     /// A norm's scales, to which `plus` is added when they are used.
     fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector>;
 
@@ -266,7 +282,9 @@ impl<S: Source> Builder<'_, S> {
         let spec::Mixer::Attention(spec) = spec;
         let projections = self.parts(&spec.projections)?;
         let (q_norm, k_norm) = (self.norm(&spec.q_norm)?, self.norm(&spec.k_norm)?);
-        Ok(Mixer::Attention(Attention { projections, q_norm, k_norm, o: self.module(&spec.o)?, spec: spec.clone() }))
+        let gate = spec.gate.as_ref().map(|gate| self.module(gate)).transpose()?;
+        let o = self.module(&spec.o)?;
+        Ok(Mixer::Attention(Attention { projections, q_norm, k_norm, gate, o, spec: spec.clone() }))
     }
 
     fn feed_forward(&mut self, spec: &spec::FeedForward) -> Result<FeedForward> {
@@ -274,6 +292,14 @@ impl<S: Source> Builder<'_, S> {
             spec::FeedForward::Dense(spec) => Ok(FeedForward::Dense(Mlp {
                 up: self.parts(&spec.up)?,
                 down: self.module(&spec.down)?,
+                alphas: match &spec.scalars {
+                    // arXiv 2411.13010: both above what makes the function monotonous.
+                    Some([positive, negative]) => {
+                        let softplus = |x: f32| x.exp().ln_1p();
+                        [softplus(self.0.scalar(positive)?), 0.5 + softplus(self.0.scalar(negative)?)]
+                    }
+                    None => [1.0; 2],
+                },
                 spec: spec.clone(),
             })),
             spec::FeedForward::Experts(experts) => match self.0.in_place_of(experts) {

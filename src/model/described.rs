@@ -60,6 +60,10 @@ impl Source for Blank<'_> {
         Ok(self.vector(format!("{module}.bias"), width))
     }
 
+    fn scalar(&mut self, _name: &str) -> Result<f32> {
+        Ok(1.0)
+    }
+
     fn scale(&mut self, name: &str, width: usize, _plus: f32) -> Result<Vector> {
         Ok(self.vector(name.to_owned(), width))
     }

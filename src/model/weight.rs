@@ -169,6 +169,15 @@ impl Source for Loader<'_> {
     fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector> {
         self.scale(name, width, plus)
     }
+
+    fn scalar(&mut self, name: &str) -> Result<f32> {
+        if self.frozen == Frozen::Nothing {
+            let message = "the numbers of an xIELU are not trained here: train with lora or qlora";
+            return Err(Error::tensor(self.checkpoint.path(), name, message));
+        }
+        let (matrix, _) = self.matrix(name, [1, 1])?;
+        Ok(matrix.data()[0])
+    }
 }
 
 impl Loader<'_> {

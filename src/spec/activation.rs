@@ -13,6 +13,9 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)²`.
     Relu2,
+    /// `α₊ x² + x/2` for x > 0, else `α₋ (e^min(x, ε) − 1 − x) + x/2`, with learned `α₊ = ln(1 + e^a)`, `α₋ = 1/2 + ln(1 + e^b)`
+    /// and `ε = −1e-6` (arXiv 2411.13010).
+    Xielu,
 }
 
 impl Activation {
@@ -24,6 +27,7 @@ impl Activation {
             "gelu" | "gelu_python" => Self::Gelu,
             "relu" => Self::Relu,
             "relu2" => Self::Relu2,
+            "xielu" => Self::Xielu,
             _ => return None,
         })
     }

@@ -8,6 +8,7 @@ use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{self, Heads};
 use crate::model::ops::gemm::{Out, View, parallel};
+use crate::model::ops::heads;
 use crate::model::ops::norm::{self, Groups};
 use crate::model::ops::rope::{Table, Turned};
 use crate::model::ops::{self, Buf, Pool, loss, magnitude};
@@ -50,6 +51,44 @@ impl<'m> Cpu<'m> {
         for ((offset, step), heads) in [(row.q, spec.heads), (row.k, spec.kv_heads)] {
             let at = Turned { stride: row.stride, offset, step, heads };
             table.turn(rows, at, place.seq, place.first, starts(&place), back);
+        }
+    }
+
+    /// Queries grow with their position; so does their gradient.
+    fn scale_queries(&self, attention: &Attention, place: Place<Self>, rows: &mut [f32]) {
+        let Some(scaling) = attention.spec.query_scaling else { return };
+        let (stride, queries) = (attention.row().stride, attention.spec.width());
+        heads::scale_queries(rows, stride, queries, scaling, place.seq, place.first, starts(&place));
+    }
+
+    /// Rows in the order of their projection become rows in the order of [`Attention::row`], or `back`.
+    fn regroup(&self, attention: &Attention, rows: Buf, back: bool) -> Buf {
+        if !attention.is_regrouped() {
+            return rows;
+        }
+        let mut to = self.pool.take(rows.len());
+        let spec = &attention.spec;
+        heads::regroup(&rows, &mut to, spec.heads, spec.kv_heads, spec.head_dim, back);
+        to
+    }
+
+    /// Normalizes queries and keys of `qkv`; `raw` is what they were.
+    fn normalize(&self, attention: &Attention, raw: Option<&Buf>, qkv: &mut Buf) {
+        let stride = attention.row().stride;
+        for (weights, groups) in self.head_norms(attention) {
+            let Some(raw) = raw else { continue };
+            norm::heads_forward(raw, weights.values(self.params).norm(), groups, qkv);
+            self.see(|| weights.spec.name.clone(), qkv, stride, Cols::all(stride));
+        }
+    }
+
+    /// The way back of [`normalize`](Self::normalize).
+    fn normalize_backward(&self, attention: &Attention, raw: Option<&Buf>, d: &mut Buf, grads: &mut Grads) {
+        for (weights, groups) in self.head_norms(attention) {
+            let Some(raw) = raw else { continue };
+            let values = weights.values(self.params);
+            self.norm_weights(weights, raw, d, groups, values.norm(), grads);
+            norm::heads_backward(raw, values.norm(), groups, d);
         }
     }
 
@@ -333,18 +372,24 @@ impl<'m> Backend for Cpu<'m> {
         &self,
         attention: &Attention,
         place: Place<Self>,
-        mut qkv: Buf,
+        qkv: Buf,
         cache: Option<&mut Cache>,
     ) -> Result<(Buf, Kept)> {
         let (spec, row, rules) = (&attention.spec, attention.row(), attention.rules());
         let rows = qkv.len() / row.stride;
-        let raw = attention.keeps_raw().then(|| self.pool.copy(&qkv));
-        for (weights, groups) in self.head_norms(attention) {
-            let Some(raw) = &raw else { continue };
-            norm::heads_forward(raw, weights.values(self.params).norm(), groups, &mut qkv);
-            self.see(|| weights.spec.name.clone(), &qkv, row.stride, Cols::all(row.stride));
+        let mut qkv = self.regroup(attention, qkv, false);
+        if spec.norm_after_rope {
+            self.turn(attention, place, &mut qkv, false);
         }
-        self.turn(attention, place, &mut qkv, false);
+        let raw = attention.keeps_raw().then(|| self.pool.copy(&qkv));
+        if spec.clip > 0.0 {
+            heads::clip(&mut qkv, spec.clip);
+        }
+        self.normalize(attention, raw.as_ref(), &mut qkv);
+        if !spec.norm_after_rope {
+            self.turn(attention, place, &mut qkv, false);
+        }
+        self.scale_queries(attention, place, &mut qkv);
         let mut attended = self.pool.take(rows * spec.width());
         let heads = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
         let q = heads(row.q);
@@ -390,14 +435,30 @@ impl<'m> Backend for Cpu<'m> {
         }
         drop(attended);
         let mut d_qkv = qkv;
-        self.turn(attention, place, &mut d_qkv, true);
-        for (weights, groups) in self.head_norms(attention) {
-            let Some(raw) = &raw else { continue };
-            let values = weights.values(self.params);
-            self.norm_weights(weights, raw, &d_qkv, groups, values.norm(), grads);
-            norm::heads_backward(raw, values.norm(), groups, &mut d_qkv);
+        self.scale_queries(attention, place, &mut d_qkv);
+        let after = attention.spec.norm_after_rope;
+        if !after {
+            self.turn(attention, place, &mut d_qkv, true);
         }
-        Ok(d_qkv)
+        self.normalize_backward(attention, raw.as_ref(), &mut d_qkv, grads);
+        if let Some(raw) = raw.filter(|_| attention.spec.clip > 0.0) {
+            heads::clip_backward(&raw, &mut d_qkv, attention.spec.clip);
+        }
+        if after {
+            self.turn(attention, place, &mut d_qkv, true);
+        }
+        Ok(self.regroup(attention, d_qkv, true))
+    }
+
+    fn gate(&self, x: &Buf, gate: &Buf) -> Result<Buf> {
+        let mut out = self.pool.take(x.len());
+        heads::gate(x, gate, &mut out);
+        Ok(out)
+    }
+
+    fn gate_backward(&self, x: &Buf, gate: &mut Buf, d: &mut Buf) -> Result<()> {
+        heads::gate_backward(x, gate, d);
+        Ok(())
     }
 
     fn cache(&self, _attention: &Attention, _positions: usize) -> Result<Cache> {
@@ -406,12 +467,12 @@ impl<'m> Backend for Cpu<'m> {
 
     fn activation(&self, f: Nonlinear, up: &Buf) -> Result<Buf> {
         let mut out = self.pool.take(up.len() / f.stride() * f.width);
-        f.activation.forward(up, f.gated, &mut out, f.width);
+        f.activation.forward(f.alphas, up, f.gated, &mut out, f.width);
         Ok(out)
     }
 
     fn activation_backward(&self, f: Nonlinear, up: &mut Buf, d: &Buf) -> Result<()> {
-        f.activation.backward(up, f.gated, d, f.width);
+        f.activation.backward(f.alphas, up, f.gated, d, f.width);
         Ok(())
     }
 

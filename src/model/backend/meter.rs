@@ -318,6 +318,9 @@ impl Backend for Meter {
         _cache: Option<&mut ()>,
     ) -> Result<(Sized, Self::Heads)> {
         let (spec, rules) = (&attention.spec, attention.rules());
+        if attention.is_regrouped() {
+            drop(self.take(qkv.count));
+        }
         let raw = attention.keeps_raw().then(|| self.take(qkv.count));
         let attended = self.take(place.rows * spec.width());
         let sequences = place.rows / place.seq;
@@ -349,6 +352,14 @@ impl Backend for Meter {
     }
 
     fn cache(&self, _attention: &Attention, _positions: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn gate(&self, x: &Sized, _gate: &Sized) -> Result<Sized> {
+        Ok(self.take(x.count))
+    }
+
+    fn gate_backward(&self, _x: &Sized, _gate: &mut Sized, _d: &mut Sized) -> Result<()> {
         Ok(())
     }
 

@@ -99,6 +99,8 @@ pub struct Nonlinear {
     pub gated: bool,
     /// Columns of what comes out.
     pub width: usize,
+    /// α₊ and α₋ of an xIELU.
+    pub alphas: [f32; 2],
 }
 
 impl Nonlinear {
@@ -378,6 +380,18 @@ pub trait Backend: Sized {
         d_attended: &Self::Buf,
         grads: &mut Self::Grads,
     ) -> Result<Self::Buf>;
+
+    /// `x ∘ sigmoid(gate)`.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn gate(&self, x: &Self::Buf, gate: &Self::Buf) -> Result<Self::Buf>;
+
+    /// The gradient `d` by what [`gate`](Self::gate) gave becomes the one by `x`, and `gate` the one by itself.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn gate_backward(&self, x: &Self::Buf, gate: &mut Self::Buf, d: &mut Self::Buf) -> Result<()>;
 
     /// Room for the keys and values of up to `positions` tokens.
     ///

@@ -358,6 +358,14 @@ impl<'m> Backend for OnGpu<'m> {
         Ok(Cache { keys: self.gpu.alloc(count)?, values: self.gpu.alloc(count)?, capacity: positions })
     }
 
+    fn gate(&self, _x: &Tensor, _gate: &Tensor) -> Result<Tensor> {
+        Err(Error::usage("gated attention is not computed on a GPU here: --device cpu"))
+    }
+
+    fn gate_backward(&self, _x: &Tensor, _gate: &mut Tensor, _d: &mut Tensor) -> Result<()> {
+        Err(Error::usage("gated attention is not computed on a GPU here: --device cpu"))
+    }
+
     fn activation(&self, f: Nonlinear, up: &Tensor) -> Result<Tensor> {
         self.gpu.activation(f.activation, up, f.gated, f.width)
     }

@@ -210,7 +210,12 @@ macro_rules! enums {
                 fn pack(self, _: &str, to: &mut Vec<u8>) -> Result<()> {
                     /// Numbered as C does.
                     enum Number { $($Value),* }
-                    let number = match self { $(Self::$Value => Number::$Value),* };
+                    // What the kernels have no name for is refused before a model gets this far.
+                    #[allow(unreachable_patterns)]
+                    let number = match self {
+                        $(Self::$Value => Number::$Value,)*
+                        other => return Err(crate::error::Error::failure(format!("{other:?} is not computed on a GPU here"))),
+                    };
                     append(to, (number as i32).to_ne_bytes());
                     Ok(())
                 }

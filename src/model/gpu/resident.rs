@@ -116,7 +116,7 @@ fn refused(decoder: &Decoder) -> Option<String> {
         if let Some(FeedForward::Dense(mlp)) = &block.ffn
             && !matches!(
                 mlp.spec.activation,
-                Activation::Silu | Activation::GeluTanh | Activation::Gelu | Activation::Relu
+                Activation::Silu | Activation::GeluTanh | Activation::Gelu | Activation::Relu | Activation::Relu2
             )
         {
             return Some(format!("the activation {:?}", mlp.spec.activation));
@@ -130,6 +130,9 @@ fn refused(decoder: &Decoder) -> Option<String> {
         let plain = norms.iter().all(|norm| norm.spec.width == spec.head_dim && !norm.is_centred());
         if !plain || norms.len() == 1 || spec.norm_after_rope {
             return Some("this norm of queries and keys".to_owned());
+        }
+        if attention.is_regrouped() {
+            return Some("queries in groups with their keys".to_owned());
         }
         if spec.gate.is_some() || spec.alibi > 0.0 || spec.clip > 0.0 || spec.query_scaling.is_some() {
             return Some("attention with linear biases, clipped or scaled queries".to_owned());

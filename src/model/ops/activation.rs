@@ -40,6 +40,21 @@ fn relu2(x: f32) -> (f32, f32) {
     if x > 0.0 { (x * x, 2.0 * x) } else { (0.0, 0.0) }
 }
 
+/// β of an xIELU.
+const LINEAR: f32 = 0.5;
+/// Its ε.
+const NEAR: f32 = -1e-6;
+
+#[inline(always)]
+fn xielu(x: f32, [positive, negative]: [f32; 2]) -> (f32, f32) {
+    if x > 0.0 {
+        return (positive * x * x + LINEAR * x, 2.0 * positive * x + LINEAR);
+    }
+    let e = exp(x.min(NEAR));
+    let slope = if x < NEAR { e } else { 0.0 };
+    (negative * (e - 1.0 - x) + LINEAR * x, negative * (slope - 1.0) + LINEAR)
+}
+
 #[inline(always)]
 fn rows_forward(f: impl Fn(f32) -> (f32, f32), rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
     let stride = if gated { 2 * width } else { width };
@@ -78,41 +93,43 @@ fn rows_backward(f: impl Fn(f32) -> (f32, f32), rows: &mut [f32], gated: bool, d
 }
 
 wide! {
-    fn some_forward(activation: Activation, rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
+    fn some_forward(activation: Activation, alphas: [f32; 2], rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
         match activation {
             Activation::Silu => rows_forward(silu, rows, gated, out, width),
             Activation::GeluTanh => rows_forward(gelu_tanh, rows, gated, out, width),
             Activation::Gelu => rows_forward(gelu, rows, gated, out, width),
             Activation::Relu => rows_forward(relu, rows, gated, out, width),
             Activation::Relu2 => rows_forward(relu2, rows, gated, out, width),
+            Activation::Xielu => rows_forward(|x| xielu(x, alphas), rows, gated, out, width),
         }
     }
 }
 
 wide! {
-    fn some_backward(activation: Activation, rows: &mut [f32], gated: bool, d: &[f32], width: usize) {
+    fn some_backward(activation: Activation, alphas: [f32; 2], rows: &mut [f32], gated: bool, d: &[f32], width: usize) {
         match activation {
             Activation::Silu => rows_backward(silu, rows, gated, d, width),
             Activation::GeluTanh => rows_backward(gelu_tanh, rows, gated, d, width),
             Activation::Gelu => rows_backward(gelu, rows, gated, d, width),
             Activation::Relu => rows_backward(relu, rows, gated, d, width),
             Activation::Relu2 => rows_backward(relu2, rows, gated, d, width),
+            Activation::Xielu => rows_backward(|x| xielu(x, alphas), rows, gated, d, width),
         }
     }
 }
 
 impl Activation {
-    /// From rows of `[gate | up]` (gated) or of `up`, to rows of `width` values.
-    pub fn forward(self, rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
+    /// From rows of `[gate | up]` (gated) or of `up`, to rows of `width` values; `alphas` are those of an xIELU.
+    pub fn forward(self, alphas: [f32; 2], rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
         let (some, stride) = (rows_of(width), if gated { 2 * width } else { width });
         let parts = out.par_chunks_mut(some * width).zip(rows.par_chunks(some * stride));
-        parts.for_each(|(out, rows)| some_forward(self, rows, gated, out, width));
+        parts.for_each(|(out, rows)| some_forward(self, alphas, rows, gated, out, width));
     }
 
     /// Turns the rows that went in into the gradient by them; `d` is the gradient by what came out.
-    pub fn backward(self, rows: &mut [f32], gated: bool, d: &[f32], width: usize) {
+    pub fn backward(self, alphas: [f32; 2], rows: &mut [f32], gated: bool, d: &[f32], width: usize) {
         let (some, stride) = (rows_of(width), if gated { 2 * width } else { width });
         let parts = rows.par_chunks_mut(some * stride).zip(d.par_chunks(some * width));
-        parts.for_each(|(rows, d)| some_backward(self, rows, gated, d, width));
+        parts.for_each(|(rows, d)| some_backward(self, alphas, rows, gated, d, width));
     }
 }

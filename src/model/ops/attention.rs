@@ -12,6 +12,7 @@ use super::Buf;
 use super::Pool;
 use super::gemm::{Out, View, product};
 use super::simd::{exp, largest, reduce, tanh, wide};
+use crate::spec::alibi_slopes;
 use rayon::prelude::*;
 
 /// Query rows of a block.
@@ -52,6 +53,8 @@ pub struct Rules {
     pub softcap: f32,
     /// A row sees itself and the `window − 1` rows before it.
     pub window: Option<usize>,
+    /// Times a head's slope and the distance to a key is taken from its score; 0 for none.
+    pub alibi: f32,
 }
 
 impl Rules {
@@ -80,6 +83,24 @@ pub fn pairs(rules: &Rules, rows: usize) -> usize {
         (end - first) * rules.seen(first, end, &[]).len()
     };
     (0..rows).step_by(BLOCK).map(block).sum()
+}
+
+impl Rules {
+    /// What a head takes from the score of a key for each position of distance.
+    fn slope(&self, head: usize) -> f32 {
+        if self.alibi == 0.0 { 0.0 } else { self.alibi * alibi_slopes(self.heads)[head] }
+    }
+}
+
+/// Takes `slope · distance` from the scores of a block; `position` of the first row, `lo` of the first key.
+fn bias(scores: &mut [f32], keys: usize, position: usize, lo: usize, slope: f32) {
+    if slope == 0.0 {
+        return;
+    }
+    for (at, row) in scores.chunks_exact_mut(keys).enumerate() {
+        let own = (position + at) as f32 - lo as f32;
+        row.iter_mut().enumerate().for_each(|(key, score)| *score += slope * (key as f32 - own));
+    }
 }
 
 wide! {
@@ -162,6 +183,7 @@ pub fn forward(
                 let keys_seen = k.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
                 let values = v.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
                 product(Out::dense(&mut scores, count, seen.len()), false, rules.scale, queries, keys_seen.t());
+                bias(&mut scores, seen.len(), before + first, seen.start, rules.slope(head));
                 let window = rules.window.unwrap_or(usize::MAX);
                 softmax(&mut scores, seen.len(), before + first, seen.start, window, starts, rules.softcap, &mut []);
                 let to = Out::new(&mut out[head * head_dim..], count, head_dim, width);
@@ -213,6 +235,7 @@ pub fn backward(
             let d_o = View::new(&d_out[at..], count, head_dim, width);
             let (p, dp) = (&mut p[..count * many], &mut dp[..count * many]);
             product(Out::dense(p, count, many), false, rules.scale, queries, keys.t());
+            bias(p, many, first, seen.start, rules.slope(head));
             softmax(p, many, first, seen.start, rules.window.unwrap_or(usize::MAX), starts, softcap, &mut capped);
             product(Out::dense(dp, count, many), false, 1.0, d_o, values.t());
             scores_backward(p, many, &out[at..], width, &d_out[at..], head_dim, softcap, &capped, dp);

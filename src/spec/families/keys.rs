@@ -170,7 +170,7 @@ impl<'a> Keys<'a> {
     pub(super) fn activation(&self, key: &str, default: &str) -> Activation {
         let name = self.text(key).unwrap_or(default);
         Activation::named(name).unwrap_or_else(|| {
-            let supported = "silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2";
+            let supported = "silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2, xielu";
             self.refuse(format!("activation {name:?}; supported are {supported}"));
             Activation::Silu
         })

@@ -8,6 +8,7 @@ mod nearest;
 #[cfg(test)]
 mod tests;
 
+mod apertus;
 mod arcee;
 mod bloom;
 mod cohere;
@@ -110,6 +111,7 @@ static FAMILIES: &[Family] = &[
     family("helium", &["HeliumForCausalLM"], helium::helium),
     family("internlm3", &["InternLM3ForCausalLM", "LlamaForCausalLM"], internlm3::internlm3),
     family("nanochat", &["NanoChatForCausalLM"], nanochat::nanochat),
+    family("apertus", &["ApertusForCausalLM"], apertus::apertus),
     family("muse_glimmer_text", &[], muse_glimmer::text),
     family("opt", &["OPTForCausalLM"], opt::opt),
     family("gptj", &["GPTJForCausalLM"], gptj::gptj),
