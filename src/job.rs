@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use poll_promise::Promise;
@@ -24,11 +24,19 @@ struct Shared {
     cancelled: AtomicBool,
     done: AtomicU64,
     total: AtomicU64,
+    stage: Mutex<String>,
     woken: Mutex<Instant>,
     wake: Wake,
 }
 
 impl Progress for Shared {
+    fn stage(&self, name: &str) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stage != name {
+            name.clone_into(&mut stage);
+        }
+    }
+
     fn step(&self, done: u64, total: u64) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
@@ -115,6 +123,7 @@ impl<T: Send + 'static> Job<T> {
             cancelled: AtomicBool::new(false),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
+            stage: Mutex::default(),
             woken: Mutex::new(Instant::now()),
             wake,
         });
@@ -166,6 +175,11 @@ impl<T: Send + 'static> Job<T> {
     /// True once [`cancel`](Self::cancel) was called.
     pub fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// What it is at, in words; empty in its usual course.
+    pub fn stage(&self) -> String {
+        self.shared.stage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How far it is.

@@ -13,6 +13,9 @@ pub trait Progress: Sync {
     /// # Errors
     /// [`Error::Cancelled`](crate::error::Error::Cancelled) when the work should stop.
     fn step(&self, done: u64, total: u64) -> Result<()>;
+
+    /// What the work is at, in words, until the next one; empty for its usual course.
+    fn stage(&self, _name: &str) {}
 }
 
 /// Nobody is watching.
@@ -49,6 +52,10 @@ impl Progress for Part<'_> {
         let all = (self.units.end - self.units.start) * FINENESS;
         let share = (u128::from(done) * u128::from(all) / u128::from(total.max(1))) as u64;
         self.whole.step(self.units.start * FINENESS + share.min(all), self.count * FINENESS)
+    }
+
+    fn stage(&self, name: &str) {
+        self.whole.stage(name);
     }
 }
 

@@ -1,47 +1,107 @@
 //! Files that are there whole or not at all, and `.safetensors` files tensor by tensor.
+//!
+//! A file is written under another name, flushed to the disk and renamed. What a program that was killed leaves behind under
+//! such a name is removed by the next one that writes into the folder: the name is locked while it is written, and the system
+//! lets go of the lock when the program ends, however it ends.
 
 use super::Dtype;
 use crate::error::{Error, Result};
+use safetensors::tensor::{Metadata, TensorInfo};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Mutex;
+use tempfile::NamedTempFile;
+
+/// Names of files that are being written begin with it.
+const WRITING: &str = ".writing-";
+
+/// Bytes that are gathered before the system is asked to write them.
+const BUFFER: usize = 1 << 20;
 
 /// Writes a file under another name, flushes it to the disk and renames it: it is there whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written; nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_at(path, |path| File::create(path)?.write_all(bytes))
+    write_at(path, |out| out.write(bytes))
 }
 
-fn write_at(path: &Path, fill: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+/// A file that is being written.
+struct Out<'a> {
+    path: &'a Path,
+    file: BufWriter<&'a File>,
+}
+
+impl Out<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|error| Error::write(self.path, &error))
+    }
+}
+
+fn write_at(path: &Path, fill: impl FnOnce(&mut Out<'_>) -> Result<()>) -> Result<()> {
+    let failed = |error: std::io::Error| Error::write(path, &error);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        std::fs::create_dir_all(folder)?;
-        let temporary = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?.into_temp_path();
-        fill(&temporary)?;
-        let file = File::open(&temporary)?;
-        readable(&file)?;
-        file.sync_all()?;
-        temporary.persist(path).map_err(|error| error.error)?;
-        // The new name is on the disk once its folder is.
-        File::open(folder).and_then(|folder| folder.sync_all())
-    };
-    write().map_err(|error| Error::write(path, &error))
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    sweep(folder);
+    let temporary = temporary(folder).map_err(failed)?;
+    let mut out = Out { path, file: BufWriter::with_capacity(BUFFER, temporary.as_file()) };
+    fill(&mut out)?;
+    out.file.flush().map_err(failed)?;
+    drop(out);
+    temporary.as_file().sync_all().map_err(failed)?;
+    temporary.persist(path).map_err(|error| failed(error.error))?;
+    flush_folder(folder).map_err(failed)
 }
 
-/// Temporary files are their owner's alone; a result is everybody's to read, as the user's mask allows.
+/// A new name is on the disk once its folder is.
 #[cfg(unix)]
-fn readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+fn flush_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all())
 }
 
+/// Elsewhere a folder is no file that could be flushed.
 #[cfg(not(unix))]
-fn readable(_: &File) -> std::io::Result<()> {
+fn flush_folder(_: &Path) -> std::io::Result<()> {
     Ok(())
+}
+
+/// A new file of another name, locked; its mode is what the user's mask allows.
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(WRITING);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Temporary files are their owner's alone otherwise; the system takes away what the mask forbids.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    loop {
+        let file = builder.tempfile_in(folder)?;
+        // A file system without locks: what is left behind stays.
+        if file.as_file().lock().is_err() || file.path().exists() {
+            return Ok(file);
+        }
+        // Swept away before it was locked: another one.
+    }
+}
+
+/// Removes what programs that are gone have left in a folder.
+fn sweep(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let ours = entry.file_name().to_string_lossy().starts_with(WRITING);
+        if !(ours && entry.file_type().is_ok_and(|kind| kind.is_file())) {
+            continue;
+        }
+        let Ok(file) = File::options().write(true).open(entry.path()) else { continue };
+        if file.try_lock().is_ok()
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            log::warn!("{}: cannot remove what was left behind: {error}", entry.path().display());
+        }
+    }
 }
 
 /// A tensor on its way into a file.
@@ -59,31 +119,14 @@ pub struct Tensor<'a> {
 impl Tensor<'_> {
     /// Values as `dtype`.
     pub fn new(name: String, shape: Vec<usize>, values: &[f32], dtype: Dtype) -> Tensor<'static> {
-        let bytes: Vec<u8> = match dtype {
-            Dtype::BF16 => values.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
-            Dtype::F16 => values.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
-            _ => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        };
+        let mut bytes = Vec::with_capacity(size_of_val(values));
+        match dtype {
+            Dtype::BF16 => values.iter().for_each(|&x| bytes.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes())),
+            Dtype::F16 => values.iter().for_each(|&x| bytes.extend_from_slice(&half::f16::from_f32(x).to_le_bytes())),
+            _ => values.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
+        }
         let dtype = if matches!(dtype, Dtype::BF16 | Dtype::F16) { dtype } else { Dtype::F32 };
         Tensor { name, shape, dtype, bytes: Cow::Owned(bytes) }
-    }
-}
-
-impl safetensors::View for &Tensor<'_> {
-    fn dtype(&self) -> safetensors::Dtype {
-        stored(self.dtype)
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-
-    fn data_len(&self) -> usize {
-        self.bytes.len()
     }
 }
 
@@ -92,16 +135,16 @@ impl safetensors::View for &Tensor<'_> {
 /// # Errors
 /// When it cannot be written.
 pub fn write_tensors(path: &Path, tensors: &[Tensor]) -> Result<()> {
-    let mark = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)), Some(mark));
-    let bytes = bytes.map_err(|error| Error::failure(format!("cannot put tensors together: {error}")))?;
-    write_whole(path, &bytes)
+    let planned: Vec<Planned> =
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone(), tensor.dtype)).collect();
+    write_each(path, &planned, &mut |at, put| put(&tensors[at].bytes))
 }
 
 /// Name, sizes and type of a tensor that will be made when its turn comes.
 pub type Planned = (String, Vec<usize>, Dtype);
 
-/// As [`write_tensors`], but each tensor is made only when it is written: one is in memory at a time.
+/// As [`write_tensors`], but each tensor is made only when it is written: one is in memory at a time. What `make` says ends
+/// the writing at once.
 ///
 /// # Errors
 /// What `make` says, and when the file cannot be written.
@@ -110,65 +153,46 @@ pub fn write_lazily(
     planned: &[Planned],
     make: &(dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
 ) -> Result<()> {
-    let failed = Mutex::new(None);
-    let lazy = |at: usize| (planned[at].0.as_str(), Lazy { planned: &planned[at], at, make, failed: &failed });
-    let mark = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let written = write_at(path, |path| {
-        let result = safetensors::serialize_to_file((0..planned.len()).map(lazy), Some(mark), path);
-        result.map_err(|error| match error {
-            // The disk's own words, without the crate's before them.
-            safetensors::SafeTensorError::IoError(error) => error,
-            other => std::io::Error::other(other.to_string()),
-        })?;
-        if failed.lock().is_ok_and(|failed| failed.is_some()) {
-            Err(std::io::Error::other("a tensor could not be made"))
-        } else {
-            Ok(())
-        }
+    write_each(path, planned, &mut |at, put| put(&make(at)?.bytes))
+}
+
+/// Takes the bytes of a tensor.
+type Put<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
+/// The format: the header's length in 8 bytes, the header, the tensors in the order in which the `safetensors` crate puts them.
+fn write_each(path: &Path, planned: &[Planned], each: &mut dyn FnMut(usize, Put<'_>) -> Result<()>) -> Result<()> {
+    const ALIGNED: usize = 8;
+    let mut order: Vec<usize> = (0..planned.len()).collect();
+    // By type, the widest first, then by name.
+    let key = |at: usize| (std::cmp::Reverse(stored(planned[at].2)), planned[at].0.as_str());
+    order.sort_by(|&a, &b| key(a).cmp(&key(b)));
+    let size = |at: usize| planned[at].1.iter().product::<usize>() * planned[at].2.size();
+    let mut end = 0;
+    let infos = order.iter().map(|&at| {
+        let (name, shape, dtype) = &planned[at];
+        let begin = end;
+        end += size(at);
+        (name.clone(), TensorInfo { dtype: stored(*dtype), shape: shape.clone(), data_offsets: (begin, end) })
     });
-    match failed.into_inner().ok().flatten() {
-        Some(error) => Err(error),
-        None => written,
-    }
-}
-
-struct Lazy<'a> {
-    planned: &'a Planned,
-    at: usize,
-    make: &'a (dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
-    failed: &'a Mutex<Option<Error>>,
-}
-
-impl safetensors::View for Lazy<'_> {
-    fn dtype(&self) -> safetensors::Dtype {
-        stored(self.planned.2)
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.planned.1
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let failed = || self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let made = if failed().is_some() { None } else { Some((self.make)(self.at)) };
-        match made {
-            Some(Ok(tensor)) if tensor.bytes.len() == self.data_len() => tensor.bytes,
-            // The file is thrown away; only its length must be right until then.
-            other => {
-                if let Some(other) = other {
-                    let error = other
-                        .err()
-                        .unwrap_or_else(|| Error::failure(format!("{} has another size than planned", self.planned.0)));
-                    *failed() = Some(error);
+    let mark = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let wrong = |error: String| Error::file(path, format!("cannot put tensors together: {error}"));
+    let header = Metadata::new(Some(mark), infos.collect()).map_err(|error| wrong(error.to_string()))?;
+    let mut header = serde_json::to_vec(&header).map_err(|error| wrong(error.to_string()))?;
+    header.resize(header.len().next_multiple_of(ALIGNED), b' ');
+    write_at(path, |out| {
+        out.write(&(header.len() as u64).to_le_bytes())?;
+        out.write(&header)?;
+        for at in order {
+            each(at, &mut |bytes| {
+                if bytes.len() != size(at) {
+                    let message = format!("{} bytes were made, {} planned", bytes.len(), size(at));
+                    return Err(Error::tensor(path, &planned[at].0, message));
                 }
-                Cow::Owned(vec![0; self.data_len()])
-            }
+                out.write(bytes)
+            })?;
         }
-    }
-
-    fn data_len(&self) -> usize {
-        self.planned.1.iter().product::<usize>() * self.planned.2.size()
-    }
+        Ok(())
+    })
 }
 
 /// The name in a file's header. Types that are not in the table are refused before they get here.
@@ -198,3 +222,88 @@ const STORED: [(Dtype, safetensors::Dtype); 15] = [
     (Dtype::U8, safetensors::Dtype::U8),
     (Dtype::Bool, safetensors::Dtype::BOOL),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(folder: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.starts_with('.')).collect()
+    }
+
+    /// The crate's own writer makes the same bytes.
+    #[test]
+    fn the_format_is_that_of_safetensors() {
+        struct View<'a>(&'a Tensor<'a>);
+        impl safetensors::View for View<'_> {
+            fn dtype(&self) -> safetensors::Dtype {
+                stored(self.0.dtype)
+            }
+            fn shape(&self) -> &[usize] {
+                &self.0.shape
+            }
+            fn data(&self) -> Cow<'_, [u8]> {
+                Cow::Borrowed(&self.0.bytes)
+            }
+            fn data_len(&self) -> usize {
+                self.0.bytes.len()
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let tensors = [
+            Tensor::new("z".into(), vec![3], &[1.0, 2.0, 3.0], Dtype::F32),
+            Tensor::new("b".into(), vec![1, 2], &[4.0, 5.0], Dtype::BF16),
+            Tensor::new("a".into(), vec![2], &[6.0, 7.0], Dtype::F32),
+            Tensor { name: "u".into(), shape: vec![5], dtype: Dtype::U8, bytes: vec![1, 2, 3, 4, 5].into() },
+        ];
+        let views = tensors.iter().map(|tensor| (tensor.name.as_str(), View(tensor)));
+        let mark = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let expected = safetensors::serialize(views, Some(mark)).unwrap();
+        write_tensors(&path, &tensors).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_error_ends_the_writing_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let planned: Vec<Planned> = (0..3).map(|at| (format!("t{at}"), vec![4], Dtype::F32)).collect();
+        let made = std::sync::atomic::AtomicUsize::new(0);
+        let cancelled = write_lazily(&path, &planned, &|at| {
+            made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if at == 1 { Err(Error::Cancelled) } else { Ok(Tensor::new("t0".into(), vec![4], &[0.0; 4], Dtype::F32)) }
+        });
+        assert!(cancelled.unwrap_err().is_cancelled());
+        assert_eq!(made.into_inner(), 2);
+        assert!(!path.exists() && left(folder.path()).is_empty());
+        let short = write_lazily(&path, &planned, &|_| Ok(Tensor::new("t0".into(), vec![1], &[0.0], Dtype::F32)));
+        assert!(short.unwrap_err().to_string().contains("4 bytes were made, 16 planned"));
+    }
+
+    #[test]
+    fn what_dead_programs_left_is_removed_and_what_is_being_written_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(".writing-dead"), "half a model").unwrap();
+        std::fs::write(folder.path().join(".writing.txt"), "somebody's own").unwrap();
+        let held = temporary(folder.path()).unwrap();
+        write_whole(&folder.path().join("file"), b"1").unwrap();
+        let mut found = left(folder.path());
+        found.sort();
+        let own = held.path().file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(found, [own, ".writing.txt".to_owned()]);
+    }
+
+    /// As a file has that any program makes with this user's mask.
+    #[cfg(unix)]
+    #[test]
+    fn the_mask_is_kept() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        std::fs::write(folder.path().join("plain"), "1").unwrap();
+        write_whole(&folder.path().join("whole"), b"1").unwrap();
+        assert_eq!(mode("whole"), mode("plain"));
+    }
+}

@@ -19,29 +19,29 @@ use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// An adapter, or a tuned model beside --base
+    /// An adapter, or a tuned model with --base
     a: PathBuf,
 
-    /// Another one; without it, the first is held against --base alone
+    /// A second adapter or tuned model; without it, the first is compared with --base alone
     b: Option<PathBuf>,
 
-    /// The base model: needed for tuned models, for amplification and intruders
+    /// Base model; required for tuned models, for amplification and for intruder dimensions
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
 
-    /// Only modules in whose name this regular expression is found
+    /// Only modules whose name matches this regular expression
     #[arg(long, value_name = "REGEX")]
     modules: Option<Regex>,
 
-    /// How many directions of each
+    /// Singular directions of each update that are compared
     #[arg(long, value_name = "K", default_value_t = DIRECTIONS)]
     top: usize,
 
-    /// Which singular vectors: left (what is written) or right (what is read)
+    /// Singular vectors to compare: left (output space) or right (input space)
     #[arg(long, default_value_t = Side::Left)]
     side: Side,
 
-    /// Beside --base: directions of the tuned weights that no direction of the base is near to; takes long
+    /// Count intruder dimensions: singular vectors of the tuned weights far from all of the base's (slow)
     #[arg(long, requires = "base")]
     intruders: bool,
 }

@@ -12,18 +12,18 @@ use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// The adapter: PEFT's, mlx-lm's or diffusers' folder or file
+    /// Adapter: a folder or file of PEFT, mlx-lm or diffusers
     path: PathBuf,
 
-    /// The format: peft, mlx (mlx-lm), gguf (llama.cpp, Ollama) or kohya (image models)
+    /// Target format: peft, mlx (mlx-lm), gguf (llama.cpp, Ollama) or kohya (image models)
     #[arg(long, value_name = "FORMAT", value_parser = clap::builder::PossibleValuesParser::new(export::formats()))]
     to: String,
 
-    /// Where it goes: a folder; for gguf and kohya also a file
+    /// Output folder; for gguf and kohya also a file
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
 
-    /// The model that the adapter is for: gguf needs it, peft takes its names
+    /// Base model: required for gguf; peft takes module names from it
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
 }

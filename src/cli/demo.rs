@@ -18,46 +18,46 @@ pub struct Demo {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Makes the base model, its tuned version, an adapter and three data sets; the same bytes each time on one machine
+    /// Build the base model, its fine-tune, an adapter and three data sets; the same bytes each time on one machine
     Build(Build),
-    /// Measures loss against rank on the three data sets: a line of study.csv for every run, going on where it stopped
+    /// Measure loss against rank on the three data sets; one line of study.csv per run, resumable
     Study(Study),
 }
 
 #[derive(Debug, Args)]
 struct Build {
-    /// Folder for all of it; a build that was stopped goes on there
+    /// Output folder; a build that was stopped resumes there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// The same way in seconds, with a model that has learned next to nothing
+    /// The same steps in seconds, with a model that has learned next to nothing
     #[arg(long, conflicts_with = "steps")]
     tiny: bool,
 
-    /// Steps of pre-training, of 1,024 tokens each
+    /// Pre-training steps, of 1,024 tokens each
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
 }
 
 #[derive(Debug, Args)]
 struct Study {
-    /// The base model, as `demo build` makes it
+    /// Base model, as written by `demo build`
     #[arg(long, value_name = "MODEL")]
     base: PathBuf,
 
-    /// Folder for study.csv, the tables and the plot
+    /// Output folder for study.csv, the tables and the plot
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Facts for three times as many steps too: what is capacity, and not speed
+    /// Also run facts for three times as many steps, to tell capacity from speed
     #[arg(long)]
     long: bool,
 
-    /// Only this set: pirate, extract or facts
+    /// Only this data set
     #[arg(long, value_parser = ["pirate", "extract", "facts"])]
     set: Option<String>,
 
-    /// Only these ranks, of 1,2,4,8,16,64,full
+    /// Only these ranks, from 1,2,4,8,16,64,full
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     ranks: Vec<String>,
 }

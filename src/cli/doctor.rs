@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// The adapter
+    /// Adapter: a PEFT folder
     adapter: PathBuf,
 
-    /// Its base, to look whether names match
+    /// Base model, to check that module names and shapes match
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
 }

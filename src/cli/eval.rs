@@ -2,11 +2,12 @@
 
 use super::data::DataArgs;
 use super::screen::Screen;
+use super::settings::{Evaluation, Given};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::device::Choice;
 use crate::error::Result;
-use crate::model::gpu::{self, Kind};
+use crate::model::gpu;
 use crate::model::{Decoder, Frozen};
 use crate::train::{data, evaluate};
 use clap::Args;
@@ -15,42 +16,34 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// The model: a folder as on the hub
+    /// Model: a folder as on the Hugging Face Hub
     model: PathBuf,
 
-    /// JSON lines, a JSON array, CSV, TSV, Parquet (input_ids, text, prompt and completion, instruction and output, messages,
-    /// conversations), or plain text
+    /// Evaluation data: JSON lines, a JSON array, CSV, TSV, Parquet (input_ids, text, prompt and completion, instruction and output,
+    /// messages, conversations), or plain text
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
 
     #[command(flatten)]
     reading: DataArgs,
 
-    /// An adapter for it
+    /// Adapter of the model
     #[arg(long, value_name = "ADAPTER")]
     adapter: Option<PathBuf>,
 
-    /// Longest sequence in tokens
-    #[arg(long, default_value_t = 512)]
-    seq: usize,
-
-    /// Sequences at once
-    #[arg(long, default_value_t = 4)]
-    batch: usize,
-
-    /// What a GPU keeps weights and activations as: bf16 or f32
-    #[arg(long, value_parser = super::kind, value_name = "f32|bf16")]
-    dtype: Option<Kind>,
+    #[command(flatten)]
+    given: Given<Evaluation>,
 }
 
 impl Eval {
     pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
-        let place = gpu::open(device, self.dtype)?;
+        let settings = self.given.settings()?;
+        let place = gpu::open(device, settings.dtype)?;
         if let Some(note) = place.brief() {
             screen.message(note);
         }
         let checkpoint = Checkpoint::open(&self.model)?;
-        let data = data::read_with(&self.data, &checkpoint, self.seq, &self.reading.options()?, screen)?;
+        let data = data::read_with(&self.data, &checkpoint, settings.seq, &self.reading.options()?, screen)?;
         for note in &data.notes {
             screen.message(&format!("{}: {note}", self.data.display()));
         }
@@ -58,7 +51,7 @@ impl Eval {
             Some(path) => Decoder::with_adapter(&checkpoint, &Adapter::open(path)?, Frozen::AsStored, screen)?,
             None => Decoder::load(&checkpoint, Frozen::AsStored, screen)?,
         };
-        let loss = evaluate(&*place.engine(&decoder)?, &decoder, &data.rows, self.batch, screen)?;
+        let loss = evaluate(&*place.engine(&decoder)?, &decoder, &data.rows, settings.batch, screen)?;
         screen.finish();
         if screen.json {
             let (mean, tokens) = (loss.mean(), loss.count);

@@ -1,5 +1,6 @@
 //! `rankscope extract` and `rankscope resize`: an adapter from what changed, or from a larger adapter.
 
+use super::choice;
 use super::screen::Screen;
 use super::text::Table;
 use crate::adapter::Adapter;
@@ -18,15 +19,15 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("cut").required(true).args(["rank", "energy", "budget"])))]
 pub(super) struct Keep {
-    /// So many directions of every module
+    /// Keep this rank in every module
     #[arg(long, value_name = "R")]
     rank: Option<usize>,
 
-    /// The fewest directions that hold this share of every module's energy, such as 0.9
+    /// Keep the smallest rank that holds this share of each module's energy Σσ², such as 0.9
     #[arg(long, value_name = "SHARE")]
     energy: Option<f64>,
 
-    /// The best ranks for so many trainable parameters in all, such as 4.7M; or for a file of this size, such as 10MB
+    /// Best ranks for this many parameters in all, such as 4.7M, or for a file of this size, such as 10MB
     #[arg(long, value_name = "P")]
     budget: Option<String>,
 }
@@ -46,51 +47,51 @@ impl Keep {
 
 #[derive(Debug, Args)]
 pub struct Extract {
-    /// The base model
+    /// Base model
     #[arg(long, value_name = "MODEL")]
     base: PathBuf,
 
-    /// The tuned model
+    /// Fine-tuned model
     #[arg(long, value_name = "MODEL")]
     tuned: PathBuf,
 
-    /// Folder for the adapter
+    /// Output folder for the adapter
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
     #[command(flatten)]
     keep: Keep,
 
-    /// Modules: names, or qv, attention, all-linear, or a /regex/; embeddings and the head only by name
+    /// Target modules: names, or qv, attention, all-linear, or a /regex/; embeddings and the head only by name
     #[arg(long, value_name = "TARGETS")]
     targets: Option<Targets>,
 
-    /// Type of the factors
-    #[arg(long, value_parser = ["f32", "f16", "bf16"], default_value = "f32")]
-    dtype: String,
+    /// Data type of A and B
+    #[arg(long, value_parser = choice::written(), default_value = "f32")]
+    dtype: Dtype,
 }
 
 #[derive(Debug, Args)]
 pub struct Resize {
-    /// The adapter
+    /// Adapter to truncate
     #[arg(long, value_name = "ADAPTER")]
     adapter: PathBuf,
 
-    /// Folder for the new one
+    /// Output folder for the new adapter
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
     #[command(flatten)]
     keep: Keep,
 
-    /// Type of the factors
-    #[arg(long, value_parser = ["f32", "f16", "bf16"], default_value = "f32")]
-    dtype: String,
+    /// Data type of A and B
+    #[arg(long, value_parser = choice::written(), default_value = "f32")]
+    dtype: Dtype,
 }
 
 impl Extract {
     pub fn run(self, screen: &Screen) -> Result<()> {
-        let dtype = dtype(&self.dtype);
+        let dtype = self.dtype;
         let cut = self.keep.cut(dtype)?;
         let base = Arc::new(Checkpoint::open(&self.base)?);
         let tuned = Arc::new(Checkpoint::open(&self.tuned)?);
@@ -106,7 +107,7 @@ impl Extract {
 
 impl Resize {
     pub fn run(self, screen: &Screen) -> Result<()> {
-        let dtype = dtype(&self.dtype);
+        let dtype = self.dtype;
         let cut = self.keep.cut(dtype)?;
         let adapter = Adapter::open(&self.adapter)?;
         not_over(&[adapter.path()], &self.out)?;
@@ -121,14 +122,6 @@ pub(super) fn names(base: &Checkpoint, targets: &Targets) -> Result<Vec<String>>
     let layout = Layout::of(base)?;
     let selection = Selection::new(&layout, targets)?;
     Ok(selection.weights(&layout).map(|weight| weight.name.clone()).collect())
-}
-
-pub(super) fn dtype(name: &str) -> Dtype {
-    match name {
-        "f16" => Dtype::F16,
-        "bf16" => Dtype::BF16,
-        _ => Dtype::F32,
-    }
 }
 
 fn width(dtype: Dtype) -> u64 {

@@ -1,11 +1,12 @@
 //! `rankscope generate`: goes on with a text.
 
 use super::screen::Screen;
+use super::settings::{Generation, Given};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::device::Choice;
 use crate::error::{Error, Result};
-use crate::model::gpu::{self, Kind};
+use crate::model::gpu;
 use crate::model::{Decoder, Frozen};
 use crate::train::{Sampling, Text, generate};
 use clap::Args;
@@ -14,36 +15,35 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// The model: a folder as on the hub
+    /// Model: a folder as on the Hugging Face Hub
     model: PathBuf,
 
-    /// An adapter for it
+    /// Adapter of the model
     #[arg(long, value_name = "ADAPTER")]
     adapter: Option<PathBuf>,
 
-    /// The text to go on with
+    /// Prompt to continue
     #[arg(long)]
     prompt: String,
 
-    /// Tokens at most
+    /// Largest number of new tokens
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_new_tokens: usize,
 
-    /// 0 always takes the likeliest token
+    /// Sampling temperature; 0 is greedy decoding
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f32,
 
-    /// Of the draws
+    /// Seed of the sampling
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// The prompt is a person's turn of a conversation, through the model's chat template
+    /// Render the prompt as a user message by the model's chat template
     #[arg(long)]
     chat: bool,
 
-    /// What a GPU keeps weights and activations as: bf16 or f32
-    #[arg(long, value_parser = super::kind, value_name = "f32|bf16")]
-    dtype: Option<Kind>,
+    #[command(flatten)]
+    given: Given<Generation>,
 }
 
 impl Generate {
@@ -51,7 +51,7 @@ impl Generate {
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
             return Err(Error::usage(format!("temperature {}; expected 0 or more", self.temperature)));
         }
-        let place = gpu::open(device, self.dtype)?;
+        let place = gpu::open(device, self.given.settings()?.dtype)?;
         if let Some(note) = place.brief() {
             screen.message(note);
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub struct Inspect {
-    /// A model or an adapter: a .safetensors file, or a folder as on the hub
+    /// Model or adapter: a .safetensors file, or a folder as on the Hugging Face Hub
     path: PathBuf,
 }
 

@@ -1,4 +1,5 @@
-//! Ctrl-C: the work ends at its next step with exit status 130; a second Ctrl-C ends the program at once.
+//! Ctrl-C, and the signals by which a system ends a program: the work ends at its next step with exit status 130, a run with a
+//! checkpoint; a second one ends the program at once.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,20 +9,41 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 /// Exit status of what was interrupted, as a shell has it.
 const STATUS: i32 = 130;
 
-/// Listens from now on. Where the system does not allow it, Ctrl-C ends the program as it always does.
+/// Listens from now on: to SIGINT, and on Unix to SIGTERM and SIGHUP. Where the system does not allow it, they end the program
+/// as they always do.
 pub fn listen() {
     #[expect(clippy::disallowed_methods, reason = "asked twice: whoever waits is not to wait for what does not listen")]
-    let heard = ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(STATUS);
-        }
+    let heard = keep_nohup(|| {
+        ctrlc::set_handler(|| {
+            if REQUESTED.swap(true, Ordering::Relaxed) {
+                std::process::exit(STATUS);
+            }
+        })
     });
     if let Err(error) = heard {
-        log::debug!("Ctrl-C is not caught: {error}");
+        log::debug!("signals are not caught: {error}");
     }
 }
 
-/// `Err(Cancelled)` once Ctrl-C was pressed.
+/// Sets handlers but leaves SIGHUP ignored where it is, as under `nohup`: closing the terminal must not end the work then.
+#[cfg(unix)]
+fn keep_nohup<T>(set: impl FnOnce() -> T) -> T {
+    // SAFETY: `signal` with a number and a disposition of the C library's own; no handler of ours is installed by it.
+    let before = unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    let result = set();
+    if before == libc::SIG_IGN {
+        // SAFETY: as above.
+        unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    }
+    result
+}
+
+#[cfg(not(unix))]
+fn keep_nohup<T>(set: impl FnOnce() -> T) -> T {
+    set()
+}
+
+/// `Err(Cancelled)` once the work was asked to end.
 pub fn check() -> Result<()> {
     if REQUESTED.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
 }

@@ -1,17 +1,17 @@
 //! `rankscope memory`: what a run will need, part by part.
 
+use super::choice;
 use super::params::{footnotes, open};
 use super::screen::Screen;
+use super::settings::{Budget, Given};
 use super::text::Table;
-use super::train::Switch;
-use crate::device::{self, Device};
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::plan::memory::{
-    CONTEXT, GPUS, Load, Optimizer, PROCESS, Pairs, Place, Precision, Verdict, largest, predict,
-};
+use crate::model::gpu::Kind;
+use crate::plan::memory::{CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Verdict, largest, predict};
 use crate::plan::{Layout, Method, Selection, Targets};
-use crate::quant::{QuantType, Scheme};
-use crate::train::memory::PIECES;
+use crate::train::Named;
+use crate::train::memory::{PIECES, load};
 use crate::units::bytes;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
@@ -20,52 +20,23 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["model", "preset"])))]
 pub struct Memory {
-    /// A model: a .safetensors file, a folder as on the hub, or a config.json alone
+    /// Model: a .safetensors file, a folder as on the Hugging Face Hub, or a config.json alone
     model: Option<PathBuf>,
 
-    /// A published model by its name, such as llama-3.1-8b
+    /// Published model by name, such as llama-3.1-8b
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
 
-    /// What is trained
-    #[arg(long, value_parser = ["full", "lora", "qlora"], default_value = "qlora")]
-    method: String,
+    #[command(flatten)]
+    given: Given<Budget>,
 
-    /// Rank of the pairs
-    #[arg(long, value_name = "R", default_value_t = 16)]
-    rank: usize,
-
-    /// Modules that get a pair: names, or qv, attention, all-linear, or a /regex/
-    #[arg(long, value_name = "TARGETS", default_value = "all-linear")]
-    targets: Targets,
-
-    /// Sequences of a micro-batch
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    batch: usize,
-
-    /// Tokens of a sequence
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    seq: usize,
-
-    /// What keeps the moments: adamw, as here, or adamw-8bit or sgd of another engine
+    /// Optimizer: adamw (this engine), or adamw-8bit or sgd of another engine
     #[arg(long, default_value_t = Optimizer::AdamW)]
     optimizer: Optimizer,
 
-    /// Keep only the blocks' inputs and compute the rest again
-    #[arg(long, value_enum, default_value = "off")]
-    checkpointing: Switch,
-
-    /// Type of what is trained and of activations
-    #[arg(long, value_parser = ["f32", "bf16"], default_value = "f32")]
-    dtype: String,
-
-    /// Weights that share a scale under qlora
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    block: usize,
-
-    /// Scales in 8 bits
-    #[arg(long, value_enum, default_value = "on")]
-    double_quant: Switch,
+    /// Data type of trained values and activations
+    #[arg(long, value_parser = choice::one_of(Kind::ALL), default_value = "f32")]
+    dtype: Kind,
 }
 
 impl Memory {
@@ -75,33 +46,23 @@ impl Memory {
             (None, Some(path)) => open(path)?,
             (None, None) => return Err(Error::usage("no model; expected a path or --preset NAME")),
         };
-        if self.block == 0 || !self.block.is_multiple_of(2) {
-            return Err(Error::usage(format!("block {}; expected an even number of weights, as 64", self.block)));
-        }
-        let method = Method::ALL.into_iter().find(|method| method.as_str() == self.method).unwrap_or_default();
-        let double_quant = self.double_quant == Switch::On;
-        let load = Load {
-            method,
-            batch: self.batch,
-            seq: self.seq,
-            checkpointing: self.checkpointing == Switch::On,
-            optimizer: self.optimizer,
-            scheme: Scheme { quant_type: QuantType::Nf4, blocksize: self.block, double_quant },
-            precision: if self.dtype == "bf16" { Precision::Bf16 } else { Precision::F32 },
-            dropout: false,
-            threads: rayon::current_num_threads(),
-            process: device::resident().unwrap_or(PROCESS),
-            place: Place::Processor,
-            dora: false,
+        let settings = self.given.settings()?;
+        settings.check()?;
+        let (method, rank) = (settings.method, settings.rank);
+        let targets: Targets = settings.targets.parse()?;
+        let precision = match self.dtype {
+            Kind::Bf16 => Precision::Bf16,
+            Kind::F32 => Precision::F32,
         };
-        let selection = Selection::new(&layout, &self.targets)?;
+        let load = Load { optimizer: self.optimizer, precision, ..load(&settings, settings.seq) };
+        let selection = Selection::new(&layout, &targets)?;
         if method != Method::Full {
-            selection.count(self.rank)?;
+            selection.count(rank)?;
         }
-        let memory = predict(&layout, &Pairs::uniform(&selection, self.rank), &load)?;
+        let memory = predict(&layout, &Pairs::uniform(&selection, rank), &load)?;
         let free = Device::cpu().memory.map(|memory| memory.free);
         let gpu = Load { process: CONTEXT, place: Place::Gpu(PIECES), ..load };
-        let on_gpu = predict(&layout, &Pairs::uniform(&selection, self.rank), &gpu)?.total();
+        let on_gpu = predict(&layout, &Pairs::uniform(&selection, rank), &gpu)?.total();
         let mut rooms = Vec::new();
         if let Some(free) = free {
             // The program is there already.
@@ -111,7 +72,7 @@ impl Memory {
         rooms.extend(GPUS.iter().map(|g| (g.name.to_owned(), g.bytes(), on_gpu, gpu)));
         let mut rows = Vec::new();
         for (name, room, need, load) in rooms {
-            rows.push((name, room, Verdict::of(need, room), largest(&layout, &selection, self.rank, &load, room)?));
+            rows.push((name, room, Verdict::of(need, room), largest(&layout, &selection, rank, &load, room)?));
         }
         let mut notes: Vec<String> = layout.note.iter().chain(&selection.notes).cloned().collect();
         notes.push(
@@ -161,9 +122,9 @@ impl Memory {
         }
         let what = match method {
             Method::Full => "every parameter".to_owned(),
-            _ => format!("{}, rank {} on {}", method.as_str(), self.rank, self.targets),
+            _ => format!("{}, rank {} on {}", method.as_str(), rank, targets),
         };
-        let head = format!("{}: {what}, batch {}, sequences of {}\n\n", layout.name, self.batch, self.seq);
+        let head = format!("{}: {what}, batch {}, sequences of {}\n\n", layout.name, settings.batch, settings.seq);
         screen.print(&format!("{head}{}\n{}{}", table.render(), fits.render(), footnotes(&notes)))
     }
 }

@@ -1,5 +1,6 @@
 //! `rankscope merge`: a model with an adapter merged into its weights.
 
+use super::choice;
 use super::screen::Screen;
 use crate::adapter::Adapter;
 use crate::checkpoint::{Checkpoint, Dtype};
@@ -11,32 +12,27 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// The base model: a folder as on the hub
+    /// Base model: a folder as on the Hugging Face Hub
     #[arg(long, value_name = "MODEL")]
     base: PathBuf,
 
-    /// The adapter
+    /// Adapter to merge
     #[arg(long, value_name = "ADAPTER")]
     adapter: PathBuf,
 
-    /// Folder for the merged model
+    /// Output folder for the merged model
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Type of the tensors written; each one's own by default
-    #[arg(long, value_parser = ["f32", "f16", "bf16"])]
-    dtype: Option<String>,
+    /// Data type of the merged model [default: that of each tensor]
+    #[arg(long, value_parser = choice::written())]
+    dtype: Option<Dtype>,
 }
 
 impl Merge {
     pub fn run(self, screen: &Screen) -> Result<()> {
         let (base, adapter) = (Checkpoint::open(&self.base)?, Adapter::open(&self.adapter)?);
-        let dtype = self.dtype.as_deref().map(|name| match name {
-            "f16" => Dtype::F16,
-            "bf16" => Dtype::BF16,
-            _ => Dtype::F32,
-        });
-        let written = write_model(&base, &Change::Adapter(&adapter), dtype, &self.out, screen);
+        let written = write_model(&base, &Change::Adapter(&adapter), self.dtype, &self.out, screen);
         screen.finish();
         let notes = written?;
         let layers = adapter.layers.len();

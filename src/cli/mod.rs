@@ -4,6 +4,7 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod choice;
 mod compare;
 mod convert;
 mod data;
@@ -21,6 +22,7 @@ mod plan;
 mod probe;
 mod quantize;
 mod screen;
+mod settings;
 mod spectrum;
 mod sweep;
 mod text;
@@ -28,7 +30,6 @@ mod train;
 
 use crate::device::Choice;
 use crate::error::{Error, Result};
-use crate::model::gpu::Kind;
 use clap::{Args, Parser, Subcommand};
 use screen::Screen;
 use std::ffi::OsString;
@@ -52,23 +53,23 @@ pub struct Window {
     pub device: Choice,
 }
 
-/// Rank is a dial: the spectrum of a fine-tune, what a rank keeps of it, and what it costs.
+/// LoRA and QLoRA explorer: spectra of ΔW, the choice of a rank, quantization, fine-tuning
 #[derive(Debug, Parser)]
 #[command(name = "rankscope", version, about, after_help = "Without a command, the window opens.")]
 struct Arguments {
-    /// Opens these in the window: a model, a tuned model, an adapter
+    /// Open in the window: a model, a fine-tuned model, an adapter
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// The base model: a .safetensors file or a folder as on the hub
+    /// Base model to open: a .safetensors file or a folder as on the Hugging Face Hub
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
 
-    /// A tuned model, to compare with the base
+    /// Fine-tuned model, to compare with the base
     #[arg(long, value_name = "MODEL", conflicts_with = "adapter")]
     tuned: Option<PathBuf>,
 
-    /// An adapter for the base
+    /// Adapter of the base
     #[arg(long, value_name = "ADAPTER")]
     adapter: Option<PathBuf>,
 
@@ -82,56 +83,56 @@ struct Arguments {
 /// What every subcommand takes.
 #[derive(Debug, Args)]
 struct Common {
-    /// Print one JSON document on stdout, and nothing else there
+    /// Print one JSON document on stdout
     #[arg(long, global = true)]
     json: bool,
 
-    /// How many threads compute; all by default
+    /// Number of compute threads [default: all cores]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Where to compute: auto, cpu, cuda[:N] or metal
+    /// Device: auto, cpu, cuda[:N] or metal
     #[arg(long, global = true, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What is in a model or an adapter: its weights, shapes, types, parameters
+    /// Show a model or an adapter: tensors, shapes, data types, parameters
     Inspect(inspect::Inspect),
-    /// What a rank costs: trainable parameters and the adapter's size
+    /// Count trainable parameters and adapter sizes by rank
     Params(params::Params),
-    /// Memory of a run, part by part, and which GPUs it fits
+    /// Predict the memory of a run, part by part, and which GPUs it fits
     Memory(memory::Memory),
-    /// Singular values of the change between two models, of an adapter, or of a model's own weights
+    /// Singular values and ranks of ΔW between two models, of an adapter, or of a model's own weights
     Spectrum(spectrum::Spectrum),
-    /// An adapter from what changed between two models
+    /// Extract a LoRA adapter from the difference of two models
     Extract(extract::Extract),
-    /// A smaller adapter from an adapter
+    /// Truncate an adapter to a smaller rank
     Resize(extract::Resize),
-    /// The best ranks for a budget, beside one rank for all; PEFT's config, Python, a report
+    /// Best ranks for a budget, as rank_pattern; writes a LoraConfig, Python, a report
     Plan(plan::Plan),
-    /// What the directions of two updates share; what one does to its base
+    /// Subspace similarity of two updates; amplification of the base by one
     Compare(compare::Compare),
-    /// Gradients of the frozen model on your data: the ranks that they suggest, before any training
+    /// Gradient spectra of the frozen model on your data, and the ranks they suggest before training
     Probe(probe::Probe),
-    /// What is amiss with an adapter's scale
+    /// Check an adapter: scaling, patterns that match nothing, names that do not fit the base
     Doctor(doctor::Doctor),
-    /// What a few bits do to a model's weights, format by format; with --save, the model in 4 bits
+    /// Quantization error of a model's weights by format; with --save, write the model in 4 bits
     Quantize(Box<quantize::Quantize>),
-    /// Fine-tunes a model: QLoRA, LoRA or every parameter
+    /// Fine-tune a model by QLoRA, LoRA or full training
     Train(Box<train::Train>),
-    /// Fine-tunes at several ranks, and truncates the largest one to the others
+    /// Fine-tune at several ranks, and truncate the largest one to the others
     Sweep(Box<sweep::Sweep>),
-    /// The loss of a model on a data file
+    /// Loss and perplexity of a model on a data file
     Eval(eval::Eval),
-    /// Goes on with a text
+    /// Generate text
     Generate(generate::Generate),
-    /// Writes a model with an adapter merged into its weights
+    /// Merge an adapter into its base model
     Merge(merge::Merge),
-    /// An adapter in another program's format: PEFT's, mlx-lm's, llama.cpp's GGUF, kohya's
+    /// Convert an adapter: PEFT, mlx-lm, llama.cpp's GGUF, kohya
     Convert(convert::Convert),
-    /// Makes the bundled models and data
+    /// Build the bundled models and data
     Demo(demo::Demo),
 }
 
@@ -214,20 +215,14 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Probe(probe) => probe.run(screen),
         Command::Doctor(doctor) => doctor.run(screen),
         Command::Quantize(quantize) => quantize.run(screen),
-        Command::Train(train) => train.run(screen, device),
-        Command::Sweep(sweep) => sweep.run(screen, device),
+        Command::Train(train) => train.run(screen, &common),
+        Command::Sweep(sweep) => sweep.run(screen, &common),
         Command::Eval(eval) => eval.run(screen, device),
         Command::Generate(generate) => generate.run(screen, device),
         Command::Merge(merge) => merge.run(screen),
         Command::Convert(convert) => convert.run(screen),
         Command::Demo(demo) => demo.run(screen),
     }
-}
-
-/// `f32` or `bf16`.
-fn kind(text: &str) -> std::result::Result<Kind, String> {
-    let found = [Kind::F32, Kind::Bf16].into_iter().find(|kind| kind.name() == text);
-    found.ok_or_else(|| "expected f32 or bf16".to_owned())
 }
 
 /// A path that is not there may be a command that was mistyped.

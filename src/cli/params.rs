@@ -16,26 +16,26 @@ const RANKS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["model", "preset", "paper", "presets"])))]
 pub struct Params {
-    /// A model: a .safetensors file, a folder as on the hub, or a config.json alone
+    /// Model: a .safetensors file, a folder as on the Hugging Face Hub, or a config.json alone
     model: Option<PathBuf>,
 
-    /// A published model by its name, such as gpt3-175b or llama-3.1-8b
+    /// Published model by name, such as gpt3-175b or llama-3.1-8b
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
 
-    /// The LoRA paper's table of every way to tune GPT-3, with its formulas beside what it prints
+    /// The LoRA paper's table of tuning methods for GPT-3: each formula beside the printed number
     #[arg(long, conflicts_with_all = ["rank", "targets"])]
     paper: bool,
 
-    /// The names of all presets
+    /// List the names of all presets
     #[arg(long, conflicts_with_all = ["rank", "targets"])]
     presets: bool,
 
-    /// Ranks
+    /// LoRA ranks to count, separated by commas
     #[arg(long, value_name = "R,…", value_delimiter = ',')]
     rank: Vec<usize>,
 
-    /// Modules: names such as q_proj,v_proj, or qv, attention, all-linear, or a /regex/. May be given again
+    /// Target modules: names such as q_proj,v_proj, or qv, attention, all-linear, or a /regex/; may be repeated
     #[arg(long, value_name = "TARGETS")]
     targets: Vec<Targets>,
 }

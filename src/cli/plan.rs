@@ -1,11 +1,11 @@
 //! `rankscope plan`: the best ranks for a budget, beside one rank for all; as PEFT's config, as Python, as a report.
 
-use super::extract::{Keep, dtype, names};
+use super::extract::{Keep, names};
 use super::screen::Screen;
 use super::text::Table;
 use crate::adapter::Adapter;
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::write::write_whole;
+use crate::checkpoint::{Checkpoint, Dtype};
 use crate::delta::{DeltaSet, Source};
 use crate::error::{Error, Result};
 use crate::figure::html::Report;
@@ -20,38 +20,38 @@ use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub struct Plan {
-    /// The base model
+    /// Base model
     #[arg(long, value_name = "MODEL")]
     base: PathBuf,
 
-    /// A tuned model: the spectra of its changes decide
+    /// Fine-tuned model: ranks follow from the spectra of its ΔW
     #[arg(long, value_name = "MODEL", conflicts_with = "adapter", required_unless_present = "adapter")]
     tuned: Option<PathBuf>,
 
-    /// Or an adapter
+    /// Adapter: ranks follow from the spectra of its ΔW
     #[arg(long, value_name = "ADAPTER")]
     adapter: Option<PathBuf>,
 
     #[command(flatten)]
     keep: Keep,
 
-    /// Modules: names, or qv, attention, all-linear, or a /regex/
+    /// Target modules: names, or qv, attention, all-linear, or a /regex/
     #[arg(long, value_name = "TARGETS")]
     targets: Option<Targets>,
 
-    /// α of every module over its rank
+    /// lora_alpha of every module divided by its rank
     #[arg(long, value_name = "RATIO", default_value_t = 2.0)]
     alpha_ratio: f64,
 
-    /// Writes the LoraConfig as JSON
+    /// Write the LoraConfig as JSON to this file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Writes the LoraConfig as Python
+    /// Write the LoraConfig as Python to this file
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
 
-    /// Writes the whole plan as one HTML file
+    /// Write the plan as one HTML file
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -61,7 +61,7 @@ impl Plan {
         if !(self.alpha_ratio.is_finite() && self.alpha_ratio > 0.0) {
             return Err(Error::usage(format!("alpha-ratio {}; expected a number above 0", self.alpha_ratio)));
         }
-        let cut = self.keep.cut(dtype("f32"))?;
+        let cut = self.keep.cut(Dtype::F32)?;
         let base = Arc::new(Checkpoint::open(&self.base)?);
         let source = match (&self.tuned, &self.adapter) {
             (Some(path), _) => Source::Tuned(Arc::new(Checkpoint::open(path)?)),

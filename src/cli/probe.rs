@@ -1,6 +1,8 @@
 //! `rankscope probe`: gradients of the frozen model on one's own data, and the ranks that they suggest.
 
+use super::choice;
 use super::screen::Screen;
+use super::settings::{Given, Probing};
 use super::text::{Table, or_dash};
 use crate::checkpoint::write::write_whole;
 use crate::error::{Error, Result};
@@ -14,54 +16,37 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct Probe {
-    /// The model: a folder as on the hub
+    /// Model: a folder as on the Hugging Face Hub
     model: PathBuf,
 
-    /// JSON lines (input_ids, text, prompt and completion, instruction and output, messages) or plain text
+    /// Training data: JSON lines (input_ids, text, prompt and completion, instruction and output, messages) or plain text
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
 
-    /// How many micro-batches
+    #[command(flatten)]
+    given: Given<Probing>,
+
+    /// Micro-batches whose gradients are averaged
     #[arg(long, value_name = "N", default_value_t = 4)]
     batches: usize,
 
-    /// Sequences of a micro-batch
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    batch: usize,
-
-    /// Longest sequence in tokens
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    seq: usize,
-
-    /// Modules: names, or qv, attention, all-linear, or a /regex/
-    #[arg(long, value_name = "TARGETS", default_value = "all-linear")]
-    targets: String,
-
-    /// Ranks are suggested for as many parameters as this rank takes everywhere
+    /// Suggest ranks for the parameters that this rank takes in every module
     #[arg(long, value_name = "R", default_value_t = 16, conflicts_with = "budget")]
     rank: usize,
 
-    /// Or for so many, such as 4.7M; or for an adapter of this size in f32, such as 10MB
+    /// Suggest ranks for this many parameters, such as 4.7M, or for an f32 adapter of this size, such as 10MB
     #[arg(long, value_name = "P")]
     budget: Option<String>,
 
-    /// Frozen weights in 4 bits, as qlora trains beside, or as stored
-    #[arg(long, value_parser = ["qlora", "lora"], default_value = "qlora")]
-    method: String,
+    /// Frozen weights: in 4 bits as under qlora, or as stored
+    #[arg(long, value_parser = choice::one_of(&[Method::Qlora, Method::Lora]), default_value = "qlora")]
+    method: Method,
 
-    /// Of the order of the rows
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-
-    /// Rows as they stand in the file
-    #[arg(long)]
-    no_shuffle: bool,
-
-    /// List the K largest singular values
+    /// Report the K largest singular values of each gradient
     #[arg(long, value_name = "K", default_value_t = 64)]
     top: usize,
 
-    /// Writes the suggested ranks as train's --rank-pattern takes them
+    /// Write the suggested ranks to this file, as train --rank-pattern reads them
     #[arg(long, value_name = "FILE")]
     save_pattern: Option<PathBuf>,
 }
@@ -71,14 +56,9 @@ impl Probe {
         let settings = Settings {
             model: self.model,
             data: self.data,
-            batch: self.batch,
-            seq: self.seq,
-            targets: self.targets,
             rank: self.rank,
-            method: if self.method == "lora" { Method::Lora } else { Method::Qlora },
-            seed: self.seed,
-            shuffle: !self.no_shuffle,
-            ..Settings::default()
+            method: self.method,
+            ..self.given.settings()?
         };
         let budget = self.budget.as_deref().map(|text| budget::parse(text, 4)).transpose()?;
         let found = probe(&settings, self.batches, budget, screen);

@@ -1,5 +1,6 @@
 //! `rankscope quantize`: what a few bits do to a model's weights; a pre-quantized folder.
 
+use super::choice;
 use super::screen::Screen;
 use super::text::Table;
 use crate::checkpoint::{Checkpoint, Dtype, Module};
@@ -16,10 +17,10 @@ use std::str::FromStr;
 
 #[derive(Debug, Args)]
 pub struct Quantize {
-    /// A model: a folder as on the hub, or any .safetensors file
+    /// Model: a folder as on the Hugging Face Hub, or any .safetensors file
     model: PathBuf,
 
-    /// Only modules in whose name this regular expression is found
+    /// Only modules whose name matches this regular expression
     #[arg(long, value_name = "REGEX")]
     modules: Option<Regex>,
 
@@ -32,25 +33,25 @@ pub struct Quantize {
     )]
     formats: Vec<Format>,
 
-    /// Weights that share a scale, where the format leaves the choice: a number, row or tensor
+    /// Weights per scale where the format leaves the choice: a number, row or tensor
     #[arg(long, value_name = "N", default_value = "64")]
     block: Block,
 
-    /// Quantize the scales too (NF4 and FP4)
+    /// Double quantization: the scales in 8 bits (NF4 and FP4)
     #[arg(long)]
     double_quant: bool,
 
-    /// Write the model with its linear weights in 4 bits to this folder, as transformers and bitsandbytes load it
+    /// Write the model with 4-bit linear weights to this folder, as transformers and bitsandbytes load it
     #[arg(long, value_name = "DIR", requires = "format")]
     save: Option<PathBuf>,
 
-    /// What --save writes: nf4 or fp4
+    /// 4-bit format that --save writes: nf4 or fp4
     #[arg(long, value_name = "FORMAT", requires = "save", conflicts_with = "formats")]
     format: Option<Format>,
 
-    /// What --save writes everything else in, and what the weights become when they are read back
-    #[arg(long, value_parser = ["f32", "f16", "bf16"], default_value = "f32", requires = "save")]
-    dtype: String,
+    /// Data type of all other tensors that --save writes, and compute dtype of the 4-bit ones
+    #[arg(long, value_parser = choice::written(), default_value = "f32", requires = "save")]
+    dtype: Dtype,
 }
 
 /// What shares a scale, as it is typed.
@@ -163,12 +164,7 @@ impl Quantize {
         };
         let scheme = Scheme { quant_type, blocksize, double_quant: self.double_quant };
         let chosen = |module: &Module| self.modules.as_ref().is_none_or(|regex| regex.is_match(&module.name));
-        let dtype = match self.dtype.as_str() {
-            "f16" => Dtype::F16,
-            "bf16" => Dtype::BF16,
-            _ => Dtype::F32,
-        };
-        let written = prequantized::write(model, scheme, dtype, &chosen, out, screen)?;
+        let written = prequantized::write(model, scheme, self.dtype, &chosen, out, screen)?;
         screen.finish();
         if screen.json {
             return screen.document(&json!({

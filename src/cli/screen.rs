@@ -87,6 +87,12 @@ impl Screen {
 
 /// A bar on stderr where that is a terminal, nothing otherwise; and the end of the work when nobody reads its results.
 impl Progress for Screen {
+    fn stage(&self, name: &str) {
+        if let Some(bar) = self.bar.get() {
+            bar.set_message(if name.is_empty() { String::new() } else { format!("{name}  ") });
+        }
+    }
+
     fn step(&self, done: u64, total: u64) -> Result<()> {
         if self.closed() {
             return Err(Error::Cancelled);
@@ -95,7 +101,7 @@ impl Progress for Screen {
         let bar = self.bar.get_or_init(|| {
             let hidden = !std::io::stderr().is_terminal();
             let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-            let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {eta:>4} left");
+            let style = ProgressStyle::with_template("{msg}{wide_bar} {percent:>3} %  {eta:>4} left");
             let bar = ProgressBar::with_draw_target(Some(UNITS), target);
             if let Ok(style) = style { bar.with_style(style) } else { bar }
         });

@@ -17,27 +17,27 @@ use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub struct Spectrum {
-    /// The base model; alone, its own weights are taken apart
+    /// Base model; alone, its own weights are decomposed
     #[arg(long, value_name = "MODEL")]
     base: PathBuf,
 
-    /// A tuned model: ΔW is its difference from the base
+    /// Fine-tuned model: ΔW is its difference from the base
     #[arg(long, value_name = "MODEL", conflicts_with = "adapter")]
     tuned: Option<PathBuf>,
 
-    /// An adapter for the base: ΔW is its scaled B·A, which is never formed
+    /// Adapter of the base: ΔW is its scaled B·A, decomposed without forming it
     #[arg(long, value_name = "ADAPTER")]
     adapter: Option<PathBuf>,
 
-    /// Only modules in whose name this regular expression is found
+    /// Only modules whose name matches this regular expression
     #[arg(long, value_name = "REGEX")]
     modules: Option<Regex>,
 
-    /// auto, exact, or randomized (the largest singular values only)
+    /// SVD method: auto, exact, or randomized (largest singular values only)
     #[arg(long, value_name = "METHOD", default_value_t = Method::Auto)]
     method: Method,
 
-    /// List the K largest singular values; all that the method finds by default
+    /// Report the K largest singular values [default: all that were computed]
     #[arg(long, value_name = "K")]
     top: Option<NonZeroUsize>,
 }

@@ -1,11 +1,10 @@
 //! `rankscope sweep`: a run for each of several ranks, and the largest one truncated to the others.
 
+use super::Common;
 use super::screen::Screen;
-use super::train::{Train, tell};
-use crate::device::Choice;
+use super::train::{Train, show};
 use crate::error::Result;
-use crate::train::Settings;
-use crate::train::sweep::{Row, Told, ranks, sweep};
+use crate::train::sweep::{Row, SweepEvent, ranks, sweep};
 use clap::Args;
 use serde_json::json;
 
@@ -14,21 +13,21 @@ pub struct Sweep {
     #[command(flatten)]
     train: Train,
 
-    /// Ranks, such as 1,2,4,8; each gets a run of its own in --out
+    /// Ranks to train, such as 1,2,4,8; each is a run of its own in --out
     #[arg(long)]
     ranks: String,
 }
 
 impl Sweep {
-    pub fn run(self, screen: &Screen, device: Choice) -> Result<()> {
+    pub fn run(self, screen: &Screen, common: &Common) -> Result<()> {
         let ranks = ranks(&self.ranks)?;
         let force = self.train.force;
-        let settings = Settings { device, ..self.train.settings()? };
-        let rows = sweep(&settings, &ranks, force, screen, &mut |told| {
-            match told {
-                Told::Run(r, settings) => screen.message(&format!("r = {r}: {}", settings.out.display())),
-                Told::Event(event) => tell(screen, &event),
-                Told::Rows(_) => {}
+        let settings = self.train.settings(screen, common)?;
+        let rows = sweep(&settings, &ranks, force, screen, &mut |event| {
+            match event {
+                SweepEvent::Run(r, settings) => screen.message(&format!("r = {r}: {}", settings.out.display())),
+                SweepEvent::Event(event) => show(screen, &event),
+                SweepEvent::Rows(_) => {}
             }
             Ok(())
         });

@@ -7,14 +7,15 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::spec::{ModelSpec, Role};
 use crate::train::merge::{Change, write_model};
-use crate::train::run::{restore, save};
+use crate::train::run_folder::RunFolder;
+use crate::train::saved::{At, restore, save};
 use crate::train::store::{Tensor, write_tensors, write_whole};
 use crate::train::{Method, Row, Rows, Schedule, Settings, Text, Trainer};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, Normal};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokenizers::Tokenizer;
 
 /// The model's sizes.
@@ -180,14 +181,16 @@ pub fn pretrain(
     };
     let text = Text::open(out)?;
     let mut trainer = Trainer::new(&checkpoint, settings, rows_first, &())?;
-    if let Some(from) = last(work) {
+    let folder = RunFolder::new(work);
+    let last = || folder.checkpoints().last().map(|step| folder.checkpoint(*step));
+    if let Some(from) = last() {
         go_on(&mut trainer, recipe, &from)?;
         told(format!("going on after step {}", trainer.done));
     }
     let (mut sum, mut count) = (0.0, 0);
     while trainer.done < trainer.steps {
         if let Err(stopped) = progress.step(trainer.done as u64, trainer.steps as u64) {
-            save(&trainer, work)?;
+            save(&trainer, work, None)?;
             return Err(stopped);
         }
         trainer.settings.lr = recipe.rate(trainer.done);
@@ -207,8 +210,8 @@ pub fn pretrain(
             told(format!("step {}: {}", trainer.done, binding(&trainer.decoder, &text, QUESTIONS, &())?));
         }
         if trainer.done.is_multiple_of(SAVE) {
-            let before = last(work);
-            save(&trainer, work)?;
+            let before = last();
+            save(&trainer, work, None)?;
             if let Some(before) = before {
                 // Only the newest is needed; one that stays behind does no harm.
                 let _ = std::fs::remove_dir_all(before);
@@ -231,11 +234,7 @@ const SAVE: usize = 200;
 
 /// Goes on from a checkpoint, which may be of a longer or shorter run: until the rate falls they are the same.
 fn go_on(trainer: &mut Trainer, recipe: &Recipe, from: &Path) -> Result<()> {
-    let path = from.join("state.json");
-    let bytes = std::fs::read(&path).map_err(|error| Error::read(&path, "read", &error))?;
-    let state: Value =
-        serde_json::from_slice(&bytes).map_err(|error| Error::file(&path, format!("not valid JSON: {error}")))?;
-    let before = Recipe { steps: state["steps"].as_u64().unwrap_or(0) as usize, ..*recipe };
+    let before = Recipe { steps: At::read(from)?.steps, ..*recipe };
     trainer.steps = before.steps;
     restore(trainer, from)?;
     trainer.steps = recipe.steps;
@@ -244,20 +243,9 @@ fn go_on(trainer: &mut Trainer, recipe: &Recipe, from: &Path) -> Result<()> {
             "the rate was falling already in this run of {} steps; it cannot become one of {}",
             before.steps, recipe.steps
         );
-        return Err(Error::file(&path, message));
+        return Err(Error::file(from, message));
     }
     Ok(())
-}
-
-/// The newest checkpoint under `work`.
-fn last(work: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(work.join("checkpoints")).ok()?;
-    let steps = entries.filter_map(|entry| {
-        let path = entry.ok()?.path();
-        let step: usize = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
-        path.join("state.json").is_file().then_some((step, path))
-    });
-    steps.max_by_key(|(step, _)| *step).map(|(_, path)| path)
 }
 
 #[cfg(test)]

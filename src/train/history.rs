@@ -1,14 +1,16 @@
 //! Runs on the disk: what a folder of runs holds, and what a run has written so far, also while another program writes it.
 
 use super::film::Frame;
+use super::logs::Record;
 use super::memory;
-use super::run::{Event, Record};
+use super::run::Event;
+use super::run_folder::{LINES, METRICS, NOTE, RunFolder, SETTINGS, STATE};
 use super::samples::Sample;
 use super::status::{self, State, Status};
 use super::store::write_whole;
 use super::{Method, Settings};
+use crate::checkpoint::json;
 use crate::error::{Error, Result};
-use serde_json::Value;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -49,20 +51,21 @@ impl Phase {
             Some(Status { state: State::Stopped, .. }) => Self::Stopped,
             Some(Status { state: State::Failed, error, .. }) => Self::Failed(error.clone().unwrap_or_default()),
             Some(Status { state: State::Running, .. }) => Self::Interrupted,
-            None if RESULTS.iter().any(|name| folder.join(name).is_file()) => Self::Finished,
+            None if RunFolder::new(folder).has_result() => Self::Finished,
             None => Self::Interrupted,
         }
     }
 }
-
-/// Any of these is there once a run has come to its end.
-const RESULTS: [&str; 3] = ["adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"];
 
 /// A run on the disk, in short.
 #[derive(Clone, Debug)]
 pub struct Past {
     /// Its folder.
     pub folder: PathBuf,
+    /// Its name: the folder's, with that of the folder around it where it is part of a sweep or a comparison.
+    pub name: String,
+    /// Whether its result is there.
+    pub has_weights: bool,
     /// Its settings.
     pub settings: Settings,
     /// How it stands.
@@ -77,6 +80,10 @@ pub struct Past {
     pub predicted: u64,
     /// Memory as predicted and as measured, of a run that has ended.
     pub memory: Option<memory::Record>,
+    /// What it computes on, `cpu` or `gpu`; empty where that was not kept.
+    pub device: String,
+    /// Tokens a second, the median over its last steps; 0 where there is none.
+    pub speed: f64,
     /// The last line of its metrics.
     pub last: Option<Record>,
     /// The last loss over held-out rows.
@@ -93,21 +100,25 @@ impl Past {
     /// Reads the summary of a run.
     ///
     /// # Errors
-    /// When there is no `run.toml`, or it cannot be read.
+    /// When there are no settings, or they cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
-        let settings = settings(folder)?;
+        let run = RunFolder::new(folder);
+        let settings = run.settings()?;
         let status = Status::read(folder);
-        let metrics = folder.join("metrics.jsonl");
+        let metrics = run.file(METRICS);
         let ends = ending(&metrics);
-        let last = ends.iter().rev().find_map(|line| Record::parse(line));
-        let eval_loss = ends.iter().rev().find_map(|line| Record::parse(line)?.eval_loss);
-        let modified = [&metrics, &folder.join("run.toml")]
+        let records: Vec<Record> = ends.iter().rev().filter_map(|line| Record::parse(line)).collect();
+        let last = records.first().copied();
+        let eval_loss = records.iter().find_map(|record| record.eval_loss);
+        let modified = [&metrics, &run.file(SETTINGS)]
             .iter()
             .filter_map(|path| std::fs::metadata(path).ok()?.modified().ok())
             .max()
             .unwrap_or(SystemTime::UNIX_EPOCH);
         Ok(Self {
             folder: folder.to_path_buf(),
+            name: run.read_name(),
+            has_weights: run.has_result(),
             phase: Phase::of(folder, status.as_ref()),
             steps: status.as_ref().map_or(0, |status| status.steps),
             done: last.map_or(0, |record| record.step.step),
@@ -115,18 +126,44 @@ impl Past {
             predicted: status.as_ref().map_or(0, |status| status.predicted),
             // One that cannot be read is as good as none: the rest of the run is there.
             memory: memory::Record::read(folder).ok().flatten(),
+            device: status.map(|status| status.device).unwrap_or_default(),
+            speed: median(records.iter().take(SPEED_OF).map(|record| record.tokens_per_s).collect()),
             settings,
             last,
             eval_loss,
-            checkpoints: checkpoints(folder),
-            note: std::fs::read_to_string(folder.join(NOTE)).unwrap_or_default(),
+            checkpoints: run.checkpoints(),
+            note: json::text(&run.file(NOTE)).unwrap_or_default(),
             modified,
         })
     }
 
-    /// The folder's name, with that of the folder around it where it is part of a sweep or a comparison.
+    /// A run of which nothing is known.
+    #[cfg(test)]
+    pub(super) fn nothing() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            name: String::new(),
+            has_weights: false,
+            settings: Settings::default(),
+            phase: Phase::Finished,
+            steps: 0,
+            done: 0,
+            trainable: 0,
+            predicted: 0,
+            memory: None,
+            device: String::new(),
+            speed: 0.0,
+            last: None,
+            eval_loss: None,
+            checkpoints: Vec::new(),
+            note: String::new(),
+            modified: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    /// Its name.
     pub fn name(&self) -> String {
-        name(&self.folder)
+        self.name.clone()
     }
 
     /// True for a run that can go on.
@@ -137,52 +174,33 @@ impl Past {
     /// What ΔW can be read from: the result, or a checkpoint of a run with pairs.
     pub fn weights(&self, step: Option<usize>) -> Option<PathBuf> {
         match step {
-            Some(step) if self.settings.method != Method::Full => {
-                Some(self.folder.join("checkpoints").join(format!("step-{step}")))
-            }
+            Some(step) if self.settings.method != Method::Full => Some(RunFolder::new(&self.folder).checkpoint(step)),
             Some(_) => None,
-            None => RESULTS.iter().any(|name| self.folder.join(name).is_file()).then(|| self.folder.clone()),
+            None => self.has_weights.then(|| self.folder.clone()),
         }
     }
 }
 
-/// Marks the folder of a sweep or a comparison.
-pub(super) const GROUP: &str = "group.json";
+/// Steps whose speed counts: the last ones.
+const SPEED_OF: usize = 50;
 
-/// A run's name as a person reads it.
-pub fn name(folder: &Path) -> String {
-    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    match folder.parent().filter(|parent| parent.join(GROUP).is_file()) {
-        Some(parent) => format!("{}/{}", last(parent), last(folder)),
-        None => last(folder),
-    }
+/// The middle one; 0 of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Settings of a run.
+/// A run's name as a person reads it: [`RunFolder::read_name`].
+pub fn name(folder: &Path) -> String {
+    RunFolder::new(folder).read_name()
+}
+
+/// Settings of a run: [`RunFolder::settings`].
 ///
 /// # Errors
-/// When there is no `run.toml`, or it cannot be read.
+/// When there are none, or they cannot be read.
 pub fn settings(folder: &Path) -> Result<Settings> {
-    let path = folder.join("run.toml");
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::read(&path, "open", &error))?;
-    let mut settings: Settings =
-        toml::from_str(&text).map_err(|error| Error::file(&path, error.message().to_owned()))?;
-    // A folder that was moved is where it is now.
-    settings.out = folder.to_path_buf();
-    Ok(settings)
-}
-
-/// Steps at which a run has a whole checkpoint, in order.
-pub fn checkpoints(folder: &Path) -> Vec<usize> {
-    let Ok(entries) = std::fs::read_dir(folder.join("checkpoints")) else { return Vec::new() };
-    let step = |entry: std::io::Result<std::fs::DirEntry>| {
-        let path = entry.ok()?.path();
-        let step = path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()?;
-        path.join("state.json").is_file().then_some(step)
-    };
-    let mut steps: Vec<usize> = entries.filter_map(step).collect();
-    steps.sort_unstable();
-    steps
+    RunFolder::new(folder).settings()
 }
 
 /// How deep runs may lie in a folder of runs: a sweep has its runs within.
@@ -200,7 +218,7 @@ pub fn list(folders: &[PathBuf]) -> Vec<Past> {
 }
 
 fn collect(folder: &Path, depth: usize, found: &mut Vec<Past>) {
-    if folder.join("run.toml").is_file() {
+    if RunFolder::new(folder).is_run() {
         match Past::read(folder) {
             Ok(past) => found.push(past),
             Err(error) => log::warn!("{error}"),
@@ -236,9 +254,6 @@ fn ending(path: &Path) -> Vec<String> {
     String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
 }
 
-/// Name of the file with a person's notes.
-const NOTE: &str = "note.txt";
-
 /// Keeps what a person has noted about a run.
 ///
 /// # Errors
@@ -252,7 +267,7 @@ pub fn write_note(folder: &Path, note: &str) -> Result<()> {
 /// # Errors
 /// When it is no run, goes on, or cannot be deleted.
 pub fn delete(folder: &Path) -> Result<()> {
-    if !folder.join("run.toml").is_file() {
+    if !RunFolder::new(folder).is_run() {
         return Err(Error::file(folder, "found no run.toml, expected a run's folder: nothing was deleted"));
     }
     if status::is_running(folder) {
@@ -272,7 +287,7 @@ pub fn can_hold_runs(folder: &Path) -> Result<()> {
             "expected a whole path, from the root on: where a run lies must not depend on where the program was started",
         ));
     }
-    if folder.join("run.toml").is_file() {
+    if RunFolder::new(folder).is_run() {
         return Err(Error::file(folder, "this is a run itself; expected the folder around it, or another one"));
     }
     let written = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
@@ -284,15 +299,15 @@ pub fn can_hold_runs(folder: &Path) -> Result<()> {
 /// # Errors
 /// When there is no such checkpoint, the new folder is there already, or something cannot be written.
 pub fn branch(from: &Path, step: usize, to: &Path) -> Result<Settings> {
-    let checkpoint = from.join("checkpoints").join(format!("step-{step}"));
-    if !checkpoint.join("state.json").is_file() {
-        return Err(Error::file(from, format!("found no checkpoint of step {step}")));
+    let (from, to) = (RunFolder::new(from), RunFolder::new(to));
+    let (checkpoint, target) = (from.checkpoint(step), to.checkpoint(step));
+    if !checkpoint.join(STATE).is_file() {
+        return Err(Error::file(from.path(), format!("found no checkpoint of step {step}")));
     }
-    if to.join("run.toml").exists() {
-        return Err(Error::file(to, "there is a run in this folder; choose another folder"));
+    if to.is_run() {
+        return Err(Error::file(to.path(), "there is a run in this folder; choose another folder"));
     }
-    let settings = Settings { out: to.to_path_buf(), ..settings(from)? };
-    let target = to.join("checkpoints").join(format!("step-{step}"));
+    let settings = Settings { out: to.path().to_path_buf(), ..from.settings()? };
     let copy = || -> std::io::Result<()> {
         std::fs::create_dir_all(&target)?;
         for entry in std::fs::read_dir(&checkpoint)? {
@@ -304,22 +319,12 @@ pub fn branch(from: &Path, step: usize, to: &Path) -> Result<Settings> {
         Ok(())
     };
     copy().map_err(|error| Error::write(&target, &error))?;
-    for name in FILES {
-        let text = std::fs::read_to_string(from.join(name)).unwrap_or_default();
-        let kept = |line: &&str| {
-            let line: Value = serde_json::from_str(line).unwrap_or_default();
-            line["step"].as_u64().is_some_and(|at| at <= step as u64)
-        };
-        let text: String = text.lines().filter(kept).flat_map(|line| [line, "\n"]).collect();
-        write_whole(&to.join(name), text.as_bytes())?;
+    for name in LINES {
+        write_whole(&to.file(name), &from.lines_until(name, step)?)?;
     }
-    let text = toml::to_string(&settings).map_err(|error| Error::failure(error.to_string()))?;
-    write_whole(&to.join("run.toml"), text.as_bytes())?;
+    to.write_settings(&settings)?;
     Ok(settings)
 }
-
-/// Files of lines that each name a step.
-const FILES: [&str; 3] = ["metrics.jsonl", "film.jsonl", "samples.jsonl"];
 
 /// What a run has written since one last looked.
 #[derive(Debug)]
@@ -339,7 +344,18 @@ pub enum Written {
 impl Follow {
     /// From the beginning.
     pub fn new(folder: &Path) -> Self {
-        Self { files: FILES.map(|name| Tail { path: folder.join(name), at: 0, file: None, rest: Vec::new() }) }
+        Self { files: LINES.map(|name| Tail { path: folder.join(name), at: 0, file: None, rest: Vec::new() }) }
+    }
+
+    /// All that is there, as events.
+    pub fn events(mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.look(&mut |written| {
+            if let Written::Event(event) = written {
+                events.push(event);
+            }
+        });
+        events
     }
 
     /// Hands over what is new.
@@ -437,7 +453,7 @@ mod tests {
     #[test]
     fn what_is_being_written_is_followed() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
+        let path = folder.path().join(METRICS);
         let mut follow = Follow::new(folder.path());
         assert_eq!(losses(&mut follow), (0, vec![]));
         let mut file = std::fs::File::create(&path).unwrap();
@@ -461,7 +477,7 @@ mod tests {
         assert!(folder.path().join("thesis.txt").exists());
         let run = folder.path().join("run");
         std::fs::create_dir(&run).unwrap();
-        std::fs::write(run.join("run.toml"), toml::to_string(&Settings::default()).unwrap()).unwrap();
+        RunFolder::new(&run).write_settings(&Settings::default()).unwrap();
         assert_eq!(list(&[folder.path().to_path_buf()]).len(), 1);
         let held = status::lock(&run).unwrap();
         assert_eq!(Past::read(&run).unwrap().phase, Phase::Running);

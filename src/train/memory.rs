@@ -1,5 +1,6 @@
 //! What a run will need, what it did need, and the two side by side in the run's folder.
 
+use super::run_folder::MEMORY;
 use super::store::write_whole;
 use super::{Method, Settings, lora};
 use crate::adapter::Adapter;
@@ -12,9 +13,6 @@ use crate::plan::memory::{Load, Optimizer, Pieces, Place, Precision};
 use crate::plan::{Layout, Pairs, memory};
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// Where the record stands in a run's folder.
-pub const RECORD: &str = "memory.json";
 
 /// What `settings` load the memory with, for sequences of up to `longest` tokens.
 pub fn load(settings: &Settings, longest: usize) -> Load {
@@ -152,7 +150,7 @@ impl Record {
             "buffers": self.buffers,
             "error": self.error(),
         });
-        write_whole(&folder.join(RECORD), format!("{document:#}\n").as_bytes())
+        write_whole(&folder.join(MEMORY), format!("{document:#}\n").as_bytes())
     }
 
     /// The record of a finished run; `None` where there is none, as in older runs.
@@ -160,14 +158,11 @@ impl Record {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(RECORD);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::read(&path, "read", &error)),
-        };
-        let json: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::file(&path, format!("is not valid JSON: {error}")))?;
+        let path = folder.join(MEMORY);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let json = crate::checkpoint::json::object(&path)?;
         let part = |name: &str| json["predicted"]["parts"][name].as_u64().unwrap_or(0);
         let predicted = Memory {
             weights: part("weights"),

@@ -7,9 +7,12 @@
 
 pub mod data;
 pub mod film;
+pub mod forecast;
 mod generate;
 pub mod history;
 mod init;
+mod inputs;
+mod logs;
 mod lora;
 pub mod memory;
 pub mod merge;
@@ -19,9 +22,12 @@ pub mod prequantized;
 pub mod probe;
 pub mod roles;
 pub mod run;
+pub mod run_folder;
 mod samples;
+pub mod saved;
 mod settings;
 pub mod shorten;
+mod stage;
 pub mod status;
 pub mod store;
 pub mod sweep;
@@ -29,6 +35,10 @@ mod trainer;
 
 pub use data::{Message, Padded, Piece, Preview, Row, Rows, Text};
 pub use generate::{Sampling, generate};
+pub use logs::Record;
 pub use samples::Sample;
-pub use settings::{Init, Method, Quant, Schedule, Settings};
+pub use settings::{
+    About, Choice, Control, Group, Init, Method, Named, Quant, SETTINGS, Schedule, Setting, Settings, Shown, Switch,
+    Touches,
+};
 pub use trainer::{Step, Trainer, evaluate};

@@ -2,8 +2,9 @@
 
 use super::{Sampling, Text, generate};
 use crate::checkpoint::Checkpoint;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Decoder, Processor};
+use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 
 /// Tokens of a sample at most.
@@ -41,17 +42,21 @@ impl Prompts {
         Ok(Self { prompts: prompts.collect::<Result<_>>()?, text: Some(text) })
     }
 
-    /// Continues each of them.
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.prompts.len()
+    }
+
+    /// Continues one of them.
     ///
     /// # Errors
     /// As [`generate`].
-    pub fn sample(&self, decoder: &Decoder, step: usize) -> Result<Vec<Sample>> {
-        let Some(text) = &self.text else { return Ok(Vec::new()) };
-        let sampling = Sampling { most: MOST, temperature: 0.0, seed: 0, eos: text.eos };
-        let one = |(prompt, ids): &(String, Vec<u32>)| {
-            let new = generate(&Processor::default(), decoder, ids, sampling, &())?;
-            Ok(Sample { step, prompt: prompt.clone(), text: text.text(&new)? })
+    pub fn sample(&self, number: usize, decoder: &Decoder, step: usize, progress: &dyn Progress) -> Result<Sample> {
+        let (Some(text), Some((prompt, ids))) = (&self.text, self.prompts.get(number)) else {
+            return Err(Error::failure(format!("there is no prompt {number}")));
         };
-        self.prompts.iter().map(one).collect()
+        let sampling = Sampling { most: MOST, temperature: 0.0, seed: 0, eos: text.eos };
+        let new = generate(&Processor::default(), decoder, ids, sampling, progress)?;
+        Ok(Sample { step, prompt: prompt.clone(), text: text.text(&new)? })
     }
 }

@@ -3,16 +3,13 @@
 //! The system lets go of the lock when the program ends, however it ends: a run that says that it goes on while nobody
 //! holds its lock was killed.
 
+use super::run_folder::{LOCK, STATUS};
 use super::store::write_whole;
+use crate::checkpoint::json;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
-
-/// Name of the file that is locked while a run goes on.
-const LOCK: &str = ".lock";
-/// Name of the file with the status.
-const STATUS: &str = "status.json";
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +34,8 @@ pub struct Status {
     pub state: State,
     /// Steps in all.
     pub steps: usize,
+    /// What it computes on, `cpu` or `gpu`; empty where that was not kept.
+    pub device: String,
     /// Elements that are trained.
     pub trainable: usize,
     /// Predicted bytes.
@@ -51,7 +50,7 @@ pub struct Status {
 impl Status {
     /// Reads a run's status; `None` where there is none that can be read.
     pub fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(folder.join(STATUS)).ok()?).ok()
+        serde_json::from_str(&json::text(&folder.join(STATUS)).ok()?).ok()
     }
 
     /// Writes it.

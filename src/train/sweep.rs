@@ -9,12 +9,13 @@
 //! Truncated to rank k, a pair's `s · B A` keeps the first k of its singular directions: by Eckart–Young no pair of rank k
 //! comes closer to it. What that costs in loss is measured on the held-out rows, on the base as it was trained on.
 
-use super::history::{self, GROUP, Phase};
+use super::history::{self, Phase};
 use super::run::{self, Event, Start};
+use super::run_folder::GROUP;
 use super::store::write_whole;
 use super::{Method, Rows, Settings, evaluate, film};
 use crate::adapter::Adapter;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, json};
 use crate::delta::{DeltaWeight, LowRank};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
@@ -43,9 +44,9 @@ pub struct Row {
     pub adapter: PathBuf,
 }
 
-/// What a sweep tells while it goes on.
+/// What a sweep says while it goes on.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum SweepEvent {
     /// A run begins: its rank and its settings.
     Run(usize, Box<Settings>),
     /// Something about it.
@@ -53,6 +54,9 @@ pub enum Told {
     /// What is known of all ranks so far, in the order of the ranks.
     Rows(Vec<Row>),
 }
+
+/// Takes what a sweep says; an error ends the sweep.
+pub type OnSweep<'a> = &'a mut (dyn FnMut(SweepEvent) -> Result<()> + Send);
 
 /// What `group.json` holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,7 +71,7 @@ pub struct Group {
 impl Group {
     /// Reads what a folder is; `None` where it is no group of runs.
     pub fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(folder.join(GROUP)).ok()?).ok()
+        serde_json::from_str(&json::text(&folder.join(GROUP)).ok()?).ok()
     }
 
     /// Marks a folder.
@@ -109,7 +113,7 @@ pub fn sweep(
     ranks: &[usize],
     force: bool,
     progress: &dyn Progress,
-    told: &mut dyn FnMut(Told) -> Result<()>,
+    on_event: OnSweep<'_>,
 ) -> Result<Vec<Row>> {
     if settings.method == Method::Full {
         return Err(Error::usage("a full fine-tune has no rank; expected method lora or qlora"));
@@ -132,10 +136,10 @@ pub fn sweep(
         if one.eval_every == 0 && one.eval_data.is_none() {
             one.eval_every = EVAL_EVERY;
         }
-        let row = one_rank(one, force, &Part::new(progress, index as u64, units), told)?;
+        let row = one_rank(one, force, &Part::new(progress, index as u64, units), on_event)?;
         group.rows.insert(0, row);
         group.write(&out)?;
-        told(Told::Rows(group.rows.clone()))?;
+        on_event(SweepEvent::Rows(group.rows.clone()))?;
     }
     let largest = Settings { eval_every: EVAL_EVERY.max(settings.eval_every), ..settings.clone() };
     if let (_, Some(rows)) = run::read(&largest, &checkpoint, progress)? {
@@ -146,24 +150,19 @@ pub fn sweep(
             row.truncated_eval_loss = Some(loss);
         }
         group.write(&out)?;
-        told(Told::Rows(group.rows.clone()))?;
+        on_event(SweepEvent::Rows(group.rows.clone()))?;
     }
     progress.step(1, 1)?;
     Ok(group.rows)
 }
 
-fn one_rank(
-    settings: Settings,
-    force: bool,
-    progress: &dyn Progress,
-    told: &mut dyn FnMut(Told) -> Result<()>,
-) -> Result<Row> {
+fn one_rank(settings: Settings, force: bool, progress: &dyn Progress, on_event: OnSweep<'_>) -> Result<Row> {
     let (r, out) = (settings.rank, settings.out.clone());
-    told(Told::Run(r, Box::new(settings.clone())))?;
+    on_event(SweepEvent::Run(r, Box::new(settings.clone())))?;
     let before = history::Past::read(&out).ok();
     if before.as_ref().is_none_or(|past| past.phase != Phase::Finished) {
         let start = Start { resume: before.is_some(), force };
-        run::run(settings, start, progress, &mut |event| told(Told::Event(event)))?;
+        run::run(settings, start, progress, &mut |event| on_event(SweepEvent::Event(event)))?;
     }
     let past = history::Past::read(&out)?;
     let last_loss = past.last.map_or(f64::NAN, |record| record.step.loss);
@@ -254,8 +253,8 @@ mod tests {
             ..Settings::default()
         };
         let mut runs = Vec::new();
-        let rows = sweep(&settings, &[1, 4], false, &(), &mut |told| {
-            if let Told::Run(r, _) = told {
+        let rows = sweep(&settings, &[1, 4], false, &(), &mut |event| {
+            if let SweepEvent::Run(r, _) = event {
                 runs.push(r);
             }
             Ok(())

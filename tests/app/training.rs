@@ -92,6 +92,7 @@ fn a_run_is_watched_held_stopped_and_gone_on_with() {
     // Another window finds it, and goes on with it.
     drop(window);
     let mut window = self::window(folder.path());
+    until(&mut window, "an offer", |w| says(w, &format!("was stopped at step {stopped} of 1500")));
     click(&mut window, Role::Button, "History");
     let name = run.file_name().unwrap().to_str().unwrap().to_owned();
     let row = format!("{name}, stopped");
@@ -99,7 +100,8 @@ fn a_run_is_watched_held_stopped_and_gone_on_with() {
     window.get_by_role_and_label(Role::Row, &row).click_accesskit();
     window.step();
     window.step();
-    click(&mut window, Role::Button, "Go on");
+    // The row's, not that of the offer above it.
+    window.get_all_by_role_and_label(Role::Button, "Go on").last().unwrap().click_accesskit();
     until(&mut window, "the first part and more", |w| step(w) > stopped + 2);
     assert_eq!(lines_from(&run), (1..=lines_from(&run).len()).collect::<Vec<_>>(), "no step is missing or double");
     click(&mut window, Role::Button, "Stop");
@@ -174,7 +176,7 @@ fn data_that_is_gone_or_wrong_is_said_in_a_sentence() {
     // Gone between the preview and the start.
     std::fs::remove_file(folder.path().join("data.jsonl")).unwrap();
     click(&mut window, Role::Button, "Start the run");
-    until(&mut window, "a refusal", |w| says(w, "data.jsonl: cannot read: there is no such file or folder"));
+    until(&mut window, "a refusal", |w| says(w, "data.jsonl: cannot open: there is no such file or folder"));
     let bad = folder.path().join("bad.jsonl");
     std::fs::write(&bad, "{\"input_ids\": [1, 2, 3]}\n{\"input_ids\": [1, 99999]}\n").unwrap();
     write(&mut window, "Data file", bad.to_str().unwrap());
@@ -218,10 +220,11 @@ fn a_run_of_another_program_is_watched_and_deleted() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let theirs = settings.clone();
     let other = std::thread::spawn(move || {
+        let wait = std::sync::Mutex::new(wait);
         run::run(theirs, run::Start::default(), &(), &mut |event| {
             // Stands still in the middle until it has been seen.
             if matches!(event, Event::Step(record) if record.step.step == 30) {
-                wait.recv().unwrap();
+                wait.lock().unwrap().recv().unwrap();
             }
             Ok(())
         })
@@ -262,4 +265,32 @@ fn methods_are_compared_and_ranks_are_swept() {
     get(&window, Role::Image, "Loss against rank");
     let row = |r: usize| window.get_by_role_and_label(Role::Row, &format!("r = {r}")).rect();
     assert!(row(2).top() > row(1).top());
+}
+
+/// Every setting of the table that the window shows as a row has one, and it changes what is set up.
+#[test]
+fn every_setting_has_its_row() {
+    use rankscope::train::{Control, SETTINGS, Shown};
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = window(folder.path());
+    window.get_by_label("More settings").click();
+    settle(&mut window);
+    for setting in SETTINGS.iter().filter(|setting| matches!(setting.about.shown, Shown::Row | Shown::More)) {
+        let label = setting.about.label;
+        let role = match setting.about.control {
+            Control::Switch(_) => Role::CheckBox,
+            Control::Path(_) | Control::Text(_) | Control::Lines(_) | Control::Patterns => Role::TextInput,
+            Control::Choice(_) | Control::Sizes(_) => Role::ComboBox,
+            Control::Whole(_) | Control::Real | Control::Exponent => Role::SpinButton,
+        };
+        assert!(window.query_by_role_and_label(role, label).is_some(), "no {role:?} {label}: {:?}", texts(&window));
+    }
+    number_in(&mut window, "LoftQ iterations", 3);
+    write(&mut window, "Rank pattern", "layers.0.*q_proj = 2");
+    click(&mut window, Role::CheckBox, "Packing");
+    settle(&mut window);
+    // What is painted comes from what is set up.
+    assert_eq!(number(&window, Role::SpinButton, "LoftQ iterations"), 3.0);
+    let pattern = get(&window, Role::TextInput, "Rank pattern").accesskit_node().value();
+    assert_eq!(pattern.as_deref(), Some("layers.0.*q_proj = 2"));
 }

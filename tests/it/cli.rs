@@ -651,3 +651,89 @@ fn a_model_saved_in_four_bits_is_evaluated() {
     let loss = found["loss"].as_f64().unwrap();
     assert!((loss - 6.6852784).abs() < 1e-5, "{loss}");
 }
+
+/// The long help of the program and of every command, as it stands in tests/help.txt. `RANKSCOPE_UPDATE_HELP=1` writes that file
+/// anew; its changes are then read before they are committed.
+#[test]
+fn help_is_as_it_was_read() {
+    let (mut found, mut open) = (String::new(), vec![Vec::new()]);
+    while let Some(command) = open.pop() {
+        let arguments: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let ran = rankscope(&arguments);
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{arguments:?}");
+        found += &format!("$ rankscope {}\n\n{}\n\n", arguments.join(" "), ran.stdout.trim_end());
+        let commands =
+            ran.stdout.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names = commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+        let below: Vec<Vec<String>> = names.map(|name| [&command[..], &[name.to_owned()]].concat()).collect();
+        open.extend(below.into_iter().rev());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+    if std::env::var_os("RANKSCOPE_UPDATE_HELP").is_some() {
+        std::fs::write(&path, &found).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    let differs = found.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+    assert!(
+        found == expected,
+        "help differs from tests/help.txt, first at {differs:?}; RANKSCOPE_UPDATE_HELP=1 writes the file anew"
+    );
+}
+
+/// Every setting of a run is a flag of `train`, with its help.
+#[test]
+fn every_setting_is_a_flag() {
+    use rankscope::train::SETTINGS;
+    let help = rankscope(&["train", "--help"]).stdout;
+    for setting in SETTINGS.iter().filter(|setting| !setting.about.positional) {
+        assert!(help.contains(&format!("--{}", setting.flag())), "{}", setting.name);
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_said_and_a_switch_can_be_turned_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        path(&folder.path().join(name))
+    };
+    let rows: String = (0..4).map(|row| format!("{{\"input_ids\": [3, 4, 5, {row}]}}\n")).collect();
+    let (data, patterns) = (file("data.jsonl", &rows), file("patterns.json", "{\"v_proj\": 1}"));
+    let config = file("run.toml", "rslora = true\nmethod = \"lora\"\nsteps = 1\n");
+    let (model, out) = (fixture("llama"), path(&folder.path().join("run")));
+    let ran = rankscope(&[
+        "train",
+        &model,
+        "--data",
+        &data,
+        "--out",
+        &out,
+        "--config",
+        &config,
+        "--rslora=off",
+        "--block",
+        "128",
+        "--rank-pattern",
+        &patterns,
+        "--no-shuffle",
+        "--epochs",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("note: --block has no effect with method lora"), "{}", ran.stderr);
+    let written = std::fs::read_to_string(folder.path().join("run/run.toml")).unwrap();
+    for line in ["rslora = false", "shuffle = false", "block = 128", "v_proj = 1", "epochs = 1.0"] {
+        assert!(written.contains(line), "no {line} in {written}");
+    }
+    assert!(!written.contains("steps = "), "--epochs replaces the steps of the file");
+    refused(&["train", &model, "--init", "fancy"], &["fancy", "pissa", "loftq"]);
+    refused(&["train", &model, "--batch", "many"], &["--batch", "expected a whole number"]);
+    refused(
+        &["train", &model, "--data", &data, "--out", &out, "--batch", "18446744073709551615"],
+        &["expected 65536 or less"],
+    );
+    refused(&["memory", &model, "--batch", "18446744073709551615"], &["expected 65536 or less"]);
+    refused(&["memory", &model, "--dtype", "f8"], &["f8", "bf16"]);
+    refused(&["train", "--config", "/dev/null"], &["a pipe or device"]);
+}

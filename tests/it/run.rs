@@ -9,6 +9,7 @@ use rankscope::model::{Batch, Decoder, Engine, Frozen, Processor};
 use rankscope::progress::Progress;
 use rankscope::train::merge::{Change, write_model};
 use rankscope::train::run::{Event, Start, Summary, run};
+use rankscope::train::run_folder::RunFolder;
 use rankscope::train::{Init, Method, Sampling, Settings, Text, data, generate};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -67,36 +68,173 @@ fn metrics(settings: &Settings) -> Vec<serde_json::Value> {
     text.lines().map(line).collect()
 }
 
+/// What a run writes, without what a clock says.
+fn written(settings: &Settings) -> (Vec<serde_json::Value>, [Vec<u8>; 3]) {
+    let file = |name: &str| std::fs::read(settings.out.join(name)).unwrap();
+    (metrics(settings), ["adapter_model.safetensors", "film.jsonl", "samples.jsonl"].map(file))
+}
+
+/// Stopped while it reads, loads, samples, trains, evaluates; with and without a checkpoint of its own.
 #[test]
 fn a_stopped_run_goes_on_as_if_it_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = settings(folder.path());
-    go(&whole, false, &()).unwrap();
-    let result = |settings: &Settings| std::fs::read(settings.out.join("adapter_model.safetensors")).unwrap();
+    let prompts = vec!["the rank of".to_owned(), "a matrix".to_owned()];
+    let whole = Settings { prompts, sample_every: 6, ..settings(folder.path()) };
+    let all = StopAt(AtomicU64::new(u64::MAX));
+    go(&whole, false, &all).unwrap();
+    let questions = u64::MAX - all.0.into_inner();
     assert_eq!(metrics(&whole).len(), 12);
     assert_eq!(metrics(&whole).iter().filter(|line| line.get("eval_loss").is_some()).count(), 3);
-    // Stopped while loading, early, late: with and without a checkpoint of its own.
     let mut stopped = 0;
-    for at in [0, 25, 28, 31, 33] {
+    for part in 0..16 {
+        let at = part * questions / 16;
         let part = Settings { out: folder.path().join(format!("stopped-{at}")), ..whole.clone() };
-        match go(&part, false, &StopAt(AtomicU64::new(at))) {
-            Err(error) => assert!(error.is_cancelled()),
-            Ok(_) => continue,
-        }
+        assert!(go(&part, false, &StopAt(AtomicU64::new(at))).unwrap_err().is_cancelled(), "{at} of {questions}");
         assert!(!part.out.join("adapter_model.safetensors").exists());
         if part.out.join("run.toml").exists() {
             stopped += 1;
+            // A checkpoint comes first: no step that was logged is done again.
+            let saved = RunFolder::new(&part.out).checkpoints().last().copied().unwrap_or(0);
+            assert!(saved >= metrics(&part).len(), "stopped at {at}: step {saved} is saved");
             // As after a power cut: lines after the last checkpoint, a folder that was being written.
             std::fs::create_dir_all(part.out.join("checkpoints/.step-99")).unwrap();
             go(&part, true, &()).unwrap();
-            assert_eq!(metrics(&part), metrics(&whole), "stopped at {at}");
-            assert!(result(&part) == result(&whole), "stopped at {at}");
+            assert!(written(&part) == written(&whole), "stopped at {at} of {questions}");
+            assert!(!part.out.join("checkpoints/.step-99").exists());
         }
     }
-    assert!(stopped >= 2, "the run was stopped only {stopped} times between steps");
+    assert!(stopped >= 8, "the run was stopped only {stopped} times after its beginning");
     let other = go(&Settings { lr: 1.0, ..whole.clone() }, true, &()).unwrap_err().to_string();
-    assert!(other.ends_with("the run was begun with other settings: lr was 0.005, now 1.0"), "{other}");
+    assert!(other.ends_with("the run was begun with other settings: lr was 0.005, now 1"), "{other}");
     assert!(go(&whole, false, &()).unwrap_err().to_string().contains("--resume"));
+}
+
+/// A run with a checkpoint at 5 that was stopped after step 7, in its own folder.
+fn stopped(folder: &Path, name: &str) -> Settings {
+    let part = Settings { out: folder.join(name), eval_every: 0, ..settings(folder) };
+    let result = run(part.clone(), Start::default(), &(), &mut |event| match event {
+        Event::Step(record) if record.step.step == 7 => Err(Error::Cancelled),
+        _ => Ok(()),
+    });
+    assert!(result.unwrap_err().is_cancelled());
+    assert_eq!(RunFolder::new(&part.out).checkpoints(), [5, 7]);
+    part
+}
+
+#[test]
+fn a_run_is_known_by_any_spelling_of_its_paths_and_after_a_move() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Settings { eval_every: 0, ..settings(folder.path()) };
+    go(&whole, false, &()).unwrap();
+    let part = stopped(folder.path(), "part");
+    let moved = folder.path().join("moved");
+    std::fs::rename(&part.out, &moved).unwrap();
+    let copy = folder.path().join("copy.jsonl");
+    std::fs::copy(&part.data, &copy).unwrap();
+    let spelled = Settings {
+        out: folder.path().join("./moved/"),
+        model: fixtures().join("../fixtures/llama/"),
+        data: copy,
+        ..part
+    };
+    go(&spelled, true, &()).unwrap();
+    assert!(written(&spelled) == written(&whole));
+}
+
+#[test]
+fn changed_data_are_said_and_taken_only_when_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = stopped(folder.path(), "part");
+    let mut text = std::fs::read_to_string(&part.data).unwrap();
+    text = text.replacen("23", "24", 1);
+    std::fs::write(&part.data, text).unwrap();
+    let error = go(&part, true, &()).unwrap_err();
+    assert_eq!(error.status(), 2);
+    let says = "data.jsonl is not what the run began with (of the same size, with another content); --force resumes";
+    assert!(error.to_string().contains(says), "{error}");
+    let mut notes = Vec::new();
+    let forced = Start { resume: true, force: true };
+    run(part, forced, &(), &mut |event| {
+        if let Event::Note(note) = event {
+            notes.push(note);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert!(notes.iter().any(|note| note.contains("is not what the run began with")), "{notes:?}");
+}
+
+#[test]
+fn a_broken_checkpoint_gives_way_to_the_one_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Settings { eval_every: 0, ..settings(folder.path()) };
+    go(&whole, false, &()).unwrap();
+    let part = stopped(folder.path(), "part");
+    let state = RunFolder::new(&part.out).checkpoint(7).join("state.safetensors");
+    let bytes = std::fs::read(&state).unwrap();
+    std::fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
+    let (mut notes, mut steps) = (Vec::new(), Vec::new());
+    run(part.clone(), Start { resume: true, force: false }, &(), &mut |event| {
+        match event {
+            Event::Note(note) => notes.push(note),
+            Event::Step(record) => steps.push(record.step.step),
+            _ => {}
+        }
+        Ok(())
+    })
+    .unwrap();
+    let note = notes.iter().find(|note| note.contains("going on after step 5")).unwrap();
+    assert!(note.contains("state.safetensors"), "{note}");
+    assert_eq!(steps[0], 6);
+    assert!(written(&part) == written(&whole));
+    // None that is whole: nothing is begun again in silence.
+    let part = stopped(folder.path(), "none");
+    for step in [5, 7] {
+        std::fs::write(RunFolder::new(&part.out).checkpoint(step).join("state.json"), "{").unwrap();
+    }
+    let error = go(&part, true, &()).unwrap_err().to_string();
+    assert!(error.contains("step-7") && error.contains("no other checkpoint is whole"), "{error}");
+}
+
+/// Sums are rounded by how work is divided: the number of threads is a part of the run.
+#[test]
+fn a_run_goes_on_with_as_many_threads_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let threads = Some(rayon::current_num_threads() + 1);
+    let whole = Settings { eval_every: 0, threads, ..settings(folder.path()) };
+    go(&whole, false, &()).unwrap();
+    let part = Settings { out: folder.path().join("part"), ..whole.clone() };
+    let result = run(part.clone(), Start::default(), &(), &mut |event| match event {
+        Event::Step(record) if record.step.step == 6 => Err(Error::Cancelled),
+        _ => Ok(()),
+    });
+    assert!(result.unwrap_err().is_cancelled());
+    let other = Settings { threads: Some(1), ..part.clone() };
+    let error = go(&other, true, &()).unwrap_err().to_string();
+    assert!(error.contains(&format!("threads was {}, now 1", threads.unwrap())), "{error}");
+    go(&Settings { threads: None, ..part.clone() }, true, &()).unwrap();
+    assert!(written(&part) == written(&whole));
+}
+
+/// A run that goes on says first what it had written.
+#[test]
+fn a_run_that_goes_on_tells_what_came_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = stopped(folder.path(), "part");
+    let (mut earlier, mut steps) = (Vec::new(), Vec::new());
+    run(part, Start { resume: true, force: false }, &(), &mut |event| {
+        match event {
+            Event::Earlier(events) => earlier = events,
+            Event::Step(record) => steps.push(record.step.step),
+            _ => {}
+        }
+        Ok(())
+    })
+    .unwrap();
+    let step = |event: &Event| if let Event::Step(record) = event { Some(record.step.step) } else { None };
+    let before: Vec<usize> = earlier.iter().filter_map(step).collect();
+    assert_eq!([before, steps].concat(), (1..=12).collect::<Vec<_>>());
+    assert!(earlier.iter().any(|event| matches!(event, Event::Frame(_))));
 }
 
 #[test]
@@ -353,7 +491,11 @@ fn an_adapter_of_pissa_fits_the_base_on_the_disk() {
     assert!((loss - summary.eval_loss.unwrap()).abs() < 0.02, "{loss} {:?}", summary.eval_loss);
     // Stopped and resumed it is the same.
     let stopped = Settings { out: folder.path().join("stopped"), ..settings.clone() };
-    assert!(go(&stopped, false, &StopAt(AtomicU64::new(33))).unwrap_err().is_cancelled());
+    let part = run(stopped.clone(), Start::default(), &(), &mut |event| match event {
+        Event::Step(record) if record.step.step == 7 => Err(Error::Cancelled),
+        _ => Ok(()),
+    });
+    assert!(part.unwrap_err().is_cancelled());
     go(&stopped, true, &()).unwrap();
     assert_eq!(metrics(&stopped), metrics(&settings));
 }

@@ -11,7 +11,7 @@ pub fn closing(ui: &Ui, view: &mut View<'_>) {
     if !training.asks_to_close() && !training.closes_soon() {
         return;
     }
-    let name = training.going_on().map_or_else(|| "A run".to_owned(), crate::train::history::name);
+    let name = training.going_on().map_or_else(|| "A run".to_owned(), |folder| training.name_of(folder));
     let at = training.shown().and_then(|track| track.last()).map_or(0, |record| record.step.step);
     Modal::new(Id::unique("closing")).show(ui.ctx(), |ui| {
         ui.set_width(420.0);

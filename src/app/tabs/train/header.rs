@@ -29,9 +29,12 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     }
     ui.horizontal(|ui| {
         ui.label(RichText::new(track.name()).text_style(egui::TextStyle::Heading));
+        let stage = live.map(|live| live.stage()).unwrap_or_default();
         let (word, color) = match (live, past.map(|past| &past.phase)) {
-            (Some(live), _) if live.is_stopping() => ("saving a checkpoint", colors.warn),
+            (Some(live), _) if live.is_stopping() && stage.is_empty() => ("stopping after this step", colors.warn),
+            (Some(live), _) if live.is_stopping() => (stage.as_str(), colors.warn),
             (Some(live), _) if live.is_held() => ("paused", colors.warn),
+            (Some(_), _) if !stage.is_empty() => (stage.as_str(), colors.accent),
             (Some(_), _) => ("running", colors.accent),
             (None, Some(Phase::Running)) => ("running in another program", colors.accent),
             (None, Some(Phase::Failed(_))) => ("failed", colors.bad),
@@ -43,7 +46,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| match live {
             Some(live) => {
                 let stop = ui.add_enabled(!live.is_stopping(), Button::new("Stop"));
-                if stop.on_hover_text("Ends the run after this step, with a checkpoint: it can go on later").clicked() {
+                if stop.on_hover_text("Ends the run with a checkpoint, at once where it evaluates or samples: it can be resumed later").clicked() {
                     view.actions.push(Action::Stop);
                 }
                 let (text, tip) = match live.is_held() {

@@ -186,7 +186,7 @@ impl History {
         let Some(folder) = self.deleting.clone() else { return };
         let response = Modal::new(Id::unique("delete run")).show(ui.ctx(), |ui| {
             ui.set_width(420.0);
-            let name = crate::train::history::name(&folder);
+            let name = view.state.name_of(&folder);
             ui.label(RichText::new(format!("Delete {name}?")).text_style(egui::TextStyle::Heading));
             ui.add_space(6.0);
             ui.label("Its settings, metrics, checkpoints and result are removed from the disk. This cannot be undone.");

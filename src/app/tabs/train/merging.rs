@@ -21,7 +21,7 @@ impl Merging {
     pub fn ui(&mut self, ui: &Ui, view: &mut View<'_>) {
         let Some((run, out)) = view.state.merging() else { return };
         let (run, now) = (run.to_path_buf(), out.display().to_string());
-        let name = crate::train::history::name(&run);
+        let name = view.state.name_of(&run);
         let mut ask = None;
         let response = Modal::new(Id::unique("merging")).show(ui.ctx(), |ui| {
             ui.set_width(520.0);

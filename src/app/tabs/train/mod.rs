@@ -34,6 +34,7 @@ use crate::app::look::theme::Colors;
 use crate::app::tabs::{Command, Part, Tab};
 use crate::app::view::{self, Round};
 use crate::job::{Running, Wake};
+use crate::train::history::Phase;
 
 use prepared::Prepared;
 use state::{Action, Training, short};
@@ -286,7 +287,8 @@ fn offer(ui: &mut Ui, view: &mut View<'_>, segment: &mut Segment) {
                     None => "it has no checkpoint and would begin again".to_owned(),
                 };
                 ui.label(RichText::new("⚠").color(colors.warn));
-                ui.label(format!("{} was cut off at step {}{of}: {from}.", past.name(), past.done));
+                let end = if past.phase == Phase::Stopped { "was stopped" } else { "was cut off" };
+                ui.label(format!("{} {end} at step {}{of}: {from}.", past.name(), past.done));
                 if ui.button("Go on").clicked() {
                     view.actions.push(Action::GoOn(past.folder.clone()));
                     *segment = Segment::Run;

@@ -1,14 +1,14 @@
 //! What the next run will take: memory by part against the device, and time.
 
-use std::time::Duration;
-
 use eframe::egui::{self, Rect, RichText, Sense, Ui, WidgetInfo, pos2, vec2};
 
 use super::View;
 use super::state::{Draft, Fit};
 use crate::app::look::palette;
 use crate::app::look::theme::Colors;
+use crate::device::Choice;
 use crate::train::Method;
+use crate::train::forecast::Speed;
 use crate::train::memory::Memory;
 use crate::units;
 
@@ -117,24 +117,25 @@ fn time(ui: &mut Ui, view: &View<'_>, draft: &Draft) {
     let s = &draft.settings;
     let steps = preview.steps(s);
     let tokens = preview.tokens_of_a_step(s) * steps as f64;
-    let alike = |past: &&crate::train::history::Past| {
-        past.settings.model == s.model && past.settings.method == s.method && past.done > 3
-    };
-    let seen = training.runs().unwrap_or_default().iter().find(alike);
-    let (speed, source) = match seen.and_then(|past| Some((past.last?.tokens_per_s, past.name()))) {
-        Some((speed, name)) if speed > 0.0 => (Some(speed), format!("at the speed of {name}")),
-        _ => (
-            outlook.tokens_per_s(),
-            "from the operations of a step and the speed of a matrix product measured here; the first steps will tell better"
-                .to_owned(),
-        ),
+    let device = if outlook.device.as_ref().is_some_and(|device| device.choice != Choice::Cpu) { "gpu" } else { "cpu" };
+    let runs = training.runs().unwrap_or_default();
+    let speed = Speed::of_runs(runs.iter(), s, device).or_else(|| outlook.speed());
+    let source = match speed {
+        Some(Speed { runs: 0, .. }) | None => {
+            "from the operations of a step and the speed of a matrix product measured here at several moments; the first \
+             steps will tell better"
+                .to_owned()
+        }
+        Some(Speed { runs: 1, .. }) => "from the speed of an earlier run of this model".to_owned(),
+        Some(Speed { runs, .. }) => format!("from the speed of {runs} earlier runs of this model"),
     };
     let epochs = steps as f64 * (s.batch * s.accumulate) as f64 / preview.rows.max(1) as f64;
     ui.horizontal_wrapped(|ui| {
         ui.label(RichText::new("Time").strong());
         if let Some(speed) = speed {
-            let seconds = (tokens / speed.max(1e-9)).min(1e9);
-            ui.label(format!("about {}", units::duration(Duration::from_secs_f64(seconds)))).on_hover_text(source);
+            let [short, long] = speed.times(tokens).map(units::duration);
+            let text = if short == long { short } else { format!("{short} to {long}") };
+            ui.label(text).on_hover_text(source);
         }
         let text = format!("{steps} steps, {} epochs", units::real(epochs, 2));
         ui.label(RichText::new(text).small().color(Colors::of(ui).weak));

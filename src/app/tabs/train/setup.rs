@@ -1,5 +1,7 @@
 //! The set-up of the next run: a reason beside each setting.
 
+use std::collections::HashMap;
+use std::ops::Bound;
 use std::path::PathBuf;
 
 use eframe::egui::{
@@ -7,11 +9,11 @@ use eframe::egui::{
 };
 
 use super::View;
-use super::state::{Action, Draft, Fit, NO_METAL, Purpose, method_name, short};
+use super::state::{Action, Draft, Fit, NO_METAL, Purpose, short};
 use crate::app::look::theme::Colors;
 use crate::device::Choice;
-use crate::model::gpu::Kind;
-use crate::train::{Init, Method, Quant, Schedule, Settings};
+use crate::train::forecast;
+use crate::train::{Control, Group, Method, Named, SETTINGS, Setting, Settings, Shown};
 use crate::units;
 
 use super::outlook;
@@ -20,13 +22,10 @@ use super::typed::{Look, Typed};
 /// Width of the names.
 const NAME: f32 = 104.0;
 
-/// What the set-up remembers between frames.
+/// What the set-up remembers between frames: texts as they are being typed, by the name of their setting.
 #[derive(Default)]
 pub struct Setup {
-    /// The path as it is being typed.
-    data: Typed,
-    eval_data: Typed,
-    prompts: Typed,
+    typed: HashMap<&'static str, Typed>,
 }
 
 impl Setup {
@@ -41,23 +40,122 @@ impl Setup {
         ui.separator();
         ScrollArea::vertical().id_salt("setup").auto_shrink(false).show(ui, |ui| {
             ui.set_width(ui.available_width() - 8.0);
-            self.data(ui, view, &mut draft.settings);
-            method(ui, view, &mut draft.settings);
-            length(ui, view, &mut draft.settings);
-            rate(ui, &mut draft.settings);
-            self.watching(ui, &mut draft.settings);
-            more(ui, &mut draft);
+            for group in Group::ALL {
+                self.group(ui, view, group, &mut draft.settings);
+            }
+            self.more(ui, &mut draft);
         });
         if Some(&draft) != view.state.draft() {
             view.actions.push(Action::Set(Box::new(draft)));
         }
     }
 
+    /// A group: what is made by hand for it, then its rows.
+    fn group(&mut self, ui: &mut Ui, view: &mut View<'_>, group: Group, s: &mut Settings) {
+        let rows = rows(s, Shown::Row).filter(|setting| setting.about.group == group).collect::<Vec<_>>();
+        let by_hand = matches!(group, Group::Data | Group::Method | Group::Adapter | Group::Length);
+        if rows.is_empty() && !by_hand || group == Group::Adapter && s.method == Method::Full {
+            return;
+        }
+        title(ui, group.title());
+        match group {
+            Group::Data => self.data(ui, view, s),
+            Group::Method => {
+                method(ui, s);
+                let precision = SETTINGS.iter().find(|setting| setting.name == "dtype");
+                if device(ui, view, s)
+                    && let Some(precision) = precision
+                {
+                    self.row(ui, precision, s);
+                }
+            }
+            Group::Adapter => adapter(ui, view),
+            Group::Length => length(ui, view, s),
+            Group::Quantization | Group::Rate | Group::Optimizer | Group::Logging => {}
+        }
+        for setting in rows {
+            self.row(ui, setting, s);
+            if setting.name == "lr" {
+                proposed_rate(ui, view, s);
+            }
+        }
+    }
+
+    /// What is rarely changed.
+    fn more(&mut self, ui: &mut Ui, draft: &mut Draft) {
+        ui.add_space(6.0);
+        CollapsingHeader::new("More settings").show(ui, |ui| {
+            for setting in rows(&draft.settings, Shown::More).collect::<Vec<_>>() {
+                self.row(ui, setting, &mut draft.settings);
+            }
+            name(ui, "Name of the run");
+            let edit = TextEdit::singleline(&mut draft.name).hint_text("made up from model, method and rank");
+            let response = ui.add(edit.desired_width(f32::INFINITY).background_color(ui.visuals().panel_fill));
+            response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.name, "Name of the run"));
+            response.accessible_name("Name of the run");
+        });
+    }
+
+    /// A setting of the table: its name, its control, and why.
+    fn row(&mut self, ui: &mut Ui, setting: &'static Setting, s: &mut Settings) {
+        let now = (setting.get)(s);
+        let label = setting.about.label;
+        let mut why = setting.reason();
+        let new = match setting.about.control {
+            Control::Switch(_) => {
+                let mut on = now == "on";
+                ui.checkbox(&mut on, label);
+                Some(if on { "on" } else { "off" }.to_owned())
+            }
+            Control::Path(_) | Control::Text(_) | Control::Lines(_) | Control::Patterns => {
+                name(ui, label);
+                let (hint, look) = match setting.about.control {
+                    Control::Lines(_) => ("one a line", Look::Lines(2)),
+                    Control::Patterns => ("q_proj = 8, one a line", Look::Lines(2)),
+                    _ => ("none", Look::Line(f32::INFINITY)),
+                };
+                self.typed.entry(setting.name).or_default().ui(ui, label, &now, hint, look)
+            }
+            Control::Choice(choices) => {
+                let choices = choices();
+                let at = choices.iter().position(|choice| choice.name == now).unwrap_or(0);
+                if let Some(choice) = choices.get(at) {
+                    why = choice.about.to_owned();
+                }
+                let labels: Vec<&str> = choices.iter().map(|choice| choice.label).collect();
+                menu(ui, setting, &labels, at).map(|at| choices[at].name.to_owned())
+            }
+            Control::Sizes(sizes) => {
+                let labels: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+                let at = labels.iter().position(|label| *label == now);
+                let chosen = menu(ui, setting, &labels, at.unwrap_or(usize::MAX));
+                chosen.map(|at| labels[at].clone())
+            }
+            Control::Whole(unit) => {
+                let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+                let new = number(ui, setting, &now, |drag| drag.fixed_decimals(0).suffix(unit));
+                new.map(|new| new.split('.').next().unwrap_or_default().to_owned())
+            }
+            Control::Real => number(ui, setting, &now, |drag| drag.speed(0.001).max_decimals(5)),
+            Control::Exponent => number(ui, setting, &now, |drag| {
+                let drag = drag.speed(now.parse::<f64>().unwrap_or(0.0).abs() * 0.01);
+                drag.custom_formatter(|x, _| format!("{x:.1e}")).custom_parser(|text| text.trim().parse().ok())
+            }),
+        };
+        let why = if why.is_empty() { setting.help() } else { &why };
+        reason(ui, why);
+        if let Some(new) = new.filter(|new| *new != now)
+            && let Err(wrong) = (setting.set)(s, &new)
+        {
+            ui.label(RichText::new(wrong).small().color(Colors::of(ui).bad));
+        }
+    }
+
     fn data(&mut self, ui: &mut Ui, view: &mut View<'_>, s: &mut Settings) {
-        title(ui, "Data");
         ui.horizontal(|ui| {
             let (now, hint) = (s.data.display().to_string(), "a .jsonl or .txt file, or drop one here");
-            if let Some(text) = self.data.ui(ui, "Data file", &now, hint, Look::Line(ui.available_width() - 84.0)) {
+            let typed = self.typed.entry("data").or_default();
+            if let Some(text) = typed.ui(ui, "Data file", &now, hint, Look::Line(ui.available_width() - 84.0)) {
                 s.data = PathBuf::from(text.trim());
             }
             if ui.button("Browse…").on_hover_text("Choose the data file").clicked() {
@@ -100,38 +198,6 @@ impl Setup {
             );
         }
     }
-
-    /// What is looked at while it goes on.
-    fn watching(&mut self, ui: &mut Ui, s: &mut Settings) {
-        title(ui, "Watch");
-        row(
-            ui,
-            "Evaluate every",
-            "On held-out rows: a loss that only falls on training rows is memory, not learning.",
-            |ui| ui.add(DragValue::new(&mut s.eval_every).range(0..=100_000).suffix(" steps")),
-        );
-        row(ui, "Checkpoint every", "What a power cut costs at most; a stop saves one anyway.", |ui| {
-            ui.add(DragValue::new(&mut s.save_every).range(0..=100_000).suffix(" steps"))
-        });
-        row(ui, "Film every", "Singular values of ΔW under the loss; a few milliseconds each.", |ui| {
-            ui.add(DragValue::new(&mut s.film_every).range(0..=100_000).suffix(" steps"))
-        });
-        let now = s.prompts.join("\n");
-        name(ui, "Sample prompts");
-        if let Some(text) = self.prompts.ui(ui, "Sample prompts", &now, "one prompt a line", Look::Lines(2)) {
-            s.prompts = text.lines().map(str::to_owned).filter(|line| !line.trim().is_empty()).collect();
-        }
-        reason(ui, "The model goes on with each before and after the run: a loss is a number, this is what it means.");
-        row(ui, "Sample every", "And in between; 0 for never.", |ui| {
-            ui.add(DragValue::new(&mut s.sample_every).range(0..=100_000).suffix(" steps"))
-        });
-        name(ui, "Held-out data");
-        let now = s.eval_data.as_ref().map_or_else(String::new, |path| path.display().to_string());
-        let hint = "every tenth row of the data";
-        if let Some(text) = self.eval_data.ui(ui, "Held-out data", &now, hint, Look::Line(f32::INFINITY)) {
-            s.eval_data = Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from);
-        }
-    }
 }
 
 /// The button that everything else is for.
@@ -145,7 +211,7 @@ fn start(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
     let doubt = training.outlook().fit() == Some(Fit::Not);
     let what = match draft.settings.method {
         Method::Full => "Start a full fine-tune".to_owned(),
-        method => format!("Start {} at r = {}", method_name(method), draft.settings.rank),
+        method => format!("Start {} at r = {}", method.choice().label, draft.settings.rank),
     };
     let text = RichText::new(what).strong().size(14.0).color(ui.visuals().extreme_bg_color);
     let ready = problem.is_none() && !doubt;
@@ -163,44 +229,55 @@ fn start(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
     }
 }
 
-fn method(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
-    title(ui, "Method");
+/// The settings of the table that are shown so and have an effect.
+fn rows(s: &Settings, shown: Shown) -> impl Iterator<Item = &'static Setting> {
+    let method = s.method;
+    SETTINGS.iter().filter(move |setting| setting.about.shown == shown && setting.touches(method))
+}
+
+fn method(ui: &mut Ui, s: &mut Settings) {
     ui.horizontal(|ui| {
-        for method in [Method::Qlora, Method::Lora, Method::Full] {
-            ui.selectable_value(&mut s.method, method, method_name(method));
+        for method in Method::ALL.iter().rev() {
+            ui.selectable_value(&mut s.method, *method, method.choice().label);
         }
     });
-    reason(
-        ui,
-        match s.method {
-            Method::Qlora => "Frozen weights in 4 bits, pairs A and B beside them: the least memory.",
-            Method::Lora => "Frozen weights as stored, pairs A and B beside them.",
-            Method::Full => "Every weight is trained: the most memory; lr about a tenth of LoRA's.",
-        },
-    );
-    device(ui, view, s);
-    if s.method == Method::Full {
+    reason(ui, s.method.choice().about);
+}
+
+/// The learning rate for a model of this size, where the one that is set is another; far off it stands out.
+fn proposed_rate(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
+    let Some(base) = view.workspace.base() else { return };
+    let proposed = forecast::learning_rate(base.parameters(), s.method);
+    let off = (s.lr / proposed).max(proposed / s.lr);
+    if off < 1.5 {
         return;
     }
+    let colors = Colors::of(ui);
+    let far = off >= forecast::FAR_OFF;
+    let text = match far {
+        true => format!("{off:.0} times off what suits a model of this size: {proposed:.0e}."),
+        false => format!("For a model of this size: {proposed:.0e}."),
+    };
+    ui.horizontal_wrapped(|ui| {
+        ui.label(RichText::new(text).small().color(if far { colors.warn } else { colors.weak }));
+        let why = "Between QLoRA's 2e-4 at 7B and the best rate of the bundled model, measured; a tenth of it for every weight";
+        let button = ui.small_button(format!("Use {proposed:.0e}")).on_hover_text(why);
+        if button.accessible_name("Use the proposed learning rate").clicked() {
+            s.lr = proposed;
+        }
+    });
+}
+
+/// What the rank bar says.
+fn adapter(ui: &mut Ui, view: &View<'_>) {
     let dial = view.workspace.dial();
     let targets = crate::app::shared::targets::name(&dial.targets);
     let text = format!("r = {}, s = {}, {targets}: from the rank bar above.", dial.r, units::real(dial.factor(), 3));
     reason(ui, &text);
-    if s.method == Method::Qlora {
-        row(ui, "Levels", "NF4's levels follow a normal distribution, as weights do.", |ui| {
-            let combo =
-                ComboBox::from_id_salt("quant").selected_text(if s.quant == Quant::Fp4 { "FP4" } else { "NF4" });
-            let combo = combo.show_ui(ui, |ui| {
-                ui.selectable_value(&mut s.quant, Quant::Nf4, "NF4");
-                ui.selectable_value(&mut s.quant, Quant::Fp4, "FP4");
-            });
-            combo.response
-        });
-    }
 }
 
-/// What it computes on.
-fn device(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
+/// What it computes on; whether that is a GPU.
+fn device(ui: &mut Ui, view: &View<'_>, s: &mut Settings) -> bool {
     let outlook = view.state.outlook();
     let name = |choice: Choice| match choice {
         Choice::Auto => "automatic".to_owned(),
@@ -238,23 +315,10 @@ fn device(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
         });
         combo.response
     });
-    if gpu {
-        row(ui, "Precision", "Of weights and activations on the GPU; what is trained is kept in 32 bits.", |ui| {
-            let now = s.dtype.unwrap_or(Kind::Bf16);
-            let combo = ComboBox::from_id_salt("precision").selected_text(now.name()).show_ui(ui, |ui| {
-                for kind in [Kind::Bf16, Kind::F32] {
-                    if ui.selectable_label(now == kind, kind.name()).clicked() {
-                        s.dtype = Some(kind);
-                    }
-                }
-            });
-            combo.response
-        });
-    }
+    gpu
 }
 
 fn length(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
-    title(ui, "How long");
     let mut by_steps = s.steps.is_some();
     ui.horizontal(|ui| {
         name(ui, "Length");
@@ -288,127 +352,51 @@ fn length(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
         response.accessible_name("Length of the run");
     });
     reason(ui, "One to three epochs is usual; more makes the model repeat its rows.");
-    row(ui, "Batch", "Rows at once: a smoother gradient for more memory.", |ui| {
-        ui.add(DragValue::new(&mut s.batch).range(1..=4096).suffix(" rows"))
-    });
-    row(ui, "Accumulate", "Batches of a step: a larger batch without its memory.", |ui| {
-        ui.add(DragValue::new(&mut s.accumulate).range(1..=4096))
-    });
-    row(ui, "Sequence", "Longest row; longer ones are cut.", |ui| {
-        ui.add(DragValue::new(&mut s.seq).range(2..=131_072).suffix(" tokens"))
-    });
 }
 
-fn rate(ui: &mut Ui, s: &mut Settings) {
-    title(ui, "Learning rate");
-    row(ui, "Peak", "2e-4 is QLoRA's for 7B; a small model takes ten times as much.", |ui| exponent(ui, &mut s.lr));
-    row(ui, "Warm-up", "Rises over so many steps: Adam's moments are empty at first.", |ui| {
-        ui.add(DragValue::new(&mut s.warmup).range(0..=1_000_000).suffix(" steps"))
-    });
-    row(ui, "Schedule", "Falling to zero at the end lets the loss settle.", |ui| {
-        let text = |schedule| match schedule {
-            Schedule::Cosine => "cosine",
-            Schedule::Linear => "linear",
-            Schedule::Constant => "constant",
-        };
-        let combo = ComboBox::from_id_salt("schedule").selected_text(text(s.schedule)).show_ui(ui, |ui| {
-            for schedule in [Schedule::Cosine, Schedule::Linear, Schedule::Constant] {
-                ui.selectable_value(&mut s.schedule, schedule, text(schedule));
+/// One of several, by number; the number that was chosen.
+fn menu(ui: &mut Ui, setting: &Setting, labels: &[impl AsRef<str>], at: usize) -> Option<usize> {
+    let mut chosen = at;
+    let now = (setting.get)(&Settings::default());
+    let text = labels.get(at).map_or(now.as_str(), AsRef::as_ref);
+    named(ui, setting.about.label, |ui| {
+        let combo = ComboBox::from_id_salt(setting.name).selected_text(text).show_ui(ui, |ui| {
+            for (number, label) in labels.iter().enumerate() {
+                ui.selectable_value(&mut chosen, number, label.as_ref());
             }
         });
         combo.response
     });
+    (chosen != at).then_some(chosen)
 }
 
-/// What is rarely changed.
-fn more(ui: &mut Ui, draft: &mut Draft) {
-    ui.add_space(6.0);
-    CollapsingHeader::new("More settings").show(ui, |ui| {
-        let s = &mut draft.settings;
-        if s.method != Method::Full {
-            let text = |init| match init {
-                Init::Default => "random A, zero B",
-                Init::Pissa => "PiSSA",
-                Init::Loftq => "LoftQ",
-            };
-            let why = match s.init {
-                Init::Default => "The run begins where the model is: ΔW = 0.",
-                Init::Pissa => {
-                    "The strongest directions of each weight are trained, the rest is frozen: a faster start."
-                }
-                Init::Loftq => "The first pairs repair what 4 bits have taken from the weights. Goes with QLoRA.",
-            };
-            row(ui, "First A and B", why, |ui| {
-                let combo = ComboBox::from_id_salt("init").selected_text(text(s.init)).show_ui(ui, |ui| {
-                    for init in [Init::Default, Init::Pissa, Init::Loftq] {
-                        ui.selectable_value(&mut s.init, init, text(init));
-                    }
-                });
-                combo.response
-            });
-        }
-        row(ui, "Weight decay", "Pulls weights to zero a little each step; 0.01 is torch's.", |ui| {
-            ui.add(DragValue::new(&mut s.weight_decay).range(0.0..=10.0).speed(0.001).max_decimals(4))
-        });
-        row(
-            ui,
-            "Clip gradient",
-            "Scaled down to this norm: one bad batch does no harm. QLoRA uses 0.3; 0 for never.",
-            |ui| ui.add(DragValue::new(&mut s.max_grad_norm).range(0.0..=1000.0).speed(0.01)),
-        );
-        row(ui, "Dropout", "Of the pairs' input. Helps on small data: 0.05 to 0.1.", |ui| {
-            ui.add(DragValue::new(&mut s.dropout).range(0.0..=0.9).speed(0.005))
-        });
-        row(ui, "β₁", "How long Adam remembers gradients.", |ui| {
-            ui.add(DragValue::new(&mut s.beta1).range(0.0..=0.9999).speed(0.001))
-        });
-        row(ui, "β₂", "How long it remembers their squares; 0.95 for short runs.", |ui| {
-            ui.add(DragValue::new(&mut s.beta2).range(0.0..=0.99999).speed(0.001))
-        });
-        row(ui, "ε", "Keeps Adam's division finite.", |ui| exponent(ui, &mut s.eps));
-        row(ui, "Seed", "Of A, of the order of rows, of dropout: the same seed gives the same run.", |ui| {
-            ui.add(DragValue::new(&mut s.seed))
-        });
-        row(ui, "Block", "Weights that share a scale in 4 bits.", |ui| {
-            let combo = ComboBox::from_id_salt("block").selected_text(s.block.to_string()).show_ui(ui, |ui| {
-                for block in [32, 64, 128, 256, 512] {
-                    ui.selectable_value(&mut s.block, block, block.to_string());
-                }
-            });
-            combo.response
-        });
-        check(ui, &mut s.double_quant, "Double quantization", "Scales in 8 bits: saves 0.37 bit a weight.");
-        check(
-            ui,
-            &mut s.checkpointing,
-            "Checkpointing",
-            "Keeps only the blocks' inputs: a third more time for much less memory.",
-        );
-        check(
-            ui,
-            &mut s.packing,
-            "Packing",
-            "Several rows in a sequence, apart from each other: less padding where rows are short.",
-        );
-        check(ui, &mut s.shuffle, "Shuffle", "A new order every epoch.");
-        name(ui, "Name of the run");
-        let edit = TextEdit::singleline(&mut draft.name).hint_text("made up from model, method and rank");
-        let response = ui.add(edit.desired_width(f32::INFINITY).background_color(ui.visuals().panel_fill));
-        response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.name, "Name of the run"));
-        response.accessible_name("Name of the run");
+/// A number within the setting's range; 0 is none where there may be none.
+fn number(
+    ui: &mut Ui,
+    setting: &Setting,
+    now: &str,
+    look: impl FnOnce(DragValue<'_>) -> DragValue<'_>,
+) -> Option<String> {
+    let mut value: f64 = now.parse().unwrap_or(0.0);
+    let (least, most) = setting.about.range;
+    let least = match least {
+        Bound::Included(least) => least,
+        // What is shown is never 0.
+        Bound::Excluded(least) => least + 1e-12,
+        Bound::Unbounded => 0.0,
+    };
+    let most = match most {
+        Bound::Included(most) => most,
+        Bound::Excluded(most) if most.is_finite() => most - 1e-6,
+        Bound::Excluded(_) | Bound::Unbounded => f64::MAX,
+    };
+    let mut changed = false;
+    named(ui, setting.about.label, |ui| {
+        let response = ui.add(look(DragValue::new(&mut value).range(least..=most)));
+        changed = response.changed();
+        response
     });
-}
-
-fn check(ui: &mut Ui, value: &mut bool, text: &str, why: &str) {
-    ui.checkbox(value, text);
-    reason(ui, why);
-}
-
-/// A small number, written with its power of ten.
-fn exponent(ui: &mut Ui, value: &mut f64) -> Response {
-    let speed = value.abs() * 0.01;
-    let drag = DragValue::new(value).range(1e-12..=10.0).speed(speed);
-    ui.add(drag.custom_formatter(|x, _| format!("{x:.1e}")).custom_parser(|text| text.trim().parse().ok()))
+    changed.then(|| value.to_string())
 }
 
 fn title(ui: &mut Ui, text: &str) {
@@ -426,11 +414,16 @@ fn name(ui: &mut Ui, text: &str) -> Response {
 }
 
 fn row(ui: &mut Ui, text: &str, why: &str, add: impl FnOnce(&mut Ui) -> Response) {
+    named(ui, text, add);
+    reason(ui, why);
+}
+
+/// A control behind its name.
+fn named(ui: &mut Ui, text: &str, add: impl FnOnce(&mut Ui) -> Response) {
     ui.horizontal(|ui| {
         let label = name(ui, text);
         add(ui).labelled_by(label.id);
     });
-    reason(ui, why);
 }
 
 fn reason(ui: &mut Ui, why: &str) -> Response {

@@ -12,7 +12,6 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::figure::{Axis, Figure, Series, Style, number};
-use crate::train::history;
 use crate::train::sweep::Row;
 use crate::units;
 
@@ -124,7 +123,7 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
         let weak = Colors::of(ui).weak;
         let going = training.live().filter(|live| matches!(live.task, Task::Sweep(..)));
         if let Some(live) = going {
-            let at = training.going_on().map_or_else(String::new, history::name);
+            let at = training.going_on().map_or_else(String::new, |folder| training.name_of(folder));
             let track = training.shown().filter(|track| Some(track.folder.as_path()) == training.going_on());
             let step = track.and_then(|track| Some(format!(", step {} of {}", track.last()?.step.step, track.steps)));
             ui.label(RichText::new(format!("{at}{}", step.unwrap_or_default())).color(weak));

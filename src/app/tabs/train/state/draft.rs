@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +13,10 @@ use crate::device::{self, Choice, Device};
 use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
 use crate::model::gpu::Kind;
+use crate::progress::Progress;
+use crate::train::forecast::Speed;
 use crate::train::memory::{self, Memory};
-use crate::train::{Method, Preview, Settings, pace};
+use crate::train::{Method, Named, Preview, Settings, pace};
 use crate::workspace::{Dial, Slot, Workspace};
 
 /// What a person sets up. Model, r, α and targets come from the window's base and rank bar.
@@ -101,10 +104,10 @@ pub struct Outlook {
     pub free: Option<u64>,
     /// Operations for a token.
     operations: Option<f64>,
-    /// Measured operations a second.
-    speed: Option<f64>,
+    /// Measured operations a second, at several moments.
+    moments: Option<Vec<f64>>,
     reading: Option<Job<Preview>>,
-    measuring: Option<Job<f64>>,
+    measuring: Option<Job<Vec<f64>>>,
     read: Option<(u64, DataKey)>,
     counted: Option<(u64, Settings, usize, u64)>,
     looking: Option<Job<Devices>>,
@@ -125,7 +128,7 @@ impl Outlook {
         if let Some(result) = self.measuring.as_mut().and_then(Job::take) {
             self.measuring = None;
             // A measurement that failed is not tried again in every frame.
-            self.speed = Some(result.unwrap_or(0.0));
+            self.moments = Some(result.unwrap_or_default());
         }
         if let Some(result) = self.reading.as_mut().and_then(Job::take) {
             self.reading = None;
@@ -207,8 +210,8 @@ impl Outlook {
         let title = format!("Reading {}", s.data.file_name().unwrap_or_default().to_string_lossy());
         self.reading =
             Some(Job::spawn(title, Arc::clone(wake), move |progress| Preview::read(&settings, &base, progress)));
-        if self.speed.is_none() && self.measuring.is_none() {
-            self.measuring = Some(Job::spawn("Measuring", Arc::clone(wake), |_| Ok(pace::speed())));
+        if self.moments.is_none() && self.measuring.is_none() {
+            self.measuring = Some(Job::spawn("Measuring", Arc::clone(wake), moments));
         }
     }
 
@@ -223,10 +226,10 @@ impl Outlook {
     }
 
     /// Tokens a second as predicted before a run was seen: of the processor, whose speed is measured.
-    pub fn tokens_per_s(&self) -> Option<f64> {
+    pub fn speed(&self) -> Option<Speed> {
         self.device.as_ref().filter(|device| on_processor(device))?;
-        let (operations, speed) = (self.operations?, self.speed.filter(|&speed| speed > 0.0)?);
-        Some(pace::tokens_per_s(operations, speed))
+        let operations = self.operations?;
+        Speed::of_moments(|speed| pace::tokens_per_s(operations, speed), self.moments.as_ref()?)
     }
 
     /// Why a run cannot begin.
@@ -269,6 +272,20 @@ fn on_processor(device: &Device) -> bool {
     device.choice == Choice::Cpu
 }
 
+/// The speed of products at several moments: a machine that is busy in one of them does not decide alone.
+fn moments(progress: &dyn Progress) -> Result<Vec<f64>> {
+    const COUNT: u64 = 5;
+    const PAUSE: Duration = Duration::from_millis(250);
+    let one = |number| {
+        progress.step(number, COUNT)?;
+        if number > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        Ok(pace::speed())
+    };
+    (0..COUNT).map(one).collect()
+}
+
 /// Memory of the run on this device, as the engine predicts it before it begins.
 fn predict(base: &Checkpoint, settings: &Settings, longest: usize, device: &Device) -> Result<Memory> {
     let real = (!on_processor(device)).then(|| settings.dtype.unwrap_or(Kind::Bf16));
@@ -289,13 +306,9 @@ pub enum Fit {
     Not,
 }
 
-/// In a word.
+/// Its name in the window.
 pub fn method_name(method: Method) -> &'static str {
-    match method {
-        Method::Full => "full",
-        Method::Lora => "LoRA",
-        Method::Qlora => "QLoRA",
-    }
+    method.choice().label
 }
 
 #[cfg(test)]

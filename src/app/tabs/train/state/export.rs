@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
 use crate::train::merge::{Change, write_model};
-use crate::train::{Settings, run};
+use crate::train::{Record, Settings, saved};
 
 /// Files that hold data.
 const DATA: [Filter; 2] = [("JSON lines or text", &["jsonl", "json", "txt", "md"]), ("All files", &["*"])];
@@ -82,7 +82,7 @@ impl Exports {
     /// Writes what a full run was at a checkpoint as a model, to be looked at.
     pub fn checkpoint(&mut self, settings: Settings, step: usize) {
         self.work = Some(Job::spawn(format!("Writing step {step}"), Arc::clone(&self.wake), move |progress| {
-            let model = run::model_at(&settings, step, progress)?;
+            let model = saved::model_at(&settings, step, progress)?;
             Ok(Found::Pair(settings.model, model))
         }));
     }
@@ -111,7 +111,7 @@ impl Exports {
 /// The metrics of a run as a table.
 pub fn metrics(track: &super::Track) -> Vec<Vec<String>> {
     let heads = ["step", "seconds", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "eval_loss", "held_bytes"];
-    let row = |(record, seconds): (&run::Record, &f64)| {
+    let row = |(record, seconds): (&Record, &f64)| {
         let step = &record.step;
         let eval = record.eval_loss.map(|loss| loss.to_string()).unwrap_or_default();
         vec![

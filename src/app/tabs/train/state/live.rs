@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::job::{self, Job, JobId, Running, Status, Wake};
 use crate::progress::Progress;
 use crate::train::run::{self, Event, Start};
-use crate::train::sweep::{self, Told};
+use crate::train::sweep::{self, SweepEvent};
 use crate::train::{Settings, history};
 
 use super::pause::{Pausable, PauseToken};
@@ -45,6 +46,8 @@ pub enum LiveEvent {
 /// Work that goes on, and what waits behind it.
 pub struct Live {
     job: Job<()>,
+    /// What it is called while it is held.
+    paused: String,
     inbox: Receiver<LiveEvent>,
     pause: Arc<PauseToken>,
     /// What goes on.
@@ -53,6 +56,8 @@ pub struct Live {
     pub current: Option<PathBuf>,
     /// What comes next.
     pub queue: VecDeque<Task>,
+    /// Seconds left by the clock of the run that goes on, which its header shows.
+    pub seconds_left: Option<f64>,
 }
 
 impl Live {
@@ -62,13 +67,14 @@ impl Live {
         let pause = Arc::new(PauseToken::default());
         let held = Arc::clone(&pause);
         let work = task.clone();
-        let title = format!("Training {}", history::name(task.folder()));
+        let name = history::name(task.folder());
+        let (title, paused) = (format!("Training {name}"), format!("Paused: {name}"));
         // What a run tells does not wake the window by itself: its progress does, some ten times a second at most.
         let job = Job::spawn(title, wake, move |progress| {
             let pausable = Pausable { progress, pause: &held };
             job::beside(|| carry_out(work, &pausable, &sender))
         });
-        Self { job, inbox, pause, task, current: None, queue }
+        Self { job, paused, inbox, pause, task, current: None, queue, seconds_left: None }
     }
 
     /// Holds it between two steps, or lets it go on.
@@ -79,6 +85,11 @@ impl Live {
     /// True while it is held.
     pub fn is_held(&self) -> bool {
         self.pause.is_held()
+    }
+
+    /// What it does where it takes no steps: it reads, loads, evaluates, samples, saves; empty otherwise.
+    pub fn stage(&self) -> String {
+        self.job.stage()
     }
 
     /// True once it was asked to stop: it ends after this step, with a checkpoint, and nothing that waits behind it begins.
@@ -103,11 +114,17 @@ impl Running for Live {
     }
 
     fn title(&self) -> &str {
-        self.job.title()
+        if self.is_held() { &self.paused } else { self.job.title() }
     }
 
+    /// Of a single run the time that its header shows; of a sweep, whose runs differ, that of its progress.
     fn status(&self) -> Status {
-        self.job.status()
+        let status = self.job.status();
+        let remaining = match &self.task {
+            Task::Run(..) => self.seconds_left.and_then(|left| Duration::try_from_secs_f64(left).ok()),
+            Task::Sweep(..) => status.remaining,
+        };
+        Status { remaining: remaining.filter(|_| !self.is_held()), ..status }
     }
 
     /// Ends it after this step, with a checkpoint.
@@ -123,22 +140,22 @@ fn carry_out(task: Task, progress: &dyn Progress, sender: &Sender<LiveEvent>) ->
     match task {
         Task::Run(settings, start) => {
             send(LiveEvent::Begins(settings.clone()));
-            let told = &mut |event| {
+            let on_event = &mut |event| {
                 send(LiveEvent::Event(event));
                 Ok(())
             };
-            run::run(*settings, start, progress, told).map(drop)
+            run::run(*settings, start, progress, on_event).map(drop)
         }
         Task::Sweep(settings, ranks) => {
-            let told = &mut |told| {
-                send(match told {
-                    Told::Run(_, settings) => LiveEvent::Begins(settings),
-                    Told::Event(event) => LiveEvent::Event(event),
-                    Told::Rows(rows) => LiveEvent::Rows(rows),
+            let on_event = &mut |event| {
+                send(match event {
+                    SweepEvent::Run(_, settings) => LiveEvent::Begins(settings),
+                    SweepEvent::Event(event) => LiveEvent::Event(event),
+                    SweepEvent::Rows(rows) => LiveEvent::Rows(rows),
                 });
                 Ok(())
             };
-            sweep::sweep(&settings, &ranks, false, progress, told).map(drop)
+            sweep::sweep(&settings, &ranks, false, progress, on_event).map(drop)
         }
     }
 }

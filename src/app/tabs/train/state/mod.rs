@@ -231,12 +231,13 @@ impl Training {
     fn looked_at_the_disk(&mut self) {
         let Some(runs) = &self.run_list.runs else { return };
         if !std::mem::replace(&mut self.looked, true) {
-            let left = runs.iter().filter(|past| past.phase == history::Phase::Interrupted && past.done > 0);
+            let cut = |past: &&history::Past| past.phase == history::Phase::Interrupted && past.done > 0;
+            // What was done last was stopped, by a person or with the window.
+            let stopped = runs.first().filter(|past| past.phase == history::Phase::Stopped && past.done < past.steps);
+            let left = runs.iter().filter(cut).chain(stopped);
             self.interrupted = left.map(|past| past.folder.clone()).collect();
         }
-        self.interrupted.retain(|folder| {
-            runs.iter().any(|past| past.folder == *folder && past.phase == history::Phase::Interrupted)
-        });
+        self.interrupted.retain(|folder| runs.iter().any(|past| past.folder == *folder && past.can_go_on()));
         // A run that another program has begun, or gone on with, is read as long as it is looked at.
         let wanted: Vec<PathBuf> = self.shown.iter().chain(&self.compared).cloned().collect();
         let going: Vec<PathBuf> = runs
@@ -277,6 +278,7 @@ impl Training {
                     let current = live.current.as_ref();
                     if let Some(track) = self.tracks.iter_mut().find(|track| current.is_some_and(|f| track.is_of(f))) {
                         track.take(event);
+                        live.seconds_left = track.seconds_left();
                     }
                 }
                 LiveEvent::Rows(rows) => self.sweep = Some((live.task.folder().clone(), rows)),
@@ -404,6 +406,12 @@ impl Training {
     /// What the disk says about a run.
     pub fn past(&self, folder: &Path) -> Option<&Past> {
         self.run_list.find(folder)
+    }
+
+    /// The name of a run that is known, as it was read with the run; of another one its folder's.
+    pub fn name_of(&self, folder: &Path) -> String {
+        let track = self.tracks.iter().find(|track| track.is_of(folder)).map(Track::name);
+        track.or_else(|| self.past(folder).map(Past::name)).unwrap_or_else(|| export::short(folder))
     }
 
     /// All runs, the newest first; `None` before the first look.

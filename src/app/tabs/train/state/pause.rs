@@ -64,6 +64,10 @@ pub struct Pausable<'a> {
 }
 
 impl Progress for Pausable<'_> {
+    fn stage(&self, name: &str) {
+        self.progress.stage(name);
+    }
+
     fn step(&self, done: u64, total: u64) -> Result<()> {
         self.pause.wait();
         if self.pause.ended.load(Ordering::Relaxed) {

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::train::Record;
 use crate::train::film::Frame;
 use crate::train::history::{self, Written};
 use crate::train::memory::Memory;
-use crate::train::run::{Event, Record};
+use crate::train::run::Event;
 use crate::train::{Sample, Settings};
 
 /// A run as it is looked at.
@@ -13,6 +14,8 @@ use crate::train::{Sample, Settings};
 pub struct Track {
     /// Its folder.
     pub folder: PathBuf,
+    /// Its name, read once: what paints asks no disk.
+    name: String,
     /// Its settings.
     pub settings: Settings,
     /// Steps in all; 0 while that is not known.
@@ -42,6 +45,7 @@ impl Track {
     pub fn new(settings: Settings) -> Self {
         Self {
             folder: settings.out.clone(),
+            name: history::name(&settings.out),
             settings,
             steps: 0,
             records: Vec::new(),
@@ -58,7 +62,7 @@ impl Track {
 
     /// The run's name.
     pub fn name(&self) -> String {
-        history::name(&self.folder)
+        self.name.clone()
     }
 
     /// True for the run in this folder.
@@ -85,6 +89,10 @@ impl Track {
                 let before = self.seconds.last().copied().unwrap_or(0.0);
                 self.seconds.push(before + if took.is_finite() { took } else { 0.0 });
                 self.records.push(record);
+            }
+            Event::Earlier(events) => {
+                self.read(Written::Again);
+                events.into_iter().for_each(|event| self.take(event));
             }
             Event::Saved(_) => {}
             Event::Frame(frame) => self.frames.push(frame),

@@ -1,0 +1,138 @@
+//! What can be said of a run before it begins: how fast it will be, as a range, and a learning rate for a model of its size.
+
+use super::history::Past;
+use super::{Method, Settings};
+use std::time::Duration;
+
+/// Tokens a second that a run can be expected to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Speed {
+    /// On a busy machine.
+    pub low: f64,
+    /// On a quiet one.
+    pub high: f64,
+    /// Earlier runs that say so; 0 where it is computed from operations.
+    pub runs: usize,
+}
+
+/// Runs that are looked at, the newest first.
+const RECENT: usize = 5;
+/// Steps that a run needs to say something about its speed.
+const SETTLED: usize = 3;
+
+/// How far another moment of the same machine is from those seen.
+const SAME_METHOD: f64 = 1.3;
+/// The same for a run by another method: QLoRA reads its weights from 4 bits, which the count of operations leaves out.
+const OTHER_METHOD: f64 = 2.0;
+
+/// Products of a step for a token, in units of the model's size: forward, the gradient of the input, that of the weights where
+/// they are trained, and forward once more under checkpointing.
+fn work(settings: &Settings) -> f64 {
+    let trained = if settings.method == Method::Full { 6.0 } else { 4.0 };
+    trained + if settings.checkpointing { 2.0 } else { 0.0 }
+}
+
+impl Speed {
+    /// From earlier runs of the same model on the same kind of device, of the same method where there are some.
+    pub fn of_runs<'a>(
+        runs: impl Iterator<Item = &'a Past> + Clone,
+        settings: &Settings,
+        device: &str,
+    ) -> Option<Self> {
+        let alike = runs.filter(|past| {
+            let known = past.device.is_empty() || past.device == device;
+            past.settings.model == settings.model && past.done > SETTLED && past.speed > 0.0 && known
+        });
+        let of = |past: &Past| past.speed * work(&past.settings) / work(settings);
+        let same: Vec<f64> =
+            alike.clone().filter(|past| past.settings.method == settings.method).take(RECENT).map(of).collect();
+        let (speeds, around) =
+            if same.is_empty() { (alike.take(RECENT).map(of).collect(), OTHER_METHOD) } else { (same, SAME_METHOD) };
+        Self::around(&speeds, around)
+    }
+
+    /// From the operations of a token and the speed of products at several moments.
+    pub fn of_moments(tokens_per_s: impl Fn(f64) -> f64, moments: &[f64]) -> Option<Self> {
+        let speeds: Vec<f64> = moments.iter().map(|&speed| tokens_per_s(speed)).filter(|&speed| speed > 0.0).collect();
+        Some(Self { runs: 0, ..Self::around(&speeds, OTHER_METHOD)? })
+    }
+
+    fn around(speeds: &[f64], factor: f64) -> Option<Self> {
+        let low = speeds.iter().copied().reduce(f64::min)?;
+        let high = speeds.iter().copied().reduce(f64::max)?;
+        Some(Self { low: low / factor, high: high * factor, runs: speeds.len() })
+    }
+
+    /// The shortest and the longest time that so many tokens may take.
+    pub fn times(&self, tokens: f64) -> [Duration; 2] {
+        // A hundred years are as good as longer ones.
+        const LONGEST: f64 = 3e9;
+        let time = |speed: f64| Duration::from_secs_f64((tokens / speed.max(1e-9)).clamp(0.0, LONGEST));
+        [time(self.high), time(self.low)]
+    }
+}
+
+/// QLoRA's learning rate, of 7B and 13B (Dettmers et al. 2023, table 9).
+const PUBLISHED: (f64, f64) = (7e9, 2e-4);
+/// The best one of the bundled model, measured by `demo study`.
+const BUNDLED: (f64, f64) = (2e6, 1e-2);
+/// A full fine-tune moves every weight, so each by less: as measured on the bundled model, and as LoRA's authors say of theirs.
+const FULL: f64 = 0.1;
+
+/// A peak learning rate to begin with for a model of so many parameters: the power law through QLoRA's and the bundled model's.
+pub fn learning_rate(parameters: u64, method: Method) -> f64 {
+    let slope = (BUNDLED.1 / PUBLISHED.1).ln() / (PUBLISHED.0 / BUNDLED.0).ln();
+    let rate = PUBLISHED.1 * (PUBLISHED.0 / parameters.max(1) as f64).powf(slope);
+    let rate = rate.clamp(2e-5, 2e-2) * if method == Method::Full { FULL } else { 1.0 };
+    // One digit: more is not known.
+    let unit = 10f64.powf(rate.log10().floor());
+    (rate / unit).round() * unit
+}
+
+/// Beyond this factor a learning rate is far off.
+pub const FAR_OFF: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learning_rate_for_each_size() {
+        let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+        assert!(close(learning_rate(7_000_000_000, Method::Qlora), 2e-4));
+        assert!(close(learning_rate(2_000_000, Method::Lora), 1e-2));
+        assert!(close(learning_rate(2_000_000, Method::Full), 1e-3));
+        let middle = learning_rate(1_100_000_000, Method::Lora);
+        assert!((3e-4..6e-4).contains(&middle), "{middle}");
+        assert!(learning_rate(0, Method::Lora) <= 2e-2 && learning_rate(u64::MAX, Method::Lora) >= 2e-5);
+    }
+
+    #[test]
+    fn earlier_runs_say_how_fast_it_will_be() {
+        let settings = |method| Settings { model: "model".into(), method, ..Settings::default() };
+        let past = |method, speed: f64, device: &str| Past {
+            settings: settings(method),
+            speed,
+            done: 10,
+            device: device.to_owned(),
+            ..Past::nothing()
+        };
+        let runs = [
+            past(Method::Lora, 100.0, "cpu"),
+            past(Method::Lora, 130.0, "cpu"),
+            past(Method::Lora, 9000.0, "cuda"),
+            past(Method::Full, 60.0, ""),
+        ];
+        let found = Speed::of_runs(runs.iter(), &settings(Method::Lora), "cpu").unwrap();
+        assert_eq!((found.low, found.high, found.runs), (100.0 / 1.3, 130.0 * 1.3, 2));
+        // By another method: two thirds of the products of a full step.
+        let other = Speed::of_runs(runs[3..].iter(), &settings(Method::Qlora), "cpu").unwrap();
+        assert_eq!((other.low, other.high), (45.0, 180.0));
+        let elsewhere = Settings { model: "another".into(), ..Settings::default() };
+        assert_eq!(Speed::of_runs(runs.iter(), &elsewhere, "cpu"), None);
+        let [short, long] = found.times(1300.0);
+        assert!(short < long && (long.as_secs_f64() - 16.9).abs() < 1e-6);
+        assert_eq!(Speed::of_moments(|speed| speed / 2.0, &[40.0, 10.0]).unwrap().times(80.0)[1].as_secs_f64(), 32.0);
+        assert_eq!(Speed::of_moments(|speed| speed, &[]), None);
+    }
+}
