@@ -41,13 +41,13 @@ fn seconds(mut work: impl FnMut()) -> [f64; 2] {
     [all[4], all[0]]
 }
 
-fn main() {
+fn main() -> Result<(), rayon::ThreadPoolBuildError> {
     let units = Unit::all();
     let names: Vec<&str> = units.iter().map(|unit| unit.name()).collect();
     println!("| threads | rows × columns × sum | f32 | {} |", names.join(" | "));
     println!("|---|---|---|{}", "---|".repeat(units.len()));
     for threads in [1, 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
         for [m, n, k] in SIZES {
             let (a, b, mut c) = (values(m * k, 1), values(n * k, 2), vec![0.0; m * n]);
             let rate = |[median, best]: [f64; 2]| {
@@ -65,4 +65,5 @@ fn main() {
             println!("| {threads} | {m} × {n} × {k} | {} |", cells.join(" | "));
         }
     }
+    Ok(())
 }

@@ -70,7 +70,7 @@ impl Sizes {
             _ => return row,
         };
         let size = rows / heads;
-        if size < 2 || rows % heads != 0 {
+        if size < 2 || !rows.is_multiple_of(heads) {
             return row;
         }
         let (head, at) = (row / size, row % size);

@@ -147,7 +147,7 @@ impl Block {
     }
 
     /// The gradient by what a projection gave, from the one by the stream `d` that it was added to; `None` where that is `d`.
-    fn into_branch<B: Backend>(
+    fn branch_gradient<B: Backend>(
         &self,
         on: &B,
         norm: Option<&NormWeights>,
@@ -187,7 +187,7 @@ impl Block {
         if let (Some(FeedForward::Dense(mlp)), Some(mut up)) = (&self.ffn, up) {
             let from = middle.as_ref().unwrap_or(x);
             {
-                let d_down = self.into_branch(on, self.norm_out.as_ref(), down.as_ref(), d, grads)?;
+                let d_down = self.branch_gradient(on, self.norm_out.as_ref(), down.as_ref(), d, grads)?;
                 let mut d_between = on.alloc(place.rows * mlp.spec.width)?;
                 {
                     let between = on.activation(mlp.nonlinear(), &up)?;
@@ -208,7 +208,7 @@ impl Block {
         let (Some(Mixer::Attention(attention)), Some((heads, attended))) = (&self.mixer, heads) else { return Ok(()) };
         let d_qkv = {
             let d_out = out_gradient.as_ref().unwrap_or(d);
-            let d_mixed = self.into_branch(on, self.norm_mixed.as_ref(), mixed.as_ref(), d_out, grads)?;
+            let d_mixed = self.branch_gradient(on, self.norm_mixed.as_ref(), mixed.as_ref(), d_out, grads)?;
             let mut d_attended = on.alloc(on.len(&attended))?;
             let dy = (d_mixed.as_ref().unwrap_or(d_out), Cols::all(attention.o.shape[0]));
             let gated = gate.as_ref().map(|gate| on.gate(&attended, gate)).transpose()?;

@@ -16,7 +16,7 @@ pub enum Matrix {
     /// As it is multiplied.
     Dense(Tensor),
     /// In 4 bits, dequantized for one product.
-    FourBit(FourBit),
+    FourBit(Box<FourBit>),
     /// One of the trained.
     Trained(usize),
 }
@@ -49,9 +49,9 @@ impl Matrix {
         match weight {
             weight::Weight::Trained(number) => Ok(Self::Trained(*number)),
             weight::Weight::FourBit(weight) if gpu.is_dry() => {
-                Ok(Self::FourBit(FourBit::blank(gpu, [out, in_features], weight.scheme())?))
+                Ok(Self::FourBit(Box::new(FourBit::blank(gpu, [out, in_features], weight.scheme())?)))
             }
-            weight::Weight::FourBit(weight) => Ok(Self::FourBit(FourBit::upload(gpu, weight)?)),
+            weight::Weight::FourBit(weight) => Ok(Self::FourBit(Box::new(FourBit::upload(gpu, weight)?))),
             _ => {
                 let tensor = gpu.alloc(out * in_features)?;
                 if gpu.is_dry() {
