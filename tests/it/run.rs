@@ -200,8 +200,8 @@ fn a_broken_checkpoint_gives_way_to_the_one_before_it() {
 #[test]
 fn a_run_goes_on_with_as_many_threads_as_before() {
     let folder = tempfile::tempdir().unwrap();
-    let threads = Some(rayon::current_num_threads() + 1);
-    let whole = Settings { eval_every: 0, threads, ..settings(folder.path()) };
+    let threads = rayon::current_num_threads() + 1;
+    let whole = Settings { eval_every: 0, threads: Some(threads), ..settings(folder.path()) };
     go(&whole, false, &()).unwrap();
     let part = Settings { out: folder.path().join("part"), ..whole.clone() };
     let result = run(part.clone(), Start::default(), &(), &mut |event| match event {
@@ -211,7 +211,7 @@ fn a_run_goes_on_with_as_many_threads_as_before() {
     assert!(result.unwrap_err().is_cancelled());
     let other = Settings { threads: Some(1), ..part.clone() };
     let error = go(&other, true, &()).unwrap_err().to_string();
-    assert!(error.contains(&format!("threads was {}, now 1", threads.unwrap())), "{error}");
+    assert!(error.contains(&format!("threads was {threads}, now 1")), "{error}");
     go(&Settings { threads: None, ..part.clone() }, true, &()).unwrap();
     assert!(written(&part) == written(&whole));
 }
