@@ -3,14 +3,16 @@
 
 use super::adamw::{self, AdamW, Rates};
 use super::backend::{Backend, Cpu};
+use super::branch::Beside;
 use super::decoder::Decoder;
 use super::dropout::Dropout;
 use super::gpu::Opened;
 use super::linear::Linear;
 use super::ops::Pool;
+use super::ops::bf16::Unit;
 use super::params::{Grads, Params};
 use super::pass::{Backward, Batch, Cache, Loss};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 use std::fmt::Debug;
@@ -137,12 +139,25 @@ pub struct Processor {
     pool: Pool,
     grads: Grads,
     sum: f64,
+    unit: Option<Unit>,
 }
 
 impl Processor {
+    /// With products in bf16 by `unit`, where there is one.
+    ///
+    /// # Errors
+    /// Bad input for a branch whose weight would be rounded with what it adds.
+    pub fn new(decoder: &Decoder, unit: Option<Unit>) -> Result<Self> {
+        let dora = |linear: &&Linear| matches!(linear.branch, Some(Beside::Dora(_)));
+        if unit.is_some() && decoder.linears().any(|linear| dora(&linear)) {
+            return Err(Error::usage("DoRA is computed in f32 on the processor; expected --dtype f32"));
+        }
+        Ok(Self { unit, ..Self::default() })
+    }
+
     fn on<'a>(&'a self, decoder: &'a Decoder) -> Cpu<'a> {
         self.pool.begin_step();
-        Cpu::new(&decoder.params, &self.pool)
+        Cpu { unit: self.unit, ..Cpu::new(&decoder.params, &self.pool) }
     }
 }
 
@@ -183,8 +198,9 @@ impl Engine for Processor {
         backward: Backward,
         dropout: Option<Dropout>,
     ) -> Result<()> {
-        self.pool.begin_step();
-        let on = Cpu { dropout, ..Cpu::new(&decoder.params, &self.pool) };
+        let (unit, pool) = (self.unit, &self.pool);
+        pool.begin_step();
+        let on = Cpu { dropout, unit, ..Cpu::new(&decoder.params, pool) };
         self.sum += decoder.gradient(&on, batch, backward, &mut self.grads)?;
         Ok(())
     }
@@ -234,7 +250,7 @@ impl Opened {
     pub fn engine(&self, decoder: &Decoder) -> Result<Box<dyn Engine>> {
         match self.gpu() {
             Some(gpu) => Ok(Box::new(super::gpu::Model::new(gpu, decoder)?)),
-            None => Ok(Box::new(Processor::default())),
+            None => Ok(Box::new(Processor::new(decoder, self.unit)?)),
         }
     }
 }

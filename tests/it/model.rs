@@ -3,6 +3,7 @@
 use crate::support::fixtures;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
+use rankscope::model::ops::bf16::Unit;
 use rankscope::model::{Backward, Batch, Cache, Cpu, Decoder, Dropout, Frozen, Grads, Pool};
 use rankscope::quant::Scheme;
 use serde_json::{Value, json};
@@ -118,6 +119,37 @@ fn gradient(decoder: &Decoder, batch: Batch, checkpointing: bool, dropout: Optio
     let mut grads = decoder.params.zeros();
     let sum = decoder.gradient(&on, batch, Backward { scale: 1.0, checkpointing }, &mut grads).unwrap();
     (sum, grads)
+}
+
+/// Products whose factors are rounded to 8 bits, by every unit that this processor has: losses and gradients as near as that.
+#[test]
+fn in_bf16_losses_and_gradients_are_near() {
+    for (folder, expected) in folders() {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let mut decoder =
+            Decoder::load(&Checkpoint::open(&folder).unwrap(), Frozen::FourBit(Scheme::default()), &()).unwrap();
+        decoder.attach(&Adapter::open(&folder.with_file_name(format!("{name}-adapter"))).unwrap()).unwrap();
+        let ids = ids(&expected).concat();
+        let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let batch = Batch { ids: &ids, labels: &labels, seq: ids.len() / 2, starts: &[] };
+        let found = |unit: Option<Unit>| {
+            let pool = Pool::default();
+            let on = Cpu { unit, ..Cpu::new(&decoder.params, &pool) };
+            let mut grads = decoder.params.zeros();
+            let backward = Backward { scale: 1.0, checkpointing: false };
+            (decoder.gradient(&on, batch, backward, &mut grads).unwrap(), grads)
+        };
+        let (expected, exact) = found(None);
+        for unit in Unit::all() {
+            let (sum, grads) = found(Some(unit));
+            let square = |of: &mut dyn Iterator<Item = f32>| of.map(|x| f64::from(x * x)).sum::<f64>();
+            let apart = square(&mut grads.0.iter().flatten().zip(exact.0.iter().flatten()).map(|(a, b)| a - b));
+            let off = (apart / square(&mut exact.0.iter().flatten().copied())).sqrt();
+            println!("{name} by {}: loss {sum:.5} ({expected:.5}), gradients within {off:.1e}", unit.name());
+            assert!((sum / expected - 1.0).abs() < 4e-3, "{name} by {}: {sum}, {expected}", unit.name());
+            assert!(off > 0.0 && off < 0.04, "{name} by {}: gradients differ by {off:.2e}", unit.name());
+        }
+    }
 }
 
 /// `(loss(p + h·v) − loss(p − h·v)) / 2h` against `gradient · v`, v along the gradient of one parameter after the other.

@@ -1,4 +1,5 @@
-//! [`Cpu`]: the processor, in `f32`, on all threads of the pool.
+//! [`Cpu`]: the processor, on all threads of the pool, in `f32`; with a [`Unit`] large products have their factors rounded to
+//! bf16.
 
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
@@ -7,6 +8,7 @@ use crate::model::decoder::{Attention, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{self, Heads};
+use crate::model::ops::bf16::{self, Unit};
 use crate::model::ops::gemm::{Out, View, parallel};
 use crate::model::ops::heads;
 use crate::model::ops::norm::{self, Groups};
@@ -36,12 +38,14 @@ pub struct Cpu<'m> {
     pub dropout: Option<Dropout>,
     /// Looks at every module's output, where something is to be found.
     pub watch: Option<&'m Watch>,
+    /// What multiplies bf16, where products are computed in it.
+    pub unit: Option<Unit>,
 }
 
 impl<'m> Cpu<'m> {
     /// Without dropout.
     pub fn new(params: &'m Params, pool: &'m Pool) -> Self {
-        Self { params, pool, dropout: None, watch: None }
+        Self { params, pool, dropout: None, watch: None, unit: None }
     }
 
     /// Turns queries and keys by their positions, or back.
@@ -173,7 +177,9 @@ impl<'m> Backend for Cpu<'m> {
     type Losses = f64;
     type Sum = f64;
 
-    const MERGES: bool = true;
+    fn merges(&self) -> bool {
+        self.unit.is_none()
+    }
 
     fn logits_at_once(&self) -> usize {
         LOGITS
@@ -260,7 +266,10 @@ impl<'m> Backend for Cpu<'m> {
     }
 
     fn product(&self, c: Out<'_>, keep: bool, alpha: f32, a: View<'_>, b: View<'_>) -> Result<()> {
-        parallel(c, keep, alpha, a, b);
+        match self.unit {
+            Some(unit) if bf16::pays(&a, &b) => bf16::product(unit, c, keep, alpha, a, b),
+            _ => parallel(c, keep, alpha, a, b),
+        }
         Ok(())
     }
 

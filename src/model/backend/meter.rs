@@ -1,7 +1,7 @@
 //! [`Meter`]: a backend that computes nothing. Going through a pass on it tells how many bytes of buffers that takes under
 //! the rule of a [`Pool`](crate::model::Pool), and how many floating-point operations.
 
-use super::{Backend, Cols, Cpu, Factor, Lookup, Nonlinear, Place};
+use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
 use crate::model::branch::Lora;
 use crate::model::decoder::{Attention, NormWeights};
@@ -131,7 +131,9 @@ impl Backend for Meter {
     type Losses = ();
     type Sum = ();
 
-    const MERGES: bool = Cpu::MERGES;
+    fn merges(&self) -> bool {
+        true
+    }
 
     fn logits_at_once(&self) -> usize {
         super::cpu::LOGITS

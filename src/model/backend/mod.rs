@@ -139,9 +139,9 @@ pub trait Backend: Sized {
     /// The sum of losses, perhaps not yet known.
     type Sum;
 
-    /// A branch is added to its weight for a product where that is cheaper than two thin products over the tokens. Not
-    /// where weights are bf16: a small `s · B A` would be lost in the rounding of W.
-    const MERGES: bool;
+    /// Whether a branch is added to its weight for a product where that is cheaper than two thin products over the tokens. Not
+    /// where weights are multiplied in bf16: a small `s · B A` would be lost in the rounding of W.
+    fn merges(&self) -> bool;
 
     /// Logits that are held at once.
     fn logits_at_once(&self) -> usize;
@@ -215,7 +215,7 @@ pub trait Backend: Sized {
     /// `W + s · B A`, `[out, in]`.
     ///
     /// # Errors
-    /// As [`alloc`](Self::alloc); where a backend cannot ([`MERGES`](Self::MERGES)).
+    /// As [`alloc`](Self::alloc); where a backend cannot ([`merges`](Self::merges)).
     fn merged(&self, linear: &Linear, lora: &Lora) -> Result<Self::Buf>;
 
     /// A trained matrix as it is multiplied.

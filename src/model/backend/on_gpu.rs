@@ -137,7 +137,9 @@ impl<'m> Backend for OnGpu<'m> {
     type Losses = Tensor;
     type Sum = Sum;
 
-    const MERGES: bool = false;
+    fn merges(&self) -> bool {
+        false
+    }
 
     fn logits_at_once(&self) -> usize {
         self.gpu.logits

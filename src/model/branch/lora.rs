@@ -35,7 +35,7 @@ pub struct Lora {
 impl Lora {
     /// Whether the branch goes into the weight for a product over `rows` tokens.
     fn merges<B: Backend>(&self, on: &B, [out, width]: [usize; 2], rows: usize) -> bool {
-        B::MERGES && on.dropout().is_none() && rows * (out + width) > out * width
+        on.merges() && on.dropout().is_none() && rows * (out + width) > out * width
     }
 
     /// `s · B A`.

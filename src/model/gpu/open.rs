@@ -5,6 +5,7 @@ use super::ops::Gpu;
 use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::model::ComputeDtype;
+use crate::model::ops::bf16::Unit;
 use std::sync::Arc;
 
 /// What computes a decoder.
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub struct Opened {
     /// A machine of its own, with weights and activations kept as this; or the processor.
     pub machine: Option<(Arc<dyn Machine>, ComputeDtype)>,
+    /// What multiplies bf16 on the processor, where products are computed in it.
+    pub unit: Option<Unit>,
     /// Which it is and why, where a person would ask.
     pub note: Option<String>,
     /// The processor, for there is nothing of NVIDIA's on this computer.
@@ -30,11 +33,11 @@ impl Opened {
     }
 }
 
-/// The processor, or a GPU that computes in `dtype` (bf16 where nothing is said). `auto` takes an NVIDIA GPU where there is one
+/// The processor (in f32 where nothing is said), or a GPU that computes in `dtype` (bf16 where nothing is said). `auto` takes an NVIDIA GPU where there is one
 /// that can be used, and says why not where the program was built for it; a GPU that is asked for by name is never replaced.
 ///
 /// # Errors
-/// Bad input with the reason, when a device that is asked for cannot be used, and for bf16 on the processor.
+/// Bad input with the reason, when a device that is asked for cannot be used, and for bf16 on a processor that does not multiply it.
 pub fn open(choice: Choice, dtype: Option<ComputeDtype>) -> Result<Opened> {
     let (machine, note) = match choice {
         Choice::Cpu => (None, None),
@@ -49,14 +52,19 @@ pub fn open(choice: Choice, dtype: Option<ComputeDtype>) -> Result<Opened> {
         },
     };
     let Some(machine) = machine else {
-        if dtype == Some(ComputeDtype::Bf16) {
-            return Err(Error::usage("the processor computes in f32; bf16 is for a GPU"));
+        if dtype != Some(ComputeDtype::Bf16) {
+            return Ok(Opened { machine: None, unit: None, note, ordinary: !driver() });
         }
-        return Ok(Opened { machine: None, note, ordinary: !driver() });
+        let unit = Unit::all().first().copied().ok_or_else(|| {
+            Error::usage("this processor multiplies no bf16 (AVX512-BF16 or AMX); expected --dtype f32, or a GPU")
+        })?;
+        let how = format!("products in bf16 ({}), sums and everything else in f32", unit.name());
+        let note = note.map_or_else(|| how.clone(), |note| format!("{note}; {how}"));
+        return Ok(Opened { machine: None, unit: Some(unit), note: Some(note), ordinary: false });
     };
     let dtype = dtype.unwrap_or(ComputeDtype::Bf16);
     let note = format!("computing on {} in {}", machine.name(), dtype.name());
-    Ok(Opened { machine: Some((machine, dtype)), note: Some(note), ordinary: false })
+    Ok(Opened { machine: Some((machine, dtype)), unit: None, note: Some(note), ordinary: false })
 }
 
 /// There is something to say about NVIDIA's GPUs: not on a Mac.
@@ -89,11 +97,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_processor_computes_in_f32() {
+    fn the_processor_computes_in_f32_or_in_what_it_multiplies() {
         assert!(open(Choice::Cpu, None).unwrap().gpu().is_none());
         assert!(open(Choice::Cpu, Some(ComputeDtype::F32)).unwrap().note.is_none());
-        let error = open(Choice::Cpu, Some(ComputeDtype::Bf16)).unwrap_err();
-        assert_eq!(error.to_string(), "the processor computes in f32; bf16 is for a GPU");
+        match (open(Choice::Cpu, Some(ComputeDtype::Bf16)), Unit::all().first()) {
+            (Ok(opened), Some(unit)) => assert!(opened.unit == Some(*unit) && opened.note.is_some(), "{opened:?}"),
+            (Err(error), None) => assert!(error.to_string().contains("multiplies no bf16"), "{error}"),
+            other => panic!("{other:?}"),
+        }
         // Whether there is a GPU or not, the answer is a place or a sentence.
         match open(Choice::Cuda(999), None) {
             Ok(opened) => panic!("{opened:?}"),
