@@ -320,7 +320,7 @@ settings! {
 
     /// Data type of weights and activations on a GPU; bf16 by default
     ///
-    /// What is trained is kept in 32 bits; the processor computes in f32.
+    /// What is trained is kept in 32 bits. The processor computes in f32; asked for bf16, it rounds the factors of large products (AVX512-BF16 or AMX).
     "dtype" [skip_serializing_if = "Option::is_none"] dtype: Option<Kind> = None,
         About::new(Group::Method, "Precision", Control::Choice(Kind::choices)).shown(Shown::Custom);
 
