@@ -320,20 +320,6 @@ impl<S: Source> Builder<'_, S> {
     }
 }
 
-/// What the pass does not compute of this model.
-fn not_computed(spec: &ModelSpec) -> Option<String> {
-    let attention = || spec.blocks.iter().filter_map(BlockSpec::attention);
-    let grouped = |a: &AttentionSpec| a.layout == QkvLayout::Grouped && a.heads != a.kv_heads;
-    let scores = |a: &AttentionSpec| a.alibi != 0.0 || a.clip > 0.0 || a.gate.is_some() || a.query_scaling.is_some();
-    let missing = [
-        (attention().any(|a| a.norm_after_rope), "norms of queries after the rotary embedding"),
-        (attention().any(grouped), "queries in groups with their keys"),
-        (attention().any(scores), "biases, clips or gates of its attention"),
-    ];
-    let (_, what) = missing.into_iter().find(|(there, _)| *there)?;
-    Some(format!("a model of type {} has {what}, and that is not computed here", spec.model_type))
-}
-
 impl Decoder {
     /// Reads a model tensor by tensor: what is in memory at most is the model as it is kept and one tensor in `f32`.
     ///
@@ -343,9 +329,6 @@ impl Decoder {
     pub fn load(checkpoint: &Checkpoint, frozen: Frozen, progress: &dyn Progress) -> Result<Self> {
         let spec = Arc::clone(checkpoint.spec()?);
         spec.runs(checkpoint.path())?;
-        if let Some(message) = not_computed(&spec) {
-            return Err(Error::file(checkpoint.path(), message));
-        }
         let mut loader = Loader { checkpoint, frozen, params: Params::default(), progress, done: 0 };
         let mut decoder = Self::build(spec, &mut loader)?;
         decoder.params = loader.params;

@@ -21,11 +21,8 @@ fn everything_is_at(window: &Window, r: usize) {
     assert_eq!(lines, [r as f64; 2], "in both plots");
     let spectrum = spectrum(window, Q);
     assert_eq!(beside(window, &format!("E({r})")), format!("{:.2} %", 100.0 * spectrum.energy(r)));
-    if r <= 32 {
-        assert!(says(window, &format!("{} trainable", rankscope::units::count(448 * r as u64))));
-    } else {
-        assert!(!says(window, "trainable ·"), "no adapter of v_proj, 32 × 64, has this rank");
-    }
+    // Also above 32, the smaller side of v_proj: PEFT trains that many all the same.
+    assert!(says(window, &format!("{} trainable", rankscope::units::count(448 * r as u64))));
     assert!(says(window, &format!("Heatmap rank {r}")));
 }
 

@@ -273,7 +273,10 @@ fn every_setting_has_its_row() {
     use rankscope::train::{Control, SETTINGS, Shown};
     let folder = tempfile::tempdir().unwrap();
     let mut window = window(folder.path());
-    window.get_by_label("More settings").click();
+    // Tall enough for the whole form.
+    window.set_size(eframe::egui::vec2(1280.0, 4000.0));
+    settle(&mut window);
+    window.get_by_label("More settings").click_accesskit();
     settle(&mut window);
     for setting in SETTINGS.iter().filter(|setting| matches!(setting.about.shown, Shown::Row | Shown::More)) {
         let label = setting.about.label;

@@ -45,6 +45,12 @@ fn go(settings: &Settings, resume: bool, progress: &dyn Progress) -> Result<Summ
     run(settings.clone(), Start { resume, force: false }, progress, &mut |_| Ok(()))
 }
 
+/// The rows that a run without held-out data holds out.
+fn held_out(settings: &Settings, model: &Checkpoint) -> rankscope::train::Rows {
+    let mut read = data::read(&settings.data, model, 64, &()).unwrap();
+    data::HoldOut::TENTH.take(&mut read.rows, settings.seed)
+}
+
 /// Stops at the n-th question.
 struct StopAt(AtomicU64);
 
@@ -257,14 +263,15 @@ fn the_adapter_written_is_the_model_trained() {
     assert_eq!(adapter.layer("model.layers.1.self_attn.v_proj").unwrap().r, 2);
     assert_eq!(adapter.layers.len(), 4);
     let base = Checkpoint::open(&settings.model).unwrap();
+    let held_out = held_out(&settings, &base);
+    assert_eq!(held_out.rows.len(), 1);
     let loss = |decoder: &Decoder| {
-        let ids: Vec<u32> = (0..20).map(|at| (8 * 31 + at * 7) % 300 + 3).collect();
+        let ids = &held_out.rows[0].ids;
         let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        Processor::default().loss(decoder, Batch { ids: &ids, labels: &labels, seq: 20, starts: &[] }).unwrap().mean()
+        Processor::default().loss(decoder, Batch { ids, labels: &labels, seq: 20, starts: &[] }).unwrap().mean()
     };
     let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
     decoder.attach(&adapter).unwrap();
-    // The last row is the held-out one.
     assert!((loss(&decoder) - last.unwrap()).abs() < 1e-5, "{} {last:?}", loss(&decoder));
     let merged = folder.path().join("merged");
     write_model(&base, &Change::Adapter(&adapter), Some(Dtype::F32), &merged, &()).unwrap();
@@ -290,8 +297,7 @@ fn a_full_run_writes_a_model() {
         assert_eq!(before.parameters(), after.parameters());
         assert!(summary.last_loss.is_finite());
         let decoder = Decoder::load(&after, Frozen::AsStored, &()).unwrap();
-        let rows = data::read(&settings.data, &after, 64, &()).unwrap().rows;
-        let held_out = rankscope::train::Rows { rows: rows.rows[8..].to_vec() };
+        let held_out = held_out(&settings, &after);
         let loss = rankscope::train::evaluate(&Processor::default(), &decoder, &held_out, 2, &()).unwrap().mean();
         // The tensors were rounded to bf16 again.
         assert!((loss - summary.eval_loss.unwrap()).abs() < 0.02, "{name}: {loss} {:?}", summary.eval_loss);
@@ -484,8 +490,7 @@ fn an_adapter_of_pissa_fits_the_base_on_the_disk() {
     let base = Checkpoint::open(&settings.model).unwrap();
     let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
     decoder.attach(&adapter).unwrap();
-    let rows = data::read(&settings.data, &base, 64, &()).unwrap().rows;
-    let held_out = rankscope::train::Rows { rows: rows.rows[8..].to_vec() };
+    let held_out = held_out(&settings, &base);
     let loss = rankscope::train::evaluate(&Processor::default(), &decoder, &held_out, 2, &()).unwrap().mean();
     // What was frozen is the residual rounded to bf16.
     assert!((loss - summary.eval_loss.unwrap()).abs() < 0.02, "{loss} {:?}", summary.eval_loss);

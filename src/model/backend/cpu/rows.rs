@@ -1,0 +1,95 @@
+//! Rows of queries, keys and values on the processor, between their projection and the attention: their order, norms, rotary embedding
+//! and scaling.
+
+use super::{Cpu, starts};
+use crate::model::backend::{Backend as _, Cols, Place};
+use crate::model::decoder::{Attention, NormWeights};
+use crate::model::ops::norm::{self, Groups};
+use crate::model::ops::rope::Turned;
+use crate::model::ops::{self, Buf, heads};
+use crate::model::params::Grads;
+use crate::model::weight::Vector;
+
+impl<'m> Cpu<'m> {
+    /// Turns queries and keys by their positions, or back.
+    pub(super) fn turn(&self, attention: &Attention, place: Place<Self>, rows: &mut [f32], back: bool) {
+        let Some(table) = attention.spec.rope.and_then(|rope| place.angles.get(rope)) else { return };
+        let (row, spec) = (attention.row(), &attention.spec);
+        for ((offset, step), heads) in [(row.q, spec.heads), (row.k, spec.kv_heads)] {
+            let at = Turned { stride: row.stride, offset, step, heads };
+            table.turn(rows, at, place.seq, place.first, starts(&place), back);
+        }
+    }
+
+    /// Queries grow with their position; so does their gradient.
+    pub(super) fn scale_queries(&self, attention: &Attention, place: Place<Self>, rows: &mut [f32]) {
+        let Some(scaling) = attention.spec.query_scaling else { return };
+        let (stride, queries) = (attention.row().stride, attention.spec.width());
+        heads::scale_queries(rows, stride, queries, scaling, place.seq, place.first, starts(&place));
+    }
+
+    /// Rows in the order of their projection become rows in the order of [`Attention::row`], or `back`.
+    pub(super) fn regroup(&self, attention: &Attention, rows: Buf, back: bool) -> Buf {
+        if !attention.is_regrouped() {
+            return rows;
+        }
+        let mut to = self.pool.take(rows.len());
+        let spec = &attention.spec;
+        heads::regroup(&rows, &mut to, spec.heads, spec.kv_heads, spec.head_dim, back);
+        to
+    }
+
+    /// Normalizes queries and keys of `qkv`; `raw` is what they were.
+    pub(super) fn normalize(&self, attention: &Attention, raw: Option<&Buf>, qkv: &mut Buf) {
+        let stride = attention.row().stride;
+        for (weights, groups) in self.head_norms(attention) {
+            let Some(raw) = raw else { continue };
+            norm::heads_forward(raw, weights.values(self.params).norm(), groups, qkv);
+            self.see(|| weights.spec.name.clone(), qkv, stride, Cols::all(stride));
+        }
+    }
+
+    /// The way back of [`normalize`](Self::normalize).
+    pub(super) fn normalize_backward(&self, attention: &Attention, raw: Option<&Buf>, d: &mut Buf, grads: &mut Grads) {
+        for (weights, groups) in self.head_norms(attention) {
+            let Some(raw) = raw else { continue };
+            let values = weights.values(self.params);
+            self.norm_weights(weights, raw, d, groups, values.norm(), grads);
+            norm::heads_backward(raw, values.norm(), groups, d);
+        }
+    }
+
+    /// The norms of queries and keys, and where what they normalize lies in a row.
+    pub(super) fn head_norms<'a>(&self, attention: &'a Attention) -> impl Iterator<Item = (&'a NormWeights, Groups)> {
+        let (row, spec) = (attention.row(), &attention.spec);
+        let of = |norm: &'a Option<NormWeights>, (offset, step): (usize, usize), heads: usize| {
+            let norm = norm.as_ref()?;
+            // As wide as all heads: one group of them.
+            let (groups, step) = if norm.spec.width == spec.head_dim { (heads, step) } else { (1, 0) };
+            let (stride, x_stride) = (row.stride, row.stride);
+            Some((norm, Groups { groups, stride, offset, step, x_stride, x_offset: offset, x_step: step }))
+        };
+        let q = of(&attention.q_norm, row.q, spec.heads);
+        q.into_iter().chain(of(&attention.k_norm, row.k, spec.kv_heads))
+    }
+
+    pub(super) fn norm_weights(
+        &self,
+        weights: &NormWeights,
+        x: &[f32],
+        dy: &[f32],
+        groups: Groups,
+        norm: norm::Norm,
+        grads: &mut Grads,
+    ) {
+        if let Some(number) = weights.weight.trained() {
+            norm::weights_backward(x, dy, groups, norm, &mut grads.0[number], None);
+        }
+        if let Some(number) = weights.bias.as_ref().and_then(Vector::trained) {
+            for group in 0..groups.groups {
+                let from = groups.offset + group * groups.step;
+                ops::add_column_sums(&mut grads.0[number], &dy[from..], groups.stride);
+            }
+        }
+    }
+}
