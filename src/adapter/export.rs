@@ -1,4 +1,4 @@
-//! [`Adapter::export`]: an adapter as another program reads it. A format is one file here and one line in [`FORMATS`].
+//! [`Adapter::export`]: an adapter as another program reads it. A format is one file here and one line in `FORMATS`.
 
 use super::{Adapter, LoraLayer};
 use super::{gguf, kohya, mlx, write};

@@ -1,7 +1,7 @@
 //! [`Adapter`]: a LoRA adapter, `ΔW = scaling · B A`, by whichever program wrote it.
 //!
 //! A layer of `[out, in]` has `A` (r × in) and `B` (out × r); PEFT's tensors are `base_model.model.<module>.lora_A.weight` and
-//! `.lora_B.weight`, the names of other programs are read by their [`dialect`]. An embedding's are `lora_embedding_A`
+//! `.lora_B.weight`, the names of other programs are read by their `dialect`. An embedding's are `lora_embedding_A`
 //! (r × vocabulary) and `lora_embedding_B` (width × r), and its `ΔW = scaling · (B A)ᵀ`, of the shape `[vocabulary, width]`
 //! that the base stores. A convolution's are matrices over its flattened kernel. The experts of a mixture have one pair for
 //! all of them (`target_parameters`): A (experts · r × in), expert after expert, and B (out × r · experts), whose columns run

@@ -1,5 +1,5 @@
 //! The window. [`App::logic`](eframe::App::logic) receives results and decides; [`App::ui`](eframe::App::ui) paints and
-//! pushes [`Effect`]s. What paints sees a [`View`] of everything and changes nothing but its own looks.
+//! pushes `Effect`s. What paints sees a `View` of everything and changes nothing but its own looks.
 //!
 //! From bottom to top; a file names what is below it, and no tab another one (`tests/floors.rs` holds that):
 //!

@@ -1,4 +1,4 @@
-//! One decoder, as a [`ModelSpec`](crate::spec::ModelSpec) describes it.
+//! One decoder, as a [`ModelSpec`] describes it.
 //!
 //! ```text
 //! config.json ─ ModelSpec ───┐

@@ -2,7 +2,7 @@
 //! say about the rank.
 //!
 //! A pair's `s · B A` is taken apart through its factors (`2 (out + in) r²` operations and an r × r core). A whole weight is
-//! compared with a copy of what it was: all singular values of the difference, for as many modules as [`WORK`] allows.
+//! compared with a copy of what it was: all singular values of the difference, for as many modules as `WORK` allows.
 
 use crate::delta::{DeltaWeight, Dense, LowRank};
 use crate::error::Result;

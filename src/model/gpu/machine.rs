@@ -169,8 +169,8 @@ pub struct Product {
 
 /// A machine. Work is done in the order in which it is asked for; nothing but [`read`](Self::read) waits for it.
 ///
-/// A region is *there* when it lies within a buffer that this machine gave and that was not released. [`super::memory`] gives
-/// buffers owners, and [`super::launch`] and [`super::ops`] check every region before anything is called.
+/// A region is *there* when it lies within a buffer that this machine gave and that was not released. `super::memory` gives
+/// buffers owners, and `super::launch` and `super::ops` check every region before anything is called.
 pub trait Machine: Debug + Send + Sync {
     /// Its maker's name for it, and how to ask for it.
     fn name(&self) -> String;

@@ -13,7 +13,7 @@
 //! | process | the program itself, scratch of its products, what the allocator rounds up; on a GPU the driver's context | yes |
 //!
 //! The parts that depend on the engine are this project's: a step is gone through on a backend that computes nothing
-//! ([`step`]).
+//! (`step`).
 
 mod gpus;
 mod largest;

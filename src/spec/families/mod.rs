@@ -1,6 +1,6 @@
-//! One file a family: its `config.json` becomes a [`ModelSpec`]. A new family is one file and one line of [`FAMILIES`].
+//! One file a family: its `config.json` becomes a [`ModelSpec`]. A new family is one file and one line of `FAMILIES`.
 //!
-//! Most families are Llama but for a few [`Traits`]; what a trait does not say is changed in the finished spec.
+//! Most families are Llama but for a few `Traits`; what a trait does not say is changed in the finished spec.
 
 mod build;
 mod keys;

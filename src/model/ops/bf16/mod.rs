@@ -1,14 +1,14 @@
 //! Matrix products with factors rounded to bf16 and sums in `f32`, by AVX512-BF16 or by AMX tiles.
 //!
 //! Both units take pairs of neighbouring values along the sum, so factors are packed first: *lines* (rows of `a`, columns of
-//! `b`) in panels of [`LINES`], and along the sum in blocks of [`LINES`] values, two to a word.
+//! `b`) in panels of `LINES`, and along the sum in blocks of `LINES` values, two to a word.
 //!
 //! ```text
 //! block of a:  [line 32][pair 16]      block of b:  [pair 16][line 32]      c: 32 × 32 values a block of each
 //! ```
 //!
-//! What is packed at once has one size, whatever the factors' are: [`WIDE`] panels of `b` for all threads, [`HIGH`] of `a` for
-//! each, [`DEPTH`] blocks of either; so it counts for nothing beside activations. Every element is summed in one order,
+//! What is packed at once has one size, whatever the factors' are: `WIDE` panels of `b` for all threads, `HIGH` of `a` for
+//! each, `DEPTH` blocks of either; so it counts for nothing beside activations. Every element is summed in one order,
 //! however many threads there are.
 
 #[cfg(target_arch = "x86_64")]
