@@ -1,71 +1,32 @@
 //! One block, forward and backward, on any [`Backend`].
 //!
 //! ```text
-//! x ─ norm ─ mixer (─ norm) ─ + x ─► x₁           mixer: qkv ─ (norms) ─ rope ─ attention ─ o
-//! x₁ ─ norm ─ feed-forward (─ norm) ─ + x₁ ─► next x      feed-forward: gate, up ─ act ─ down
+//! x ─ norm ─ mixer (─ norm) ─ + x ─► x₁
+//! x₁ ─ norm ─ feed-forward (─ norm) ─ + x₁ ─► next x
 //! ```
 //!
 //! In a parallel block the second norm reads x (or the feed-forward what the first norm gave), and both are added. The tape
 //! keeps what cannot be had again cheaply; normalized inputs and what stands between the feed-forward's projections are
-//! computed again.
+//! computed again. What a half computes is its own affair ([`mixer`](super::mixer), [`ffn`](super::ffn)): `forward` up to its
+//! last projection, `output` with it, `backward` all of it.
 
 use super::backend::{Backend, Cols, Place};
-use super::decoder::{Attention, Block, FeedForward, Mixer, Mlp, NormWeights};
-use super::linear::Linear;
-use super::watch::parent;
+use super::decoder::{Block, NormWeights};
+use super::ffn;
+use super::half::{Held, Reads};
+use super::mixer;
 use crate::error::Result;
 
 /// What a block's pass forward keeps for the pass backward, beside its input.
 pub(super) struct Tape<B: Backend> {
-    heads: Option<(B::Heads, B::Buf)>,
-    /// What gates the attention's output.
-    gate: Option<B::Buf>,
+    mixer: Option<mixer::Tape<B>>,
     /// The mixer's output before its norm.
     mixed: Option<B::Buf>,
     /// After the mixer; `None` where the block is parallel.
     middle: Option<B::Buf>,
-    up: Option<B::Buf>,
+    ffn: Option<ffn::Tape<B>>,
     /// The feed-forward's output before its norm.
-    down: Option<B::Buf>,
-}
-
-/// What a norm gives, or what would go into it where there is none.
-enum Normed<'a, T> {
-    Own(T),
-    Input(&'a T),
-}
-
-impl<T> std::ops::Deref for Normed<'_, T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        match self {
-            Self::Own(own) => own,
-            Self::Input(input) => input,
-        }
-    }
-}
-
-fn normed<'a, B: Backend>(on: &B, norm: Option<&NormWeights>, x: &'a B::Buf) -> Result<Normed<'a, B::Buf>> {
-    match norm {
-        Some(norm) => Ok(Normed::Own(on.norm(norm, x)?)),
-        None => Ok(Normed::Input(x)),
-    }
-}
-
-/// The way back: `dx += …`.
-fn normed_backward<B: Backend>(
-    on: &B,
-    norm: Option<&NormWeights>,
-    x: &B::Buf,
-    dy: &B::Buf,
-    dx: &mut B::Buf,
-    grads: &mut B::Grads,
-) -> Result<()> {
-    match norm {
-        Some(norm) => on.norm_backward(norm, x, dy, dx, true, grads),
-        None => on.add(dx, dy, 1.0),
-    }
+    ffn_out: Option<B::Buf>,
 }
 
 impl Block {
@@ -74,12 +35,9 @@ impl Block {
         self.norm_ffn.as_ref().or(self.norm_in.as_ref().filter(|_| self.parallel))
     }
 
-    /// Room for keys and values, where there is attention.
+    /// Room for what the mixer keeps of a sequence that grows.
     pub(super) fn cache<B: Backend>(&self, on: &B, positions: usize) -> Result<Option<B::Cache>> {
-        match &self.mixer {
-            Some(Mixer::Attention(attention)) => on.cache(attention, positions).map(Some),
-            None => Ok(None),
-        }
+        self.mixer.as_ref().map(|mixer| mixer.cache(on, positions)).transpose().map(Option::flatten)
     }
 
     /// The block's output, and the tape.
@@ -90,82 +48,85 @@ impl Block {
         x: &B::Buf,
         cache: Option<&mut B::Cache>,
     ) -> Result<(B::Buf, Tape<B>)> {
-        let (mut heads, mut gate, mut mixed, mut out) = (None, None, None, None);
-        if let Some(Mixer::Attention(attention)) = &self.mixer {
-            let qkv = {
-                let h = normed(on, self.norm_in.as_ref(), x)?;
-                gate = attention.project_gate(on, place.rows, &h)?;
-                attention.project(on, place.rows, &h)?
-            };
-            let (attended, kept) = on.attention(attention, place, qkv, cache)?;
-            let width = attention.spec.width();
-            on.see(|| parent(&attention.o.module), &attended, width, Cols::all(width));
-            let gated = gate.as_ref().map(|gate| on.gate(&attended, gate)).transpose()?;
+        let (mut tape, mut mixed, mut out) = (None, None, None);
+        if let Some(mixer) = &self.mixer {
+            let kept = mixer.forward(on, place, &Reads { norm: self.norm_in.as_ref(), x }, cache)?;
             let mut sum = on.copy(x)?;
-            let read = gated.as_ref().unwrap_or(&attended);
-            mixed = self.added(on, &attention.o, read, self.norm_mixed.as_ref(), &mut sum)?;
-            (heads, out) = (Some((kept, attended)), Some(sum));
+            mixed = self.added(
+                on,
+                self.norm_mixed.as_ref(),
+                || mixer.name(),
+                &mut sum,
+                |y, keep| mixer.output(on, &kept, y, keep),
+            )?;
+            (tape, out) = (Some(kept), Some(sum));
         }
         let mut out = match out {
             Some(out) => out,
             None => on.copy(x)?,
         };
         let middle = if self.parallel { None } else { Some(on.copy(&out)?) };
-        let (mut up, mut down) = (None, None);
-        if let Some(FeedForward::Dense(mlp)) = &self.ffn {
-            let rows = mlp.project(on, place.rows, &*normed(on, self.second_norm(), middle.as_ref().unwrap_or(x))?)?;
-            let between = on.activation(mlp.nonlinear(), &rows)?;
-            on.see(|| parent(&mlp.down.module), &between, mlp.spec.width, Cols::all(mlp.spec.width));
-            down = self.added(on, &mlp.down, &between, self.norm_out.as_ref(), &mut out)?;
-            up = Some(rows);
+        let (mut ffn_tape, mut ffn_out) = (None, None);
+        if let Some(ffn) = &self.ffn {
+            let reads = Reads { norm: self.second_norm(), x: middle.as_ref().unwrap_or(x) };
+            let kept = ffn.forward(on, place.rows, &reads)?;
+            ffn_out = self.added(
+                on,
+                self.norm_out.as_ref(),
+                || ffn.name(),
+                &mut out,
+                |y, keep| ffn.output(on, &reads, &kept, y, keep),
+            )?;
+            ffn_tape = Some(kept);
         }
-        Ok((out, Tape { heads, gate, mixed, middle, up, down }))
+        Ok((out, Tape { mixer: tape, mixed, middle, ffn: ffn_tape, ffn_out }))
     }
 
-    /// Adds `s · linear(x)` to `out`, through a norm where there is one: then what went into the norm is given.
+    /// Adds `s ·` what `write` gives to `out`, through a norm where there is one: then what went into the norm is given. `write`
+    /// adds where its second argument is true.
     fn added<B: Backend>(
         &self,
         on: &B,
-        linear: &Linear,
-        x: &B::Buf,
         norm: Option<&NormWeights>,
+        name: impl Fn() -> String,
         out: &mut B::Buf,
+        write: impl FnOnce(&mut B::Buf, bool) -> Result<()>,
     ) -> Result<Option<B::Buf>> {
-        let whole = Cols::all(linear.shape[0]);
+        let whole = Cols::all(self.width);
         let kept = if norm.is_none() && self.residual_scale == 1.0 {
-            linear.forward(on, x, out, whole, true)?;
+            write(out, true)?;
             None
         } else {
-            let mut projected = on.alloc(on.len(out))?;
-            linear.forward(on, x, &mut projected, whole, false)?;
-            on.see(|| linear.module.clone(), &projected, whole.stride, whole);
-            on.add(out, &*normed(on, norm, &projected)?, self.residual_scale)?;
-            norm.is_some().then_some(projected)
+            let mut given = on.alloc(on.len(out))?;
+            write(&mut given, false)?;
+            on.see(&name, &given, whole.stride, whole);
+            on.add(out, &*Reads::<B> { norm, x: &given }.values(on)?, self.residual_scale)?;
+            norm.is_some().then_some(given)
         };
-        on.see(|| linear.module.clone(), out, whole.stride, whole);
+        on.see(name, out, whole.stride, whole);
         Ok(kept)
     }
 
-    /// The gradient by what a projection gave, from the one by the stream `d` that it was added to; `None` where that is `d`.
-    fn branch_gradient<B: Backend>(
+    /// The gradient by what a half gave, from the one by the stream `d` that it was added to.
+    fn half_gradient<'a, B: Backend>(
         &self,
         on: &B,
         norm: Option<&NormWeights>,
         before: Option<&B::Buf>,
-        d: &B::Buf,
+        d: &'a B::Buf,
         grads: &mut B::Grads,
-    ) -> Result<Option<B::Buf>> {
+    ) -> Result<Held<'a, B::Buf>> {
         let scaled = if self.residual_scale == 1.0 {
-            None
+            Held::Borrowed(d)
         } else {
             let mut scaled = on.copy(d)?;
             on.scale(&mut scaled, self.residual_scale)?;
-            Some(scaled)
+            Held::Own(scaled)
         };
         let (Some(norm), Some(before)) = (norm, before) else { return Ok(scaled) };
         let mut dx = on.alloc(on.len(d))?;
-        on.norm_backward(norm, before, scaled.as_ref().unwrap_or(d), &mut dx, false, grads)?;
-        Ok(Some(dx))
+        on.norm_backward(norm, before, &scaled, &mut dx, false, grads)?;
+        Ok(Held::Own(dx))
     }
 
     /// Turns the gradient by the block's output, in `d`, into the one by its input `x`. Where `wanted` is false nobody
@@ -181,97 +142,22 @@ impl Block {
         wanted: bool,
         grads: &mut B::Grads,
     ) -> Result<()> {
-        let Tape { heads, mut gate, mixed, middle, up, down } = tape;
-        // Parallel blocks: both branches get the gradient of the output, and add to it.
+        let Tape { mixer, mixed, middle, ffn, ffn_out } = tape;
+        // Parallel blocks: both halves get the gradient of the output, and add to it.
         let out_gradient = if self.parallel { Some(on.copy(d)?) } else { None };
-        if let (Some(FeedForward::Dense(mlp)), Some(mut up)) = (&self.ffn, up) {
-            let from = middle.as_ref().unwrap_or(x);
-            {
-                let d_down = self.branch_gradient(on, self.norm_out.as_ref(), down.as_ref(), d, grads)?;
-                let mut d_between = on.alloc(place.rows * mlp.spec.width)?;
-                {
-                    let between = on.activation(mlp.nonlinear(), &up)?;
-                    let dy = (d_down.as_ref().unwrap_or(d), Cols::all(mlp.down.shape[0]));
-                    mlp.down.backward(on, &between, dy, Some((&mut d_between, false)), grads)?;
-                }
-                on.activation_backward(mlp.nonlinear(), &mut up, &d_between)?;
-            }
-            let h = normed(on, self.second_norm(), from)?;
-            let mut dh = on.alloc(on.len(from))?;
-            for (index, part) in mlp.up.iter().enumerate() {
-                let at = Cols { first: part.offset, stride: mlp.spec.up_width() };
-                part.linear.backward(on, &h, (&up, at), Some((&mut dh, index > 0)), grads)?;
-            }
-            drop(h);
-            normed_backward(on, self.second_norm(), from, &dh, d, grads)?;
+        if let (Some(half), Some(tape)) = (&self.ffn, ffn) {
+            let reads = Reads { norm: self.second_norm(), x: middle.as_ref().unwrap_or(x) };
+            let dy = self.half_gradient(on, self.norm_out.as_ref(), ffn_out.as_ref(), d, grads)?;
+            let dh = half.backward(on, place.rows, &reads, tape, dy, grads)?;
+            reads.backward(on, &dh, d, grads)?;
         }
-        let (Some(Mixer::Attention(attention)), Some((heads, attended))) = (&self.mixer, heads) else { return Ok(()) };
-        let d_qkv = {
-            let d_out = out_gradient.as_ref().unwrap_or(d);
-            let d_mixed = self.branch_gradient(on, self.norm_mixed.as_ref(), mixed.as_ref(), d_out, grads)?;
-            let mut d_attended = on.alloc(on.len(&attended))?;
-            let dy = (d_mixed.as_ref().unwrap_or(d_out), Cols::all(attention.o.shape[0]));
-            let gated = gate.as_ref().map(|gate| on.gate(&attended, gate)).transpose()?;
-            let read = gated.as_ref().unwrap_or(&attended);
-            attention.o.backward(on, read, dy, Some((&mut d_attended, false)), grads)?;
-            if let Some(gate) = &mut gate {
-                on.gate_backward(&attended, gate, &mut d_attended)?;
-            }
-            on.attention_backward(attention, place, heads, attended, &d_attended, grads)?
-        };
-        let h = normed(on, self.norm_in.as_ref(), x)?;
-        let trained = self.norm_in.as_ref().is_some_and(NormWeights::is_trained);
-        let mut dh = if wanted || trained { Some(on.alloc(on.len(x))?) } else { None };
-        for (index, part) in attention.projections.iter().enumerate() {
-            let at = Cols { first: part.offset, stride: attention.spec.row() };
-            let dx = dh.as_mut().map(|dh| (dh, index > 0));
-            part.linear.backward(on, &h, (&d_qkv, at), dx, grads)?;
-        }
-        if let (Some(linear), Some(d_gate)) = (&attention.gate, &gate) {
-            let dx = dh.as_mut().map(|dh| (dh, true));
-            linear.backward(on, &h, (d_gate, Cols::all(attention.spec.width())), dx, grads)?;
-        }
-        match dh {
-            Some(dh) => normed_backward(on, self.norm_in.as_ref(), x, &dh, d, grads),
+        let (Some(half), Some(tape)) = (&self.mixer, mixer) else { return Ok(()) };
+        let reads = Reads { norm: self.norm_in.as_ref(), x };
+        let from = out_gradient.as_ref().unwrap_or(d);
+        let dy = self.half_gradient(on, self.norm_mixed.as_ref(), mixed.as_ref(), from, grads)?;
+        match half.backward(on, place, &reads, tape, dy, wanted || reads.is_trained(), grads)? {
+            Some(dh) => reads.backward(on, &dh, d, grads),
             None => Ok(()),
         }
-    }
-}
-
-/// Fills the columns of rows, part by part.
-fn project<B: Backend>(
-    on: &B,
-    parts: &[super::decoder::Part],
-    rows: usize,
-    stride: usize,
-    h: &B::Buf,
-) -> Result<B::Buf> {
-    let mut to = on.alloc(rows * stride)?;
-    for part in parts {
-        let at = Cols { first: part.offset, stride };
-        part.linear.forward(on, h, &mut to, at, false)?;
-        on.see(|| part.linear.module.clone(), &to, part.linear.shape[0], at);
-    }
-    Ok(to)
-}
-
-impl Attention {
-    fn project_gate<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<Option<B::Buf>> {
-        let Some(gate) = &self.gate else { return Ok(None) };
-        let width = self.spec.width();
-        let mut to = on.alloc(rows * width)?;
-        gate.forward(on, h, &mut to, Cols::all(width), false)?;
-        on.see(|| gate.module.clone(), &to, width, Cols::all(width));
-        Ok(Some(to))
-    }
-
-    fn project<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<B::Buf> {
-        project(on, &self.projections, rows, self.spec.row(), h)
-    }
-}
-
-impl Mlp {
-    fn project<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<B::Buf> {
-        project(on, &self.up, rows, self.spec.up_width(), h)
     }
 }

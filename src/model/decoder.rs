@@ -1,9 +1,10 @@
 //! [`Decoder`]: the weights of a model, in the places that its [`ModelSpec`] has for them.
 
-use super::backend::Nonlinear;
+use super::backend::{Backend, Cols};
 use super::branch::Branch;
+pub use super::ffn::{FeedForward, Mlp};
 use super::linear::Linear;
-use super::ops::attention::{Row, Rules};
+pub use super::mixer::{Attention, Mixer};
 use super::ops::magnitude;
 use super::ops::norm::Norm;
 use super::params::Params;
@@ -11,10 +12,7 @@ use super::weight::{Frozen, Loader, Vector, Weight};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::spec::{
-    self, AttentionSpec, BlockSpec, ExpertsSpec, MlpSpec, ModelSpec, ModuleSpec, NormKind, NormSpec, PartSpec,
-    QkvLayout,
-};
+use crate::spec::{self, BlockSpec, ExpertsSpec, MlpSpec, ModelSpec, ModuleSpec, NormKind, NormSpec, PartSpec};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -75,82 +73,15 @@ pub struct Part {
     pub linear: Linear,
 }
 
-/// Causal attention.
-#[derive(Debug)]
-pub struct Attention {
-    /// What it computes.
-    pub spec: AttentionSpec,
-    /// Query, key and value projections: one or three.
-    pub projections: Vec<Part>,
-    /// Norm of queries.
-    pub q_norm: Option<NormWeights>,
-    /// Norm of keys.
-    pub k_norm: Option<NormWeights>,
-    /// The sigmoid of what it gives multiplies the attention's output.
-    pub gate: Option<Linear>,
-    /// Output projection.
-    pub o: Linear,
-}
-
-impl Attention {
-    /// Where queries, keys and values lie in a row.
-    pub(super) fn row(&self) -> Row {
-        let AttentionSpec { heads, kv_heads, head_dim: d, layout, .. } = self.spec;
-        let stride = self.spec.row();
-        match layout {
-            QkvLayout::Grouped if heads == kv_heads => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
-            _ => Row { stride, q: (0, d), k: (heads * d, d), v: ((heads + kv_heads) * d, d) },
-        }
+/// Fills the columns of rows, part by part.
+pub(super) fn project<B: Backend>(on: &B, parts: &[Part], rows: usize, stride: usize, h: &B::Buf) -> Result<B::Buf> {
+    let mut to = on.alloc(rows * stride)?;
+    for part in parts {
+        let at = Cols { first: part.offset, stride };
+        part.linear.forward(on, h, &mut to, at, false)?;
+        on.see(|| part.linear.module.clone(), &to, part.linear.shape[0], at);
     }
-
-    /// The rows are projected in another order than [`row`](Self::row) says: queries in groups with their key and value.
-    pub(super) fn is_regrouped(&self) -> bool {
-        self.spec.layout == QkvLayout::Grouped && self.spec.heads != self.spec.kv_heads
-    }
-
-    /// The way back needs the rows as they were before they were clipped or normalized.
-    pub(super) fn keeps_raw(&self) -> bool {
-        self.q_norm.is_some() || self.k_norm.is_some() || self.spec.clip > 0.0
-    }
-
-    pub(super) fn rules(&self) -> Rules {
-        let AttentionSpec { heads, kv_heads, head_dim, scale, softcap, window, alibi, .. } = self.spec;
-        Rules { heads, kv_heads, head_dim, scale, softcap, window, alibi }
-    }
-}
-
-/// An MLP.
-#[derive(Debug)]
-pub struct Mlp {
-    /// What it computes.
-    pub spec: MlpSpec,
-    /// Gate and up projections: one or two.
-    pub up: Vec<Part>,
-    /// Down projection.
-    pub down: Linear,
-    /// α₊ and α₋ of an xIELU; 1 otherwise.
-    pub alphas: [f32; 2],
-}
-
-impl Mlp {
-    pub(super) fn nonlinear(&self) -> Nonlinear {
-        let MlpSpec { activation, gated, width, .. } = self.spec;
-        Nonlinear { activation, gated, width, alphas: self.alphas }
-    }
-}
-
-/// What mixes tokens.
-#[derive(Debug)]
-pub enum Mixer {
-    /// Causal attention.
-    Attention(Attention),
-}
-
-/// What follows, token by token.
-#[derive(Debug)]
-pub enum FeedForward {
-    /// An MLP.
-    Dense(Mlp),
+    Ok(to)
 }
 
 /// One block, the weights of a [`BlockSpec`].
@@ -172,49 +103,27 @@ pub struct Block {
     pub parallel: bool,
     /// Multiplies both outputs before they are added.
     pub residual_scale: f32,
+    /// Of the stream.
+    pub width: usize,
 }
 
 impl Block {
     /// Its linear layers, in the order of a pass forward.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let (projections, gate, o) = match &self.mixer {
-            Some(Mixer::Attention(attention)) => {
-                (&attention.projections[..], attention.gate.as_ref(), Some(&attention.o))
-            }
-            None => (&[][..], None, None),
-        };
-        let (up, down) = match &self.ffn {
-            Some(FeedForward::Dense(mlp)) => (&mlp.up[..], Some(&mlp.down)),
-            None => (&[][..], None),
-        };
-        let projections = projections.iter().map(|part| &part.linear);
-        projections.chain(gate).chain(o).chain(up.iter().map(|part| &part.linear)).chain(down)
+        let mixer = self.mixer.iter().flat_map(Mixer::linears);
+        mixer.chain(self.ffn.iter().flat_map(FeedForward::linears))
     }
 
     /// Mutable variant of [`linears`](Self::linears).
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let (projections, gate, o) = match &mut self.mixer {
-            Some(Mixer::Attention(attention)) => {
-                (&mut attention.projections[..], attention.gate.as_mut(), Some(&mut attention.o))
-            }
-            None => (&mut [][..], None, None),
-        };
-        let (up, down) = match &mut self.ffn {
-            Some(FeedForward::Dense(mlp)) => (&mut mlp.up[..], Some(&mut mlp.down)),
-            None => (&mut [][..], None),
-        };
-        let projections = projections.iter_mut().map(|part| &mut part.linear);
-        projections.chain(gate).chain(o).chain(up.iter_mut().map(|part| &mut part.linear)).chain(down)
+        let mixer = self.mixer.iter_mut().flat_map(Mixer::linears_mut);
+        mixer.chain(self.ffn.iter_mut().flat_map(FeedForward::linears_mut))
     }
 
     /// Its norms.
     pub fn norms(&self) -> impl Iterator<Item = &NormWeights> {
-        let heads = match &self.mixer {
-            Some(Mixer::Attention(attention)) => [attention.q_norm.as_ref(), attention.k_norm.as_ref()],
-            None => [None, None],
-        };
         let own = [&self.norm_in, &self.norm_mixed, &self.norm_ffn, &self.norm_out];
-        own.into_iter().filter_map(Option::as_ref).chain(heads.into_iter().flatten())
+        own.into_iter().filter_map(Option::as_ref).chain(self.mixer.iter().flat_map(Mixer::norms))
     }
 }
 
@@ -309,14 +218,14 @@ impl<S: Source> Builder<'_, S> {
         }
     }
 
-    fn block(&mut self, spec: &BlockSpec) -> Result<Block> {
+    fn block(&mut self, spec: &BlockSpec, width: usize) -> Result<Block> {
         let BlockSpec { parallel, residual_scale, .. } = *spec;
         let norm_in = self.norm(&spec.norm_in)?;
         let mixer = spec.mixer.as_ref().map(|mixer| self.mixer(mixer)).transpose()?;
         let (norm_mixed, norm_ffn) = (self.norm(&spec.norm_mixed)?, self.norm(&spec.norm_ffn)?);
         let ffn = spec.ffn.as_ref().map(|ffn| self.feed_forward(ffn)).transpose()?;
         let norm_out = self.norm(&spec.norm_out)?;
-        Ok(Block { norm_in, mixer, norm_mixed, norm_ffn, ffn, norm_out, parallel, residual_scale })
+        Ok(Block { norm_in, mixer, norm_mixed, norm_ffn, ffn, norm_out, parallel, residual_scale, width })
     }
 }
 
@@ -346,7 +255,7 @@ impl Decoder {
             None => None,
         };
         let embedding_norm = builder.norm(&spec.embedding_norm)?;
-        let blocks = spec.blocks.iter().map(|block| builder.block(block)).collect::<Result<_>>()?;
+        let blocks = spec.blocks.iter().map(|block| builder.block(block, spec.hidden)).collect::<Result<_>>()?;
         let norm = builder.norm(&spec.norm)?;
         let head = spec.head.as_ref().map(|head| builder.module(head)).transpose()?;
         Ok(Self { params: Params::default(), embedding, positions, embedding_norm, blocks, norm, head, spec })

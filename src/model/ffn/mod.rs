@@ -1,0 +1,89 @@
+//! What follows the mixer of a block, token by token. A kind is one file here and one line of each `match`.
+
+mod dense;
+
+pub use dense::Mlp;
+
+use super::backend::Backend;
+use super::half::{Held, Reads};
+use super::linear::Linear;
+use crate::error::Result;
+
+/// What follows, token by token.
+#[derive(Debug)]
+pub enum FeedForward {
+    /// An MLP.
+    Dense(Mlp),
+}
+
+/// What a feed-forward keeps for the way back.
+pub(super) enum Tape<B: Backend> {
+    /// What its first projections gave.
+    Dense(B::Buf),
+}
+
+impl FeedForward {
+    /// Its linear layers, in the order of a pass forward.
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Self::Dense(mlp) => mlp.linears(),
+        }
+    }
+
+    /// Mutable variant of [`linears`](Self::linears).
+    pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        match self {
+            Self::Dense(mlp) => mlp.linears_mut(),
+        }
+    }
+
+    /// The module that gives its output.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Dense(mlp) => mlp.down.module.clone(),
+        }
+    }
+
+    /// Everything that is kept for the way back.
+    pub(super) fn forward<B: Backend>(&self, on: &B, rows: usize, reads: &Reads<B>) -> Result<Tape<B>> {
+        match self {
+            Self::Dense(mlp) => mlp.forward(on, rows, &*reads.values(on)?).map(Tape::Dense),
+        }
+    }
+
+    /// Its output: added to `y` where `keep` says so.
+    pub(super) fn output<B: Backend>(
+        &self,
+        on: &B,
+        _reads: &Reads<B>,
+        tape: &Tape<B>,
+        y: &mut B::Buf,
+        keep: bool,
+    ) -> Result<()> {
+        match (self, tape) {
+            (Self::Dense(mlp), Tape::Dense(up)) => mlp.output(on, up, y, keep),
+        }
+    }
+
+    /// Gradients of what is trained in it, and the one by what it reads, from the one by its output.
+    pub(super) fn backward<B: Backend>(
+        &self,
+        on: &B,
+        rows: usize,
+        reads: &Reads<B>,
+        tape: Tape<B>,
+        dy: Held<B::Buf>,
+        grads: &mut B::Grads,
+    ) -> Result<B::Buf> {
+        match (self, tape) {
+            (Self::Dense(mlp), Tape::Dense(mut up)) => {
+                mlp.inside_backward(on, rows, &mut up, &dy, grads)?;
+                drop(dy);
+                let h = reads.values(on)?;
+                let mut dh = on.alloc(on.len(reads.x))?;
+                mlp.up_backward(on, &h, &up, &mut dh, false, grads)?;
+                Ok(dh)
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Causal attention: qkv ─ (norms) ─ rope ─ attention (─ gate) ─ o.
+
+use crate::error::Result;
+use crate::model::backend::{Backend, Cols, Place};
+use crate::model::decoder::{NormWeights, Part, project};
+use crate::model::half::{Held, Reads};
+use crate::model::linear::Linear;
+use crate::model::ops::attention::{Row, Rules};
+use crate::model::watch::parent;
+use crate::spec::{AttentionSpec, QkvLayout};
+
+/// Causal attention.
+#[derive(Debug)]
+pub struct Attention {
+    /// What it computes.
+    pub spec: AttentionSpec,
+    /// Query, key and value projections: one or three.
+    pub projections: Vec<Part>,
+    /// Norm of queries.
+    pub q_norm: Option<NormWeights>,
+    /// Norm of keys.
+    pub k_norm: Option<NormWeights>,
+    /// The sigmoid of what it gives multiplies the attention's output.
+    pub gate: Option<Linear>,
+    /// Output projection.
+    pub o: Linear,
+}
+
+/// What is kept for the way back.
+pub(in crate::model) struct Tape<B: Backend> {
+    heads: B::Heads,
+    attended: B::Buf,
+    /// What gates the attention's output.
+    gate: Option<B::Buf>,
+}
+
+impl Attention {
+    /// Where queries, keys and values lie in a row.
+    pub(in crate::model) fn row(&self) -> Row {
+        let AttentionSpec { heads, kv_heads, head_dim: d, layout, .. } = self.spec;
+        let stride = self.spec.row();
+        match layout {
+            QkvLayout::Grouped if heads == kv_heads => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
+            _ => Row { stride, q: (0, d), k: (heads * d, d), v: ((heads + kv_heads) * d, d) },
+        }
+    }
+
+    /// The rows are projected in another order than [`row`](Self::row) says: queries in groups with their key and value.
+    pub(in crate::model) fn is_regrouped(&self) -> bool {
+        self.spec.layout == QkvLayout::Grouped && self.spec.heads != self.spec.kv_heads
+    }
+
+    /// The way back needs the rows as they were before they were clipped or normalized.
+    pub(in crate::model) fn keeps_raw(&self) -> bool {
+        self.q_norm.is_some() || self.k_norm.is_some() || self.spec.clip > 0.0
+    }
+
+    pub(in crate::model) fn rules(&self) -> Rules {
+        let AttentionSpec { heads, kv_heads, head_dim, scale, softcap, window, alibi, .. } = self.spec;
+        Rules { heads, kv_heads, head_dim, scale, softcap, window, alibi }
+    }
+
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        self.projections.iter().map(|part| &part.linear).chain(&self.gate).chain([&self.o]).collect()
+    }
+
+    pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        self.projections.iter_mut().map(|part| &mut part.linear).chain(&mut self.gate).chain([&mut self.o]).collect()
+    }
+
+    pub(super) fn norms(&self) -> Vec<&NormWeights> {
+        self.q_norm.iter().chain(&self.k_norm).collect()
+    }
+
+    pub(super) fn forward<B: Backend>(
+        &self,
+        on: &B,
+        place: Place<B>,
+        reads: &Reads<B>,
+        cache: Option<&mut B::Cache>,
+    ) -> Result<Tape<B>> {
+        let (gate, qkv) = {
+            let h = reads.values(on)?;
+            let gate = self.project_gate(on, place.rows, &h)?;
+            (gate, project(on, &self.projections, place.rows, self.spec.row(), &h)?)
+        };
+        let (attended, heads) = on.attention(self, place, qkv, cache)?;
+        let width = self.spec.width();
+        on.see(|| parent(&self.o.module), &attended, width, Cols::all(width));
+        Ok(Tape { heads, attended, gate })
+    }
+
+    pub(super) fn output<B: Backend>(&self, on: &B, tape: &Tape<B>, y: &mut B::Buf, keep: bool) -> Result<()> {
+        let gated = tape.gate.as_ref().map(|gate| on.gate(&tape.attended, gate)).transpose()?;
+        self.o.forward(on, gated.as_ref().unwrap_or(&tape.attended), y, Cols::all(self.o.shape[0]), keep)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn backward<B: Backend>(
+        &self,
+        on: &B,
+        place: Place<B>,
+        reads: &Reads<B>,
+        tape: Tape<B>,
+        dy: Held<B::Buf>,
+        wanted: bool,
+        grads: &mut B::Grads,
+    ) -> Result<Option<B::Buf>> {
+        let Tape { heads, attended, mut gate } = tape;
+        let d_qkv = {
+            let mut d_attended = on.alloc(on.len(&attended))?;
+            let gated = gate.as_ref().map(|gate| on.gate(&attended, gate)).transpose()?;
+            let read = gated.as_ref().unwrap_or(&attended);
+            let at = Cols::all(self.o.shape[0]);
+            self.o.backward(on, read, (&*dy, at), Some((&mut d_attended, false)), grads)?;
+            drop(gated);
+            drop(dy);
+            if let Some(gate) = &mut gate {
+                on.gate_backward(&attended, gate, &mut d_attended)?;
+            }
+            on.attention_backward(self, place, heads, attended, &d_attended, grads)?
+        };
+        let h = reads.values(on)?;
+        let mut dh = if wanted { Some(on.alloc(on.len(reads.x))?) } else { None };
+        for (index, part) in self.projections.iter().enumerate() {
+            let at = Cols { first: part.offset, stride: self.spec.row() };
+            let dx = dh.as_mut().map(|dh| (dh, index > 0));
+            part.linear.backward(on, &h, (&d_qkv, at), dx, grads)?;
+        }
+        if let (Some(linear), Some(d_gate)) = (&self.gate, &gate) {
+            let dx = dh.as_mut().map(|dh| (dh, true));
+            linear.backward(on, &h, (d_gate, Cols::all(self.spec.width())), dx, grads)?;
+        }
+        Ok(dh)
+    }
+
+    fn project_gate<B: Backend>(&self, on: &B, rows: usize, h: &B::Buf) -> Result<Option<B::Buf>> {
+        let Some(gate) = &self.gate else { return Ok(None) };
+        let width = self.spec.width();
+        let mut to = on.alloc(rows * width)?;
+        gate.forward(on, h, &mut to, Cols::all(width), false)?;
+        on.see(|| gate.module.clone(), &to, width, Cols::all(width));
+        Ok(Some(to))
+    }
+}
