@@ -380,7 +380,8 @@ pub struct Cache<B: Backend> {
     blocks: Vec<Option<B::Cache>>,
     length: usize,
     positions: usize,
-    /// Made for the first tokens.
+    /// Made for a sequence of so many tokens.
+    longest: usize,
     angles: Arc<Vec<B::Angles>>,
 }
 
@@ -391,14 +392,14 @@ impl<B: Backend> Cache<B> {
     /// When memory does not suffice.
     pub fn new(on: &B, decoder: &Decoder, positions: usize) -> Result<Self> {
         let blocks = decoder.blocks.iter().map(|block| block.cache(on, positions));
-        Ok(Self { blocks: blocks.collect::<Result<_>>()?, length: 0, positions, angles: Arc::default() })
+        Ok(Self { blocks: blocks.collect::<Result<_>>()?, length: 0, positions, longest: 0, angles: Arc::default() })
     }
 
     /// Whether the sequence can go on by `more` tokens; if not, its positions turn by other frequencies from there on
     /// (longrope), and it must be read again from its beginning.
     pub fn goes_on(&self, decoder: &Decoder, more: usize) -> bool {
         let (now, then) = (self.length, self.length + more);
-        now == 0 || decoder.spec.ropes.iter().all(|rope| rope.same_for(now, then))
+        now == 0 || decoder.spec.ropes.iter().all(|rope| rope.keeps_keys(now, then))
     }
 }
 
@@ -417,8 +418,9 @@ impl Decoder {
         if !cache.goes_on(self, ids.len()) {
             return Err(Error::failure("the rotary frequencies change here: the sequence is to be read again"));
         }
-        if cache.length == 0 {
-            cache.angles = on.angles(&self.spec.ropes, cache.positions, ids.len())?;
+        if cache.length == 0 || !self.spec.ropes.iter().all(|rope| rope.same_for(cache.longest, positions)) {
+            cache.angles = on.angles(&self.spec.ropes, cache.positions, positions)?;
+            cache.longest = positions;
         }
         let (rows, first) = (ids.len(), cache.length);
         let angles = Arc::clone(&cache.angles);

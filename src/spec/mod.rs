@@ -24,7 +24,7 @@ mod rope;
 
 pub use activation::Activation;
 pub use role::{Group, Role};
-pub use rope::{Positions, Rope};
+pub use rope::{Beyond, Positions, Rope};
 
 /// A decoder, described.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,24 +4,44 @@
 //!
 //! ```text
 //! linear     f / factor
+//! dynamic    θ · (factor · n / most − factor + 1)^(d / (d − 2)) in the place of θ, for sequences of n tokens beyond most
 //! llama3     f / factor for wavelengths beyond original/low, f below original/high, a blend between
 //! yarn       a ramp over i from f to f / factor, between the pairs that turn β_fast and β_slow times; cos and sin · (0.1 ln factor + 1)
 //! longrope   f / short_i, or f / long_i for sequences beyond original; cos and sin · √(1 + ln factor / ln original)
 //! ```
 
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A rotary embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// Radians a position, for pairs of dimensions.
     pub frequencies: Vec<f32>,
-    /// Others for sequences of more than so many tokens (longrope).
-    pub beyond: Option<(usize, Vec<f32>)>,
+    /// Others for long sequences.
+    pub beyond: Option<Beyond>,
     /// Multiplies cosines and sines: 1 but for yarn and longrope.
     pub scale: f32,
     /// Dimensions `2i` and `2i + 1` turn together; otherwise `i` and `i + n/2` (of `n` that turn).
     pub interleaved: bool,
+}
+
+/// What a long sequence turns by.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Beyond {
+    /// These, where it has more than so many tokens (longrope).
+    Fixed(usize, Vec<f32>),
+    /// Those of a base that grows with its length (dynamic NTK).
+    Growing {
+        /// Up to so many tokens the base is `theta`.
+        most: usize,
+        /// How fast it grows.
+        factor: f32,
+        /// The base.
+        theta: f32,
+        /// Dimensions that turn.
+        dims: usize,
+    },
 }
 
 /// What a config says of positions beside the scaling's own parameters.
@@ -69,8 +89,7 @@ impl Parameters<'_> {
 impl Rope {
     /// From base `theta` over `dims` dimensions, and the parameters of its scaling; says what is not supported.
     pub fn new(theta: f64, dims: usize, parameters: Option<&Value>, positions: Positions) -> Result<Self, String> {
-        // In f32, step by step as transformers does it.
-        let powers: Vec<f32> = (0..dims / 2).map(|i| (theta as f32).powf((2 * i) as f32 / dims as f32)).collect();
+        let powers = powers(theta as f32, dims);
         let frequencies = powers.iter().map(|power| 1.0 / power).collect();
         let mut rope = Self { frequencies, beyond: None, scale: 1.0, interleaved: false };
         let Some(raw) = parameters.filter(|value| value.is_object()) else { return Ok(rope) };
@@ -78,8 +97,12 @@ impl Rope {
         let parameters = Parameters(raw);
         let number = |key: &str| parameters.number(key);
         match text("rope_type").or_else(|| text("type")).unwrap_or("default") {
-            // Dynamic scaling changes nothing up to max_position_embeddings, and longer sequences are refused.
-            "default" | "dynamic" => {}
+            "default" => {}
+            "dynamic" if dims > 2 => {
+                let (most, factor) = (positions.most, number("factor")? as f32);
+                rope.beyond = Some(Beyond::Growing { most, factor, theta: theta as f32, dims });
+            }
+            "dynamic" => return Err(format!("dynamic rope scaling over {dims} dimensions, expected more than 2")),
             "linear" => {
                 let factor = number("factor")? as f32;
                 rope.frequencies.iter_mut().for_each(|frequency| *frequency /= factor);
@@ -158,12 +181,45 @@ impl Rope {
             Ok(factors.iter().zip(powers).map(|(factor, power)| 1.0 / (factor * power)).collect())
         };
         self.frequencies = scaled("short_factor")?;
-        self.beyond = Some((original as usize, scaled("long_factor")?));
+        self.beyond = Some(Beyond::Fixed(original as usize, scaled("long_factor")?));
         Ok(())
+    }
+
+    /// The frequencies of a sequence of so many tokens.
+    pub fn frequencies_of(&self, tokens: usize) -> Cow<'_, [f32]> {
+        match &self.beyond {
+            Some(Beyond::Fixed(most, frequencies)) if tokens > *most => Cow::Borrowed(frequencies),
+            Some(Beyond::Growing { most, factor, theta, dims }) if tokens > *most => {
+                let grown = factor * tokens as f32 / *most as f32 - (factor - 1.0);
+                let theta = theta * grown.powf(*dims as f32 / (*dims as f32 - 2.0));
+                powers(theta, *dims).iter().map(|power| 1.0 / power).collect()
+            }
+            _ => Cow::Borrowed(&self.frequencies),
+        }
     }
 
     /// Whether sequences of these lengths turn by the same frequencies.
     pub fn same_for(&self, one: usize, other: usize) -> bool {
-        self.beyond.as_ref().is_none_or(|(original, _)| (one > *original) == (other > *original))
+        match &self.beyond {
+            None => true,
+            Some(Beyond::Fixed(most, _)) => (one > *most) == (other > *most),
+            Some(Beyond::Growing { most, .. }) => one.max(*most) == other.max(*most),
+        }
     }
+
+    /// Whether a sequence can grow to another length without being read again: transformers keeps the keys that have turned by
+    /// the frequencies of a shorter sequence where the base grows, and drops them where longrope begins.
+    pub fn keeps_keys(&self, now: usize, then: usize) -> bool {
+        self.is_growing() || self.same_for(now, then)
+    }
+
+    /// There is no longest sequence.
+    pub fn is_growing(&self) -> bool {
+        matches!(self.beyond, Some(Beyond::Growing { .. }))
+    }
+}
+
+/// `θ^(2i/d)`: in f32, step by step as transformers does it.
+fn powers(theta: f32, dims: usize) -> Vec<f32> {
+    (0..dims / 2).map(|i| theta.powf((2 * i) as f32 / dims as f32)).collect()
 }

@@ -4,8 +4,9 @@ use crate::support::fixtures;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::ops::bf16::Unit;
-use rankscope::model::{Backward, Batch, Cache, Cpu, Decoder, Dropout, Frozen, Grads, Pool};
+use rankscope::model::{Backward, Batch, Cache, Cpu, Decoder, Dropout, Frozen, Grads, Pool, Processor};
 use rankscope::quant::Scheme;
+use rankscope::train::{Sampling, generate};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -285,6 +286,40 @@ fn long_contexts_turn_as_in_transformers() {
             let expected = decoder.next(&on, &ids[..=at], &mut new()).unwrap();
             assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{name}, after {at}");
         }
+    }
+}
+
+#[test]
+fn a_base_that_grows_turns_as_in_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    with_rope(json!({"rope_type": "dynamic", "factor": 4.0}), folder.path());
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["max_position_embeddings"] = 16.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let decoder = Decoder::load(&Checkpoint::open(folder.path()).unwrap(), Frozen::AsStored, &()).unwrap();
+    // transformers 5.24: inv_freq of model.rotary_emb after 40 ids, the loss of them, what model.generate gives after 12 with its
+    // cache, and logits of a sequence of 12 ids and then one after the other up to 30.
+    let expected = [1.0, 0.23948134, 0.057351321, 0.013734572, 0.0032891738, 0.00078769581, 0.00018863846, 4.5175391e-05];
+    for (found, expected) in decoder.spec.ropes[0].frequencies_of(40).iter().zip(expected) {
+        assert!((f64::from(*found) / expected - 1.0).abs() < 1e-5, "{found} against {expected}");
+    }
+    let row = |count: u32| (0..count).map(|i| (i * 29 + 7) % 300 + 3).collect::<Vec<_>>();
+    let found = loss(&decoder, &[row(40)]);
+    assert!((found - 6.5225830078125).abs() < 3e-5, "{found}");
+    let sampling = Sampling { most: 20, temperature: 0.0, seed: 0, eos: None };
+    let ids = generate(&Processor::new(&decoder, None).unwrap(), &decoder, &row(12), sampling, &()).unwrap();
+    let expected = [48, 87, 144, 140, 41, 279, 63, 175, 96, 87, 102, 240, 240, 240, 240, 240, 240, 240, 240, 240];
+    assert_eq!(ids, expected);
+    let (pool, ids) = (Pool::default(), row(30));
+    let on = Cpu::new(&decoder.params, &pool);
+    let mut cache = Cache::new(&on, &decoder, 30).unwrap();
+    let mut logits = decoder.next(&on, &ids[..12], &mut cache).unwrap();
+    for at in 12..30 {
+        logits = decoder.next(&on, &ids[at..=at], &mut cache).unwrap();
+    }
+    for (found, expected) in logits.iter().zip([-1.4416202, 1.3781599, -1.9019475, 0.49790499, 0.18981332, -0.39373625]) {
+        assert!((found - expected).abs() < 1e-4, "{found} against {expected}");
     }
 }
 

@@ -182,6 +182,25 @@ fn bases() -> Vec<PathBuf> {
     bases
 }
 
+/// How many of the six steps have losses to 2e-3 and gradient norms to 1 %: all, but where torch 2.15 itself does not agree with
+/// itself. Of `make_bases.py`'s models with seed 11 these norms come out of the script (f32, one thread), of the same steps in f64
+/// (norms and softmax too), and in f32 after the frozen weights were multiplied by 1 + 1e-7 · a normal number:
+///
+/// | | step 2 | step 3 | step 4 |
+/// |---|---|---|---|
+/// | muse_glimmer | 0.88673, 0.89123, 0.87080 | 0.92489, 1.12994, 0.70052 | 0.91036, 1.22248, 0.79268 |
+/// | glm4 | 1.36522, 1.36526, 1.36518 | 1.84368, 1.84012, 1.84723 | 1.96139, 1.98801, 1.93528 |
+///
+/// Muse Glimmer's losses of step 4 are 5.499483 and 5.504230. Its gradient of step 0 has all signs alike in f32 and f64, and differs
+/// by 2.6e-5 of its norm, six times as much as Gemma 3's: the norms behind its halves, with an epsilon of 1e-8, make it steep.
+fn held(base: &Path) -> (usize, usize) {
+    match base.file_name().and_then(|name| name.to_str()) {
+        Some("muse_glimmer") => (3, 2),
+        Some("glm4") => (6, 4),
+        _ => (6, 6),
+    }
+}
+
 /// What differs from the reference, if anything does.
 fn family(base: &Path) -> Result<String, String> {
     let expected: Value = serde_json::from_slice(&std::fs::read(base.join("expected.json")).unwrap()).unwrap();
@@ -235,17 +254,14 @@ fn family(base: &Path) -> Result<String, String> {
     if let Some(far) = far(loss, &expected["adapter_loss"], 3e-4) {
         return Err(format!("loss with adapter {far}"));
     }
-    // torch itself, in f64 or with weights that differ by a millionth, gives muse_glimmer a gradient of 1.8 or 1.3 at step 4, not 0.9.
-    let steps = if base.ends_with("muse_glimmer") { 2 } else { 6 };
-    for at in 0..steps {
+    let (losses_hold, norms_hold) = held(base);
+    for at in 0..losses_hold {
         let step = trainer.step().map_err(|error| error.to_string())?;
         let (losses, norms) = (&train["losses"][at], &train["gradient_norms"][at]);
         if let Some(far) = far(step.loss, losses, 2e-3) {
             return Err(format!("loss of step {at}: {far}"));
         }
-        // Rounding grows from step to step: where torch gives glm4 1.9614 at step 4 in f32, it gives 1.9906 in f64.
-        let share = if at < 4 { 0.01 } else { 0.02 };
-        if let Some(far) = far(step.grad_norm, norms, share * norms.as_f64().unwrap()) {
+        if let Some(far) = far(step.grad_norm, norms, 0.01 * norms.as_f64().unwrap()).filter(|_| at < norms_hold) {
             return Err(format!("gradient norm of step {at}: {far}"));
         }
     }

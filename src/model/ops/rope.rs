@@ -109,9 +109,7 @@ impl Table {
 impl Rope {
     /// Cosines and sines for sequences of up to `positions`, of which the longest has `longest`.
     pub fn table(&self, positions: usize, longest: usize) -> Table {
-        let long = self.beyond.as_ref().filter(|(original, _)| longest > *original);
-        let frequencies = long.map_or(&self.frequencies, |(_, frequencies)| frequencies);
-        Table { interleaved: self.interleaved, ..Table::new(frequencies, positions, self.scale) }
+        Table { interleaved: self.interleaved, ..Table::new(&self.frequencies_of(longest), positions, self.scale) }
     }
 }
 

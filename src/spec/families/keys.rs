@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// No size is larger: products of two of them are far inside `u64`.
-const LARGEST: u64 = 1 << 24;
+pub(super) const LARGEST: u64 = 1 << 24;
 
 /// More blocks, or experts in all of them, than any model has.
 const MOST_BLOCKS: usize = 100_000;

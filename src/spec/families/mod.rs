@@ -43,7 +43,7 @@ mod smollm3;
 mod stablelm;
 mod starcoder2;
 
-use super::ModelSpec;
+use super::{ModelSpec, Rope};
 use crate::error::{Error, Result};
 use keys::Keys;
 use serde_json::Value;
@@ -201,6 +201,9 @@ impl Family {
     fn spec(&self, keys: &Keys, architecture: Option<&str>) -> Result<ModelSpec> {
         let mut spec = (self.read)(keys)?;
         spec.model_type = self.model_type.to_owned();
+        if spec.ropes.iter().any(Rope::is_growing) {
+            spec.max_positions = keys::LARGEST as usize;
+        }
         spec.not_run = keys.not_run().or(spec.not_run);
         if let Some(found) = architecture
             && let Some(message) = self.other(keys, found)
