@@ -300,7 +300,8 @@ fn a_base_that_grows_turns_as_in_transformers() {
     let decoder = Decoder::load(&Checkpoint::open(folder.path()).unwrap(), Frozen::AsStored, &()).unwrap();
     // transformers 5.24: inv_freq of model.rotary_emb after 40 ids, the loss of them, what model.generate gives after 12 with its
     // cache, and logits of a sequence of 12 ids and then one after the other up to 30.
-    let expected = [1.0, 0.23948134, 0.057351321, 0.013734572, 0.0032891738, 0.00078769581, 0.00018863846, 4.5175391e-05];
+    let expected =
+        [1.0, 0.23948134, 0.057351321, 0.013734572, 0.0032891738, 0.00078769581, 0.00018863846, 4.5175391e-05];
     for (found, expected) in decoder.spec.ropes[0].frequencies_of(40).iter().zip(expected) {
         assert!((f64::from(*found) / expected - 1.0).abs() < 1e-5, "{found} against {expected}");
     }
@@ -318,7 +319,8 @@ fn a_base_that_grows_turns_as_in_transformers() {
     for at in 12..30 {
         logits = decoder.next(&on, &ids[at..=at], &mut cache).unwrap();
     }
-    for (found, expected) in logits.iter().zip([-1.4416202, 1.3781599, -1.9019475, 0.49790499, 0.18981332, -0.39373625]) {
+    for (found, expected) in logits.iter().zip([-1.4416202, 1.3781599, -1.9019475, 0.49790499, 0.18981332, -0.39373625])
+    {
         assert!((found - expected).abs() < 1e-4, "{found} against {expected}");
     }
 }
