@@ -95,6 +95,16 @@ impl Decoder {
         Ok(())
     }
 
+    /// What the frozen weights alone give: `look` sees the decoder without its branches, which are there again afterwards.
+    pub fn without_branches<T>(&mut self, look: impl FnOnce(&Self) -> T) -> T {
+        let branches: Vec<Option<Beside>> = self.linears_mut().map(|linear| linear.branch.take()).collect();
+        let found = look(self);
+        for (linear, branch) in self.linears_mut().zip(branches) {
+            linear.branch = branch;
+        }
+        found
+    }
+
     /// Freezes other values in linear layer number `at`.
     pub(crate) fn freeze(&mut self, at: usize, weight: Weight) {
         if let Some(linear) = self.linears_mut().nth(at) {

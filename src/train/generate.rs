@@ -22,14 +22,29 @@ pub struct Sampling {
 /// The ids that come after `ids`.
 ///
 /// # Errors
-/// No ids, ids outside the vocabulary, a prompt longer than the model allows, logits that are not numbers; memory that does
-/// not suffice; and cancellation.
+/// As [`stream`].
 pub fn generate(
     engine: &dyn Engine,
     decoder: &Decoder,
     ids: &[u32],
     sampling: Sampling,
     progress: &dyn Progress,
+) -> Result<Vec<u32>> {
+    stream(engine, decoder, ids, sampling, progress, &mut |_| Ok(()))
+}
+
+/// The same; `each` sees all new ids after each of them.
+///
+/// # Errors
+/// No ids, ids outside the vocabulary, a prompt longer than the model allows, logits that are not numbers; memory that does
+/// not suffice; what `each` says; and cancellation.
+pub fn stream(
+    engine: &dyn Engine,
+    decoder: &Decoder,
+    ids: &[u32],
+    sampling: Sampling,
+    progress: &dyn Progress,
+    each: &mut dyn FnMut(&[u32]) -> Result<()>,
 ) -> Result<Vec<u32>> {
     if ids.is_empty() {
         return Err(Error::usage("the prompt has no tokens; expected at least one"));
@@ -49,6 +64,7 @@ pub fn generate(
         }
         new = 1;
         all.push(id);
+        each(&all[ids.len()..])?;
     }
     Ok(all.split_off(ids.len()))
 }

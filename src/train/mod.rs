@@ -20,6 +20,7 @@ mod notes;
 pub mod pace;
 pub mod prequantized;
 pub mod probe;
+pub mod python;
 pub mod roles;
 pub mod run;
 pub mod run_folder;
@@ -31,10 +32,11 @@ mod stage;
 pub mod status;
 pub mod store;
 pub mod sweep;
+pub mod talk;
 mod trainer;
 
 pub use data::{Message, Padded, Piece, Preview, Row, Rows, Text};
-pub use generate::{Sampling, generate};
+pub use generate::{Sampling, generate, stream};
 pub use logs::Record;
 pub use samples::Sample;
 pub use settings::{

@@ -53,7 +53,7 @@ fn open(window: &mut Window, row: &str) {
 
 /// Opens the menu of what a run gives and takes something from it.
 fn take(window: &mut Window, what: &str) {
-    click(window, Role::Button, "Take away ▾");
+    click(window, Role::Button, "Export ▾");
     click(window, Role::Button, what);
 }
 

@@ -222,6 +222,24 @@ pub const SPEED: Term = Term {
     source: "",
 };
 
+/// A token.
+pub const TOKEN: Term = Term {
+    name: "Token",
+    definition: "A piece of text that has a number: a word, a part of one, a sign. A model reads numbers of tokens and \
+                 predicts the next one. 100 tokens of English are about 75 words.",
+    formula: "p(next token | all tokens before it)",
+    source: "",
+};
+
+/// How tokens are drawn.
+pub const TEMPERATURE: Term = Term {
+    name: "Temperature",
+    definition: "0 always takes the likeliest token: the same prompt gets the same answer. Above 0 the token is drawn, and \
+                 the higher the temperature, the more often an unlikely one is.",
+    formula: "p = softmax(logits / temperature)",
+    source: "",
+};
+
 /// Memory of a run.
 pub const HELD: Term = Term {
     name: "Memory of the run",

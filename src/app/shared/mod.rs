@@ -5,4 +5,5 @@ pub mod layout;
 pub mod module_map;
 pub mod names;
 pub mod path;
+pub mod talk;
 pub mod targets;

@@ -1,9 +1,11 @@
 //! [`SystemInfo`]: what there is to compute on, and what lies in the hub's cache.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::hub::{self, Cached};
 use crate::device;
+use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
 
 /// What is learnt about the machine at the start.
@@ -15,6 +17,27 @@ pub struct SystemInfo {
     pub devices: String,
     /// The hub's local cache.
     pub hub: Vec<Cached>,
+}
+
+/// Shows a folder in the system's file manager.
+///
+/// # Errors
+/// Where there is no program that does.
+pub fn open_folder(folder: &Path) -> Result<()> {
+    let program = if cfg!(windows) {
+        "explorer"
+    } else if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
+    let quiet = std::process::Stdio::null;
+    let mut command = std::process::Command::new(program);
+    command.arg(folder).stdin(quiet()).stdout(quiet()).stderr(quiet());
+    let failed = |why: String| Error::file(folder, format!("cannot be shown: {program} {why}"));
+    let status = command.status().map_err(|error| failed(format!("does not start ({error})")))?;
+    // Explorer gives 1 where all went well.
+    if status.success() || cfg!(windows) { Ok(()) } else { Err(failed(format!("ended with {status}"))) }
 }
 
 impl SystemInfo {

@@ -19,6 +19,7 @@ enum Page {
     #[default]
     Block,
     Story,
+    Speed,
 }
 
 /// Which page is looked at.
@@ -33,7 +34,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let mut edit = None;
     stage(ui, |ui| {
         ui.horizontal_wrapped(|ui| {
-            let of = [(Page::Block, "A block in 4 bits"), (Page::Story, "What QLoRA quantizes")];
+            let of = [
+                (Page::Block, "A block in 4 bits"),
+                (Page::Story, "What QLoRA quantizes"),
+                (Page::Speed, "Is it faster?"),
+            ];
             if let Some(page) = choice(ui, looks.page, &of) {
                 looks.page = page;
             }
@@ -54,6 +59,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                         edit = Some(BitsEdit::Rank(r));
                     }
                 }
+                Page::Speed => {}
             }
         });
         ui.add_space(6.0);
@@ -70,6 +76,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                 Some((r, costs)) => stories(ui, *r, costs),
                 None => weak(ui, "Quantizing a layer …"),
             },
+            Page::Speed => super::speed::ui(ui, view),
         }
     });
     if looks.page == Page::Block {

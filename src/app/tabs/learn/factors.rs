@@ -68,6 +68,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         [true, true] => format!("Both done. {error}"),
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Factors, &now), |ui| said(ui, "LoRA always saves.", &saving()));
+    said(
+        ui,
+        "LoRA computes ΔW and then decomposes it.",
+        "Training never sees ΔW. A starts with random numbers and B with zeros, so that B A is 0 and the model starts as its base. \
+         Then gradients move A and B themselves: six numbers are trained, not nine. To decompose a ΔW that is there already is \
+         another use of the same idea (`extract`).",
+    );
     if let Some(edit) = edit {
         view.actions.push(Action::Factors(edit));
     }

@@ -14,6 +14,7 @@ mod number_line;
 mod parts;
 mod pieces;
 mod rank;
+mod speed;
 mod state;
 mod tune;
 mod ways;
@@ -161,6 +162,7 @@ impl Looks {
             ui.spacing_mut().item_spacing.y = 9.0;
             head(ui, view, chapter);
             pieces::prose(ui, words.text);
+            pieces::new_words(ui, words.new);
             ui.add_space(2.0);
             match chapter {
                 Chapter::Ways => ways::ui(ui, view),

@@ -22,6 +22,23 @@ pub fn prose(ui: &mut Ui, text: &str) {
     });
 }
 
+/// Words that are new here, each explained under the pointer.
+pub fn new_words(ui: &mut Ui, terms: &[Term]) {
+    ui.horizontal_wrapped(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        weak(ui, "New words:");
+        for term in terms {
+            // What stands behind a comma explains the word, and that is in the tip.
+            let name = term.name.split(',').next().unwrap_or(term.name);
+            let word = ui.add(Label::new(RichText::new(name).underline()).sense(Sense::focusable_noninteractive()));
+            let word = word.on_hover_ui(|ui| term.ui(ui)).on_hover_cursor(eframe::egui::CursorIcon::Help);
+            if word.has_focus() {
+                word.show_tooltip_ui(|ui| term.ui(ui));
+            }
+        }
+    });
+}
+
 /// Words in the second line of things.
 pub fn weak(ui: &mut Ui, text: impl Into<String>) {
     ui.label(RichText::new(text).color(Colors::of(ui).weak));

@@ -4,7 +4,9 @@ use eframe::egui::{Button, DragValue, ProgressBar, Rect, RichText, Ui, UiBuilder
 
 use super::View;
 use super::state::{Action, Chapter, Phase, RUN_MOST, RUN_RANKS, Rates, Tune, TuneEdit};
+use crate::app::effect::{Effect, Place};
 use crate::app::look::theme::Colors;
+use crate::app::work::dialog::Question;
 
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
@@ -22,6 +24,7 @@ pub struct Looks {
     key: Option<u64>,
     loss: Figure,
     sigma: Figure,
+    talk: crate::app::shared::talk::Look,
 }
 
 impl Looks {
@@ -90,15 +93,69 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
         }
         ui.advance_cursor_after_rect(left.union(other));
     });
+    talk(ui, view, looks);
     let tune = &view.state.tune;
     let done = tune.runs().iter().filter(|run| run.phase == Phase::Done).count();
     let now = match tune.problem() {
         Some(problem) => format!("The run ended: {problem}."),
+        None if done == RUN_RANKS.len() => tune.verdict(),
         None => format!("{done} of 3 runs at their end."),
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Tune, &now), |ui| said(ui, "energy is accuracy.", &truth(tune)));
     if let Some(edit) = edit {
         view.actions.push(Action::Tune(edit));
+    }
+}
+
+/// The base and the results, asked the same; and the way on.
+fn talk(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
+    let tune = &view.state.tune;
+    let names = tune.names();
+    if names.len() < 2 {
+        return;
+    }
+    let mut edit = None;
+    stage(ui, |ui| {
+        ui.label(RichText::new("Ask them").strong());
+        let busy = tune.is_running().then_some("The runs are training. Stop them or wait.");
+        let prompts: Vec<String> = prompts(tune.set).map(str::to_owned).to_vec();
+        edit = looks.talk.ui(ui, &view.state.talk, &names, &prompts, busy);
+    });
+    if let Some(edit) = edit {
+        view.actions.push(Action::Talk(edit));
+    }
+    if tune.reached() {
+        stage(ui, |ui| {
+            ui.label(RichText::new("You have tuned a model at three ranks, and heard the difference.").strong());
+            ui.horizontal_wrapped(|ui| {
+                weak(ui, "What next?");
+                for (text, effect) in doors() {
+                    if ui.link(text).clicked() {
+                        view.effects.push(effect);
+                    }
+                }
+            });
+        });
+    }
+}
+
+/// Where one goes after the last chapter.
+fn doors() -> [(&'static str, Effect); 4] {
+    [
+        ("Open your own model…", Effect::Ask(Question::Folder)),
+        ("Tune on your own data", Effect::Show(Place::part("train", "run"))),
+        ("Look at these runs", Effect::Show(Place::part("train", "history"))),
+        ("See which rank a model needs", Effect::Show(Place::tab("spectrum"))),
+    ]
+}
+
+/// Beginnings of texts, of the kind that was trained on first.
+fn prompts(set: Set) -> [&'static str; 3] {
+    let [tale, names, _] = crate::demo::PROMPTS;
+    match set {
+        Set::Pirate => ["Ahoy, matey!", tale, names],
+        Set::Extract => [names, tale, "Ahoy, matey!"],
+        Set::Facts => [tale, names, "Ahoy, matey!"],
     }
 }
 
@@ -121,8 +178,8 @@ fn controls(ui: &mut Ui, tune: &Tune) -> Option<TuneEdit> {
         edit = Some(TuneEdit::Start);
     }
     ui.add_space(8.0);
-    weak(ui, "on");
-    let sets = [(Set::Pirate, "a voice"), (Set::Extract, "a task"), (Set::Facts, "facts")];
+    weak(ui, "Data:");
+    let sets = [(Set::Pirate, "a style (pirate)"), (Set::Extract, "a task (who gave what)"), (Set::Facts, "facts")];
     edit = choice(ui, tune.set, &sets).map(TuneEdit::Set).or(edit);
     ui.add_space(8.0);
     let rates = [(Rates::Each, "a rate for each rank"), (Rates::One, "one rate for all")];
@@ -174,7 +231,7 @@ fn spectra(tune: &Tune) -> Figure {
 /// The largest adapter, cut down, beside what was trained at that rank.
 fn truth(tune: &Tune) -> String {
     let (first, last) = (&tune.runs()[0], &tune.runs()[RUN_RANKS.len() - 1]);
-    let (Some(cut), Some(low), Some(high)) = (tune.shorter(), first.held_out, last.held_out) else {
+    let (Some(cut), Some(low), Some(high)) = (tune.cut(), first.held_out, last.held_out) else {
         return "After the runs: the r = 64 adapter is cut down to its strongest direction in each module, and its loss stands \
                 here beside that of the run that was trained at rank 1."
             .into();

@@ -61,6 +61,14 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         |ui| super::goal(ui, view, Chapter::Ways, &now),
         |ui| said(ui, "there are full, domain and task tuning.", &truth),
     );
+    let [whole, apart] = ways.serving();
+    let serving = format!(
+        "It needs what its base needs: merged, B A is inside the weights, and no token takes longer. Many versions are another \
+         matter. Twenty tuned whole need {} of memory to answer at the same time; one base with twenty adapters needs {}.",
+        units::bytes(whole),
+        units::bytes(apart),
+    );
+    said(ui, "a tuned model needs more memory to run.", &serving);
     if let Some(edit) = edit.or(data).or(moving) {
         view.actions.push(Action::Ways(edit));
     }
@@ -80,7 +88,7 @@ fn row_of_data(ui: &mut Ui, data: Data) {
         ui.label(RichText::new(learnt).color(Part::Delta.color(ui)));
     });
     let words = match data {
-        Data::Domain => "The model learns to predict every word.",
+        Data::Domain => "The model learns to predict every token.",
         Data::Task => "Only the answer is to be predicted.",
     };
     weak(ui, words);

@@ -1,5 +1,7 @@
 //! The line over the plots: which run, how it stands, what can be done with it.
 
+use std::path::PathBuf;
+
 use eframe::egui::{self, Align, Button, Layout, ProgressBar, RichText, Ui};
 
 use super::View;
@@ -12,10 +14,11 @@ use crate::train::Method;
 use crate::train::history::{Past, Phase};
 use crate::units;
 
-/// Paints it.
-pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+/// Paints it; the run that a person wants to talk to.
+pub fn ui(ui: &mut Ui, view: &mut View<'_>) -> Option<PathBuf> {
     let training = view.state;
-    let Some(track) = training.shown() else { return };
+    let track = training.shown()?;
+    let mut talk = None;
     let past = training.past(&track.folder);
     let live = training.live().filter(|_| training.going_on() == Some(track.folder.as_path()));
     let colors = Colors::of(ui);
@@ -63,7 +66,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
             }
             None => {
                 if let Some(past) = past {
-                    take_away(ui, view, track, past);
+                    talk = take_away(ui, view, track, past).then(|| past.folder.clone());
                 }
             }
         });
@@ -71,6 +74,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     facts(ui, track, live.is_some());
     notes(ui, track);
     ui.add_space(4.0);
+    talk
 }
 
 /// What the run said about its data and its model: the first sentence, all of them under the pointer.
@@ -139,15 +143,28 @@ fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
     }
 }
 
-/// What a run on the disk gives.
-fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
+/// What a run on the disk gives; true when a person wants to talk to it.
+fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bool {
     let folder = &past.folder;
     let idle = view.state.live().is_none();
     let push = |view: &mut View<'_>, ask: Action| view.actions.push(ask);
-    ui.menu_button("Take away ▾", |ui| {
+    let there = past.weights(None).is_some();
+    let mut talk = false;
+    if there {
+        let text = RichText::new("Talk to it").strong().color(ui.visuals().extreme_bg_color);
+        let button = ui.add(Button::new(text).fill(Colors::of(ui).accent));
+        talk = button.on_hover_text("Ask the base and the tuned model the same, side by side").clicked();
+    }
+    ui.menu_button("Export ▾", |ui| {
         ui.set_min_width(240.0);
-        let there = past.weights(None).is_some();
         let full = past.settings.method == Method::Full;
+        if !full && there {
+            ui.menu_button("Save the adapter", |ui| super::talk::save(ui, view, past));
+        }
+        if ui.button("Open folder").clicked() {
+            push(view, Action::OpenFolder(folder.clone()));
+            ui.close();
+        }
         let what = if full { "the model's folder" } else { "the adapter's folder (PEFT)" };
         if ui.add_enabled(there, Button::new(format!("Copy the path of {what}"))).clicked() {
             ui.ctx().copy_text(folder.display().to_string());
@@ -189,7 +206,7 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
     if ui
         .add_enabled(past.weights(None).is_some(), Button::new("ΔW in Spectrum"))
         .on_hover_text("Opens the model with this run's result in the Spectrum tab")
-        .on_disabled_hover_text("The run has no result yet; its checkpoints are under Take away")
+        .on_disabled_hover_text("The run has no result yet; its checkpoints are under Export")
         .clicked()
     {
         push(view, Action::Spectrum(folder.clone(), None));
@@ -203,4 +220,5 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) {
             push(view, Action::GoOn(folder.clone()));
         }
     }
+    talk
 }

@@ -1,6 +1,7 @@
 //! The Train tab: a run that one can watch, trust, compare and take away.
 //!
 //! ```text
+//! Talk     the base and the tuned model, asked the same; then saving it
 //! Run      set-up | header, loss, lr, gradient, speed, memory; film; samples   (one cursor through all of them)
 //! Compare  several runs over each other, and their spectra
 //! Sweep    loss against rank and against trainable parameters
@@ -21,6 +22,7 @@ mod samples;
 mod setup;
 mod state;
 mod sweep;
+mod talk;
 mod typed;
 
 use std::path::{Path, PathBuf};
@@ -53,13 +55,15 @@ enum Segment {
     #[default]
     Run,
     Compare,
+    Talk,
     Sweep,
     History,
 }
 
 impl Segment {
-    const ALL: [(Self, Part, &'static str); 4] = [
+    const ALL: [(Self, Part, &'static str); 5] = [
         (Self::Run, Part { id: "run", title: "Run" }, "Set up a run and watch it"),
+        (Self::Talk, Part { id: "talk", title: "Talk" }, "The base and the tuned model answer the same prompt"),
         (
             Self::Compare,
             Part { id: "compare", title: "Compare" },
@@ -80,6 +84,7 @@ struct Looks {
     history: history::History,
     sweep: sweep::SweepLook,
     merging: merging::Merging,
+    talk: talk::Page,
 }
 
 /// The tab.
@@ -213,6 +218,7 @@ impl Looks {
         ui.add_space(6.0);
         match self.segment {
             Segment::Run => self.run(ui, view),
+            Segment::Talk => self.talk.ui(ui, view),
             Segment::Compare => self.compare.ui(ui, view),
             Segment::Sweep => self.sweep.ui(ui, view),
             Segment::History => {
@@ -234,7 +240,10 @@ impl Looks {
             ScrollArea::vertical().id_salt("run").auto_shrink(false).show(ui, |ui| {
                 if view.state.shown().is_some() {
                     let prepared = &mut self.prepared;
-                    header::ui(ui, view);
+                    if let Some(run) = header::ui(ui, view) {
+                        self.talk.turn_to(run);
+                        self.segment = Segment::Talk;
+                    }
                     plots::loss(ui, view, prepared);
                     film::ui(ui, view, prepared);
                     plots::others(ui, view, prepared);

@@ -8,6 +8,7 @@ mod counts;
 mod factors;
 mod game;
 mod rank;
+mod speed;
 mod terms;
 mod tune;
 mod ways;
@@ -15,8 +16,12 @@ mod ways;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::device::Choice;
+use crate::error::Result;
 use crate::job::{Job, Running, Wake};
+use crate::train::talk::Side;
 
+use crate::app::shared::talk::{Edit as TalkEdit, Talk};
 use crate::app::view::Round;
 
 pub use bits::{Bits, COUNT, Cost as BitsCost, Edit as BitsEdit, LAYER, Preset, REACH, Story};
@@ -27,6 +32,7 @@ pub use counts::{Counts, Edit as CountsEdit, MATRICES, RANKS};
 pub use factors::{Edit as FactorsEdit, Factors, Wish};
 pub use game::{Edit as GameEdit, Game, Hand, Level, RULES, SIDE, Score};
 pub use rank::Rank;
+pub use speed::{Kept as RunFrom, Row as SpeedRow, Speed};
 pub use tune::{Edit as TuneEdit, MOST_STEPS as RUN_MOST, Phase, RANKS as RUN_RANKS, Rates, Tune};
 pub use ways::{DISK, Data, Edit as WaysEdit, MOST, Moving, Ways};
 
@@ -53,8 +59,12 @@ pub enum Action {
     Counts(CountsEdit),
     /// Chapter 8: a weight, or the rank.
     Bits(BitsEdit),
+    /// Chapter 8: measure the speed.
+    Measure,
     /// Chapter 9: the runs.
     Tune(TuneEdit),
+    /// Chapter 9: ask the results.
+    Talk(TalkEdit),
 }
 
 /// What is computed and known for the tab; panels look at it and push [`Action`]s.
@@ -76,8 +86,12 @@ pub struct Learning {
     pub counts: Counts,
     /// Chapter 8.
     pub bits: Bits,
+    /// Chapter 8, third page.
+    pub speed: Speed,
     /// Chapter 9.
     pub tune: Tune,
+    /// Chapter 9, at its end.
+    pub talk: Talk,
     stories: Option<(usize, Vec<BitsCost>)>,
     quantizing: Option<Job<(usize, Vec<BitsCost>)>>,
     failed: bool,
@@ -87,7 +101,9 @@ impl Learning {
     /// Everything as at first; `wake` makes the window look again, the bundled model lies under `home`.
     pub fn new(wake: Wake, home: PathBuf) -> Self {
         Self {
+            speed: Speed::new(Arc::clone(&wake), home.clone()),
             tune: Tune::new(Arc::clone(&wake), home),
+            talk: Talk::new(Arc::clone(&wake)),
             wake,
             ways: Ways::default(),
             cost: Cost::default(),
@@ -111,6 +127,8 @@ impl Learning {
         if let Some(text) = self.tune.logic() {
             round.say(text);
         }
+        self.speed.logic();
+        self.talk.logic();
         self.quantize(Chapter::of(&round.settings.chapter) == Chapter::Bits);
         for chapter in Chapter::ALL {
             let Words { id, title, .. } = chapter.words();
@@ -153,7 +171,8 @@ impl Learning {
             Chapter::Dial => self.game.as_ref().is_some_and(Game::reached),
             Chapter::Counts => self.counts.reached(),
             Chapter::Bits => self.bits.reached(),
-            Chapter::Tune => self.tune.reached(),
+            // At the end one hears what was made.
+            Chapter::Tune => self.tune.reached() && !self.talk.answers().is_empty(),
         }
     }
 
@@ -170,7 +189,10 @@ impl Learning {
                 Chapter::Dial => self.game = None,
                 Chapter::Counts => self.counts = Counts::default(),
                 Chapter::Bits => self.bits = Bits::default(),
-                Chapter::Tune => self.tune.restart(),
+                Chapter::Tune => {
+                    self.tune.restart();
+                    self.talk.clear();
+                }
             },
             Action::Ways(edit) => self.ways.edit(edit),
             Action::Cost(blocks) => self.cost = Cost::of(blocks),
@@ -185,7 +207,18 @@ impl Learning {
                 }
             }
             Action::Counts(edit) => self.counts.edit(edit),
-            Action::Tune(edit) => self.tune.edit(edit),
+            Action::Measure => self.speed.measure(),
+            Action::Tune(edit) => {
+                if edit == TuneEdit::Start {
+                    self.talk.clear();
+                }
+                self.tune.edit(edit);
+            }
+            Action::Talk(TalkEdit::Stop) => self.talk.stop(),
+            Action::Talk(TalkEdit::Ask(question)) => {
+                let folders = self.tune.folders();
+                self.talk.ask(self.tune.names(), question, Choice::Cpu, move || sides(&folders));
+            }
             Action::Bits(edit) => {
                 self.failed = false;
                 self.bits.edit(edit);
@@ -196,6 +229,20 @@ impl Learning {
     /// The jobs that a person can see and stop.
     pub fn running(&self) -> Vec<&dyn Running> {
         let quantizing = self.quantizing.iter().map(|job| job as &dyn Running);
-        self.tune.running().into_iter().chain(quantizing).collect()
+        let others = [self.tune.running(), self.talk.running(), self.speed.running()];
+        others.into_iter().flatten().chain(quantizing).collect()
     }
+}
+
+/// The base, and the results of these runs.
+fn sides(folders: &[PathBuf]) -> Result<Vec<Side>> {
+    let mut all = Vec::new();
+    for folder in folders {
+        let [base, tuned] = Side::of_run(folder)?;
+        if all.is_empty() {
+            all.push(base);
+        }
+        all.push(tuned);
+    }
+    Ok(all)
 }

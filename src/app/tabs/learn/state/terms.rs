@@ -142,3 +142,82 @@ pub const TRUNCATION: Term = Term {
     formula: "E(k) = Σ_{i≤k} σᵢ² / Σσ²",
     source: "PEFT documentation, \"Convert adapters to LoRA\"",
 };
+
+pub const CONTEXT: Term = Term {
+    name: "Context",
+    definition: "The tokens that a model looks at when it predicts the next one. How long it may be is a property of the model; \
+                 how much text the model was trained on is another number, thousands of times as large.",
+    formula: "context = tokens before the next one",
+    source: "Vaswani et al. 2017, arXiv 1706.03762",
+};
+
+pub const GRADIENT: Term = Term {
+    name: "Gradient",
+    definition: "How the loss changes when one number changes a little. A training step moves every number against its gradient.",
+    formula: "g = ∂ loss / ∂ w,   w ← w − lr · g",
+    source: "Goodfellow et al., Deep Learning, ch. 4.3",
+};
+
+pub const ADAM: Term = Term {
+    name: "Adam",
+    definition: "The usual optimizer. For each number it keeps a running average of its gradient and one of the gradient's \
+                 square: these two are as large as what is trained.",
+    formula: "w ← w − lr · m / (√v + ε)",
+    source: "Kingma & Ba 2014, arXiv 1412.6980",
+};
+
+pub const ACTIVATION: Term = Term {
+    name: "Activation",
+    definition: "What a layer gives to the next one. Training keeps the activations until the gradients are computed, so they \
+                 grow with the batch and with the length of the texts.",
+    formula: "bytes ∝ batch · tokens · width · blocks",
+    source: "Korthikanti et al. 2022, arXiv 2205.05198",
+};
+
+pub const BATCH: Term = Term {
+    name: "Batch",
+    definition: "The texts of one training step: their gradients are averaged before the weights move.",
+    formula: "tokens of a step = batch · length",
+    source: "Goodfellow et al., Deep Learning, ch. 8.1.3",
+};
+
+pub const HELD_OUT: Term = Term {
+    name: "Held-out data",
+    definition: "Texts that are not trained on. Their loss says what was learned; the loss of the training texts can also fall \
+                 because they are remembered.",
+    formula: "loss over rows that no step has seen",
+    source: "Goodfellow et al., Deep Learning, ch. 5.3",
+};
+
+pub const SEED: Term = Term {
+    name: "Seed",
+    definition: "The number from which all random choices follow: the first A, the order of the texts. The same seed gives the \
+                 same run.",
+    formula: "random numbers = f(seed)",
+    source: "Knuth, The Art of Computer Programming, vol. 2, ch. 3",
+};
+
+pub const INITIAL: Term = Term {
+    name: "The first A and B",
+    definition: "A starts with small random numbers, B with zeros: B A is 0 and the tuned model starts as the base. Both are \
+                 trained directly. ΔW is never computed and decomposed.",
+    formula: "A ~ U(−1/√in, 1/√in),   B = 0",
+    source: "LoRA, arXiv 2106.09685, §4.1; PEFT, Linear.reset_lora_parameters",
+};
+
+pub const MERGED: Term = Term {
+    name: "Merged",
+    definition: "s · B A is added to the base's weights once. The result is a model like the base: the same memory, the same time \
+                 for each token.",
+    formula: "W = W₀ + s · B A",
+    source: "LoRA, arXiv 2106.09685, §4.1, “No Additional Inference Latency”",
+};
+
+pub const LATENCY: Term = Term {
+    name: "Time that adapters add",
+    definition: "Adapters of 2019 are small layers behind others: each token waits for them. GPT-2 medium on one GPU, one text of \
+                 128 tokens: 19.8 ms tuned whole or with LoRA merged, 23.9 ms with Adapter L (+20.7 %), 25.8 ms with Adapter H \
+                 (+30.3 %).",
+    formula: "h = x + W_up f(W_down x), after every sublayer",
+    source: "LoRA, arXiv 2106.09685, table 1",
+};

@@ -102,6 +102,19 @@ impl Ways {
         base + version * self.versions as u64
     }
 
+    /// Bytes of memory that hold twenty versions at once, in 16 bit: each tuned whole; one base with twenty adapters.
+    pub fn serving(&self) -> [u64; 2] {
+        let [all, adapter] = *self.sizes.as_ref().unwrap_or(&[0, 0]);
+        [2 * all * WANTED as u64, 2 * (all + adapter * WANTED as u64)]
+    }
+
+    /// Bytes of LLaMA 7B in 16 bits and in QLoRA's 4, and of an adapter in 16.
+    pub fn phone(&self) -> [u64; 3] {
+        let [all, adapter] = *self.sizes.as_ref().unwrap_or(&[0, 0]);
+        let bits = 4.0 + 8.0 / 64.0 + 32.0 / (256.0 * 64.0);
+        [2 * all, (all as f64 * bits / 8.0) as u64, 2 * adapter]
+    }
+
     /// Enough versions on the disk.
     pub fn reached(&self) -> bool {
         self.versions >= WANTED && self.total() > 0 && self.total() <= DISK
@@ -125,5 +138,7 @@ mod tests {
         ways.edit(Edit::Moving(Moving::Adapter));
         assert_eq!(ways.bytes(), [2 * 6_738_415_616, 2 * 8 * 2_498_560]);
         assert!(ways.reached());
+        // On a disk or in memory, twenty adapters take the same.
+        assert_eq!(ways.serving(), [40 * 6_738_415_616, ways.total()]);
     }
 }

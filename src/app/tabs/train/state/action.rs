@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use crate::app::effect::{Effect, Place};
+use crate::app::shared::talk::Edit as TalkEdit;
 use crate::app::view::Round;
+use crate::app::work::system::open_folder;
 use crate::error::{Error, Result};
 use crate::job::Running as _;
+use crate::model::Frozen;
 use crate::train::history;
 use crate::train::run::Start;
 use crate::train::sweep::{self, Group};
+use crate::train::talk::{Question, Side, Tuned};
 use crate::train::{Method, Settings};
 use crate::workspace::Request;
 
@@ -69,8 +73,21 @@ pub enum Action {
     PutAside(PathBuf),
     /// Look at ΔW of a run, or of one of its checkpoints.
     Spectrum(PathBuf, Option<usize>),
+    /// Ask a run's model and its base.
+    Talk(TalkEdit, Partner),
+    /// Show a folder in the system's file manager.
+    OpenFolder(PathBuf),
     /// Close the window, with a checkpoint; or do not.
     Close(bool),
+}
+
+/// Whom one talks to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Partner {
+    /// The base and the result of a run.
+    Run(PathBuf),
+    /// The open base, and what ΔW comes from.
+    Open(PathBuf, Option<Tuned>),
 }
 
 impl Training {
@@ -164,6 +181,12 @@ impl Training {
                     },
                 );
             }
+            Action::Talk(TalkEdit::Stop, _) => self.talk.stop(),
+            Action::Talk(TalkEdit::Ask(question), partner) => self.ask(question, partner),
+            Action::OpenFolder(folder) => {
+                let show = move || open_folder(&folder);
+                self.in_background("Opening a folder", show, |_, (), _| {});
+            }
             Action::Close(true) => {
                 self.closing = Closing::Soon;
                 if let Some(live) = &self.live {
@@ -229,6 +252,41 @@ impl Training {
             Purpose::Merged(run) => {
                 let out = self.merged_folder(&path, &run);
                 self.merging = Some((run, out));
+            }
+            Purpose::Adapter(run, format) => {
+                if let Err(error) = self.exports.save(run, format, &path) {
+                    round.effects.push(Effect::Complain(error));
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Question, partner: Partner) {
+        let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
+        let names = self.names_of(&partner);
+        self.talk.ask(names, question, device, move || match partner {
+            Partner::Run(folder) => Side::of_run(&folder).map(Vec::from),
+            Partner::Open(base, tuned) => {
+                let side = |tuned| Side { base: base.clone(), tuned, frozen: Frozen::AsStored };
+                let both = std::iter::once(None).chain(tuned.map(Some));
+                Ok(both.map(side).collect())
+            }
+        });
+    }
+
+    /// How the sides are called.
+    pub fn names_of(&self, partner: &Partner) -> Vec<String> {
+        let bits = |past: &history::Past| past.settings.scheme().map_or("", |_| ", in 4 bits");
+        match partner {
+            Partner::Run(folder) => {
+                let bits = self.past(folder).map_or("", bits);
+                vec![format!("Base{bits}"), format!("Tuned: {}", self.name_of(folder))]
+            }
+            Partner::Open(base, tuned) => {
+                let tuned = tuned.as_ref().map(|tuned| match tuned {
+                    Tuned::Adapter(path) | Tuned::Model(path) => format!("Tuned: {}", super::short(path)),
+                });
+                std::iter::once(format!("Base: {}", super::short(base))).chain(tuned).collect()
             }
         }
     }

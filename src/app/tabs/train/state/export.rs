@@ -25,7 +25,25 @@ pub enum Purpose {
     Keep,
     /// A folder around the model with the adapter of this run merged in.
     Merged(PathBuf),
+    /// A place for a copy of a run's adapter.
+    Adapter(PathBuf, Format),
 }
+
+/// A format for adapters: its name here, its word in [`Adapter::export`], the ending of its file (none: a folder).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// As a button says it.
+    pub title: &'static str,
+    word: &'static str,
+    ending: Option<&'static [Filter]>,
+}
+
+/// Those that are offered.
+pub const FORMATS: [Format; 3] = [
+    Format { title: "PEFT (transformers, vLLM)", word: "peft", ending: None },
+    Format { title: "GGUF (llama.cpp, Ollama)", word: "gguf", ending: Some(&[("GGUF", &["gguf"])]) },
+    Format { title: "MLX (mlx-lm)", word: "mlx", ending: None },
+];
 
 /// What has come of it.
 pub enum Found {
@@ -53,6 +71,12 @@ impl Exports {
     /// Opens the system's dialog.
     pub fn choose(&mut self, purpose: Purpose) {
         let (title, kind) = match &purpose {
+            Purpose::Adapter(run, format) => match format.ending {
+                Some(filters) => {
+                    ("Save the adapter", Kind::Save(format!("{}.{}", file_name(run), format.word), filters))
+                }
+                None => ("A folder around the saved adapter", Kind::Folder),
+            },
             Purpose::Data => ("Data to train on", Kind::File(&DATA)),
             Purpose::Runs => ("A folder with runs", Kind::Folder),
             Purpose::Keep => ("A folder for new runs", Kind::Folder),
@@ -66,9 +90,7 @@ impl Exports {
     /// # Errors
     /// When another model is being written.
     pub fn merge(&mut self, run: PathBuf, out: PathBuf) -> Result<()> {
-        if let Some(work) = &self.work {
-            return Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title())));
-        }
+        self.is_free()?;
         let name = crate::train::history::name(&run);
         self.work = Some(Job::spawn(format!("Merging {name}"), Arc::clone(&self.wake), move |progress| {
             let settings = crate::train::history::settings(&run)?;
@@ -77,6 +99,33 @@ impl Exports {
             Ok(Found::Said(format!("The merged model is in {}.", out.display())))
         }));
         Ok(())
+    }
+
+    /// Writes a run's adapter in a format, at the place that was chosen: a file, or a folder within it.
+    ///
+    /// # Errors
+    /// When a model or adapter is being written.
+    pub fn save(&mut self, run: PathBuf, format: Format, place: &Path) -> Result<()> {
+        self.is_free()?;
+        let out = if format.ending.is_some() { place.to_path_buf() } else { place.join(file_name(&run)) };
+        let title = format!("Saving {}", crate::train::history::name(&run));
+        self.work = Some(Job::spawn(title, Arc::clone(&self.wake), move |progress| {
+            if out.is_dir() && out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+                return Err(Error::file(&out, "there is something in this folder already; choose another place"));
+            }
+            let base = Checkpoint::open(&crate::train::history::settings(&run)?.model)?;
+            let made = Adapter::open(&run)?.export(format.word, Some(&base), &out, progress)?;
+            let notes = made.notes.iter().map(|note| format!(" Note: {note}.")).collect::<String>();
+            Ok(Found::Said(format!("The adapter is in {}.{notes}", made.path.display())))
+        }));
+        Ok(())
+    }
+
+    fn is_free(&self) -> Result<()> {
+        match &self.work {
+            Some(work) => Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title()))),
+            None => Ok(()),
+        }
     }
 
     /// Writes what a full run was at a checkpoint as a model, to be looked at.
@@ -128,6 +177,11 @@ pub fn metrics(track: &super::Track) -> Vec<Vec<String>> {
     };
     let rows = track.records.iter().zip(&track.seconds).map(row);
     std::iter::once(heads.map(str::to_owned).to_vec()).chain(rows).collect()
+}
+
+/// The name of a run as a file can have it.
+fn file_name(run: &Path) -> String {
+    crate::train::history::name(run).replace('/', "-")
 }
 
 /// A folder's name, for a button.

@@ -30,11 +30,12 @@ use crate::train::{Method, Settings};
 use crate::workspace::{Request, Workspace};
 
 use crate::app::effect::{Effect, Place};
+use crate::app::shared::talk::Talk;
 use crate::app::view::Round;
 
-pub use action::Action;
+pub use action::{Action, Partner};
 pub use draft::{Draft, Fit, NO_METAL, Outlook, method_name};
-pub use export::{Purpose, metrics, short};
+pub use export::{FORMATS, Purpose, metrics, short};
 pub use live::{Live, Task};
 pub use run_list::RunList;
 pub use track::{Track, smoothed};
@@ -73,6 +74,7 @@ pub struct Training {
     /// A run that is to be merged, and the folder for the model, until a person says so.
     merging: Option<(PathBuf, PathBuf)>,
     closing: Closing,
+    talk: Talk,
 }
 
 /// A folder for a new run that is still to be found.
@@ -114,6 +116,7 @@ impl Training {
         Self {
             run_list: RunList::new(Arc::clone(&wake)),
             exports: Exports::new(Arc::clone(&wake)),
+            talk: Talk::new(Arc::clone(&wake)),
             wake,
             home,
             kept: None,
@@ -148,6 +151,7 @@ impl Training {
         }
         self.receive(round);
         self.finish_background(round);
+        self.talk.logic();
         if let Some(news) = self.exports.logic() {
             match news {
                 Ok(export::Found::Said(text)) => round.effects.push(Effect::Say(text)),
@@ -374,6 +378,11 @@ impl Training {
         self.live.as_ref()?.current.as_deref()
     }
 
+    /// What was asked of models, and answered.
+    pub fn talk(&self) -> &Talk {
+        &self.talk
+    }
+
     /// The next run as it is set up.
     pub fn draft(&self) -> Option<&Draft> {
         self.draft.as_ref()
@@ -485,6 +494,6 @@ impl Training {
         let live = self.live.iter().map(|live| live as &dyn Running);
         let reading = self.outlook.reading().into_iter().map(|job| job as &dyn Running);
         let writing = self.exports.running().into_iter().map(|job| job as &dyn Running);
-        live.chain(reading).chain(writing).chain(self.background.running()).collect()
+        live.chain(reading).chain(writing).chain(self.talk.running()).chain(self.background.running()).collect()
     }
 }
