@@ -6,12 +6,10 @@
 //!                                                               └─ read(w, range) = ŵ
 //! ```
 
-use super::casts;
-use super::codebook::QuantType;
-use super::format::{Format, Group, Recipe};
-use super::kquant;
+use super::formats::{Encoding, Format, casts};
 use super::ladder;
 use super::nested::Nested;
+use super::recipe::{Group, Recipe};
 use super::steps::{self, Steps};
 use crate::error::{Error, Result};
 use crate::units;
@@ -38,18 +36,8 @@ pub struct Fit {
     shape: [usize; 2],
     /// Weights of a block; all of them where there are no blocks.
     block: usize,
-    rule: Rule,
+    encoding: Encoding,
     scales: Vec<Scale>,
-}
-
-/// How codes and values come from scales.
-#[derive(Clone, Copy, Debug)]
-enum Rule {
-    Ladder(QuantType),
-    Steps(Steps),
-    ScaledFp8,
-    Cast,
-    SuperBlocks,
 }
 
 /// The levels of a block and the thresholds between them, as shares of the block's range.
@@ -92,24 +80,13 @@ impl Fit {
         if let Some(problem) = recipe.problem(shape) {
             return Err(Error::usage(problem));
         }
-        let rule = match recipe.format {
-            Format::Nf4 | Format::Fp4 => Rule::Ladder(recipe.format.quant_type().unwrap_or(QuantType::Nf4)),
-            Format::Int4Symmetric => Rule::Steps(Steps::INT4),
-            Format::Int4Affine => Rule::Steps(Steps::INT4_AFFINE),
-            Format::Int8 => Rule::Steps(Steps::INT8),
-            Format::Q4_0 => Rule::Steps(Steps::Q4_0),
-            Format::Q4_1 => Rule::Steps(Steps::Q4_1),
-            Format::Q8_0 => Rule::Steps(Steps::Q8_0),
-            Format::Fp8Scaled => Rule::ScaledFp8,
-            Format::Fp8 | Format::F16 | Format::Bf16 => Rule::Cast,
-            Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K => Rule::SuperBlocks,
-        };
+        let encoding = recipe.format.encoding();
         let block = recipe.block(shape).unwrap_or(values.len()).max(1);
-        let scales = match rule {
-            Rule::Cast | Rule::SuperBlocks => Vec::new(),
+        let scales = match encoding {
+            Encoding::Cast { .. } | Encoding::Blocks(_) => Vec::new(),
             _ => scales(values, block, recipe),
         };
-        Ok(Self { recipe, shape, block, rule, scales })
+        Ok(Self { recipe, shape, block, encoding, scales })
     }
 
     /// `[out, in]`.
@@ -135,24 +112,22 @@ impl Fit {
     /// `ŵ` of the places `range` of the flattened weight `values`.
     pub fn read(&self, values: &[f32], range: Range<usize>, out: &mut [f32]) {
         let part = &values[range.clone()];
-        match self.rule {
-            Rule::Ladder(kind) => ladder::read(kind, &self.scales, self.block, values.len(), range.start, part, out),
-            Rule::Steps(steps) => steps::read(steps, &self.scales, self.block, range.start, part, out),
-            Rule::ScaledFp8 => self.scaled(range.start, part, out),
-            Rule::Cast => match self.recipe.format {
-                Format::F16 => casts::f16(part, out),
-                Format::Bf16 => casts::bf16(part, out),
-                _ => casts::fp8(part, 1.0, 1.0, out),
-            },
-            Rule::SuperBlocks => {
-                // Whole super-blocks: what lies around the range is made too, and left out.
-                let start = range.start / kquant::BLOCK * kquant::BLOCK;
-                let end = range.end.next_multiple_of(kquant::BLOCK).min(values.len());
+        match self.encoding {
+            Encoding::Ladder(kind) => {
+                ladder::read(kind, &self.scales, self.block, values.len(), range.start, part, out)
+            }
+            Encoding::Steps(steps) => steps::read(steps, &self.scales, self.block, range.start, part, out),
+            Encoding::ScaledFp8 => self.scaled(range.start, part, out),
+            Encoding::Cast { round, .. } => round(part, out),
+            Encoding::Blocks(round) => {
+                // Whole blocks: what lies around the range is made too, and left out.
+                let start = range.start / self.block * self.block;
+                let end = range.end.next_multiple_of(self.block).min(values.len());
                 if (start, end) == (range.start, range.end) {
-                    return kquant::read(self.recipe.format, part, out);
+                    return round(part, out);
                 }
                 let mut whole = vec![0f32; end - start];
-                kquant::read(self.recipe.format, &values[start..end], &mut whole);
+                round(&values[start..end], &mut whole);
                 out.copy_from_slice(&whole[range.start - start..range.end - start]);
             }
         }
@@ -184,23 +159,19 @@ impl Fit {
     pub fn cell(&self, at: usize, value: f32) -> CellCode {
         let block = self.block().map(|block| at / block.max(1));
         let scale = block.and_then(|block| self.scales.get(block)).copied();
-        let code = match (self.rule, scale) {
-            (Rule::Ladder(kind), Some(scale)) => {
+        let code = match (self.encoding, scale) {
+            (Encoding::Ladder(kind), Some(scale)) => {
                 let code = kind.ladder().code(ladder::share(value, &scale, self.is_short(at)));
                 Some(i32::from(code))
             }
-            (Rule::Steps(steps), Some(scale)) => Some(steps.code(value, &scale) as i32),
-            (Rule::ScaledFp8, Some(scale)) => {
+            (Encoding::Steps(steps), Some(scale)) => Some(steps.code(value, &scale) as i32),
+            (Encoding::ScaledFp8, Some(scale)) => {
                 Some(i32::from(casts::fp8_code(casts::nearest_fp8(value * scale.inverse))))
             }
-            (Rule::Cast, _) => Some(match self.recipe.format {
-                Format::F16 => i32::from(half::f16::from_f32(value).to_bits()),
-                Format::Bf16 => i32::from(half::bf16::from_f32(value).to_bits()),
-                _ => i32::from(casts::fp8_code(casts::nearest_fp8(value))),
-            }),
+            (Encoding::Cast { code, .. }, _) => Some(code(value)),
             _ => None,
         };
-        let has_zero = matches!(self.recipe.format, Format::Int4Affine | Format::Q4_1);
+        let has_zero = self.recipe.format.has_zero();
         CellCode {
             code,
             block,
@@ -211,9 +182,9 @@ impl Fit {
 
     /// The same codes with steps of one: two weights have the same code where these have the same value.
     pub fn in_units(&self) -> Self {
-        let unit = |scale: &Scale| match self.rule {
+        let unit = |scale: &Scale| match self.encoding {
             // The last number is the divisor of a short block.
-            Rule::Ladder(_) => Scale { scale: 1.0, ..*scale },
+            Encoding::Ladder(_) => Scale { scale: 1.0, ..*scale },
             _ => Scale { scale: 1.0, zero: 0.0, ..*scale },
         };
         Self { scales: self.scales.iter().map(unit).collect(), ..self.clone() }
@@ -228,28 +199,28 @@ impl Fit {
     pub fn share(&self, at: usize, value: f32) -> Option<f32> {
         let scale = self.scales.get(at / self.block)?;
         let place = (value - scale.low) * scale.inverse;
-        match self.rule {
-            Rule::Ladder(_) => Some(ladder::share(value, scale, self.is_short(at))),
-            Rule::Steps(steps) => Some(place / steps.reach),
-            Rule::ScaledFp8 => Some(place / casts::FP8_MAX),
-            Rule::Cast | Rule::SuperBlocks => None,
+        match self.encoding {
+            Encoding::Ladder(_) => Some(ladder::share(value, scale, self.is_short(at))),
+            Encoding::Steps(steps) => Some(place / steps.reach),
+            Encoding::ScaledFp8 => Some(place / casts::FP8_MAX),
+            Encoding::Cast { .. } | Encoding::Blocks(_) => None,
         }
     }
 
     /// The levels that a code may stand for, as shares of a block's range. `None` where they are not the same in every block.
     pub fn levels(&self) -> Option<Levels> {
-        let (levels, from_minimum): (Vec<f32>, bool) = match self.rule {
-            Rule::Ladder(kind) => {
+        let (levels, from_minimum): (Vec<f32>, bool) = match self.encoding {
+            Encoding::Ladder(kind) => {
                 let mut levels = kind.levels().to_vec();
                 levels.sort_by(f32::total_cmp);
                 // FP4 has two zeros.
                 levels.dedup_by(|a, b| *a == *b);
                 (levels, false)
             }
-            Rule::Steps(steps) => {
+            Encoding::Steps(steps) => {
                 let codes = steps.least as i32..=steps.most as i32;
                 let levels = codes.map(|code| (code as f32 - steps.center) / steps.reach).collect();
-                (levels, matches!(self.recipe.format, Format::Int4Affine | Format::Q4_1))
+                (levels, self.recipe.format.has_zero())
             }
             _ => return None,
         };
@@ -264,7 +235,7 @@ impl Fit {
 
     /// The steps of an evenly spaced format.
     pub(super) fn steps(&self) -> Option<Steps> {
-        if let Rule::Steps(steps) = self.rule { Some(steps) } else { None }
+        if let Encoding::Steps(steps) = self.encoding { Some(steps) } else { None }
     }
 }
 
@@ -285,8 +256,7 @@ fn scales(values: &[f32], block: usize, recipe: Recipe) -> Vec<Scale> {
             *ends = [largest, largest];
         });
     }
-    let mut scales: Vec<Scale> =
-        ends.par_iter().with_min_len(1 << 12).map(|&ends| scale(ends, recipe.format)).collect();
+    let mut scales: Vec<Scale> = ends.par_iter().with_min_len(1 << 12).map(|&ends| recipe.format.scale(ends)).collect();
     if recipe.double_quant {
         let absmax: Vec<f32> = scales.iter().map(|scale| scale.scale).collect();
         let nested = Nested::new(&absmax);
@@ -311,44 +281,6 @@ fn extremes(values: &[f32], block: usize) -> Vec<[f32; 2]> {
         *ends = parts.iter().fold([f32::INFINITY, f32::NEG_INFINITY], |a, b| [a[0].min(b[0]), a[1].max(b[1])]);
     }
     ends
-}
-
-/// What a block shares, from its ends; for Q4_0 both are the value of largest magnitude.
-fn scale([low, high]: [f32; 2], format: Format) -> Scale {
-    let absmax = if -low > high { -low } else { high };
-    let half = |x: f32| half::f16::from_f32(x).to_f32();
-    // As numpy's `where(d == 0, 0, 1 / d)`. Where that overflows, numpy's conversion to bytes makes every code 0: so does NaN here.
-    let inverse = |step: f32| match 1.0 / step {
-        _ if step == 0.0 => 0.0,
-        inverse if inverse.is_finite() => inverse,
-        _ => f32::NAN,
-    };
-    let plain = |inverse: f32, scale: f32| Scale { inverse, scale, ..Scale::default() };
-    let finite = |x: f32| if x.is_finite() { x } else { 0.0 };
-    match format {
-        // bitsandbytes divides by 1e-38 at least; in a short block it divides by the largest, which is kept for that.
-        Format::Nf4 | Format::Fp4 => Scale { inverse: 1.0 / absmax.max(1e-38), scale: absmax, low: 0.0, zero: absmax },
-        Format::Int4Symmetric => plain(finite(7.0 / absmax), absmax / 7.0),
-        Format::Int8 => plain(finite(127.0 / absmax), absmax / 127.0),
-        Format::Fp8Scaled => plain(finite(casts::FP8_MAX / absmax), absmax / casts::FP8_MAX),
-        Format::Int4Affine => {
-            // The range holds zero, and zero is a level: its code is the zero point.
-            let (low, high) = (low.min(0.0), high.max(0.0));
-            let (inverse, scale) = (finite(15.0 / (high - low)), (high - low) / 15.0);
-            let zero = -(-low * inverse).round_ties_even() * scale;
-            Scale { inverse, scale, low: zero, zero }
-        }
-        Format::Q4_0 => plain(inverse(low / -8.0), half(low / -8.0)),
-        Format::Q4_1 => {
-            let step = (high - low) / 15.0;
-            Scale { inverse: inverse(step), scale: half(step), low, zero: half(low) }
-        }
-        Format::Q8_0 => {
-            let inverse = inverse(absmax / 127.0);
-            plain(if inverse.is_nan() { 0.0 } else { inverse }, half(absmax / 127.0))
-        }
-        _ => Scale::default(),
-    }
 }
 
 /// The recipe of llama.cpp's 4-bit rule in blocks of another size: for comparisons, no file has them.

@@ -1,7 +1,7 @@
 //! Q4_0, Q4_1 and Q8_0 as llama.cpp writes them.
 
 use super::fit::Fit;
-use super::format::Format;
+use super::formats::Format;
 
 /// The blocks of a weight, one after the other: scale and minimum in half precision, then 32 codes. Two 4-bit codes share a byte: the
 /// first 16 stand in the low nibbles, the others in the high ones. `None` for any other format.

@@ -13,23 +13,23 @@
 //! [`Format`], its codes and values computed from the weight and its scales where they are asked for.
 
 mod bitsandbytes;
-mod casts;
 mod codebook;
 mod fit;
-mod format;
+mod formats;
 pub mod gguf;
-mod kquant;
 mod ladder;
 mod measure;
 mod nested;
 mod quantized;
+mod recipe;
 mod steps;
 mod usage;
 
 pub use codebook::QuantType;
 pub use fit::{CellCode, Fit, Levels, q4_0_rule};
-pub use format::{Format, Group, Recipe};
+pub use formats::Format;
 pub use measure::{Detail, Measures, measure};
 pub use nested::Nested;
 pub use quantized::{Absmax, Quantized, Reading, Scheme};
+pub use recipe::{Group, Recipe};
 pub use usage::Usage;

@@ -4,7 +4,7 @@ use crate::simd::wide;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 /// The largest magnitude of E4M3.
-pub(super) const FP8_MAX: f32 = 448.0;
+pub(in crate::quant) const FP8_MAX: f32 = 448.0;
 
 /// The nearest half-precision numbers.
 pub(super) fn f16(values: &[f32], out: &mut [f32]) {
@@ -29,7 +29,7 @@ wide! {
 
 wide! {
     /// The nearest E4M3 numbers of `x · inverse`, times `scale`.
-    pub(super) fn fp8(values: &[f32], inverse: f32, scale: f32, out: &mut [f32]) {
+    pub(in crate::quant) fn fp8(values: &[f32], inverse: f32, scale: f32, out: &mut [f32]) {
         for (to, &x) in out.iter_mut().zip(values) {
             *to = nearest_fp8(x * inverse) * scale;
         }
@@ -38,7 +38,7 @@ wide! {
 
 /// The nearest number of E4M3, ties to even; what is larger becomes the largest.
 #[inline(always)]
-pub(super) fn nearest_fp8(x: f32) -> f32 {
+pub(in crate::quant) fn nearest_fp8(x: f32) -> f32 {
     /// Numbers near it are multiples of 2⁻⁹: adding and subtracting it rounds.
     const ROUND: f32 = 24_576.0;
     let size = x.abs();
@@ -51,7 +51,7 @@ pub(super) fn nearest_fp8(x: f32) -> f32 {
 }
 
 /// The byte of a number of E4M3.
-pub(super) fn fp8_code(value: f32) -> u8 {
+pub(in crate::quant) fn fp8_code(value: f32) -> u8 {
     let sign = (value.to_bits() >> 31 << 7) as u8;
     let size = value.abs();
     let code = match size {
@@ -61,6 +61,31 @@ pub(super) fn fp8_code(value: f32) -> u8 {
         _ => (size.to_bits() >> 20) - ((127 - 7) << 3),
     };
     sign | code as u8
+}
+
+/// [`bf16`] as a plain function.
+pub(super) fn bf16_values(values: &[f32], out: &mut [f32]) {
+    bf16(values, out);
+}
+
+/// [`fp8`] of the values as they are.
+pub(super) fn fp8_values(values: &[f32], out: &mut [f32]) {
+    fp8(values, 1.0, 1.0, out);
+}
+
+/// The bits of a value in half precision.
+pub(super) fn f16_bits(value: f32) -> i32 {
+    i32::from(half::f16::from_f32(value).to_bits())
+}
+
+/// The bits of a value in BF16.
+pub(super) fn bf16_bits(value: f32) -> i32 {
+    i32::from(half::bf16::from_f32(value).to_bits())
+}
+
+/// The byte of a value in E4M3.
+pub(super) fn fp8_bits(value: f32) -> i32 {
+    i32::from(fp8_code(nearest_fp8(value)))
 }
 
 #[cfg(test)]
