@@ -1,6 +1,5 @@
 //! `rankscope eval`: the loss of a model on data.
 
-use super::data::DataArgs;
 use super::screen::Screen;
 use super::settings::{Evaluation, Given};
 use crate::adapter::Adapter;
@@ -24,9 +23,6 @@ pub struct Eval {
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
 
-    #[command(flatten)]
-    reading: DataArgs,
-
     /// Adapter of the model
     #[arg(long, value_name = "ADAPTER")]
     adapter: Option<PathBuf>,
@@ -43,7 +39,7 @@ impl Eval {
             screen.message(note);
         }
         let checkpoint = Checkpoint::open(&self.model)?;
-        let data = data::read_with(&self.data, &checkpoint, settings.seq, &self.reading.options()?, screen)?;
+        let data = data::read_with(&self.data, &checkpoint, settings.seq, &settings.data_options(), screen)?;
         for note in &data.notes {
             screen.message(&format!("{}: {note}", self.data.display()));
         }

@@ -78,6 +78,9 @@ impl Memory {
         notes.push(
             "activations, logits and workspace are this engine's own buffers; another engine needs others".to_owned(),
         );
+        if let Some(why) = layout.spec.as_ref().and_then(|spec| spec.not_run.as_ref()) {
+            notes.push(format!("{why}; this is what a decoder of these sizes takes"));
+        }
         if !self.optimizer.is_here() {
             notes.push(format!("{} is not in this engine, which has adamw", self.optimizer));
         }

@@ -7,7 +7,6 @@
 mod choice;
 mod compare;
 mod convert;
-mod data;
 mod demo;
 mod doctor;
 mod eval;

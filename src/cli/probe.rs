@@ -19,7 +19,7 @@ pub struct Probe {
     /// Model: a folder as on the Hugging Face Hub
     model: PathBuf,
 
-    /// Training data: JSON lines (input_ids, text, prompt and completion, instruction and output, messages) or plain text
+    /// Training data: JSON lines, a JSON array, CSV, TSV, Parquet, or plain text
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
 

@@ -47,13 +47,13 @@ macro_rules! takes {
 
 takes! {
     /// `eval`.
-    Evaluation: ["batch", "seq", "dtype"];
+    Evaluation: ["columns", "chat-template", "loss-on", "batch", "seq", "dtype"];
     /// `generate`.
     Generation: ["dtype"];
     /// `memory`.
     Budget: ["method", "rank", "targets", "batch", "seq", "checkpointing", "block", "double-quant"];
     /// `probe`.
-    Probing: ["targets", "batch", "seq", "seed", "shuffle"];
+    Probing: ["columns", "chat-template", "loss-on", "targets", "batch", "seq", "seed", "shuffle"];
 }
 
 /// The settings that a command takes, by group.

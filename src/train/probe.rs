@@ -63,7 +63,8 @@ pub fn probe(settings: &Settings, batches: usize, budget: Option<u64>, progress:
         Some(budget) => budget,
         None => selection.count(settings.rank)?.trainable,
     };
-    let data::Data { rows, notes, .. } = data::read(&settings.data, &checkpoint, settings.seq, &())?;
+    let data::Data { rows, notes, .. } =
+        data::read_with(&settings.data, &checkpoint, settings.seq, &settings.data_options(), progress)?;
     let frozen = match (settings.method, settings.scheme()) {
         (Method::Qlora, Some(scheme)) => Frozen::FourBit(scheme),
         _ => Frozen::AsStored,

@@ -1,6 +1,6 @@
 //! [`run`]: a whole run with the files of its [`RunFolder`].
 
-use super::data::{self, Data, HoldOut};
+use super::data::{self, Data};
 use super::film::{Film, Frame};
 use super::history::Follow;
 use super::inputs::Inputs;
@@ -231,18 +231,18 @@ fn newest(trainer: &mut Trainer, folder: &RunFolder, on_event: OnEvent<'_>) -> R
     }
 }
 
-/// The rows to train on, and those that are held out: of a file of their own, or a share of the data where evaluation is asked for.
+/// The rows to train on, and those that are held out: of a file of their own, or the share of the data that the settings say.
 ///
 /// # Errors
 /// As [`data::read`].
 pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<(Data, Option<Rows>)> {
-    let mut data = data::read(&settings.data, checkpoint, settings.seq, progress)?;
+    let options = settings.data_options();
+    let mut data = data::read_with(&settings.data, checkpoint, settings.seq, &options, progress)?;
     let held_out = match &settings.eval_data {
-        Some(path) => Some(data::read(path, checkpoint, settings.seq, progress)?.rows),
-        None if settings.eval_every > 0 => {
-            Some(HoldOut::TENTH.take(&mut data.rows, settings.seed)).filter(|held_out| !held_out.rows.is_empty())
+        Some(path) => Some(data::read_with(path, checkpoint, settings.seq, &options, progress)?.rows),
+        None => {
+            Some(settings.held_out().take(&mut data.rows, settings.seed)).filter(|held_out| !held_out.rows.is_empty())
         }
-        None => None,
     };
     let rows = &data.rows.rows;
     let most = checkpoint.spec()?.max_positions;

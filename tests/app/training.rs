@@ -185,6 +185,38 @@ fn data_that_is_gone_or_wrong_is_said_in_a_sentence() {
     assert!(get(&window, Role::Button, "Start the run").accesskit_node().is_disabled());
 }
 
+/// A table whose columns have names of their own: two menus say which is which, and what is held out is of this file.
+#[test]
+fn columns_are_chosen_and_rows_held_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 50);
+    let path = folder.path().join("asked.csv");
+    let rows: String = (0..20).map(|at| format!("what is {at},the rank of {at}\n")).collect();
+    std::fs::write(&path, format!("question,answer\n{rows}")).unwrap();
+    write(&mut window, "Data file", path.to_str().unwrap());
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    until(&mut window, "a refusal", |w| says(w, "found question, answer; expected text, prompt and completion"));
+    for (menu, column) in [("Prompt", "question"), ("Completion", "answer")] {
+        click(&mut window, Role::ComboBox, menu);
+        window.step();
+        click(&mut window, Role::Button, column);
+    }
+    until(&mut window, "the rows", |w| says(w, "18 rows, ") && says(w, "2 rows are held out"));
+    write(&mut window, "Hold out", "25%");
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    until(&mut window, "a larger share", |w| says(w, "15 rows, ") && says(w, "5 rows are held out"));
+    // What the model is asked during the run stands in these rows, up to the answer.
+    click(&mut window, Role::Button, "Start the run");
+    let settings = || rankscope::train::run_folder::RunFolder::new(runs(folder.path()).first()?).settings().ok();
+    until(&mut window, "its settings", |_| settings().is_some());
+    let settings = settings().unwrap();
+    assert_eq!(settings.columns.to_string(), "completion=answer,prompt=question");
+    assert!(settings.hold_out.is_some_and(|share| share.share() == 0.25) && settings.eval_data.is_none());
+    assert!(settings.prompts.len() == 2 && settings.prompts.iter().all(|prompt| prompt.starts_with("what is ")));
+    click(&mut window, Role::Button, "Stop");
+    until(&mut window, "the end", is_quiet);
+}
+
 /// What the system hands over when a file is dropped.
 #[derive(Debug)]
 struct Dropped(PathBuf);

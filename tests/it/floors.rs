@@ -56,15 +56,6 @@ const DISK_METHODS: [&str; 9] = [
     "is_dir",
     "read_link",
 ];
-/// Functions that ask a disk and are still called in a frame, each to be mended: what they find belongs into a field that is read
-/// beside the window.
-const UNMENDED: [(&str, &str); 5] = [
-    ("train/history.rs", "name"),
-    ("train/history.rs", "weights"),
-    ("train/memory.rs", "predict_for"),
-    ("train/pace.rs", "operations"),
-    ("device.rs", "cpu"),
-];
 /// What asks `/proc` and `/sys`: the kernel answers from memory, there is no disk to wait for.
 const KERNEL: [&str; 1] = ["room.rs"];
 /// What is handed to these is done on another thread.
@@ -348,19 +339,13 @@ fn waits(files: &[(String, String)]) -> Vec<String> {
         by_name.entry(function.name.as_str()).or_default().push(at);
     }
     let named = |name: &str| by_name.get(name).map(Vec::as_slice).unwrap_or_default();
-    let unmended: Vec<bool> = all
-        .iter()
-        .map(|function| {
-            let listed = UNMENDED.iter().any(|(path, name)| function.path == *path && function.name == *name);
-            listed || KERNEL.contains(&function.path.as_str())
-        })
-        .collect();
+    let of_kernel: Vec<bool> = all.iter().map(|function| KERNEL.contains(&function.path.as_str())).collect();
     let mut reason: Vec<Option<(usize, String)>> =
-        all.iter().zip(&unmended).map(|(function, &open)| asks(&function.body).filter(|_| !open)).collect();
+        all.iter().zip(&of_kernel).map(|(function, &kernel)| asks(&function.body).filter(|_| !kernel)).collect();
     loop {
         let mut changed = false;
         for at in 0..all.len() {
-            if reason[at].is_none() && !unmended[at] {
+            if reason[at].is_none() && !of_kernel[at] {
                 reason[at] = calls(&all[at], &all, &named, false).into_iter().find_map(|(line, word, candidates)| {
                     let any = !candidates.is_empty() && candidates.iter().all(|&to| reason[to].is_some());
                     any.then(|| (line, format!("{word}, which {}", told(&all, &reason, candidates[0]))))

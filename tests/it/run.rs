@@ -51,6 +51,34 @@ fn held_out(settings: &Settings, model: &Checkpoint) -> rankscope::train::Rows {
     data::HoldOut::TENTH.take(&mut read.rows, settings.seed)
 }
 
+/// A run reads its data by its own columns and template, and holds out what it says.
+#[test]
+fn a_run_reads_its_data_as_its_settings_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Checkpoint::open(&fixtures().join("llama")).unwrap();
+    let line = |at: usize| json!({"question": format!("say {at}"), "answer": "the rank"});
+    let path = write(folder.path(), "asked.jsonl", &(0..8).map(line).collect::<Vec<_>>());
+    let settings = |hold_out: &str, loss_on| Settings {
+        data: path.clone(),
+        seq: 64,
+        columns: "prompt=question,completion=answer".parse().unwrap(),
+        hold_out: hold_out.parse().ok(),
+        loss_on,
+        ..Settings::default()
+    };
+    let read = |settings: Settings| rankscope::train::run::read(&settings, &model, &()).unwrap();
+    let (kept, held) = read(settings("25%", data::LossOn::Completions));
+    assert_eq!((kept.rows.rows.len(), held.unwrap().rows.len()), (6, 2));
+    let (all, none) = read(settings("0%", data::LossOn::All));
+    assert!(none.is_none() && all.rows.rows.len() == 8);
+    assert!(all.rows.rows[0].predictions() > kept.rows.rows[0].predictions());
+    // Without a word nothing is held out, and a tenth where the run evaluates.
+    let (all, none) = read(settings("", data::LossOn::Completions));
+    assert!(none.is_none() && all.rows.rows.len() == 8);
+    let (kept, held) = read(Settings { eval_every: 2, ..settings("", data::LossOn::Completions) });
+    assert_eq!((kept.rows.rows.len(), held.unwrap().rows.len()), (7, 1));
+}
+
 /// Stops at the n-th question.
 struct StopAt(AtomicU64);
 

@@ -178,9 +178,9 @@ pub(super) struct Sizes {
 impl Sizes {
     /// What the config says.
     pub(super) fn read(keys: &Keys, t: &Traits) -> Result<Self> {
-        let hidden = keys.size(&["hidden_size", "n_embed", "n_embd", "d_model"])?;
+        let hidden = keys.size(&["hidden_size", "n_embed", "n_embd", "d_model", "dim"])?;
         let layers = keys.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?;
-        let heads = keys.size(&["num_attention_heads", "n_head", "num_heads"])?;
+        let heads = keys.size(&["num_attention_heads", "n_head", "num_heads", "n_heads"])?;
         if heads > hidden {
             return Err(keys.wrong(format!("{heads} heads do not fit a hidden size of {hidden}")));
         }
@@ -193,7 +193,7 @@ impl Sizes {
         if !heads.is_multiple_of(kv_heads) {
             return Err(keys.wrong(format!("{heads} query heads do not share {kv_heads} key and value heads evenly")));
         }
-        let names = ["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"];
+        let names = ["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "hidden_dim"];
         let ffn = match t.widen {
             0 => keys.size(&names)?,
             times => keys.size_or(&names, times * hidden)?,

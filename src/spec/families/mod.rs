@@ -10,6 +10,7 @@ mod tests;
 
 mod apertus;
 mod arcee;
+mod bert;
 mod bloom;
 mod cohere;
 mod ernie4_5;
@@ -122,6 +123,13 @@ static FAMILIES: &[Family] = &[
     family("gpt2", &["GPT2LMHeadModel", "GPT2Model"], gpt2::gpt2),
     family("gpt3", &[], gpt2::gpt3),
     family("gpt_neox", &["GPTNeoXForCausalLM"], gpt_neox::gpt_neox),
+    family("bert", &["BertForSequenceClassification", "BertForMaskedLM", "BertModel"], bert::bert),
+    family("roberta", &["RobertaForSequenceClassification", "RobertaForMaskedLM", "RobertaModel"], bert::roberta),
+    family(
+        "distilbert",
+        &["DistilBertForSequenceClassification", "DistilBertForMaskedLM", "DistilBertModel"],
+        bert::distilbert,
+    ),
 ];
 
 /// Models of several parts whose text goes through the decoder alone: their `model_type`, and the class of the whole.

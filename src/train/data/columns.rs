@@ -1,7 +1,6 @@
 //! What a row means: its columns, by the names that data sets use, or by names that are given.
 
 use super::chat::Conversation;
-use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -97,9 +96,14 @@ impl Columns {
         self.0.is_empty()
     }
 
+    /// The column that is named for a role.
+    pub fn named(&self, role: &str) -> Option<&str> {
+        self.0.get(role).map(String::as_str)
+    }
+
     /// The column for a role: the one that is named, or the one of the role's own name.
     pub fn of<'a>(&'a self, role: &'a str) -> &'a str {
-        self.0.get(role).map_or(role, String::as_str)
+        self.named(role).unwrap_or(role)
     }
 
     /// The same with one more, or one fewer where `column` is empty.
@@ -382,12 +386,4 @@ fn alpaca(instruction: &str, input: &str) -> String {
     format!(
         "Below is an instruction that describes a task{given}. Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n{input}### Response:\n"
     )
-}
-
-/// Checks names of columns as they are typed.
-///
-/// # Errors
-/// As an argument that cannot be used.
-pub fn parse(text: &str) -> Result<Columns> {
-    text.parse().map_err(|why| Error::usage(format!("columns {why}")))
 }

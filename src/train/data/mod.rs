@@ -24,6 +24,7 @@ mod rows;
 mod split;
 mod text;
 
+pub use chat::known::TEMPLATES;
 pub use columns::Columns;
 pub use preview::{Piece, Preview};
 pub use rows::{Labels, Padded, Row, Rows};
@@ -51,6 +52,13 @@ pub enum LossOn {
     All,
     /// The assistant's last turn.
     Last,
+}
+
+impl LossOn {
+    /// Whether it is what is predicted where nothing is said.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How data are read.

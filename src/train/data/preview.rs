@@ -1,6 +1,6 @@
 //! [`Preview`]: a data set as the model will see it.
 
-use super::{Data, Row, Rows, Text};
+use super::{Data, Row, Rows, Text, prompts};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::progress::Progress;
@@ -8,6 +8,8 @@ use crate::train::{Settings, run};
 
 /// Rows that are shown.
 const ROWS: usize = 24;
+/// Prompts that are proposed.
+const PROMPTS: usize = 2;
 /// Tokens of a row that are shown.
 const TOKENS: usize = 240;
 
@@ -28,6 +30,8 @@ pub struct Preview {
     pub unused: [usize; 2],
     /// Sentences about single lines.
     pub notes: Vec<String>,
+    /// What the model may be asked with, from the rows that are held out.
+    pub prompts: Vec<String>,
     /// The first rows.
     pub first: Vec<Vec<Piece>>,
 }
@@ -50,7 +54,7 @@ impl Preview {
     /// As [`run::read`].
     pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<Self> {
         let (Data { rows, notes, left_out, cut, .. }, held_out) = run::read(settings, checkpoint, progress)?;
-        let text = Text::of(checkpoint, None).ok();
+        let text = Text::of(checkpoint, settings.chat_template.as_deref()).ok();
         let piece = |id: u32, predicted: bool| {
             let shown = text.as_ref().map(|text| text.token(id).unwrap_or_default());
             let text = match shown {
@@ -66,6 +70,8 @@ impl Preview {
             // The first token is predicted from nothing, so never.
             each.map(|(at, (&id, label))| piece(id, at > 0 && label >= 0)).collect()
         };
+        let asked = held_out.as_ref().unwrap_or(&rows);
+        let prompts = text.as_ref().map_or_else(Vec::new, |text| prompts(asked, text, PROMPTS));
         let Rows { rows } = rows;
         Ok(Self {
             rows: rows.len(),
@@ -75,6 +81,7 @@ impl Preview {
             longest: rows.iter().map(|row| row.ids.len()).max().unwrap_or(0),
             unused: [left_out, cut],
             notes,
+            prompts,
             first: rows.iter().take(ROWS).map(row).collect(),
         })
     }

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct HoldOut(f64);
 
 impl HoldOut {
+    /// Nothing.
+    pub const NONE: Self = Self(0.0);
     /// A tenth.
     pub const TENTH: Self = Self(0.1);
 
@@ -43,11 +45,7 @@ impl TryFrom<f64> for HoldOut {
 
     fn try_from(share: f64) -> Result<Self, String> {
         let good = (0.0..1.0).contains(&share);
-        if good {
-            Ok(Self(share))
-        } else {
-            Err(format!("hold-out {share}; expected a share from 0 to below 1, or percents"))
-        }
+        if good { Ok(Self(share)) } else { Err(format!("{share}; expected a share from 0 to below 1, or percents")) }
     }
 }
 
@@ -62,7 +60,7 @@ impl std::str::FromStr for HoldOut {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("hold-out {text}; expected a share such as 10% or 0.1");
+        let wrong = || format!("{text}; expected a share such as 10% or 0.1");
         let (number, percent) = match text.trim().strip_suffix('%') {
             Some(number) => (number, true),
             None => (text, false),
@@ -90,8 +88,7 @@ pub fn prompts(rows: &Rows, text: &Text, count: usize) -> Vec<String> {
             Labels::Given(labels) => labels.iter().position(|label| *label >= 0).unwrap_or(0),
         };
         let begin = if begin < 2 { BEGINNING.min(row.ids.len()) } else { begin };
-        let words: Option<String> = row.ids.get(..begin)?.iter().map(|id| text.token(*id).ok()).collect();
-        words.filter(|words| !words.trim().is_empty())
+        text.typed(row.ids.get(..begin)?).ok().filter(|words| !words.trim().is_empty())
     };
     let mut found: Vec<String> = Vec::new();
     for prompt in rows.rows.iter().filter_map(asked) {

@@ -179,6 +179,17 @@ impl Text {
         self.decode(&[id], false)
     }
 
+    /// The text of ids as one would type it: special tokens as they are written, but for the one that begins every text.
+    ///
+    /// # Errors
+    /// When an id is not the tokenizer's.
+    pub fn typed(&self, ids: &[u32]) -> Result<String> {
+        let text = self.decode(ids, false)?;
+        let bos = self.special.iter().find(|(name, _)| *name == "bos_token").map_or("", |(_, bos)| bos);
+        let rest = if bos.is_empty() { &*text } else { text.strip_prefix(bos).unwrap_or(&text) };
+        Ok(rest.trim_start().to_owned())
+    }
+
     fn decode(&self, ids: &[u32], skip: bool) -> Result<String> {
         let decoded = guard::caught(|| self.tokenizer.decode(ids, skip)).map_err(|why| self.refused(&why))?;
         decoded.map_err(|error| self.refused(&error.to_string()))

@@ -11,6 +11,7 @@ pub use crate::plan::Method;
 pub use about::{About, Choice, Control, Group, Setting, Shown, Switch, Touches};
 pub use value::Named;
 
+use super::data::{Columns, DataOptions, HoldOut, LossOn};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::model::gpu::Kind;
@@ -110,9 +111,33 @@ settings! {
 
     /// Held-out data for the evaluation loss
     ///
-    /// A tenth of the training rows is held out where no file is given and --eval-every is.
+    /// Without it a share of the training rows is held out.
     "eval-data" [skip_serializing_if = "Option::is_none"] eval_data: Option<PathBuf> = None,
         About::new(Group::Data, "Held-out data", Control::Path("FILE"));
+
+    /// Columns of the data whose names do not say what they are for: prompt=question,completion=answer
+    ///
+    /// Text, prompt, completion, instruction, input, output, messages, conversations, system and tools are known by their names.
+    "columns" [skip_serializing_if = "Columns::is_empty"] columns: Columns = Columns::default(),
+        About::new(Group::Data, "Columns", Control::Text("FOR=NAME,…")).shown(Shown::More);
+
+    /// Chat template in place of the model's own: chatml, llama3, alpaca, plain, or a file
+    ///
+    /// A base that was never taught to chat has none.
+    "chat-template" [skip_serializing_if = "Option::is_none"] chat_template: Option<String> = None,
+        About::new(Group::Data, "Chat template", Control::Text("NAME|FILE")).shown(Shown::More);
+
+    /// What is predicted of a conversation or a pair
+    ///
+    /// A model that is to answer learns answers, not questions.
+    "loss-on" [skip_serializing_if = "LossOn::is_default"] loss_on: LossOn = LossOn::default(),
+        About::new(Group::Data, "Loss on", Control::Choice(LossOn::choices)).shown(Shown::More);
+
+    /// Share of the training rows that is held out where there is no file for that, such as 10%; 0 for none
+    ///
+    /// A tenth where --eval-every is given. The seed decides which rows.
+    "hold-out" [skip_serializing_if = "Option::is_none"] hold_out: Option<HoldOut> = None,
+        About::new(Group::Data, "Hold out", Control::Text("SHARE")).shown(Shown::Custom);
 
     /// Folder of the run: run.toml, metrics.jsonl, checkpoints, the adapter
     "out" out: PathBuf = PathBuf::new(),
@@ -341,6 +366,17 @@ fn is_one(count: &usize) -> bool {
 }
 
 impl Settings {
+    /// How the data are read.
+    pub fn data_options(&self) -> DataOptions {
+        DataOptions { columns: self.columns.clone(), chat_template: self.chat_template.clone(), loss_on: self.loss_on }
+    }
+
+    /// The share of the training rows that is held out.
+    pub fn held_out(&self) -> HoldOut {
+        let evaluates = self.eval_every > 0;
+        self.hold_out.unwrap_or(if evaluates { HoldOut::TENTH } else { HoldOut::NONE })
+    }
+
     /// Whether a run that is resumed may have another value of the setting of this name.
     pub fn is_logging(name: &str) -> bool {
         SETTINGS.iter().any(|setting| setting.name == name && setting.about.logging)
@@ -455,6 +491,10 @@ mod tests {
     fn the_table_is_whole() {
         let full = Settings {
             eval_data: Some("held-out.jsonl".into()),
+            columns: "prompt=question,completion=answer".parse().unwrap(),
+            chat_template: Some("chatml".to_owned()),
+            loss_on: LossOn::Last,
+            hold_out: "12.5%".parse().ok(),
             alpha: Some(8.0),
             rslora: true,
             rank_pattern: BTreeMap::from([("q_proj".to_owned(), 4), (r"layers\.(0|1)\..*=x".to_owned(), 2)]),

@@ -4,6 +4,7 @@ use super::about::Choice;
 use super::{Init, Method, Quant, Schedule};
 use crate::device;
 use crate::model::gpu::Kind;
+use crate::train::data::{Columns, HoldOut, LossOn};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -102,15 +103,22 @@ impl Value for bool {
     }
 }
 
-impl Value for String {
-    fn get(&self) -> String {
-        self.clone()
-    }
+/// Types that read and write themselves.
+macro_rules! texts {
+    ($($type:ty),+) => {$(
+        impl Value for $type {
+            fn get(&self) -> String {
+                self.to_string()
+            }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        Ok(text.to_owned())
-    }
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|wrong: <$type as std::str::FromStr>::Err| wrong.to_string())
+            }
+        }
+    )+};
 }
+
+texts!(String, device::Choice, Columns, HoldOut);
 
 impl Value for PathBuf {
     fn get(&self) -> String {
@@ -153,13 +161,16 @@ impl Value for BTreeMap<String, usize> {
     }
 }
 
-impl Value for device::Choice {
-    fn get(&self) -> String {
-        self.to_string()
-    }
+impl Named for LossOn {
+    const ALL: &'static [Self] = &[Self::Completions, Self::All, Self::Last];
 
-    fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|error: crate::error::Error| error.to_string())
+    fn choice(self) -> Choice {
+        let (name, label, about) = match self {
+            Self::Completions => ("completions", "answers", "What the assistant says, the completion, the output."),
+            Self::All => ("all", "everything", "Questions as well: to learn the language of a domain."),
+            Self::Last => ("last", "last answer", "Only what the assistant says last."),
+        };
+        Choice { name, label, about }
     }
 }
 

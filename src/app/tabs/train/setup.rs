@@ -12,6 +12,7 @@ use super::View;
 use super::state::{Action, Draft, Fit, NO_METAL, Purpose, short};
 use crate::app::look::theme::Colors;
 use crate::device::Choice;
+use crate::train::data::{HoldOut, TEMPLATES};
 use crate::train::forecast;
 use crate::train::{Control, Group, Method, Named, SETTINGS, Setting, Settings, Shown};
 use crate::units;
@@ -144,19 +145,15 @@ impl Setup {
         };
         let why = if why.is_empty() { setting.help() } else { &why };
         reason(ui, why);
-        if let Some(new) = new.filter(|new| *new != now)
-            && let Err(wrong) = (setting.set)(s, &new)
-        {
-            ui.label(RichText::new(wrong).small().color(Colors::of(ui).bad));
-        }
+        set(ui, setting, s, new);
     }
 
     fn data(&mut self, ui: &mut Ui, view: &mut View<'_>, s: &mut Settings) {
         ui.horizontal(|ui| {
-            let (now, hint) = (s.data.display().to_string(), "a .jsonl or .txt file, or drop one here");
+            let (now, hint) = (s.data.display().to_string(), "a table, JSON lines or text, or drop one here");
             let typed = self.typed.entry("data").or_default();
             if let Some(text) = typed.ui(ui, "Data file", &now, hint, Look::Line(ui.available_width() - 84.0)) {
-                s.data = PathBuf::from(text.trim());
+                Draft::other_data(s, PathBuf::from(text.trim()));
             }
             if ui.button("Browse…").on_hover_text("Choose the data file").clicked() {
                 view.actions.push(Action::Choose(Purpose::Data));
@@ -194,9 +191,91 @@ impl Setup {
         } else {
             reason(
                 ui,
-                "JSON lines (text, prompt and completion, instruction and output, messages, input_ids) or plain text.",
+                "JSON lines, a JSON array, CSV, TSV, Parquet (text, prompt and completion, instruction and output, messages, \
+                 conversations, input_ids) or plain text.",
             );
         }
+        columns(ui, &outlook.columns, s);
+        let talks = |name: &String| ["messages", "conversations"].contains(&name.as_str());
+        if outlook.columns.iter().any(talks) || s.chat_template.is_some() {
+            templates(ui, s);
+        }
+        self.held_out(ui, s);
+    }
+
+    /// The share that is held out, as it is without a word too.
+    fn held_out(&mut self, ui: &mut Ui, s: &mut Settings) {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == "hold-out") else { return };
+        let (now, of_itself) = ((setting.get)(s), s.held_out().to_string());
+        let why = match &s.eval_data {
+            Some(_) => "The held-out rows come from a file of their own.".to_owned(),
+            None if s.held_out() == HoldOut::NONE => {
+                "Nothing: only the loss of rows that are trained on is seen.".to_owned()
+            }
+            None => setting.reason(),
+        };
+        let typed = self.typed.entry(setting.name).or_default();
+        let mut new = None;
+        ui.add_enabled_ui(s.eval_data.is_none(), |ui| {
+            ui.horizontal(|ui| {
+                name(ui, setting.about.label);
+                new = typed.ui(ui, setting.about.label, &now, &of_itself, Look::Line(72.0));
+            });
+        });
+        reason(ui, &why);
+        set(ui, setting, s, new);
+    }
+}
+
+/// Two menus with the columns that the file has: what is given, and what is to be predicted.
+fn columns(ui: &mut Ui, found: &[String], s: &mut Settings) {
+    if found.len() < 2 || found.iter().any(|name| name == "input_ids") {
+        return;
+    }
+    for (role, label) in [("prompt", "Prompt"), ("completion", "Completion")] {
+        let now = s.columns.named(role).unwrap_or_default().to_owned();
+        named(ui, label, |ui| {
+            let text = if now.is_empty() { "by its name" } else { now.as_str() };
+            let combo = ComboBox::from_id_salt(("column", role)).selected_text(text).show_ui(ui, |ui| {
+                let mut chosen = now.clone();
+                ui.selectable_value(&mut chosen, String::new(), "by its name");
+                for name in found {
+                    ui.selectable_value(&mut chosen, name.clone(), name);
+                }
+                chosen
+            });
+            if let Some(chosen) = combo.inner.filter(|chosen| *chosen != now) {
+                s.columns = std::mem::take(&mut s.columns).with(role, &chosen);
+            }
+            combo.response
+        });
+    }
+    reason(ui, "Which column is asked and which is answered, where their names do not say it.");
+}
+
+/// The chat templates that come with the program, for a model that has none.
+fn templates(ui: &mut Ui, s: &mut Settings) {
+    const OWN: &str = "the model's own";
+    let now = s.chat_template.clone();
+    named(ui, "Chat template", |ui| {
+        let text = now.as_deref().unwrap_or(OWN);
+        let combo = ComboBox::from_id_salt("chat templates").selected_text(text).show_ui(ui, |ui| {
+            ui.selectable_value(&mut s.chat_template, None, OWN);
+            for (name, about, _) in TEMPLATES {
+                ui.selectable_value(&mut s.chat_template, Some(name.to_owned()), name).on_hover_text(about);
+            }
+        });
+        combo.response
+    });
+    reason(ui, "How turns become text; a base that was never taught to chat has no template of its own.");
+}
+
+/// Sets what was entered, or says why it cannot be.
+fn set(ui: &mut Ui, setting: &Setting, s: &mut Settings, new: Option<String>) {
+    if let Some(new) = new.filter(|new| *new != (setting.get)(s))
+        && let Err(wrong) = (setting.set)(s, &new)
+    {
+        ui.label(RichText::new(wrong).small().color(Colors::of(ui).bad));
     }
 }
 

@@ -204,7 +204,7 @@ impl Training {
 
     fn data(&mut self, path: PathBuf, round: &mut Round<'_>) {
         let mut draft = self.draft.clone().unwrap_or_default();
-        draft.settings.data = path;
+        Draft::other_data(&mut draft.settings, path);
         self.outlook.read_again();
         self.set(draft, round);
     }
@@ -516,8 +516,11 @@ impl Training {
 
 /// True for a file that is data rather than a model: dropped on the window it goes to the Train tab.
 fn is_data(path: &Path) -> bool {
-    let ends = |name: &str| path.extension().is_some_and(|end| end.eq_ignore_ascii_case(name));
-    ["jsonl", "txt", "text", "md"].into_iter().any(ends)
+    let ends = |name: &&str| path.extension().is_some_and(|end| end.eq_ignore_ascii_case(name));
+    // A model's own files end in .json as well.
+    let model = path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("config"));
+    let data = ["jsonl", "ndjson", "csv", "tsv", "parquet", "txt", "text", "md"];
+    data.iter().any(|name| ends(&name)) || ends(&"json") && !model && !path.to_string_lossy().ends_with(".index.json")
 }
 
 /// True for the folder of a run.

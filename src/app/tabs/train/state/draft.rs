@@ -11,9 +11,10 @@ use crate::checkpoint::Checkpoint;
 use crate::demo::{DataSet, Sample};
 use crate::device::{self, Choice, Device};
 use crate::error::{Error, Result};
-use crate::job::{Job, Wake};
+use crate::job::{Job, Running, Wake};
 use crate::model::gpu::Kind;
 use crate::progress::Progress;
+use crate::train::data::{self, Columns, DataOptions, HoldOut};
 use crate::train::forecast::Speed;
 use crate::train::memory::{self, Memory};
 use crate::train::{Method, Named, Preview, Settings, pace};
@@ -72,11 +73,19 @@ impl Draft {
     pub fn train_on(&mut self, home: &Path, set: &DataSet) {
         let good = Sample::at(home).run(set, Path::new(""));
         let s = &mut self.settings;
-        (s.data, s.eval_data, s.prompts) = (good.data, good.eval_data, set.prompts.clone());
+        Self::other_data(s, good.data);
+        (s.eval_data, s.prompts) = (good.eval_data, set.prompts.clone());
         (s.lr, s.schedule, s.warmup, s.weight_decay) = (good.lr, good.schedule, good.warmup, good.weight_decay);
         (s.steps, s.batch, s.seq) = (good.steps, good.batch, good.seq);
         (s.eval_every, s.save_every, s.film_every) = (25, 50, 5);
         self.full_lr = FULL_LR;
+    }
+
+    /// Another data file: what belonged to the one before, its held-out rows and prompts and columns, goes with it.
+    pub fn other_data(s: &mut Settings, path: PathBuf) {
+        if s.data != path {
+            (s.data, s.eval_data, s.prompts, s.columns) = (path, None, Vec::new(), Columns::default());
+        }
     }
 
     /// Takes over what the rank bar says.
@@ -94,6 +103,8 @@ impl Draft {
 pub struct Outlook {
     /// The data as the model will see it.
     pub preview: Slot<Arc<Preview>>,
+    /// The names of its columns.
+    pub columns: Vec<String>,
     /// What there is to compute on, and why not; empty until it was looked at.
     pub devices: Devices,
     /// What the run would compute on.
@@ -106,8 +117,11 @@ pub struct Outlook {
     operations: Option<f64>,
     /// Measured operations a second, at several moments.
     moments: Option<Vec<f64>>,
-    reading: Option<Job<Preview>>,
+    /// The data that prompts were last proposed for.
+    proposed: Option<PathBuf>,
+    reading: Option<Job<(Vec<String>, Result<Preview>)>>,
     measuring: Option<Job<Vec<f64>>>,
+    predicting: Option<Job<Predicted>>,
     read: Option<(u64, DataKey)>,
     counted: Option<(u64, Settings, usize, u64)>,
     looking: Option<Job<Devices>>,
@@ -119,7 +133,7 @@ pub struct Outlook {
 type Devices = Vec<(Choice, Result<Device>)>;
 
 /// What the preview depends on.
-type DataKey = (PathBuf, Option<PathBuf>, usize, bool);
+type DataKey = (PathBuf, Option<PathBuf>, usize, DataOptions, HoldOut, u64, bool);
 
 impl Outlook {
     /// Takes in what has come, and computes what has changed.
@@ -132,28 +146,44 @@ impl Outlook {
         }
         if let Some(result) = self.reading.as_mut().and_then(Job::take) {
             self.reading = None;
-            self.preview.finish(result.map(Arc::new));
+            let (columns, preview) = match result {
+                Ok((columns, preview)) => (columns, preview),
+                Err(error) => (Vec::new(), Err(error)),
+            };
+            self.columns = columns;
+            self.preview.finish(preview.map(Arc::new));
+            self.propose_prompts(&mut draft.settings);
         }
         self.look(wake);
         let Some(base) = workspace.base() else { return };
         draft.settings.model = base.path().to_path_buf();
         self.read(draft, workspace.generation(), base, wake);
-        let longest = self.preview.latest().map_or(draft.settings.seq, |preview| preview.longest);
-        let key = (workspace.generation(), draft.settings.clone(), longest, self.looks);
-        if self.counted.as_ref() != Some(&key) {
-            let settings = &mut draft.settings;
-            let device = self.meant(settings.device);
-            if device.as_ref().is_ok_and(on_processor) {
+        self.predict(draft, workspace.generation(), base, wake);
+    }
+
+    /// Predicts memory and work beside the window, one prediction after the other; the last one stays until the next is there.
+    fn predict(&mut self, draft: &mut Draft, generation: u64, base: &Arc<Checkpoint>, wake: &Wake) {
+        if let Some(result) = self.predicting.as_mut().and_then(Job::take) {
+            self.predicting = None;
+            let predicted =
+                result.unwrap_or_else(|error| Predicted { device: None, memory: Err(error), operations: None });
+            if predicted.device.as_ref().is_some_and(on_processor) {
                 // Which knows nothing else: what was said of a GPU does not count here.
-                settings.dtype = None;
+                draft.settings.dtype = None;
             }
-            let settings = &draft.settings;
-            let predicted = |device: &Device| predict(base, settings, longest, device);
-            self.memory = Some(settings.check().and_then(|()| predicted(device.as_ref().map_err(Clone::clone)?)));
-            self.operations = pace::operations(base, settings).ok();
-            self.device = device.ok();
+            self.operations = predicted.operations;
+            self.memory = Some(predicted.memory);
+            self.device = predicted.device;
             self.free = self.device.as_ref().and_then(|device| device.memory).map(|memory| memory.free);
-            self.counted = Some((key.0, settings.clone(), key.2, key.3));
+        }
+        let longest = self.preview.latest().map_or(draft.settings.seq, |preview| preview.longest);
+        let key = (generation, draft.settings.clone(), longest, self.looks);
+        if self.predicting.is_none() && self.counted.as_ref() != Some(&key) {
+            let (settings, base, devices) = (draft.settings.clone(), Arc::clone(base), self.devices.clone());
+            self.counted = Some(key);
+            self.predicting = Some(Job::spawn("Predicting memory", Arc::clone(wake), move |_| {
+                Ok(Predicted::of(&settings, &base, longest, &devices))
+            }));
         }
     }
 
@@ -177,28 +207,17 @@ impl Outlook {
         }));
     }
 
-    /// The device that a run computes on when this is asked for: as the engine takes it.
-    fn meant(&self, choice: Choice) -> Result<Device> {
-        let found = |choice: Choice| self.devices.iter().find(|(other, _)| *other == choice).map(|(_, d)| d.clone());
-        match choice {
-            Choice::Cpu => Ok(Device::cpu()),
-            Choice::Auto => Ok(found(Choice::Cuda(0)).and_then(Result::ok).unwrap_or_else(Device::cpu)),
-            Choice::Metal => Err(Error::usage(NO_METAL)),
-            Choice::Cuda(_) => found(choice).unwrap_or_else(|| match self.devices.is_empty() {
-                true => Err(Error::usage("The device is being looked for.")),
-                false => choice.detect(),
-            }),
-        }
-    }
-
     fn read(&mut self, draft: &Draft, generation: u64, base: &Arc<Checkpoint>, wake: &Wake) {
         let s = &draft.settings;
-        let key = (generation, (s.data.clone(), s.eval_data.clone(), s.seq, s.eval_every > 0));
+        let options = (s.data_options(), s.held_out(), s.seed, s.packing);
+        let (reading, held_out, seed, packing) = options;
+        let key = (generation, (s.data.clone(), s.eval_data.clone(), s.seq, reading, held_out, seed, packing));
         if self.read.as_ref() == Some(&key) {
             return;
         }
         if self.read.as_ref().is_none_or(|(before, (data, ..))| *before != generation || *data != s.data) {
             self.preview = Slot::default();
+            self.columns.clear();
         }
         self.read = Some(key);
         self.reading = None;
@@ -208,10 +227,25 @@ impl Outlook {
         self.preview.begin();
         let (settings, base) = (s.clone(), Arc::clone(base));
         let title = format!("Reading {}", s.data.file_name().unwrap_or_default().to_string_lossy());
-        self.reading =
-            Some(Job::spawn(title, Arc::clone(wake), move |progress| Preview::read(&settings, &base, progress)));
+        self.reading = Some(Job::spawn(title, Arc::clone(wake), move |progress| {
+            let columns = data::keys(&settings.data).unwrap_or_default();
+            match Preview::read(&settings, &base, progress) {
+                Err(Error::Cancelled) => Err(Error::Cancelled),
+                // Which columns there are is known even where they cannot be used as they are.
+                preview => Ok((columns, preview)),
+            }
+        }));
         if self.moments.is_none() && self.measuring.is_none() {
             self.measuring = Some(Job::spawn("Measuring", Arc::clone(wake), moments));
+        }
+    }
+
+    /// Prompts for samples come from the data, once for each file, where there are none.
+    fn propose_prompts(&mut self, s: &mut Settings) {
+        let Some(preview) = self.preview.latest().filter(|_| self.proposed.as_ref() != Some(&s.data)) else { return };
+        // What was kept from the last time is as a person left it.
+        if self.proposed.replace(s.data.clone()).is_some() && s.prompts.is_empty() {
+            s.prompts.clone_from(&preview.prompts);
         }
     }
 
@@ -221,8 +255,8 @@ impl Outlook {
     }
 
     /// The job that reads data.
-    pub fn reading(&self) -> Option<&Job<Preview>> {
-        self.reading.as_ref()
+    pub fn reading(&self) -> Option<&dyn Running> {
+        self.reading.as_ref().map(|job| job as &dyn Running)
     }
 
     /// Tokens a second as predicted before a run was seen: of the processor, whose speed is measured.
@@ -286,10 +320,40 @@ fn moments(progress: &dyn Progress) -> Result<Vec<f64>> {
     (0..COUNT).map(one).collect()
 }
 
+/// What is predicted of a run: found beside the window.
+struct Predicted {
+    device: Option<Device>,
+    memory: Result<Memory>,
+    operations: Option<f64>,
+}
+
+impl Predicted {
+    fn of(settings: &Settings, base: &Checkpoint, longest: usize, devices: &[(Choice, Result<Device>)]) -> Self {
+        let device = meant(devices, settings.device);
+        let predicted = |device: &Device| predict(base, settings, longest, device);
+        let memory = settings.check().and_then(|()| predicted(device.as_ref().map_err(Clone::clone)?));
+        Self { device: device.ok(), memory, operations: pace::operations(base, settings).ok() }
+    }
+}
+
+/// The device that a run computes on when this is asked for: as the engine takes it.
+fn meant(devices: &[(Choice, Result<Device>)], choice: Choice) -> Result<Device> {
+    let found = |choice: Choice| devices.iter().find(|(other, _)| *other == choice).map(|(_, device)| device.clone());
+    match choice {
+        Choice::Cpu => Ok(Device::cpu()),
+        Choice::Auto => Ok(found(Choice::Cuda(0)).and_then(Result::ok).unwrap_or_else(Device::cpu)),
+        Choice::Metal => Err(Error::usage(NO_METAL)),
+        Choice::Cuda(_) => found(choice).unwrap_or_else(|| match devices.is_empty() {
+            true => Err(Error::usage("The device is being looked for.")),
+            false => choice.detect(),
+        }),
+    }
+}
+
 /// Memory of the run on this device, as the engine predicts it before it begins.
 fn predict(base: &Checkpoint, settings: &Settings, longest: usize, device: &Device) -> Result<Memory> {
-    let real = (!on_processor(device)).then(|| settings.dtype.unwrap_or(Kind::Bf16));
-    memory::predict_for(base, settings, longest, real)
+    let dtype = (!on_processor(device)).then(|| settings.dtype.unwrap_or(Kind::Bf16));
+    memory::predict_for(base, settings, longest, dtype)
 }
 
 /// Above this share of the free memory a run may fail where something else needs memory too.
@@ -341,13 +405,14 @@ mod tests {
         assert!(of(&exact, &gpu).activations > on_gpu.activations);
         assert!(of(&settings, &Device::cpu()).process != memory::CONTEXT);
         // What is asked for, and what there is.
-        let mut outlook = Outlook { devices: vec![(Choice::Cuda(0), Ok(gpu))], looks: 1, ..Outlook::default() };
-        assert_eq!(outlook.meant(Choice::Auto).unwrap().choice, Choice::Cuda(0));
-        assert_eq!(outlook.meant(Choice::Cpu).unwrap().choice, Choice::Cpu);
-        assert_eq!(outlook.meant(Choice::Metal).unwrap_err().to_string(), NO_METAL);
-        outlook.devices = vec![(Choice::Cuda(0), Err(Error::usage("no driver")))];
-        assert_eq!(outlook.meant(Choice::Auto).unwrap().choice, Choice::Cpu);
-        assert_eq!(outlook.meant(Choice::Cuda(0)).unwrap_err().to_string(), "no driver");
+        let there = [(Choice::Cuda(0), Ok(gpu))];
+        assert_eq!(meant(&there, Choice::Auto).unwrap().choice, Choice::Cuda(0));
+        assert_eq!(meant(&there, Choice::Cpu).unwrap().choice, Choice::Cpu);
+        assert_eq!(meant(&there, Choice::Metal).unwrap_err().to_string(), NO_METAL);
+        let broken = [(Choice::Cuda(0), Err(Error::usage("no driver")))];
+        assert_eq!(meant(&broken, Choice::Auto).unwrap().choice, Choice::Cpu);
+        assert_eq!(meant(&broken, Choice::Cuda(0)).unwrap_err().to_string(), "no driver");
+        let mut outlook = Outlook::default();
         // Twenty bytes are too few for any run, however small.
         outlook.memory = Some(Ok(on_gpu));
         outlook.device = Some(Device { choice: Choice::Cuda(0), name: "GPU".into(), cores: None, memory: None });

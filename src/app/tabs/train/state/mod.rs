@@ -492,7 +492,7 @@ impl Training {
     /// The jobs that a person can see and stop.
     pub fn running(&self) -> Vec<&dyn Running> {
         let live = self.live.iter().map(|live| live as &dyn Running);
-        let reading = self.outlook.reading().into_iter().map(|job| job as &dyn Running);
+        let reading = self.outlook.reading().into_iter();
         let writing = self.exports.running().into_iter().map(|job| job as &dyn Running);
         live.chain(reading).chain(writing).chain(self.talk.running()).chain(self.background.running()).collect()
     }
