@@ -1,14 +1,63 @@
-//! What there is to compute on: the processor, NVIDIA GPUs, Apple GPUs; and for what cannot be used, why.
+//! What there is to compute on: the processor, NVIDIA GPUs through CUDA, any GPU through Vulkan, Metal or Direct3D 12; and for
+//! what cannot be used, why.
+
+#[cfg(feature = "wgpu")]
+mod adapter;
 
 use crate::error::{Error, Result};
 pub use crate::room::Memory;
 use crate::room::{self, status, system_value};
+#[cfg(feature = "wgpu")]
+pub use adapter::{Adapter, adapter, gpus};
 use std::fmt;
 use std::str::FromStr;
 #[cfg(feature = "cuda")]
 use {cudarc::driver::CudaContext, std::sync::Arc};
 
-/// What a person asks for: `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
+/// An interface that shows GPUs of any maker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Api {
+    /// Linux, Windows, Android.
+    Vulkan,
+    /// macOS.
+    Metal,
+    /// Windows.
+    Dx12,
+}
+
+impl Api {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Vulkan, Self::Metal, Self::Dx12];
+
+    /// Those of this system.
+    pub fn here() -> &'static [Self] {
+        match std::env::consts::OS {
+            "macos" | "ios" => &[Self::Metal],
+            "windows" => &[Self::Dx12, Self::Vulkan],
+            _ => &[Self::Vulkan],
+        }
+    }
+
+    /// As on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Dx12 => "dx12",
+        }
+    }
+
+    /// As its makers write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Vulkan => "Vulkan",
+            Self::Metal => "Metal",
+            Self::Dx12 => "Direct3D 12",
+        }
+    }
+}
+
+/// What a person asks for: `auto`, `cpu`, `cuda`, `cuda:1`, `vulkan`, `metal`, `dx12`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
     /// A GPU where there is one that can be used, otherwise the processor.
@@ -18,23 +67,31 @@ pub enum Choice {
     Cpu,
     /// The NVIDIA GPU of this number.
     Cuda(usize),
-    /// The Apple GPU.
-    Metal,
+    /// What an interface shows under this number.
+    Adapter(Api, usize),
 }
 
 impl FromStr for Choice {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::usage(format!("device \"{text}\"; expected auto, cpu, cuda, cuda:N or metal"));
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "metal" => Ok(Self::Metal),
-            "cuda" => Ok(Self::Cuda(0)),
-            other => {
-                let number = other.strip_prefix("cuda:").ok_or_else(wrong)?;
-                number.parse().map(Self::Cuda).map_err(|_| wrong())
+        let wrong = || {
+            Error::usage(format!(
+                "device \"{text}\"; expected auto, cpu, cuda, cuda:N, vulkan[:N], metal[:N] or dx12[:N]"
+            ))
+        };
+        let text = text.to_ascii_lowercase();
+        let (name, number) = match text.split_once(':') {
+            Some((name, number)) => (name, Some(number.parse().map_err(|_| wrong())?)),
+            None => (text.as_str(), None),
+        };
+        match (name, number) {
+            ("auto", None) => Ok(Self::Auto),
+            ("cpu", None) => Ok(Self::Cpu),
+            ("cuda", number) => Ok(Self::Cuda(number.unwrap_or(0))),
+            (name, number) => {
+                let api = Api::ALL.into_iter().find(|api| api.as_str() == name).ok_or_else(wrong)?;
+                Ok(Self::Adapter(api, number.unwrap_or(0)))
             }
         }
     }
@@ -46,7 +103,8 @@ impl fmt::Display for Choice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
-            Self::Metal => f.write_str("metal"),
+            Self::Adapter(api, 0) => f.write_str(api.as_str()),
+            Self::Adapter(api, number) => write!(f, "{}:{number}", api.as_str()),
         }
     }
 }
@@ -95,7 +153,28 @@ fn gib(bytes: u64) -> f64 {
 
 /// Every kind of device, each with the device or the reason why it cannot be used.
 pub fn devices() -> Vec<(Choice, Result<Device>)> {
-    [Choice::Cpu, Choice::Cuda(0), Choice::Metal].into_iter().map(|choice| (choice, choice.detect())).collect()
+    let mut all: Vec<_> = [Choice::Cpu, Choice::Cuda(0)].into_iter().map(|choice| (choice, choice.detect())).collect();
+    for api in Api::here() {
+        match shown(*api) {
+            Ok(found) => all.extend(found.into_iter().map(|device| (device.choice, Ok(device)))),
+            Err(why) => {
+                let choice = Choice::Adapter(*api, 0);
+                all.push((choice, Err(choice.unusable(&why))));
+            }
+        }
+    }
+    all
+}
+
+/// What an interface shows.
+#[cfg(feature = "wgpu")]
+fn shown(api: Api) -> std::result::Result<Vec<Device>, String> {
+    Ok(adapter::adapters(api)?.iter().map(Adapter::device).collect())
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn shown(api: Api) -> std::result::Result<Vec<Device>, String> {
+    Err(format!("this build has no {} (build with --features wgpu)", api.title()))
 }
 
 impl Choice {
@@ -108,8 +187,17 @@ impl Choice {
         match self {
             Self::Cpu => Ok(Device::cpu()),
             Self::Cuda(number) => cuda(number).map_err(reason),
-            Self::Metal => metal().map_err(reason),
-            Self::Auto => Ok(cuda(0).or_else(|_| metal()).unwrap_or_else(|_| Device::cpu())),
+            Self::Adapter(api, number) => {
+                let mut found = shown(api).map_err(reason)?;
+                let many = found.len();
+                if number >= many {
+                    let plural = if many == 1 { "" } else { "s" };
+                    return Err(reason(format!("{} shows {many} adapter{plural}, numbered from 0", api.title())));
+                }
+                Ok(found.swap_remove(number))
+            }
+            // What may have to be measured first is chosen by `model::gpu::auto`.
+            Self::Auto => Ok(cuda(0).unwrap_or_else(|_| Device::cpu())),
         }
     }
 }
@@ -200,20 +288,6 @@ pub fn cuda_library(name: &str) -> bool {
     }
 }
 
-#[cfg(not(target_os = "macos"))]
-fn metal() -> std::result::Result<Device, String> {
-    Err(format!("Metal is macOS's, and this is {}", std::env::consts::OS))
-}
-
-#[cfg(target_os = "macos")]
-fn metal() -> std::result::Result<Device, String> {
-    let opened = std::panic::catch_unwind(|| candle_core::Device::new_metal(0).map_err(|error| error.to_string()));
-    opened.unwrap_or_else(|_| Err("Metal could not be started".to_owned()))?;
-    let name = cpu_name().map_or_else(|| "Apple GPU".to_owned(), |name| format!("{name} GPU"));
-    // The memory is the processor's own.
-    Ok(Device { choice: Choice::Metal, name, cores: None, memory: room::memory() })
-}
-
 fn cpu_name() -> Option<String> {
     if cfg!(target_os = "macos") {
         return system_value("machdep.cpu.brand_string");
@@ -254,15 +328,18 @@ mod tests {
             ("cpu", Choice::Cpu),
             ("cuda", Choice::Cuda(0)),
             ("CUDA:3", Choice::Cuda(3)),
-            ("metal", Choice::Metal),
+            ("metal", Choice::Adapter(Api::Metal, 0)),
+            ("vulkan", Choice::Adapter(Api::Vulkan, 0)),
+            ("Vulkan:2", Choice::Adapter(Api::Vulkan, 2)),
+            ("dx12", Choice::Adapter(Api::Dx12, 0)),
         ] {
             assert_eq!(text.parse::<Choice>().unwrap(), choice);
             assert_eq!(choice.to_string().parse::<Choice>().unwrap(), choice);
         }
-        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x"] {
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "vulkan:", "gl"] {
             let error = text.parse::<Choice>().unwrap_err();
             assert_eq!(error.status(), 2);
-            assert!(error.to_string().contains("expected auto, cpu, cuda, cuda:N or metal"), "{error}");
+            assert!(error.to_string().contains("expected auto, cpu, cuda, cuda:N, vulkan[:N], metal"), "{error}");
         }
     }
 
@@ -275,7 +352,17 @@ mod tests {
             assert!(memory.free <= memory.total && memory.total > 1 << 26, "{memory:?}");
         }
         assert!(Choice::Auto.detect().is_ok());
-        assert_eq!(devices().len(), 3);
+        let all = devices();
+        assert!(all.len() >= 2 + Api::here().len(), "{all:?}");
+        for (choice, device) in &all {
+            match device {
+                Ok(device) => assert_eq!(device.choice, *choice),
+                Err(why) => assert!(why.to_string().starts_with(&format!("device {choice} cannot be used: ")), "{why}"),
+            }
+        }
+        let elsewhere = Api::ALL.into_iter().find(|api| !Api::here().contains(api)).unwrap();
+        assert!(Choice::Adapter(elsewhere, 0).detect().is_err());
+        assert!(Choice::Adapter(Api::here()[0], 99).detect().is_err());
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -11,6 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     give_back_soon();
     ignore_file_size_signal();
+    ask_no_desktop();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,rankscope=info")).init();
     cli::run(std::env::args_os(), window)
 }
@@ -33,6 +34,14 @@ fn ignore_file_size_signal() {
 
 #[cfg(not(unix))]
 fn ignore_file_size_signal() {}
+
+/// Mesa's layer that sorts GPUs for a desktop complains on stderr where there is no desktop.
+fn ask_no_desktop() {
+    if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}
 
 #[cfg(feature = "gui")]
 fn window(asked: Window) -> Result<()> {

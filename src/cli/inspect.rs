@@ -4,7 +4,9 @@ use super::screen::Screen;
 use super::text::{Table, or_dash};
 use crate::adapter::{Adapter, PeftConfig, TargetModules};
 use crate::checkpoint::{Checkpoint, Kind};
+use crate::device::{self, Choice, Device};
 use crate::error::Result;
+use crate::model::gpu;
 use crate::units::{bytes, exact, real, shape, visible};
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -14,12 +16,17 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 pub struct Inspect {
     /// Model or adapter: a .safetensors file, or a folder as on the Hugging Face Hub
-    path: PathBuf,
+    #[arg(required_unless_present = "devices")]
+    path: Option<PathBuf>,
+    /// List what there is to compute on, for what cannot be used why, and what auto means
+    #[arg(long, conflicts_with = "path")]
+    devices: bool,
 }
 
 impl Inspect {
     pub fn run(self, screen: &Screen) -> Result<()> {
-        let checkpoint = Arc::new(Checkpoint::open(&self.path)?);
+        let Some(path) = &self.path else { return devices(screen) };
+        let checkpoint = Arc::new(Checkpoint::open(path)?);
         let adapter = match (checkpoint.kind(), Adapter::from_checkpoint(Arc::clone(&checkpoint))) {
             (Kind::Model, _) => None,
             (Kind::Adapter, Ok(adapter)) => Some(adapter),
@@ -33,6 +40,34 @@ impl Inspect {
         let text = summary(&checkpoint, adapter.as_ref()) + "\n" + &table(&checkpoint, adapter.as_ref()).render();
         screen.print(&text)
     }
+}
+
+/// What there is to compute on.
+fn devices(screen: &Screen) -> Result<()> {
+    let (all, auto) = (device::devices(), gpu::auto());
+    if screen.json {
+        let row = |(choice, found): &(Choice, Result<Device>)| {
+            json!({
+                "device": choice.to_string(),
+                "name": found.as_ref().ok().map(|device| device.name.clone()),
+                "memory_free": found.as_ref().ok().and_then(|device| Some(device.memory?.free)),
+                "problem": found.as_ref().err().map(ToString::to_string),
+            })
+        };
+        let rows: Vec<Value> = all.iter().map(row).collect();
+        return screen.document(&json!({
+            "devices": rows,
+            "auto": { "device": auto.choice.to_string(), "why": auto.why },
+        }));
+    }
+    let line = |(choice, found): &(Choice, Result<Device>)| match found {
+        Ok(device) => format!("{choice}: {device}\n"),
+        Err(why) => format!("{choice}: {why}\n"),
+    };
+    let mut text: String = all.iter().map(line).collect();
+    let why = auto.why.map_or_else(String::new, |why| format!(" ({why})"));
+    text.push_str(&format!("auto: {}{why}\n", auto.choice));
+    screen.print(&text)
 }
 
 fn document(checkpoint: &Checkpoint, adapter: Option<&Adapter>) -> Value {

@@ -11,7 +11,7 @@ use crate::model::gpu::Kind;
 use crate::plan::memory::{CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Verdict, largest, predict};
 use crate::plan::{Layout, Method, Selection, Targets};
 use crate::train::Named;
-use crate::train::memory::{PIECES, load};
+use crate::train::memory::load;
 use crate::units::bytes;
 use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
@@ -61,7 +61,7 @@ impl Memory {
         }
         let memory = predict(&layout, &Pairs::uniform(&selection, rank), &load)?;
         let free = Device::cpu().memory.map(|memory| memory.free);
-        let gpu = Load { process: CONTEXT, place: Place::Gpu(PIECES), ..load };
+        let gpu = Load { process: CONTEXT, place: Place::Gpu(self.dtype.into()), ..load };
         let on_gpu = predict(&layout, &Pairs::uniform(&selection, rank), &gpu)?.total();
         let mut rooms = Vec::new();
         if let Some(free) = free {

@@ -90,7 +90,7 @@ struct Common {
     #[arg(long, global = true, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Device: auto, cpu, cuda[:N] or metal
+    /// Device: auto, cpu, cuda[:N], vulkan[:N], metal[:N] or dx12[:N]
     #[arg(long, global = true, value_name = "DEVICE", default_value_t = Choice::Auto)]
     device: Choice,
 }

@@ -1,11 +1,10 @@
 //! What a step takes, found by going through it on backends that compute nothing.
 
-use super::ComputeDtype;
 use super::backend::{Dry, Meter, Metered, OnGpu, Tally};
 use super::decoder::Decoder;
 use super::dropout::Dropout;
 use super::engine::Engine;
-use super::gpu::{Gpu, GpuGrads, Model};
+use super::gpu::{Formats, Gpu, GpuGrads, Model};
 use super::pass::Backward;
 use crate::error::Result;
 use std::sync::Arc;
@@ -53,13 +52,12 @@ impl Steps {
         Ok(meter.found())
     }
 
-    /// On a GPU that holds so many scores and logits at once.
+    /// On a GPU that keeps numbers so.
     ///
     /// # Errors
     /// What the passes say, and what is not computed on a GPU here.
-    pub fn on_gpu(&self, decoder: &Decoder, dtype: ComputeDtype, [scores, logits]: [usize; 2]) -> Result<OnGpuBytes> {
-        let mut gpu = Gpu::new(Arc::new(Dry), dtype);
-        (gpu.scores, gpu.logits) = (scores, logits);
+    pub fn on_gpu(&self, decoder: &Decoder, formats: Formats) -> Result<OnGpuBytes> {
+        let gpu = Gpu::new(Arc::new(Dry(formats)), formats.compute);
         // One piece of memory that everything is cut from.
         gpu.reserve(1 << 60)?;
         let mut model = Model::new(gpu, decoder)?;

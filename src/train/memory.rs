@@ -7,9 +7,9 @@ use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
-use crate::model::gpu::{Kind, LOGITS, SCORES};
+use crate::model::gpu::Formats;
 pub use crate::plan::memory::{CONTEXT, Memory};
-use crate::plan::memory::{Load, Optimizer, Pieces, Place, Precision};
+use crate::plan::memory::{Load, Optimizer, Place, Precision};
 use crate::plan::{Layout, Pairs, memory};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -40,9 +40,6 @@ pub fn predict(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
     predict_for(checkpoint, settings, longest, None)
 }
 
-/// What this engine holds at once on a GPU of what comes in pieces.
-pub const PIECES: Pieces = Pieces { scores: SCORES as u64, logits: LOGITS as u64 };
-
 /// What a run trains and loads the memory with.
 ///
 /// # Errors
@@ -64,19 +61,23 @@ pub fn planned(checkpoint: &Checkpoint, settings: &Settings, longest: usize) -> 
     Ok((layout, pairs, load))
 }
 
-/// As [`predict`]; with a type, of the memory of a GPU that computes in it.
+/// As [`predict`]; with formats, of the memory of a GPU that keeps numbers so.
 ///
 /// # Errors
 /// A model or targets that cannot be used.
-pub fn predict_for(checkpoint: &Checkpoint, settings: &Settings, longest: usize, real: Option<Kind>) -> Result<Memory> {
+pub fn predict_for(
+    checkpoint: &Checkpoint,
+    settings: &Settings,
+    longest: usize,
+    gpu: Option<Formats>,
+) -> Result<Memory> {
     let (layout, pairs, mut load) = planned(checkpoint, settings, longest)?;
-    if let Some(real) = real {
-        let precision = if real == Kind::F32 { Precision::F32 } else { Precision::Bf16 };
-        load = Load { precision, process: CONTEXT, place: Place::Gpu(PIECES), ..load };
+    if let Some(formats) = gpu {
+        load = Load { process: CONTEXT, place: Place::Gpu(formats), ..load };
     }
     let mut memory = memory::predict(&layout, &pairs, &load)?;
     // The first values are kept beside the trained ones; on a GPU the processor keeps them.
-    if settings.mutates_base() && real.is_none() {
+    if settings.mutates_base() && gpu.is_none() {
         memory.adapters *= 2;
     }
     Ok(memory)

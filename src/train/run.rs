@@ -165,8 +165,8 @@ fn on_these_threads(
     }
     let prompts = Prompts::new(&settings.prompts, &checkpoint)?;
     let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-    let real = place.machine.as_ref().map(|(_, real)| *real);
-    let memory = memory::predict_for(&checkpoint, &settings, longest, real)?;
+    let formats = place.machine.as_ref().map(|(machine, dtype)| machine.formats(*dtype));
+    let memory = memory::predict_for(&checkpoint, &settings, longest, formats)?;
     match &place.machine {
         Some((machine, _)) => memory::check_in(&memory, machine.memory(), 0, start.force)?,
         None => memory::check(&memory, start.force)?,

@@ -7,6 +7,7 @@
 #[cfg(feature = "cuda")]
 mod driver;
 mod emulated;
+mod kernels;
 #[path = "../it/support.rs"]
 mod support;
 mod training;
@@ -14,12 +15,16 @@ mod training;
 use emulated::Emulated;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
+#[cfg(feature = "wgpu")]
+use rankscope::device::Api;
 use rankscope::model::gpu::{self, Gpu, Machine};
 use rankscope::model::{Backward, Batch, ComputeDtype, Cpu, Decoder, Dropout, Engine, Frozen, Grads, Pool, Processor};
 use rankscope::quant::Scheme;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(feature = "wgpu")]
+use std::sync::OnceLock;
 use support::fixtures;
 
 fn json(path: &Path) -> Value {
@@ -45,12 +50,38 @@ fn adapter(folder: &Path) -> Adapter {
     Adapter::open(&folder.with_file_name(format!("{name}-adapter"))).unwrap()
 }
 
-/// Every machine that there is; with `RANKSCOPE_CUDA=only` that one.
+/// What Vulkan shows first, were it only a driver that computes on the processor.
+#[cfg(feature = "wgpu")]
+fn vulkan() -> Option<Arc<dyn Machine>> {
+    // One for all tests: its kernels are compiled once.
+    static MACHINE: OnceLock<Option<Arc<gpu::wgpu::Wgpu>>> = OnceLock::new();
+    let machine = MACHINE.get_or_init(|| match gpu::wgpu::Wgpu::open(Api::Vulkan, 0) {
+        Ok(machine) => Some(machine),
+        Err(why) => {
+            assert!(std::env::var_os("RANKSCOPE_REQUIRE_PIXELS").is_none(), "{why}");
+            eprintln!("nothing is tested on Vulkan: {why}");
+            None
+        }
+    });
+    machine.clone().map(|machine| machine as Arc<dyn Machine>)
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn vulkan() -> Option<Arc<dyn Machine>> {
+    None
+}
+
+/// Every machine that there is; with `RANKSCOPE_CUDA=only` that one, with `RANKSCOPE_VULKAN=only` that.
 fn machines() -> Vec<Arc<dyn Machine>> {
     let cuda = std::env::var("RANKSCOPE_CUDA").ok();
     let mut machines: Vec<Arc<dyn Machine>> = Vec::new();
-    if let Some(machine) = Emulated::new().filter(|_| cuda.as_deref() != Some("only")) {
-        machines.push(machine);
+    if cuda.as_deref() != Some("only") {
+        let vulkan = vulkan();
+        if std::env::var("RANKSCOPE_VULKAN").as_deref() == Ok("only") {
+            return vulkan.into_iter().collect();
+        }
+        machines.extend(Emulated::new().map(|machine| machine as Arc<dyn Machine>));
+        machines.extend(vulkan);
     }
     #[cfg(feature = "cuda")]
     match gpu::cuda::Cuda::open(0) {

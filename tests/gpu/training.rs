@@ -120,7 +120,8 @@ fn the_memory_in_use_is_what_was_predicted() {
                 let targets = "all-linear".to_owned();
                 let settings =
                     Settings { method, checkpointing, dropout, targets, batch: 4, seq: 48, ..Settings::default() };
-                let predicted = memory::predict_for(&checkpoint, &settings, 48, Some(dtype)).unwrap();
+                let formats = machine.formats(dtype);
+                let predicted = memory::predict_for(&checkpoint, &settings, 48, Some(formats)).unwrap();
                 let mut trainer = Trainer::new(&checkpoint, settings, rows(4), &()).unwrap();
                 onto(&mut trainer, &machine, dtype);
                 trainer.step().unwrap();

@@ -7,6 +7,7 @@ use crate::checkpoint::hub::{self, Cached};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::job::{Job, Wake};
+use crate::model::gpu;
 
 /// What is learnt about the machine at the start.
 #[derive(Default)]
@@ -49,14 +50,11 @@ impl SystemInfo {
                 Ok(device) => format!("✓ {device}"),
                 Err(reason) => format!("– {choice}: {reason}"),
             };
-            let best = device::Choice::Auto.detect();
-            let device = best.map_or_else(
-                |_| "CPU".to_owned(),
-                |device| match device.cores {
-                    Some(cores) => format!("CPU · {cores} threads"),
-                    None => device.name,
-                },
-            );
+            let best = gpu::auto().device();
+            let device = match best.cores {
+                Some(cores) => format!("CPU · {cores} threads"),
+                None => best.name,
+            };
             let devices = all.iter().map(line).collect::<Vec<_>>().join("\n");
             Ok(Self { device, devices, hub: hub::cached() })
         })

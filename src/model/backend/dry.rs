@@ -3,11 +3,12 @@
 
 use crate::device::Memory;
 use crate::error::Result;
-use crate::model::gpu::{Buffer, Launch, Machine, Product, Region};
+use crate::model::ComputeDtype;
+use crate::model::gpu::{Buffer, Formats, Launch, Machine, Product, Region};
 
-/// Gives room for everything.
-#[derive(Debug, Default)]
-pub struct Dry;
+/// Gives room for everything, as a machine would that keeps numbers so.
+#[derive(Debug)]
+pub struct Dry(pub Formats);
 
 impl Machine for Dry {
     fn name(&self) -> String {
@@ -16,6 +17,10 @@ impl Machine for Dry {
 
     fn memory(&self) -> Option<Memory> {
         None
+    }
+
+    fn formats(&self, _dtype: ComputeDtype) -> Formats {
+        self.0
     }
 
     fn is_dry(&self) -> bool {

@@ -189,14 +189,14 @@ impl<'m> Backend for OnGpu<'m> {
 
     fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Tensor>) -> Result<Mat<'a>> {
         let [out, width] = linear.shape;
-        let values = self.weights.matrix(linear)?.values(self.gpu, self.params, spare)?;
-        if self.weights.matrix(linear)?.is_four_bit() {
+        let matrix = self.weights.matrix(linear)?;
+        if matrix.is_dequantized(self.gpu) {
             Self::note(
                 self.tally.map(|tally| &tally.weight),
                 out * width * Element::from(self.gpu.compute_dtype()).bytes(),
             );
         }
-        Ok(Mat::dense(values, out, width))
+        matrix.factor(self.gpu, self.params, spare, linear.shape)
     }
 
     fn head<'a>(&'a self, head: &'a Linear, _spare: &'a mut Option<Tensor>) -> Result<Mat<'a>> {
@@ -499,7 +499,7 @@ impl<'m> Backend for OnGpu<'m> {
 
     fn wait(&self, sum: Sum) -> Result<f64> {
         match (&sum, self.totals) {
-            (Sum::Own(total), _) | (Sum::Added, Some(total)) => read_f64(total),
+            (Sum::Own(total), _) | (Sum::Added, Some(total)) => read_f64(self.gpu, total),
             (Sum::Added, None) => Err(Error::failure("there is no sum to wait for")),
         }
     }
@@ -518,10 +518,10 @@ impl<'m> OnGpu<'m> {
     }
 }
 
-fn read_f64(of: &Tensor) -> Result<f64> {
+fn read_f64(gpu: &Gpu, of: &Tensor) -> Result<f64> {
     let mut bytes = [0; 8];
     of.all().first(1).read(&mut bytes)?;
-    Ok(f64::from_ne_bytes(bytes))
+    Ok(gpu.machine().double(bytes))
 }
 
 fn part<'a>(index: &'a Tensor, range: &Range<usize>) -> Span<'a> {

@@ -21,8 +21,10 @@ pub enum Access {
 /// Number type of a kernel's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamElement {
-    /// What the kernel is compiled for: weights and activations.
+    /// What the kernel is compiled for: activations, and weights on most machines.
     Compute,
+    /// A weight: as activations, or as the machine keeps frozen weights.
+    Weight,
     /// 32-bit float.
     F32,
     /// 64-bit float.
@@ -39,7 +41,7 @@ impl ParamElement {
     /// In a kernel that is compiled for `dtype`.
     pub fn of(self, dtype: ComputeDtype) -> Element {
         match self {
-            Self::Compute => dtype.into(),
+            Self::Compute | Self::Weight => dtype.into(),
             Self::F32 => Element::F32,
             Self::F64 => Element::F64,
             Self::I32 | Self::Index => Element::I32,
@@ -50,7 +52,7 @@ impl ParamElement {
     /// In the kernels' source.
     fn c(self) -> &'static str {
         match self {
-            Self::Compute => "floatX",
+            Self::Compute | Self::Weight => "floatX",
             Self::F32 => "float",
             Self::F64 => "double",
             Self::I32 | Self::Index => "int",
@@ -192,7 +194,7 @@ macro_rules! records {
             }
         )*
 
-        const RECORDS: &[Record] = &[$(Record { name: stringify!($record), fields: &[$(stringify!($field)),*] }),*];
+        pub(super) const RECORDS: &[Record] = &[$(Record { name: stringify!($record), fields: &[$(stringify!($field)),*] }),*];
     };
 }
 pub(super) use records;
@@ -222,7 +224,7 @@ macro_rules! enums {
             }
         )*
 
-        const ENUMS: &[Record] = &[$(Record { name: stringify!($name), fields: &[$(stringify!($value)),*] }),*];
+        pub(super) const ENUMS: &[Record] = &[$(Record { name: stringify!($name), fields: &[$(stringify!($value)),*] }),*];
     };
 }
 pub(super) use enums;
@@ -232,7 +234,7 @@ macro_rules! constants {
     ($($(#[$doc:meta])* $NAME:ident = $value:expr;)*) => {
         $($(#[$doc])* pub(super) const $NAME: usize = $value;)*
 
-        const CONSTANTS: &[(&str, usize)] = &[$((stringify!($NAME), $value)),*];
+        pub(super) const CONSTANTS: &[(&str, usize)] = &[$((stringify!($NAME), $value)),*];
     };
 }
 pub(super) use constants;

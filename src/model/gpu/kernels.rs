@@ -197,8 +197,8 @@ kernels! {
     /// Rows of the embedding, scaled, with the positions' rows added where there are any.
     Embed = embed(tokens: usize, width: usize, vocab: usize, seq: usize, first: usize, positions_rows: usize, scale: f32) {
         ids: read Index(vocab)[tokens],
-        table: read Compute[vocab * width],
-        positions: read Compute[positions_rows * width] or none,
+        table: read Weight[vocab * width],
+        positions: read Weight[positions_rows * width] or none,
         out: write Compute[tokens * width],
         starts: read I32[tokens] or none,
     } over [each(tokens * width)] where [

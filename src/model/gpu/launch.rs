@@ -1,7 +1,7 @@
 //! [`Check`]: what is looked at before a kernel runs.
 
-use super::describe::{Access, Kernel};
-use super::machine::{Groups, Launch, Region};
+use super::describe::{Access, Kernel, ParamElement};
+use super::machine::{Element, Groups, Launch, Region};
 use super::memory::Span;
 use super::ops::Gpu;
 use crate::error::{Error, Result};
@@ -184,12 +184,15 @@ pub(super) struct Check<'g> {
     gpu: &'g Gpu,
     kernel: &'static Kernel,
     regions: Vec<Option<Region>>,
+    elements: Vec<Element>,
     pub scalars: Vec<u8>,
 }
 
 impl<'g> Check<'g> {
     pub fn new(gpu: &'g Gpu, kernel: &'static Kernel) -> Self {
-        Self { gpu, kernel, regions: Vec::with_capacity(kernel.buffers.len()), scalars: Vec::new() }
+        let many = kernel.buffers.len();
+        let (regions, elements) = (Vec::with_capacity(many), Vec::with_capacity(many));
+        Self { gpu, kernel, regions, elements, scalars: Vec::new() }
     }
 
     fn refused(&self, what: &str) -> Error {
@@ -206,15 +209,18 @@ impl<'g> Check<'g> {
         let Some(param) = self.kernel.buffers.get(self.regions.len()) else {
             return Err(self.refused("more buffers than the kernel takes"));
         };
+        let expected = param.element.of(self.gpu.compute_dtype);
         let Some(span) = span else {
             self.regions.push(None);
+            self.elements.push(expected);
             return Ok(());
         };
-        let (name, expected) = (param.name, param.element.of(self.gpu.compute_dtype));
+        let name = param.name;
+        let as_kept = param.element == ParamElement::Weight && span.element() == self.gpu.formats.weight.into();
         if !span.is_of(&self.gpu.arena) {
             return Err(self.refused(&format!("{name} is in the memory of another machine")));
         }
-        if span.element() != expected {
+        if span.element() != expected && !as_kept {
             let (found, expected) = (span.element().name(), expected.name());
             return Err(self.refused(&format!("{name} is {found}, expected {expected}")));
         }
@@ -237,6 +243,7 @@ impl<'g> Check<'g> {
             }
         }
         self.regions.push(Some(region));
+        self.elements.push(span.element());
         Ok(())
     }
 
@@ -245,8 +252,9 @@ impl<'g> Check<'g> {
         if i32::try_from(groups.count).is_err() {
             return Err(self.refused(&format!("{} workgroups, expected fewer than 2^31", groups.count)));
         }
-        let Self { gpu, kernel, regions, scalars } = self;
-        let launch = Launch { kernel, dtype: gpu.compute_dtype, groups, regions: &regions, scalars: &scalars };
+        let Self { gpu, kernel, regions, elements, scalars } = self;
+        let dtype = gpu.compute_dtype;
+        let launch = Launch { kernel, dtype, groups, regions: &regions, elements: &elements, scalars: &scalars };
         // SAFETY: `bind` has found every region in a tensor of this machine, which the caller's spans keep alive, of the type
         // and as long as the description says that the kernel goes, rows and ids within what they point into, and what
         // is written apart from everything else.

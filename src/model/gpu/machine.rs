@@ -115,6 +115,8 @@ pub struct Launch<'a> {
     pub groups: Groups,
     /// For every buffer of the kernel, in its order; `None` for one that may be absent and is.
     pub regions: &'a [Option<Region>],
+    /// Number types of the buffers, in their order.
+    pub elements: &'a [Element],
     /// The numbers of the kernel, in its order, each at a multiple of its size as C lays out a struct.
     pub scalars: &'a [u8],
 }
@@ -129,7 +131,7 @@ impl Launch<'_> {
 
 /// Matrices one after the other in a region: element (r, c) of number n is at `r · row + c · col + n · step`, counted in
 /// elements. Of `row` and `col`, one is 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Operand {
     /// From element (0, 0) of the first matrix to the last element of the last.
     pub region: Region,
@@ -141,10 +143,71 @@ pub struct Operand {
     pub col: usize,
     /// From matrix to matrix.
     pub step: usize,
+    /// What stands beside codes of 4 bits: `region` holds those, two in a byte, and rows and columns are counted in values.
+    pub four_bit: Option<FourBitOperand>,
 }
 
-/// `c = keep·c + alpha · a·b`, `batch` times over; sums in `f32`. Rows of `c` lie one after the other (`col` is 1), and
-/// `a` and `b` are of one type.
+/// What codes of 4 bits are decoded with, as kernel `dequantize` does it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FourBitOperand {
+    /// Scales in 8 bits, where they are quantized themselves.
+    pub scales: Option<Region>,
+    /// Scales, or those of the scales.
+    pub absmax: Region,
+    /// What scales in 8 bits stand for.
+    pub map: Option<Region>,
+    /// What codes stand for.
+    pub levels: Region,
+    /// Values of a row.
+    pub in_features: usize,
+    /// Values of one scale.
+    pub block: usize,
+    /// From the first scale of a row to that of the next; 0 where they run on over the rows.
+    pub by_row: usize,
+    /// Added to scales in 8 bits.
+    pub offset: f32,
+}
+
+/// What a machine keeps numbers in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// Activations, and trained values as they are multiplied.
+    pub compute: ComputeDtype,
+    /// Frozen weights that are not in 4 bits.
+    pub weight: ComputeDtype,
+    /// Weights in 4 bits are decoded within a product; otherwise each is dequantized for it.
+    pub decodes: bool,
+    /// Bytes that one operation may see of a buffer.
+    pub largest: usize,
+}
+
+impl Formats {
+    /// Of a machine that computes in `f32` and decodes weights, and sees so many bytes of a buffer at once.
+    pub fn adapter(weight: ComputeDtype, largest: usize) -> Self {
+        Self { compute: ComputeDtype::F32, weight, decodes: true, largest }
+    }
+
+    /// Attention scores and logits that are held at once.
+    pub fn pieces(&self) -> [usize; 2] {
+        let most = self.largest / Element::F32.bytes();
+        [SCORES.min(most), LOGITS.min(most)]
+    }
+}
+
+/// Attention scores that are held at once: 128 MB of them, and as many again three times on the way back.
+const SCORES: usize = 1 << 25;
+/// Logits that are held at once: 128 MB, and their gradient.
+const LOGITS: usize = 1 << 25;
+
+impl From<ComputeDtype> for Formats {
+    /// Of a machine that keeps everything in one type.
+    fn from(dtype: ComputeDtype) -> Self {
+        Self { compute: dtype, weight: dtype, decodes: false, largest: usize::MAX }
+    }
+}
+
+/// `c = keep·c + alpha · a·b`, `batch` times over; sums in `f32`. Rows of `c` lie one after the other (`col` is 1);
+/// `a` and `b` are of one type, but for a `b` in a machine's own type for weights, or in 4 bits where it decodes them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Product {
     /// Rows of `a` and `c`.
@@ -177,6 +240,21 @@ pub trait Machine: Debug + Send + Sync {
 
     /// Its memory, where it tells.
     fn memory(&self) -> Option<Memory>;
+
+    /// What it keeps numbers in, when `dtype` is asked for.
+    fn formats(&self, dtype: ComputeDtype) -> Formats {
+        dtype.into()
+    }
+
+    /// The largest buffer that it allocates.
+    fn largest_buffer(&self) -> usize {
+        usize::MAX
+    }
+
+    /// A number of [`Element::F64`], as it is kept.
+    fn double(&self, bytes: [u8; 8]) -> f64 {
+        f64::from_ne_bytes(bytes)
+    }
 
     /// It has no memory and computes nothing: only what is asked of it counts.
     fn is_dry(&self) -> bool {

@@ -199,7 +199,16 @@ impl Arena {
 
     /// Allocates a slab with room for so many bytes.
     fn grow(&self, state: &mut State, bytes: usize) -> Result<()> {
-        let slab = if self.isolated { bytes } else { bytes.max((state.held / 8).clamp(SLAB[0], SLAB[1])) };
+        let most = self.machine.largest_buffer();
+        if bytes > most {
+            return Err(Error::failure(format!(
+                "{} takes {} in one piece at most, {} are needed: a smaller --batch or --seq, or --method lora, need less",
+                self.machine.name(),
+                units::bytes(most as u64),
+                units::bytes(bytes as u64)
+            )));
+        }
+        let slab = if self.isolated { bytes } else { bytes.max((state.held / 8).clamp(SLAB[0], SLAB[1])).min(most) };
         let mut found = self.machine.allocate(slab)?.map(|buffer| (buffer, slab));
         if found.is_none() {
             // Where memory is short, none lies idle.
@@ -235,7 +244,7 @@ impl Arena {
         let mut state = self.state();
         let free = state.held - state.used;
         if !self.isolated && free < bytes {
-            let slab = (bytes - free).next_multiple_of(256);
+            let slab = (bytes - free).next_multiple_of(256).min(self.machine.largest_buffer());
             if let Some(buffer) = self.machine.allocate(slab)? {
                 state.add(buffer, slab);
             }

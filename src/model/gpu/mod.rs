@@ -4,7 +4,8 @@
 //! Decoder ─ upload ─► Model ─ OnGpu ─► the passes of `model`, over
 //!
 //! attention, norm ─ ops ─ memory ─ Machine ─┬─ cuda: NVRTC, cuBLAS (feature `cuda`)
-//!                     └─ kernels ─ launch ──┴─ the tests: the same source, compiled as C
+//!                     └─ kernels ─ launch ──┼─ wgpu: Vulkan, Metal, Direct3D 12 (feature `wgpu`)
+//!                                           └─ the tests: CUDA's source, compiled as C
 //! ```
 //!
 //! Weights and activations are bf16 (or f32); trained values, gradients and moments are f32, and every sum is. What is
@@ -13,6 +14,7 @@
 //! an update, which reads two numbers.
 
 mod attention;
+mod choice;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod describe;
@@ -29,16 +31,19 @@ mod resident;
 #[cfg(test)]
 mod tests;
 mod weights;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 pub use super::ComputeDtype as Kind;
 pub use super::backend::GpuGrads;
+pub use choice::{Auto, auto};
 pub use describe::{Access, BufferParam, Kernel, ParamElement};
 pub use kernels::{KERNELS, source};
-pub use machine::{Buffer, Element, Groups, Launch, Machine, Operand, Product, Region};
+pub use machine::{Buffer, Element, Formats, FourBitOperand, Groups, Launch, Machine, Operand, Product, Region};
 pub use memory::{Arena, Span, Tensor};
 pub use model::Model;
 pub use open::{Opened, open};
-pub use ops::{Gpu, LOGITS, Mat, SCORES};
+pub use ops::{Gpu, Mat};
 pub use resident::Resident;
 
 pub(super) use attention::{Angles, Attention as HeadsOf, SplitQkv};

@@ -51,7 +51,7 @@ impl Model {
         let mut bytes = [0; 16];
         self.totals.all().read(&mut bytes)?;
         let pair = bytes.as_chunks::<8>().0;
-        Ok([f64::from_ne_bytes(pair[0]), f64::from_ne_bytes(pair[1])])
+        Ok([pair[0], pair[1]].map(|bytes| self.gpu.machine().double(bytes)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! [`open`]: the machine that is meant by `--device`.
 
+use super::choice::{Auto, auto};
 use super::machine::Machine;
 use super::ops::Gpu;
 use crate::device::Choice;
@@ -17,7 +18,7 @@ pub struct Opened {
     pub unit: Option<Unit>,
     /// Which it is and why, where a person would ask.
     pub note: Option<String>,
-    /// The processor, for there is nothing of NVIDIA's on this computer.
+    /// The processor, for there is no GPU on this computer.
     pub ordinary: bool,
 }
 
@@ -33,27 +34,28 @@ impl Opened {
     }
 }
 
-/// The processor (in f32 where nothing is said), or a GPU that computes in `dtype` (bf16 where nothing is said). `auto` takes an NVIDIA GPU where there is one
-/// that can be used, and says why not where the program was built for it; a GPU that is asked for by name is never replaced.
+/// The processor (in f32 where nothing is said), or a GPU that computes in `dtype` (bf16 where nothing is said). `auto` takes a GPU where one
+/// is faster ([`auto`]), and says why not where there is one; a GPU that is asked for by name is never replaced.
 ///
 /// # Errors
 /// Bad input with the reason, when a device that is asked for cannot be used, and for bf16 on a processor that does not multiply it.
 pub fn open(choice: Choice, dtype: Option<ComputeDtype>) -> Result<Opened> {
+    let mut ordinary = true;
     let (machine, note) = match choice {
         Choice::Cpu => (None, None),
         Choice::Cuda(number) => (Some(cuda(number)?), None),
-        Choice::Metal => {
-            choice.detect()?;
-            return Err(Error::usage("nothing computes on metal in this version; expected auto, cpu or cuda"));
-        }
-        Choice::Auto => match cuda(0) {
-            Ok(machine) => (Some(machine), None),
-            Err(why) => (None, CUDA.then(|| format!("computing on the processor: {why}"))),
+        Choice::Adapter(..) => (Some(on_adapter(choice)?), None),
+        Choice::Auto => match auto() {
+            Auto { choice: Choice::Cpu | Choice::Auto, why, none } => {
+                ordinary = none;
+                (None, why.map(|why| format!("computing on the processor: {why}")))
+            }
+            Auto { choice, .. } => return open(choice, dtype),
         },
     };
     let Some(machine) = machine else {
         if dtype != Some(ComputeDtype::Bf16) {
-            return Ok(Opened { machine: None, unit: None, note, ordinary: !driver() });
+            return Ok(Opened { machine: None, unit: None, note, ordinary });
         }
         let unit = Unit::all().first().copied().ok_or_else(|| {
             Error::usage("this processor multiplies no bf16 (AVX512-BF16 or AMX); expected --dtype f32, or a GPU")
@@ -67,19 +69,6 @@ pub fn open(choice: Choice, dtype: Option<ComputeDtype>) -> Result<Opened> {
     Ok(Opened { machine: Some((machine, dtype)), unit: None, note: Some(note), ordinary: false })
 }
 
-/// There is something to say about NVIDIA's GPUs: not on a Mac.
-const CUDA: bool = cfg!(all(feature = "cuda", not(target_os = "macos")));
-
-#[cfg(feature = "cuda")]
-fn driver() -> bool {
-    crate::device::cuda_library("cuda")
-}
-
-#[cfg(not(feature = "cuda"))]
-fn driver() -> bool {
-    false
-}
-
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> Result<Arc<dyn Machine>> {
     Ok(super::cuda::Cuda::open(number)?)
@@ -90,6 +79,21 @@ fn cuda(number: usize) -> Result<Arc<dyn Machine>> {
     // Says that this build has no CUDA.
     Choice::Cuda(number).detect()?;
     Err(Error::failure("this build has no CUDA support"))
+}
+
+#[cfg(feature = "wgpu")]
+fn on_adapter(choice: Choice) -> Result<Arc<dyn Machine>> {
+    match choice {
+        Choice::Adapter(api, number) => Ok(super::wgpu::Wgpu::open(api, number)?),
+        other => Err(Error::failure(format!("{other} is no adapter"))),
+    }
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn on_adapter(choice: Choice) -> Result<Arc<dyn Machine>> {
+    // Says that this build has none.
+    choice.detect()?;
+    Err(Error::failure("this build has no Vulkan, Metal or Direct3D 12"))
 }
 
 #[cfg(test)]
@@ -111,7 +115,8 @@ mod tests {
             Err(error) => assert!(error.to_string().starts_with("device cuda:999 cannot be used: "), "{error}"),
         }
         let auto = open(Choice::Auto, None).unwrap();
-        assert!(auto.machine.is_some() || auto.note.is_some() == CUDA, "{auto:?}");
-        assert_eq!(auto.brief().is_some(), driver(), "{auto:?}");
+        let cuda = cfg!(all(feature = "cuda", not(target_os = "macos")));
+        assert!(auto.machine.is_some() || auto.note.is_some() || !cuda, "{auto:?}");
+        assert!(!auto.ordinary || auto.brief().is_none(), "{auto:?}");
     }
 }

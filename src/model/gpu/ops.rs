@@ -4,8 +4,9 @@
 //! [`super::kernels`], which check every size.
 
 use super::kernels as kernel;
-use super::machine::{Element, Machine, Operand, Product};
+use super::machine::{Element, Formats, Machine, Operand, Product};
 use super::memory::{Arena, Span, Tensor};
+use super::weights::FourBit;
 use crate::device::Memory;
 use crate::error::{Error, Result};
 use crate::model::ops::activation::Activation;
@@ -17,16 +18,12 @@ use std::sync::Arc;
 pub struct Gpu {
     pub(super) arena: Arc<Arena>,
     pub(super) compute_dtype: ComputeDtype,
+    pub(super) formats: Formats,
     /// Attention scores that are held at once.
     pub scores: usize,
     /// Logits that are held at once.
     pub logits: usize,
 }
-
-/// Attention scores that are held at once: 128 MB of them, and as many again three times on the way back.
-pub const SCORES: usize = 1 << 25;
-/// Logits that are held at once: 128 MB, and their gradient.
-pub const LOGITS: usize = 1 << 25;
 
 /// Matrices in a span: element (r, c) of number n is at `r · row + c · col + n · step`.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +34,19 @@ pub struct Mat<'a> {
     row: usize,
     col: usize,
     step: usize,
+    /// What decodes the span, where it is codes of 4 bits.
+    four_bit: Option<&'a FourBit>,
 }
 
 impl<'a> Mat<'a> {
     /// One matrix of rows that are `stride` apart.
     pub fn new(span: Span<'a>, rows: usize, cols: usize, stride: usize) -> Self {
-        Self { span, rows, cols, row: stride, col: 1, step: 0 }
+        Self { span, rows, cols, row: stride, col: 1, step: 0, four_bit: None }
+    }
+
+    /// A weight in 4 bits.
+    pub(in crate::model) fn four_bit(weight: &'a FourBit, rows: usize, cols: usize) -> Self {
+        Self { four_bit: Some(weight), ..Self::dense(weight.codes(), rows, cols) }
     }
 
     /// One matrix, row after row.
@@ -71,7 +75,8 @@ impl<'a> Mat<'a> {
 
     /// For a machine, when every element is in the span.
     fn operand(&self, name: &str, batch: usize) -> Result<Operand> {
-        let found = self.span.len();
+        // Two codes lie in a byte.
+        let found = self.span.len() * if self.four_bit.is_some() { 2 } else { 1 };
         let extent = self.extent(batch).filter(|&extent| extent <= found);
         let extent = extent.ok_or_else(|| {
             let Self { rows, cols, row, col, step, .. } = self;
@@ -79,8 +84,12 @@ impl<'a> Mat<'a> {
                 "{name} has {found} values, expected {batch} of {rows} x {cols}, {row}, {col} and {step} apart"
             ))
         })?;
-        let region = self.span.first(extent).region();
-        Ok(Operand { region, element: self.span.element(), row: self.row, col: self.col, step: self.step })
+        let (row, col, step, element) = (self.row, self.col, self.step, self.span.element());
+        let (region, four_bit) = match self.four_bit {
+            Some(weight) => (self.span.first(extent.div_ceil(2)).region(), Some(weight.operand()?)),
+            None => (self.span.first(extent).region(), None),
+        };
+        Ok(Operand { region, element, row, col, step, four_bit })
     }
 }
 
@@ -89,14 +98,26 @@ fn refused(what: &str) -> Error {
 }
 
 impl Gpu {
-    /// With weights and activations computed in `compute_dtype`.
-    pub fn new(machine: Arc<dyn Machine>, compute_dtype: ComputeDtype) -> Self {
-        Self { arena: Arena::new(machine), compute_dtype, scores: SCORES, logits: LOGITS }
+    /// With weights and activations in `dtype`, or in what the machine keeps instead.
+    pub fn new(machine: Arc<dyn Machine>, dtype: ComputeDtype) -> Self {
+        let formats = machine.formats(dtype);
+        Self::over(Arena::new(machine), formats)
     }
 
     /// The same, with each tensor's memory asked for by itself and given back with it: slower, for tests.
-    pub fn isolated(machine: Arc<dyn Machine>, compute_dtype: ComputeDtype) -> Self {
-        Self { arena: Arena::isolated(machine), compute_dtype, scores: SCORES, logits: LOGITS }
+    pub fn isolated(machine: Arc<dyn Machine>, dtype: ComputeDtype) -> Self {
+        let formats = machine.formats(dtype);
+        Self::over(Arena::isolated(machine), formats)
+    }
+
+    fn over(arena: Arc<Arena>, formats: Formats) -> Self {
+        let [scores, logits] = formats.pieces();
+        Self { arena, compute_dtype: formats.compute, formats, scores, logits }
+    }
+
+    /// What numbers are kept in.
+    pub fn formats(&self) -> Formats {
+        self.formats
     }
 
     /// The machine.
@@ -175,11 +196,11 @@ impl Gpu {
         Ok(to)
     }
 
-    /// Writes values, rounded to what weights and activations are computed in.
+    /// Writes values, rounded to what the span holds.
     pub(in crate::model) fn write_rounded(&self, to: Span, values: &[f32]) -> Result<()> {
-        let bytes = match self.compute_dtype {
-            ComputeDtype::F32 => super::memory::bytes_of(values),
-            ComputeDtype::Bf16 => values.iter().flat_map(|&x| half::bf16::from_f32(x).to_ne_bytes()).collect(),
+        let bytes = match to.element() {
+            Element::Bf16 => values.iter().flat_map(|&x| half::bf16::from_f32(x).to_ne_bytes()).collect(),
+            _ => super::memory::bytes_of(values),
         };
         to.write(&bytes)
     }
@@ -194,7 +215,9 @@ impl Gpu {
             return Ok(());
         }
         let (of_a, of_b, of_c) = (a.span.element(), b.span.element(), c.span.element());
-        if of_a != of_b || [of_a, of_c].iter().any(|&of| of != Element::F32 && of != self.compute_dtype.into()) {
+        let weight = b.four_bit.is_some() && self.formats.decodes || of_b == self.formats.weight.into();
+        let computed = |of: Element| of == Element::F32 || of == self.compute_dtype.into();
+        if !(of_a == of_b || weight) || !computed(of_a) || !computed(of_c) || a.four_bit.is_some() {
             let [a, b, c] = [of_a, of_b, of_c].map(Element::name);
             return Err(refused(&format!("{a} times {b} into {c}")));
         }

@@ -1,9 +1,9 @@
 //! Weights in a machine's memory: [`Matrix`], [`Vector`], and the trained ones in one [`ParamStore`].
 
-use super::kernels::Dequantize;
-use super::machine::Element;
+use super::kernels::{Dequantize, NESTED_BLOCK};
+use super::machine::{Element, FourBitOperand};
 use super::memory::{Span, Tensor};
-use super::ops::Gpu;
+use super::ops::{Gpu, Mat};
 use crate::error::{Error, Result};
 use crate::model::ComputeDtype;
 use crate::model::params::Params;
@@ -53,7 +53,7 @@ impl Matrix {
             }
             weight::Weight::FourBit(weight) => Ok(Self::FourBit(Box::new(FourBit::upload(gpu, weight)?))),
             _ => {
-                let tensor = gpu.alloc(out * in_features)?;
+                let tensor = gpu.arena.alloc(gpu.formats.weight.into(), out * in_features)?;
                 if gpu.is_dry() {
                     return Ok(Self::Dense(tensor));
                 }
@@ -69,27 +69,30 @@ impl Matrix {
         }
     }
 
-    /// The values as they are multiplied; `spare` keeps them alive where they were made for this.
-    pub(in crate::model) fn values<'a>(
+    /// A factor of products; `spare` keeps it alive where it was made for this.
+    pub(in crate::model) fn factor<'a>(
         &'a self,
         gpu: &Gpu,
         params: &'a ParamStore,
         spare: &'a mut Option<Tensor>,
-    ) -> Result<Span<'a>> {
-        match self {
-            Self::Dense(tensor) => Ok(tensor.all()),
-            Self::Trained(number) => Ok(params.working(*number)),
+        [out, in_features]: [usize; 2],
+    ) -> Result<Mat<'a>> {
+        let values = match self {
+            Self::Dense(tensor) => tensor.all(),
+            Self::Trained(number) => params.working(*number),
+            Self::FourBit(weight) if gpu.formats.decodes => return Ok(Mat::four_bit(weight, out, in_features)),
             Self::FourBit(weight) => {
                 let made = spare.insert(gpu.alloc(weight.count)?);
                 weight.dequantize(gpu, made.all())?;
-                Ok(made.all())
+                made.all()
             }
-        }
+        };
+        Ok(Mat::dense(values, out, in_features))
     }
 
-    /// It is kept in 4 bits.
-    pub(in crate::model) fn is_four_bit(&self) -> bool {
-        matches!(self, Self::FourBit(_))
+    /// It is kept in 4 bits, and a product takes a copy.
+    pub(in crate::model) fn is_dequantized(&self, gpu: &Gpu) -> bool {
+        matches!(self, Self::FourBit(_)) && !gpu.formats.decodes
     }
 
     /// The values, where they are kept as they are multiplied.
@@ -139,6 +142,45 @@ impl FourBit {
             block: scheme.blocksize,
             blocks_a_row: weight.blocks_a_row(),
             count,
+        })
+    }
+
+    /// Two values in a byte.
+    pub(super) fn codes(&self) -> Span<'_> {
+        self.codes.all()
+    }
+
+    /// What decodes them, when all scales are there.
+    ///
+    /// # Errors
+    /// When some are missing.
+    pub(super) fn operand(&self) -> Result<FourBitOperand> {
+        let Self { in_features, block, blocks_a_row: by_row, count, .. } = *self;
+        let scales = match by_row {
+            0 => count.div_ceil(block.max(1)),
+            by_row => {
+                count.div_ceil(in_features.max(1)).saturating_sub(1) * by_row + in_features.div_ceil(block.max(1))
+            }
+        };
+        let nested = self.nested.as_ref();
+        let kept = if nested.is_some() { scales.div_ceil(NESTED_BLOCK) } else { scales };
+        let enough = block > 0
+            && in_features > 0
+            && self.absmax.len() >= kept
+            && self.levels.len() >= 16
+            && nested.is_none_or(|(codes, map, _)| codes.len() >= scales && map.len() >= 256);
+        if !enough {
+            return Err(Error::failure(format!("a weight of {count} values in 4 bits lacks some of its scales")));
+        }
+        Ok(FourBitOperand {
+            scales: nested.map(|(codes, ..)| codes.all().region()),
+            absmax: self.absmax.all().region(),
+            map: nested.map(|(_, map, _)| map.all().region()),
+            levels: self.levels.all().region(),
+            in_features,
+            block,
+            by_row,
+            offset: nested.map_or(0.0, |(.., offset)| *offset),
         })
     }
 

@@ -21,13 +21,14 @@ mod step;
 
 pub use gpus::{CONTEXT, GPUS, Gpu, Verdict};
 pub use largest::{Largest, largest};
-pub use step::{Pieces, Step};
+pub use step::Step;
 
 use super::count::Selection;
 use super::layout::{Layout, Weight};
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
 use crate::model::OnGpuBytes;
+use crate::model::gpu::{Element, Formats};
 use crate::quant::Scheme;
 use crate::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -147,8 +148,8 @@ pub enum Place {
     /// On the processor: products have scratch for each thread, and the allocator rounds up.
     #[default]
     Processor,
-    /// On a GPU: weights and activations in the load's precision, everything that is trained in `f32`.
-    Gpu(Pieces),
+    /// On a GPU that keeps numbers so; everything that is trained in `f32`.
+    Gpu(Formats),
 }
 
 /// What a run loads the memory with, beside the model and what is trained of it.
@@ -323,8 +324,8 @@ const MOST_TOKENS: u64 = 1 << 36;
 /// Bad input when the sizes of the model are not known, or the batch or the sequence is empty.
 pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
     let step = Step::new(layout, pairs, load)?;
-    if let Place::Gpu(pieces) = load.place {
-        return on_gpu(layout, pairs, load, &step, pieces);
+    if let Place::Gpu(formats) = load.place {
+        return on_gpu(layout, pairs, load, &step, formats);
     }
     let precision = load.precision.bytes();
     let full = load.method == Method::Full;
@@ -361,11 +362,11 @@ fn trainable(layout: &Layout, pairs: &Pairs, load: &Load) -> u64 {
 
 /// The memory of a run on a GPU: weights in what it computes in, or in 4 bits; what is trained in `f32`, with a copy as it is
 /// multiplied.
-fn on_gpu(layout: &Layout, pairs: &Pairs, load: &Load, step: &Step, pieces: Pieces) -> Result<Memory> {
-    let (full, computed) = (load.method == Method::Full, load.precision.bytes());
+fn on_gpu(layout: &Layout, pairs: &Pairs, load: &Load, step: &Step, formats: Formats) -> Result<Memory> {
+    let (full, computed) = (load.method == Method::Full, Element::from(formats.compute).bytes() as u64);
     let trainable = trainable(layout, pairs, load);
     let (weights, constants) = if full { (0, 0) } else { frozen(layout, load) };
-    let OnGpuBytes { peak, logits, weight: workspace } = step.on_gpu(load, pieces)?;
+    let OnGpuBytes { peak, logits, weight: workspace } = step.on_gpu(load, formats)?;
     Ok(Memory {
         weights,
         constants,
@@ -434,10 +435,10 @@ pub fn scales(elements: u64, scheme: Scheme) -> u64 {
     if scheme.double_quant { blocks + 4 * blocks.div_ceil(256) + 4 } else { 4 * blocks }
 }
 
-/// Bytes of a value of a frozen matrix: on a GPU what it computes in; else the half types stay, everything else is `f32`.
+/// Bytes of a value of a frozen matrix: on a GPU what it keeps them in; else the half types stay, everything else is `f32`.
 fn width(dtype: Dtype, load: &Load) -> u64 {
     match load.place {
-        Place::Gpu(_) => load.precision.bytes(),
+        Place::Gpu(formats) => Element::from(formats.weight).bytes() as u64,
         Place::Processor if matches!(dtype, Dtype::F16 | Dtype::BF16) => 2,
         Place::Processor => 4,
     }

@@ -1,21 +1,13 @@
 //! [`Step`]: a decoder without values, and what a step on it takes.
 
-use super::{Buffers, Load, Method, Pairs, Precision, sizes};
+use super::{Buffers, Load, Method, Pairs, sizes};
 use crate::checkpoint::Dtype;
 use crate::error::Result;
-use crate::model::{ComputeDtype, Decoder, Kept, OnGpuBytes, Rank, Steps};
+use crate::model::gpu::Formats;
+use crate::model::{Decoder, Kept, OnGpuBytes, Rank, Steps};
 use crate::plan::layout::Layout;
 use crate::spec::ModuleSpec;
 use std::collections::HashMap;
-
-/// How many values are held at once of what comes in pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pieces {
-    /// Attention scores.
-    pub scores: u64,
-    /// Logits.
-    pub logits: u64,
-}
 
 /// The decoder of a run, described.
 pub struct Step(Decoder);
@@ -78,11 +70,7 @@ impl Step {
     ///
     /// # Errors
     /// What the passes say.
-    pub(super) fn on_gpu(&self, load: &Load, pieces: Pieces) -> Result<OnGpuBytes> {
-        let dtype = match load.precision {
-            Precision::F32 => ComputeDtype::F32,
-            Precision::Bf16 => ComputeDtype::Bf16,
-        };
-        Self::steps(load).on_gpu(&self.0, dtype, [pieces.scores as usize, pieces.logits as usize])
+    pub(super) fn on_gpu(&self, load: &Load, formats: Formats) -> Result<OnGpuBytes> {
+        Self::steps(load).on_gpu(&self.0, formats)
     }
 }

@@ -355,7 +355,7 @@ settings! {
     "threads" [skip_serializing_if = "Option::is_none"] threads: Option<usize> = None,
         About::new(Group::Method, "Threads", Control::Whole("")).within(1.0, 4096.0).global().shown(Shown::More);
 
-    /// Where to compute: auto, cpu, cuda:N or metal
+    /// Where to compute: auto, cpu, cuda:N, vulkan:N, metal:N or dx12:N
     "device" [skip] device: device::Choice = device::Choice::Auto,
         About::new(Group::Method, "Device", Control::Text("DEVICE")).global().shown(Shown::Custom);
 }

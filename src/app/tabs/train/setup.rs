@@ -9,7 +9,7 @@ use eframe::egui::{
 };
 
 use super::View;
-use super::state::{Action, Draft, Fit, NO_METAL, Purpose, short};
+use super::state::{Action, Draft, Fit, Purpose, short};
 use crate::app::look::theme::Colors;
 use crate::device::Choice;
 use crate::train::data::{HoldOut, TEMPLATES};
@@ -361,9 +361,13 @@ fn device(ui: &mut Ui, view: &View<'_>, s: &mut Settings) -> bool {
     let name = |choice: Choice| match choice {
         Choice::Auto => "automatic".to_owned(),
         Choice::Cpu => "processor".to_owned(),
-        Choice::Metal => "Apple GPU".to_owned(),
         Choice::Cuda(0) => "NVIDIA GPU".to_owned(),
         Choice::Cuda(number) => format!("NVIDIA GPU {number}"),
+        Choice::Adapter(api, number) => {
+            let shown = outlook.devices.iter().find(|(other, _)| *other == choice).and_then(|(_, d)| d.as_ref().ok());
+            let name = shown.map_or_else(|| format!("GPU {number}"), |device| device.name.clone());
+            format!("{name} ({})", api.title())
+        }
     };
     let on = outlook.device.as_ref();
     let gpu = on.is_some_and(|device| device.choice != Choice::Cpu);
@@ -375,13 +379,9 @@ fn device(ui: &mut Ui, view: &View<'_>, s: &mut Settings) -> bool {
     row(ui, "Device", &why, |ui| {
         let combo = ComboBox::from_id_salt("device").selected_text(name(s.device)).show_ui(ui, |ui| {
             ui.selectable_value(&mut s.device, Choice::Auto, name(Choice::Auto))
-                .on_hover_text("An NVIDIA GPU where there is one that can be used, otherwise the processor");
-            for (choice, found) in &outlook.devices {
-                let refused = match found {
-                    Ok(_) if *choice == Choice::Metal => Some(NO_METAL.to_owned()),
-                    Ok(_) => None,
-                    Err(error) => Some(error.to_string()),
-                };
+                .on_hover_text("A GPU where there is one that is faster, otherwise the processor");
+            for (choice, found) in outlook.devices.iter().filter(|(choice, _)| *choice != Choice::Auto) {
+                let refused = found.as_ref().err().map(ToString::to_string);
                 ui.add_enabled_ui(refused.is_none(), |ui| {
                     let label = ui.selectable_value(&mut s.device, *choice, name(*choice));
                     match (found, refused) {

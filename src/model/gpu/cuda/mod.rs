@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn factors_as_cublas_counts() {
         let region = Region { buffer: Buffer::new(0), offset: 0, bytes: 0 };
-        let operand = |row, col| Operand { region, element: Element::F32, row, col, step: 0 };
+        let operand = |row, col| Operand { region, element: Element::F32, row, col, step: 0, four_bit: None };
         use blas_sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
         // [3, 5] with rows 8 apart; its transpose; a single column; a single row.
         assert_eq!(turned(&operand(8, 1), 3, 5), (CUBLAS_OP_N, 8));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::device::Device;
 use crate::error::Result;
 use crate::job::{Job, Wake};
-use crate::plan::memory::{CONTEXT, GPUS, Largest, Place, Verdict, largest, predict};
+use crate::model::ComputeDtype;
+use crate::plan::memory::{CONTEXT, GPUS, Largest, Place, Precision, Verdict, largest, predict};
 use crate::plan::{Layout, Load, Memory as Parts, Method, Pairs, Preset, Selection, Targets};
-use crate::train::memory::PIECES;
 use crate::workspace::Workspace;
 
 /// What one method needs.
@@ -97,7 +97,8 @@ fn needs(layout: &Layout, r: usize, targets: Targets, load: Load) -> Result<Need
     let mut needs = [Need { method: Method::Full, parts: Parts::default() }; 3];
     // Without the window itself, which is there already; and on a GPU.
     let (mut here, mut on_gpu) = ([0; 3], [0; 3]);
-    let gpu = Load { process: CONTEXT, place: Place::Gpu(PIECES), ..load };
+    let dtype = if load.precision == Precision::F32 { ComputeDtype::F32 } else { ComputeDtype::Bf16 };
+    let gpu = Load { process: CONTEXT, place: Place::Gpu(dtype.into()), ..load };
     for (at, method) in Method::ALL.into_iter().enumerate() {
         needs[at] = Need { method, parts: predict(layout, &pairs, &Load { method, process: 0, ..load })? };
         here[at] = needs[at].parts.total();

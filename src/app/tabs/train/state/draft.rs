@@ -12,7 +12,7 @@ use crate::demo::{DataSet, Sample};
 use crate::device::{self, Choice, Device};
 use crate::error::{Error, Result};
 use crate::job::{Job, Running, Wake};
-use crate::model::gpu::Kind;
+use crate::model::gpu::{self, Formats, Kind};
 use crate::progress::Progress;
 use crate::train::data::{self, Columns, DataOptions, HoldOut};
 use crate::train::forecast::Speed;
@@ -203,7 +203,9 @@ impl Outlook {
     pub fn look_again(&mut self, wake: &Wake) {
         self.looking = Some(Job::spawn("Looking for devices", Arc::clone(wake), |_| {
             let more = (1..MOST_GPUS).map(|number| (Choice::Cuda(number), Choice::Cuda(number).detect()));
-            Ok(device::devices().into_iter().chain(more.take_while(|(_, device)| device.is_ok())).collect())
+            let auto = (Choice::Auto, Ok(gpu::auto().device()));
+            let all = device::devices().into_iter().chain(more.take_while(|(_, device)| device.is_ok()));
+            Ok(all.chain([auto]).collect())
         }));
     }
 
@@ -296,11 +298,11 @@ impl Outlook {
     }
 }
 
+/// Bytes that an adapter sees of a buffer at once, where it was not opened yet: most see as many.
+const ADAPTER: usize = 1 << 31;
+
 /// GPUs are looked for up to this number.
 const MOST_GPUS: usize = 16;
-
-/// Why an Apple GPU cannot be chosen.
-pub const NO_METAL: &str = "Nothing trains on an Apple GPU in this version.";
 
 fn on_processor(device: &Device) -> bool {
     device.choice == Choice::Cpu
@@ -341,9 +343,8 @@ fn meant(devices: &[(Choice, Result<Device>)], choice: Choice) -> Result<Device>
     let found = |choice: Choice| devices.iter().find(|(other, _)| *other == choice).map(|(_, device)| device.clone());
     match choice {
         Choice::Cpu => Ok(Device::cpu()),
-        Choice::Auto => Ok(found(Choice::Cuda(0)).and_then(Result::ok).unwrap_or_else(Device::cpu)),
-        Choice::Metal => Err(Error::usage(NO_METAL)),
-        Choice::Cuda(_) => found(choice).unwrap_or_else(|| match devices.is_empty() {
+        Choice::Auto => Ok(found(choice).and_then(Result::ok).unwrap_or_else(Device::cpu)),
+        Choice::Cuda(_) | Choice::Adapter(..) => found(choice).unwrap_or_else(|| match devices.is_empty() {
             true => Err(Error::usage("The device is being looked for.")),
             false => choice.detect(),
         }),
@@ -352,8 +353,13 @@ fn meant(devices: &[(Choice, Result<Device>)], choice: Choice) -> Result<Device>
 
 /// Memory of the run on this device, as the engine predicts it before it begins.
 fn predict(base: &Checkpoint, settings: &Settings, longest: usize, device: &Device) -> Result<Memory> {
-    let dtype = (!on_processor(device)).then(|| settings.dtype.unwrap_or(Kind::Bf16));
-    memory::predict_for(base, settings, longest, dtype)
+    let dtype = settings.dtype.unwrap_or(Kind::Bf16);
+    let formats = match device.choice {
+        Choice::Cpu => None,
+        Choice::Adapter(..) => Some(Formats::adapter(dtype, ADAPTER)),
+        Choice::Cuda(_) | Choice::Auto => Some(dtype.into()),
+    };
+    memory::predict_for(base, settings, longest, formats)
 }
 
 /// Above this share of the free memory a run may fail where something else needs memory too.
@@ -398,17 +404,16 @@ mod tests {
         let gpu = Device { choice: Choice::Cuda(0), name: "GPU".into(), cores: None, memory: Some(room) };
         let settings = Settings { rank: 4, seq: 64, ..Settings::default() };
         let of = |settings: &Settings, device: &Device| predict(&base, settings, 64, device).unwrap();
-        let on_gpu = memory::predict_for(&base, &settings, 64, Some(Kind::Bf16)).unwrap();
+        let on_gpu = memory::predict_for(&base, &settings, 64, Some(Kind::Bf16.into())).unwrap();
         assert_eq!(of(&settings, &gpu), on_gpu);
         assert_eq!(on_gpu.process, memory::CONTEXT);
         let exact = Settings { dtype: Some(Kind::F32), ..settings.clone() };
         assert!(of(&exact, &gpu).activations > on_gpu.activations);
         assert!(of(&settings, &Device::cpu()).process != memory::CONTEXT);
         // What is asked for, and what there is.
-        let there = [(Choice::Cuda(0), Ok(gpu))];
+        let there = [(Choice::Auto, Ok(gpu))];
         assert_eq!(meant(&there, Choice::Auto).unwrap().choice, Choice::Cuda(0));
         assert_eq!(meant(&there, Choice::Cpu).unwrap().choice, Choice::Cpu);
-        assert_eq!(meant(&there, Choice::Metal).unwrap_err().to_string(), NO_METAL);
         let broken = [(Choice::Cuda(0), Err(Error::usage("no driver")))];
         assert_eq!(meant(&broken, Choice::Auto).unwrap().choice, Choice::Cpu);
         assert_eq!(meant(&broken, Choice::Cuda(0)).unwrap_err().to_string(), "no driver");

@@ -34,7 +34,7 @@ use crate::app::shared::talk::Talk;
 use crate::app::view::Round;
 
 pub use action::{Action, Partner};
-pub use draft::{Draft, Fit, NO_METAL, Outlook, method_name};
+pub use draft::{Draft, Fit, Outlook, method_name};
 pub use export::{FORMATS, Purpose, metrics, short};
 pub use live::{Live, Task};
 pub use run_list::RunList;
