@@ -33,6 +33,8 @@ const ADAPTER_CONFIG: &str = "adapter_config.json";
 const MODEL: &str = "model.safetensors";
 /// Weights of adapters: PEFT's, older ones by torch.save, mlx-lm's.
 const ADAPTERS: [&str; 3] = ["adapter_model.safetensors", "adapter_model.bin", "adapters.safetensors"];
+/// What mlx-lm saves during a run, behind the number of the step.
+const NUMBERED: &str = "_adapters.safetensors";
 /// A model by torch.save, in one file; the ending of the index where it is in several.
 const PICKLE: &str = "pytorch_model.bin";
 const PICKLE_INDEX: &str = ".bin.index.json";
@@ -76,7 +78,8 @@ impl Found {
             let config = folder.join(name);
             json::object(&config).inspect_err(|e| log::debug!("left out: {e}")).ok()
         };
-        let adapter = path.file_name().is_some_and(|name| ADAPTERS.iter().any(|adapter| name == *adapter));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let adapter = ADAPTERS.iter().any(|adapter| name == *adapter) || name.ends_with(NUMBERED);
         Ok(Self {
             path: path.to_path_buf(),
             shards: vec![path.to_path_buf()],

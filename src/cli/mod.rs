@@ -20,6 +20,7 @@ mod params;
 mod plan;
 mod probe;
 mod quantize;
+mod runs;
 mod screen;
 mod settings;
 mod spectrum;
@@ -123,6 +124,8 @@ enum Command {
     Train(Box<train::Train>),
     /// Fine-tune at several ranks, and truncate the largest one to the others
     Sweep(Box<sweep::Sweep>),
+    /// List runs of this program and of others; follow those that go on
+    Runs(runs::Runs),
     /// Loss and perplexity of a model on a data file
     Eval(eval::Eval),
     /// Generate text
@@ -216,6 +219,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Quantize(quantize) => quantize.run(screen),
         Command::Train(train) => train.run(screen, &common),
         Command::Sweep(sweep) => sweep.run(screen, &common),
+        Command::Runs(runs) => runs.run(screen),
         Command::Eval(eval) => eval.run(screen, device),
         Command::Generate(generate) => generate.run(screen, device),
         Command::Merge(merge) => merge.run(screen),

@@ -115,7 +115,7 @@ mod tests {
             speed,
             done: 10,
             device: device.to_owned(),
-            ..Past::nothing()
+            ..Past::unknown(std::path::Path::new(""), Settings::default())
         };
         let runs = [
             past(Method::Lora, 100.0, "cpu"),

@@ -1,6 +1,7 @@
 //! Runs on the disk: what a folder of runs holds, and what a run has written so far, also while another program writes it.
 
 use super::film::Frame;
+use super::foreign::{self, EXPECTED, Foreign, Reading};
 use super::logs::Record;
 use super::memory;
 use super::run::Event;
@@ -94,14 +95,52 @@ pub struct Past {
     pub note: String,
     /// When it last wrote something.
     pub modified: SystemTime,
+    /// What is known of it beside the rest, where another program made it: its settings are then those that it says.
+    pub foreign: Option<Foreign>,
 }
 
 impl Past {
-    /// Reads the summary of a run.
+    /// Reads the summary of a run, of this program or another.
     ///
     /// # Errors
-    /// When there are no settings, or they cannot be read.
+    /// When it is no run, or its settings cannot be read.
     pub fn read(folder: &Path) -> Result<Self> {
+        if RunFolder::new(folder).is_run() {
+            return Self::own(folder);
+        }
+        let mut reading = Reading::new(folder);
+        reading.refresh()?;
+        Self::foreign(folder, &reading).ok_or_else(|| no_run(folder))
+    }
+
+    /// The same of what was read of another program's run; `None` where it is none.
+    pub(super) fn foreign(folder: &Path, reading: &Reading) -> Option<Self> {
+        if !reading.is_run() {
+            return None;
+        }
+        let records = reading.records();
+        let phase = match () {
+            () if reading.goes_on() => Phase::Running,
+            () if reading.is_finished() => Phase::Finished,
+            () => Phase::Interrupted,
+        };
+        Some(Self {
+            name: RunFolder::new(folder).read_name(),
+            has_weights: reading.foreign.result.is_some(),
+            phase,
+            steps: reading.total().unwrap_or(0),
+            done: reading.done(),
+            speed: median(records.iter().rev().take(SPEED_OF).map(|record| record.tokens_per_s).collect()),
+            last: records.iter().rev().find(|record| record.step.loss.is_finite()).copied(),
+            eval_loss: records.iter().rev().find_map(|record| record.eval_loss),
+            checkpoints: reading.foreign.checkpoints.iter().map(|saved| saved.step).collect(),
+            modified: reading.modified,
+            foreign: Some(reading.foreign.clone()),
+            ..Self::unknown(folder, reading.settings.clone())
+        })
+    }
+
+    fn own(folder: &Path) -> Result<Self> {
         let run = RunFolder::new(folder);
         let settings = run.settings()?;
         let status = Status::read(folder);
@@ -134,17 +173,17 @@ impl Past {
             checkpoints: run.checkpoints(),
             note: json::text(&run.file(NOTE)).unwrap_or_default(),
             modified,
+            foreign: None,
         })
     }
 
-    /// A run of which nothing is known.
-    #[cfg(test)]
-    pub(super) fn nothing() -> Self {
+    /// A run of which nothing but its settings is known.
+    pub(super) fn unknown(folder: &Path, settings: Settings) -> Self {
         Self {
-            folder: PathBuf::new(),
+            folder: folder.to_path_buf(),
             name: String::new(),
             has_weights: false,
-            settings: Settings::default(),
+            settings,
             phase: Phase::Finished,
             steps: 0,
             done: 0,
@@ -158,6 +197,7 @@ impl Past {
             checkpoints: Vec::new(),
             note: String::new(),
             modified: SystemTime::UNIX_EPOCH,
+            foreign: None,
         }
     }
 
@@ -166,19 +206,45 @@ impl Past {
         self.name.clone()
     }
 
-    /// True for a run that can go on.
+    /// Who made it.
+    pub fn made_by(&self) -> &'static str {
+        self.foreign.as_ref().map_or(HERE, |foreign| foreign.made_by)
+    }
+
+    /// Whether method, rank and modules are known.
+    pub fn is_described(&self) -> bool {
+        self.foreign.as_ref().is_none_or(|foreign| foreign.described)
+    }
+
+    /// True for a run that this program can go on with.
     pub fn can_go_on(&self) -> bool {
-        !matches!(self.phase, Phase::Running | Phase::Finished)
+        self.foreign.is_none() && !matches!(self.phase, Phase::Running | Phase::Finished)
     }
 
     /// What ΔW can be read from: the result, or a checkpoint of a run with pairs.
     pub fn weights(&self, step: Option<usize>) -> Option<PathBuf> {
+        if let Some(foreign) = &self.foreign {
+            return match step {
+                Some(step) => {
+                    foreign.checkpoints.iter().find(|saved| saved.step == step).map(|saved| saved.path.clone())
+                }
+                None => foreign.result.clone(),
+            };
+        }
         match step {
             Some(step) if self.settings.method != Method::Full => Some(RunFolder::new(&self.folder).checkpoint(step)),
             Some(_) => None,
             None => self.has_weights.then(|| self.folder.clone()),
         }
     }
+}
+
+/// Who made a run of this program.
+pub const HERE: &str = "Rankscope";
+
+/// For a folder that is nobody's run.
+fn no_run(folder: &Path) -> Error {
+    Error::file(folder, format!("found no run, expected {EXPECTED}"))
 }
 
 /// Steps whose speed counts: the last ones.
@@ -195,46 +261,12 @@ pub fn name(folder: &Path) -> String {
     RunFolder::new(folder).read_name()
 }
 
-/// Settings of a run: [`RunFolder::settings`].
+/// Settings of a run: [`RunFolder::settings`], or what another program's run says of its own.
 ///
 /// # Errors
 /// When there are none, or they cannot be read.
 pub fn settings(folder: &Path) -> Result<Settings> {
-    RunFolder::new(folder).settings()
-}
-
-/// How deep runs may lie in a folder of runs: a sweep has its runs within.
-const DEPTH: usize = 2;
-
-/// Every run in these folders, the newest first. What is no run is passed over.
-pub fn list(folders: &[PathBuf]) -> Vec<Past> {
-    let mut found: Vec<Past> = Vec::new();
-    for folder in folders {
-        collect(folder, DEPTH, &mut found);
-    }
-    found.sort_by(|a, b| b.modified.cmp(&a.modified).then_with(|| a.folder.cmp(&b.folder)));
-    found.dedup_by(|a, b| a.folder == b.folder);
-    found
-}
-
-fn collect(folder: &Path, depth: usize, found: &mut Vec<Past>) {
-    if RunFolder::new(folder).is_run() {
-        match Past::read(folder) {
-            Ok(past) => found.push(past),
-            Err(error) => log::warn!("{error}"),
-        }
-        return;
-    }
-    if depth == 0 {
-        return;
-    }
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.is_dir() {
-            collect(&path, depth - 1, found);
-        }
-    }
+    if RunFolder::new(folder).is_run() { RunFolder::new(folder).settings() } else { Ok(Past::read(folder)?.settings) }
 }
 
 /// Bytes at the end of a file that are looked at for its last lines.
@@ -268,7 +300,8 @@ pub fn write_note(folder: &Path, note: &str) -> Result<()> {
 /// When it is no run, goes on, or cannot be deleted.
 pub fn delete(folder: &Path) -> Result<()> {
     if !RunFolder::new(folder).is_run() {
-        return Err(Error::file(folder, "found no run.toml, expected a run's folder: nothing was deleted"));
+        let message = "found no run.toml, expected a run of this program: nothing was deleted";
+        return Err(Error::file(folder, message));
     }
     if status::is_running(folder) {
         return Err(Error::file(folder, "the run goes on; stop it before it is deleted"));
@@ -327,9 +360,10 @@ pub fn branch(from: &Path, step: usize, to: &Path) -> Result<Settings> {
 }
 
 /// What a run has written since one last looked.
-#[derive(Debug)]
 pub struct Follow {
+    folder: PathBuf,
     files: [Tail; 3],
+    foreign: Option<Box<foreign::Follow>>,
 }
 
 /// Something that a run has written.
@@ -344,22 +378,39 @@ pub enum Written {
 impl Follow {
     /// From the beginning.
     pub fn new(folder: &Path) -> Self {
-        Self { files: LINES.map(|name| Tail { path: folder.join(name), at: 0, file: None, rest: Vec::new() }) }
+        let own = RunFolder::new(folder).is_run();
+        let foreign = if own { None } else { foreign::Follow::of(folder).map(Box::new) };
+        let files = LINES.map(|name| Tail { path: folder.join(name), at: 0, file: None, rest: Vec::new() });
+        Self { folder: folder.to_path_buf(), files, foreign }
+    }
+
+    /// Whether there may be more to come. To be asked before a look: what is written until the end is read too.
+    pub fn goes_on(&self) -> bool {
+        match &self.foreign {
+            Some(foreign) => foreign.goes_on(),
+            None => status::is_running(&self.folder),
+        }
     }
 
     /// All that is there, as events.
     pub fn events(mut self) -> Vec<Event> {
         let mut events = Vec::new();
-        self.look(&mut |written| {
-            if let Written::Event(event) = written {
-                events.push(event);
+        loop {
+            self.look(&mut |written| match written {
+                Written::Event(event) => events.push(event),
+                Written::Again => events.clear(),
+            });
+            if !self.foreign.as_ref().is_some_and(|foreign| foreign.is_pending()) {
+                return events;
             }
-        });
-        events
+        }
     }
 
     /// Hands over what is new.
     pub fn look(&mut self, send: &mut dyn FnMut(Written)) {
+        if let Some(foreign) = &mut self.foreign {
+            return foreign.advance(send);
+        }
         let mut lines: [(bool, Vec<String>); 3] = Default::default();
         for (tail, lines) in self.files.iter_mut().zip(&mut lines) {
             *lines = tail.read();
@@ -434,6 +485,7 @@ fn number(_: &std::fs::Metadata) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::list::list;
     use std::io::Write as _;
 
     fn line(step: usize, loss: f64) -> String {

@@ -4,7 +4,9 @@ use super::film::Frame;
 use super::run_folder::{FILM, METRICS, RunFolder, SAMPLES};
 use super::samples::Sample;
 use super::store::write_whole;
+use super::tfevents::Writer;
 use super::trainer::Step;
+use super::{ReportTo, Settings};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
@@ -22,12 +24,14 @@ pub struct Record {
     pub eval_loss: Option<f64>,
     /// Bytes that weights, everything trained and the buffers at their most take; 0 where it is not known.
     pub held: u64,
+    /// Seconds of training up to this step, where a log of another program says so.
+    pub seconds: Option<f64>,
 }
 
 impl Record {
     /// As an object.
     pub(super) fn json(&self) -> Value {
-        let Self { step, tokens_per_s, eval_loss, held } = *self;
+        let Self { step, tokens_per_s, eval_loss, held, seconds: _ } = *self;
         let Step { step, loss, lr, grad_norm, tokens } = step;
         let mut line = json!({"step": step, "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens, "tokens_per_s": tokens_per_s});
         if let Some(loss) = eval_loss {
@@ -54,7 +58,8 @@ impl Record {
             tokens: whole("tokens")?,
         };
         let (tokens_per_s, eval_loss) = (number("tokens_per_s").unwrap_or(0.0), number("eval_loss"));
-        Some(Self { step, tokens_per_s, eval_loss, held: line["held_bytes"].as_u64().unwrap_or(0) })
+        let held = line["held_bytes"].as_u64().unwrap_or(0);
+        Some(Self { step, tokens_per_s, eval_loss, held, seconds: None })
     }
 }
 
@@ -63,6 +68,7 @@ pub(super) struct Logs {
     metrics: Lines,
     film: Lines,
     samples: Lines,
+    events: Option<Writer>,
 }
 
 impl Logs {
@@ -71,9 +77,11 @@ impl Logs {
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub(super) fn open(folder: &RunFolder, done: Option<usize>) -> Result<Self> {
+    pub(super) fn open(folder: &RunFolder, settings: &Settings, done: Option<usize>) -> Result<Self> {
         let open = |name| Lines::open(folder, name, done);
-        Ok(Self { metrics: open(METRICS)?, film: open(FILM)?, samples: open(SAMPLES)? })
+        let events = settings.report_to == ReportTo::Tensorboard;
+        let events = events.then(|| Writer::create(folder.path(), done.unwrap_or(0))).transpose()?;
+        Ok(Self { metrics: open(METRICS)?, film: open(FILM)?, samples: open(SAMPLES)?, events })
     }
 
     /// Adds a step.
@@ -81,6 +89,18 @@ impl Logs {
     /// # Errors
     /// When it cannot be written; the same of the other two.
     pub(super) fn step(&mut self, record: &Record) -> Result<()> {
+        if let Some(events) = &mut self.events {
+            let Step { step, loss, lr, grad_norm, .. } = record.step;
+            // Trainer's names, so that the curves of both lie in one plot.
+            let mut values = vec![
+                ("train/loss", loss),
+                ("train/learning_rate", lr),
+                ("train/grad_norm", grad_norm),
+                ("train/tokens_per_second", record.tokens_per_s),
+            ];
+            values.extend(record.eval_loss.map(|loss| ("eval/loss", loss)));
+            events.scalars(step, &values)?;
+        }
         self.metrics.add(&record.json())
     }
 

@@ -8,10 +8,12 @@
 pub mod data;
 pub mod film;
 pub mod forecast;
+pub mod foreign;
 mod generate;
 pub mod history;
 mod init;
 mod inputs;
+pub mod list;
 mod logs;
 mod lora;
 pub mod memory;
@@ -33,6 +35,7 @@ pub mod status;
 pub mod store;
 pub mod sweep;
 pub mod talk;
+pub mod tfevents;
 mod trainer;
 
 pub use data::{Message, Padded, Piece, Preview, Row, Rows, Text};
@@ -40,7 +43,7 @@ pub use generate::{Sampling, generate, stream};
 pub use logs::Record;
 pub use samples::Sample;
 pub use settings::{
-    About, Choice, Control, Group, Init, Method, Named, Quant, SETTINGS, Schedule, Setting, Settings, Shown, Switch,
-    Touches,
+    About, Choice, Control, Group, Init, Method, Named, Quant, ReportTo, SETTINGS, Schedule, Setting, Settings, Shown,
+    Switch, Touches,
 };
 pub use trainer::{Step, Trainer, evaluate};

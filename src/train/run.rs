@@ -195,7 +195,7 @@ fn on_these_threads(
     // What is owed of the last step is done again.
     let logged = trainer.done - usize::from(owed.is_some());
     on_event(Event::Started { steps, done: logged, trainable, memory })?;
-    let logs = Logs::open(folder, (trainer.done > 0).then_some(logged))?;
+    let logs = Logs::open(folder, &settings, (trainer.done > 0).then_some(logged))?;
     if trainer.done > 0 {
         on_event(Event::Earlier(Follow::new(folder.path()).events()))?;
     }
@@ -309,7 +309,8 @@ impl Active<'_> {
             first.get_or_insert(step.loss);
             last = step.loss;
             let speed = step.tokens as f64 / took.max(1e-9);
-            let record = Record { step, tokens_per_s: speed, eval_loss: None, held: self.trainer.held_bytes() };
+            let held = self.trainer.held_bytes();
+            let record = Record { step, tokens_per_s: speed, eval_loss: None, held, seconds: None };
             status.held = status.held.max(record.held);
             held_out = self.after(record)?.or(held_out);
         }

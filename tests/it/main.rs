@@ -9,6 +9,7 @@ mod cli;
 mod deltas;
 mod demo;
 mod floors;
+mod foreign;
 mod interrupt;
 mod model;
 mod plan;

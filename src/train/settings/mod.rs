@@ -60,6 +60,23 @@ pub enum Quant {
     None,
 }
 
+/// Where the metrics of a run go beside its own files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportTo {
+    /// Nowhere else.
+    #[default]
+    None,
+    /// Event files in the run's folder.
+    Tensorboard,
+}
+
+impl ReportTo {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// Declares [`Settings`], its defaults and the table [`SETTINGS`]. An entry is its documentation (the first line is the short
 /// help, the rest the reason), name, field, type, default, what serde is to know, and an [`About`].
 macro_rules! settings {
@@ -321,6 +338,12 @@ settings! {
     /// Steps between such samples during the run; 0 for none
     "sample-every" sample_every: usize = 0, every("Sample every").logging();
 
+    /// Where metrics go beside metrics.jsonl: tensorboard writes event files into the run's folder
+    ///
+    /// tensorboard --logdir shows them beside other runs; wandb sync and Trackio read event files too.
+    "report-to" [skip_serializing_if = "ReportTo::is_none"] report_to: ReportTo = ReportTo::default(),
+        About::new(Group::Logging, "Report to", Control::Choice(ReportTo::choices)).logging().shown(Shown::More);
+
     /// 4-bit type of the frozen weights under qlora
     "quant" quant: Quant = Quant::default(),
         About::new(Group::Quantization, "4-bit type", Control::Choice(Quant::choices)).touches(Touches::FourBit);
@@ -506,6 +529,7 @@ mod tests {
             prompts: vec!["Once".to_owned(), "Twice".to_owned()],
             dtype: Some(Kind::Bf16),
             threads: Some(2),
+            report_to: ReportTo::Tensorboard,
             ..Settings::default()
         };
         let table = toml::Table::try_from(&full).unwrap();

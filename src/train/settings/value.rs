@@ -1,7 +1,7 @@
 //! [`Value`]: a type of setting, read from a text and written as one, the same for every reader.
 
 use super::about::Choice;
-use super::{Init, Method, Quant, Schedule};
+use super::{Init, Method, Quant, ReportTo, Schedule};
 use crate::device;
 use crate::model::gpu::Kind;
 use crate::train::data::{Columns, HoldOut, LossOn};
@@ -229,6 +229,18 @@ impl Named for Quant {
             Self::Nf4 => ("nf4", "NF4", "Levels follow a normal distribution, as weights do."),
             Self::Fp4 => ("fp4", "FP4", "Levels of a 4-bit float: a larger error on most weights."),
             Self::None => ("none", "none", "Frozen weights as stored: plain LoRA."),
+        };
+        Choice { name, label, about }
+    }
+}
+
+impl Named for ReportTo {
+    const ALL: &'static [Self] = &[Self::None, Self::Tensorboard];
+
+    fn choice(self) -> Choice {
+        let (name, label, about) = match self {
+            Self::None => ("none", "nothing else", "metrics.jsonl alone, which this program reads."),
+            Self::Tensorboard => ("tensorboard", "TensorBoard", "Event files in the run's folder as well."),
         };
         Choice { name, label, about }
     }

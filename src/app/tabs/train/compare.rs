@@ -240,8 +240,11 @@ impl Compare {
             let eval = || track.records.iter().rev().find_map(|record| record.eval_loss);
             match column {
                 0 => Entry::text(track.name()),
-                1 => Entry::text(method_name(s.method)),
-                2 => Entry::number((s.method != Method::Full).then_some(s.rank as f64), |r| format!("{r:.0}")),
+                1 => Entry::text(if track.described { method_name(s.method) } else { "" }).tip(track.made_by),
+                2 => {
+                    let known = track.described && s.method != Method::Full;
+                    Entry::number(known.then_some(s.rank as f64), |r| format!("{r:.0}"))
+                }
                 3 => Entry::number(Some(s.lr), |lr| format!("{lr:.1e}")),
                 4 => Entry::number((track.trainable > 0).then_some(track.trainable as f64), |n| units::count(n as u64)),
                 5 => Entry::number(smooth(), |loss| number::whole(loss, 4)),

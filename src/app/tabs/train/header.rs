@@ -11,7 +11,7 @@ use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::train::Method;
-use crate::train::history::{Past, Phase};
+use crate::train::history::{HERE, Past, Phase};
 use crate::units;
 
 /// Paints it; the run that a person wants to talk to.
@@ -111,7 +111,11 @@ fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
         ui.spacing_mut().item_spacing.x = 14.0;
         let weak = |text: String| RichText::new(text).color(colors.weak);
         let model = s.model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        if track.made_by != HERE {
+            ui.label(weak(format!("made by {}", track.made_by)));
+        }
         let how = match s.method {
+            _ if !track.described => model,
             Method::Full => format!("full · {model}"),
             method => format!("{} r = {} · {model}", method_name(method), s.rank),
         };
@@ -157,6 +161,7 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bo
     }
     ui.menu_button("Export ▾", |ui| {
         ui.set_min_width(240.0);
+        let ours = past.foreign.is_none();
         let full = past.settings.method == Method::Full;
         if !full && there {
             ui.menu_button("Save the adapter", |ui| super::talk::save(ui, view, past));
@@ -171,11 +176,11 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bo
             view.effects.push(Effect::Say(format!("{} is on the clipboard.", folder.display())));
             ui.close();
         }
-        if !full && ui.add_enabled(there, Button::new("Write the merged model…")).clicked() {
+        if !full && ours && ui.add_enabled(there, Button::new("Write the merged model…")).clicked() {
             push(view, Action::OfferMerge(Some(folder.clone())));
             ui.close();
         }
-        if ui.button("Set up the next run like this").clicked() {
+        if past.is_described() && ui.button("Set up the next run like this").clicked() {
             push(view, Action::Again(folder.clone()));
             ui.close();
         }
@@ -190,7 +195,8 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bo
                         push(view, Action::Spectrum(folder.clone(), Some(step)));
                         ui.close();
                     }
-                    let again = ui.add_enabled(idle, Button::new("New run from here").small());
+                    let again = ui.add_enabled(idle && ours, Button::new("New run from here").small());
+                    let again = again.on_disabled_hover_text("Only runs of this program can be gone on with");
                     if again.accessible_name(format!("New run from step {step}")).clicked() {
                         push(view, Action::Branch(folder.clone(), step));
                         ui.close();

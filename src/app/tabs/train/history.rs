@@ -19,9 +19,10 @@ use crate::units;
 use super::typed::{Look, Typed};
 
 /// Columns of the table.
-const HEADS: [Head<'static>; 11] = [
+const HEADS: [Head<'static>; 12] = [
     head("run", "Its folder's name", false, 190.0),
     head("state", "finished, stopped, failed, interrupted, running", false, 80.0),
+    head("made by", "The program that trained it", false, 76.0),
     head("model", "The base model", false, 90.0),
     head("method", "LoRA, QLoRA or full", false, 60.0),
     head("r", "Rank", true, 36.0),
@@ -63,7 +64,8 @@ impl History {
             ui.label(RichText::new("No runs yet").text_style(egui::TextStyle::Heading));
             ui.label(
                 "Every run is kept here with its settings, metrics and notes: those of this window, and those that \
-                 rankscope train writes into one of these folders.",
+                 rankscope train writes into one of these folders. Runs of Trainer, TRL, Unsloth, LLaMA-Factory, axolotl, \
+                 mlx-lm and torchtune in an added folder are listed beside them.",
             );
             return false;
         }
@@ -161,13 +163,21 @@ impl History {
             if ui.add_enabled(past.weights(None).is_some(), Button::new("ΔW in Spectrum")).clicked() {
                 asks.push(Action::Spectrum(folder.clone(), None));
             }
-            let going = past.phase == Phase::Running;
-            if ui.add_enabled(!going, Button::new("Delete…")).clicked() {
+            let ours = past.foreign.is_none();
+            let deletable = ours && past.phase != Phase::Running;
+            let delete = ui.add_enabled(deletable, Button::new("Delete…"));
+            let why = if ours { "It goes on" } else { "Another program's run is only looked at" };
+            if delete.on_disabled_hover_text(why).clicked() {
                 self.deleting = Some(folder.clone());
             }
         });
         if let Phase::Failed(reason) = &past.phase {
             ui.label(RichText::new(in_words(reason)).small().color(Colors::of(ui).bad));
+        }
+        if past.foreign.is_some() {
+            // Nothing is written into another program's folder.
+            asks.into_iter().for_each(|ask| view.actions.push(ask));
+            return opened;
         }
         if self.note.0.as_ref() != Some(&folder) {
             self.note = (Some(folder.clone()), past.note.clone());
@@ -233,7 +243,7 @@ fn others(ui: &mut Ui, view: &mut View<'_>) {
 
 /// True when every word is found somewhere in what the list says about a run.
 fn matches(past: &Past, words: &[String]) -> bool {
-    let shown: Vec<String> = (0..6).map(|column| cell(past, column).text).collect();
+    let shown: Vec<String> = (0..7).map(|column| cell(past, column).text).collect();
     let text = format!("{} {}", shown.join(" "), past.note).to_lowercase();
     words.iter().all(|word| text.contains(word.as_str()))
 }
@@ -244,17 +254,21 @@ fn cell(past: &Past, column: usize) -> Entry {
     match column {
         0 => Entry::text(past.name()).tip(past.folder.display().to_string()),
         1 => Entry::text(past.phase.word()),
-        2 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
-        3 => Entry::text(method_name(s.method)),
-        4 => Entry::number((s.method != Method::Full).then_some(s.rank as f64), |r| format!("{r:.0}")),
-        5 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
-        6 => Entry::number(Some(past.done as f64), |done| match past.steps {
+        2 => Entry::text(past.made_by()),
+        3 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
+        4 => Entry::text(if past.is_described() { method_name(s.method) } else { "" }),
+        5 => {
+            let known = past.is_described() && s.method != Method::Full;
+            Entry::number(known.then_some(s.rank as f64), |r| format!("{r:.0}"))
+        }
+        6 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
+        7 => Entry::number(Some(past.done as f64), |done| match past.steps {
             0 => format!("{done:.0}"),
             steps => format!("{done:.0}/{steps}"),
         }),
-        7 => Entry::number((past.trainable > 0).then_some(past.trainable as f64), |n| units::count(n as u64)),
-        8 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
-        9 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
+        8 => Entry::number((past.trainable > 0).then_some(past.trainable as f64), |n| units::count(n as u64)),
+        9 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
+        10 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
         _ => {
             let since = SystemTime::now().duration_since(past.modified).unwrap_or_default();
             Entry { text: ago(since), key: Some(-since.as_secs_f64()), tip: None }

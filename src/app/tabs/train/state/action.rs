@@ -175,9 +175,13 @@ impl Training {
             Action::Spectrum(folder, step) => {
                 self.in_background(
                     "Reading a run",
-                    move || history::Past::read(&folder),
-                    move |training, past, round| {
-                        training.spectrum(&past, step, round);
+                    move || {
+                        let past = history::Past::read(&folder)?;
+                        let has_base = past.settings.model.exists();
+                        Ok((past, has_base))
+                    },
+                    move |training, (past, has_base), round| {
+                        training.spectrum(&past, has_base, step, round);
                     },
                 );
             }
@@ -435,16 +439,16 @@ impl Training {
 
     fn go_on(&mut self, folder: PathBuf, round: &mut Round<'_>) {
         if self.is_free(round) {
-            self.in_background("Reading a run", move || history::settings(&folder), Self::go_on_with);
+            self.in_background("Reading a run", move || history::Past::read(&folder), Self::go_on_with);
         }
     }
 
-    fn go_on_with(&mut self, settings: Settings, round: &mut Round<'_>) {
+    fn go_on_with(&mut self, past: history::Past, round: &mut Round<'_>) {
         if !self.is_free(round) {
             return;
         }
-        let folder = settings.out.clone();
-        self.opened(settings.clone());
+        let (folder, settings) = (past.folder.clone(), past.settings.clone());
+        self.opened(past);
         self.run_list.leave(&folder);
         self.interrupted.retain(|known| *known != folder);
         self.shown = Some(folder);
@@ -460,7 +464,7 @@ impl Training {
         }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let free = self.free_folder("", &format!("{name}-from-{step}"));
-        let copy = move || history::branch(&folder, step, &free.claim());
+        let copy = move || history::Past::read(&history::branch(&folder, step, &free.claim())?.out);
         self.in_background(format!("Copying {name} as it was at step {step}"), copy, Self::go_on_with);
     }
 
@@ -499,14 +503,19 @@ impl Training {
         }
     }
 
-    fn spectrum(&mut self, past: &history::Past, step: Option<usize>, round: &mut Round<'_>) {
+    fn spectrum(&mut self, past: &history::Past, has_base: bool, step: Option<usize>, round: &mut Round<'_>) {
         match (past.weights(step), step) {
             (Some(weights), _) => {
-                round.effects.push(Effect::Open(Request::Pair(past.settings.model.clone(), weights)));
+                // The spectra of an adapter need no base; one that another program has used may not be here.
+                let request = match has_base || past.foreign.is_none() {
+                    true => Request::Pair(past.settings.model.clone(), weights),
+                    false => Request::Any(weights),
+                };
+                round.effects.push(Effect::Open(request));
                 round.effects.push(Effect::Show(Place::tab("spectrum")));
             }
-            (None, Some(step)) => self.exports.checkpoint(past.settings.clone(), step),
-            (None, None) => {
+            (None, Some(step)) if past.foreign.is_none() => self.exports.checkpoint(past.settings.clone(), step),
+            (None, _) => {
                 let error = Error::file(&past.folder, "the run has no result yet; choose one of its checkpoints");
                 round.effects.push(Effect::Complain(error));
             }
@@ -523,9 +532,13 @@ fn is_data(path: &Path) -> bool {
     data.iter().any(|name| ends(&name)) || ends(&"json") && !model && !path.to_string_lossy().ends_with(".index.json")
 }
 
-/// True for the folder of a run.
+/// True for the folder of a run, of this program or another. One that holds nothing but an adapter is opened as that.
 fn is_run(path: &Path) -> bool {
-    path.join("run.toml").is_file() && path.join("metrics.jsonl").is_file()
+    let Ok(past) = history::Past::read(path) else { return false };
+    match &past.foreign {
+        None => path.join("metrics.jsonl").is_file(),
+        Some(foreign) => foreign.result.is_none() || !foreign.checkpoints.is_empty() || past.last.is_some(),
+    }
 }
 
 fn is_free_for_a_model(folder: &Path) -> Result<()> {

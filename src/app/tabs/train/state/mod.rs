@@ -343,25 +343,26 @@ impl Training {
     fn open(&mut self, folder: &Path) {
         match self.run_list.find(folder) {
             _ if self.is_live(folder) => {}
-            Some(past) => self.opened(past.settings.clone()),
+            Some(past) => self.opened(past.clone()),
             None => {
                 let folder = folder.to_path_buf();
-                let read = move || history::settings(&folder);
-                self.in_background("Reading a run", read, |training, settings, _| training.opened(settings));
+                let read = move || Past::read(&folder);
+                self.in_background("Reading a run", read, |training, past, _| training.opened(past));
             }
         }
     }
 
     /// Reads the rest of a run from its files.
-    fn opened(&mut self, settings: Settings) {
-        let folder = settings.out.clone();
+    fn opened(&mut self, past: Past) {
+        let folder = past.folder.clone();
         if self.is_live(&folder) {
             return;
         }
-        let mut track = Track::new(settings);
-        if let Some(past) = self.run_list.find(&folder) {
-            (track.steps, track.trainable, track.predicted) = (past.steps, past.trainable, past.predicted);
-        }
+        let (made_by, described) = (past.made_by(), past.is_described());
+        let (steps, trainable, predicted) = (past.steps, past.trainable, past.predicted);
+        let mut track = Track::new(past.settings);
+        (track.made_by, track.described) = (made_by, described);
+        (track.steps, track.trainable, track.predicted) = (steps, trainable, predicted);
         // What is drawn of it is made anew.
         track.version = self.tracks.iter().find(|old| old.is_of(&folder)).map_or(0, |old| old.version + 1);
         self.tracks.retain(|track| !track.is_of(&folder));

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::job::{Stream, Wake};
-use crate::train::history::{self, Follow, Past, Phase, Written};
-use crate::train::status;
+use crate::train::history::{Follow, Past, Phase, Written};
+use crate::train::list::Lister;
 use crate::train::sweep::Group;
 
 use super::track::Track;
@@ -69,8 +69,8 @@ struct Found {
 }
 
 impl Found {
-    fn of(folders: &[PathBuf]) -> Self {
-        let runs = history::list(folders);
+    fn of(lister: &mut Lister, folders: &[PathBuf]) -> Self {
+        let runs = lister.list(folders);
         let mut sweeps: Vec<PathBuf> = Vec::new();
         for around in runs.iter().filter_map(|past| past.folder.parent()) {
             let new = !sweeps.iter().any(|known| known == around);
@@ -111,9 +111,9 @@ impl RunList {
 
     /// Looks now, and then as before.
     pub fn look_again(&mut self) {
-        let (folders, mut before) = (self.folders.clone(), None);
+        let (folders, mut before, mut lister) = (self.folders.clone(), None, Lister::default());
         self.watcher = Some(Watcher::spawn(Arc::clone(&self.wake), LOOK, move |send| {
-            let found = Found::of(&folders);
+            let found = Found::of(&mut lister, &folders);
             let seen: Vec<_> =
                 found.runs.iter().map(|past| (past.folder.clone(), past.phase.clone(), written(past))).collect();
             if before.as_ref() != Some(&seen) {
@@ -144,11 +144,11 @@ impl RunList {
 
     /// Reads a run's files, and goes on as long as a program writes them.
     pub fn read(&mut self, folder: &Path) {
-        let path = folder.to_path_buf();
-        let mut follow = Follow::new(folder);
+        let (path, mut follow) = (folder.to_path_buf(), None);
         let reader = Watcher::spawn(Arc::clone(&self.wake), FOLLOW, move |send| {
             // Asked before the files are read: what is written until the end is read too.
-            let goes_on = status::is_running(&path);
+            let follow = follow.get_or_insert_with(|| Follow::new(&path));
+            let goes_on = follow.goes_on();
             let mut news = Vec::new();
             follow.look(&mut |written| news.push(written));
             if !news.is_empty() {

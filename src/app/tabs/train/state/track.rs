@@ -18,6 +18,10 @@ pub struct Track {
     name: String,
     /// Its settings.
     pub settings: Settings,
+    /// Who made it.
+    pub made_by: &'static str,
+    /// Whether method, rank and modules are known.
+    pub described: bool,
     /// Steps in all; 0 while that is not known.
     pub steps: usize,
     /// Every step.
@@ -47,6 +51,8 @@ impl Track {
             folder: settings.out.clone(),
             name: history::name(&settings.out),
             settings,
+            made_by: history::HERE,
+            described: true,
             steps: 0,
             records: Vec::new(),
             seconds: Vec::new(),
@@ -87,7 +93,7 @@ impl Track {
             Event::Step(record) => {
                 let took = record.step.tokens as f64 / record.tokens_per_s.max(1e-9);
                 let before = self.seconds.last().copied().unwrap_or(0.0);
-                self.seconds.push(before + if took.is_finite() { took } else { 0.0 });
+                self.seconds.push(record.seconds.unwrap_or(before + if took.is_finite() { took } else { 0.0 }));
                 self.records.push(record);
             }
             Event::Earlier(events) => {
@@ -144,7 +150,7 @@ impl Track {
         let tokens: usize = self.records[from..].iter().map(|record| record.step.tokens).sum();
         let before = from.checked_sub(1).map_or(0.0, |at| self.seconds[at]);
         let took = self.seconds.last()? - before;
-        (took > 0.0).then(|| tokens as f64 / took)
+        (took > 0.0 && tokens > 0).then(|| tokens as f64 / took)
     }
 }
 
@@ -169,7 +175,7 @@ mod tests {
 
     pub fn record(step: usize, loss: f64) -> Record {
         let step = Step { step, loss, lr: 1e-3, grad_norm: 1.0, tokens: 100 };
-        Record { step, tokens_per_s: 50.0, eval_loss: None, held: 0 }
+        Record { step, tokens_per_s: 50.0, eval_loss: None, held: 0, seconds: None }
     }
 
     #[test]
