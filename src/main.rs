@@ -48,6 +48,7 @@ fn window(asked: Window) -> Result<()> {
     use rankscope::app::{self, Start};
     use rankscope::workspace::Request;
 
+    rankscope::defect::install();
     let mut paths = asked.paths.into_iter();
     let base = asked.base.or_else(|| paths.next());
     let other = asked.tuned.or(asked.adapter).or_else(|| paths.next());

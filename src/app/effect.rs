@@ -51,6 +51,8 @@ pub enum Effect {
     Scale(f32),
     /// Forget the recent files.
     ForgetRecent,
+    /// Remove the report of a defect.
+    ForgetDefect,
     /// Show or hide the module list.
     ToggleModules,
     /// Open or close the command palette.
@@ -69,6 +71,31 @@ pub enum Effect {
     Complain(Error),
     /// End the program.
     Quit,
+}
+
+impl Effect {
+    /// Its name, for the report of a defect: nothing of what it is about.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "open",
+            Self::OpenSample => "open the sample",
+            Self::Ask(_) => "ask for a path",
+            Self::Select(_) => "select",
+            Self::Turn(_) | Self::Step(_) => "rank",
+            Self::Analyse | Self::AnalyseExactly | Self::MoreVectors(_) => "spectrum",
+            Self::AnalyseAll => "all spectra",
+            Self::Cancel(_) => "cancel",
+            Self::Show(place) => place.tab,
+            Self::Run(_, command) => command,
+            Self::Rule(_) => "rule",
+            Self::Theme(_) | Self::Scale(_) => "look",
+            Self::ForgetRecent | Self::ForgetDefect => "forget",
+            Self::ToggleModules | Self::TogglePalette | Self::ToggleHelp | Self::TogglePathField => "panel",
+            Self::Export(_) | Self::ExportShown(..) => "export",
+            Self::Say(_) | Self::Complain(_) => "message",
+            Self::Quit => "quit",
+        }
+    }
 }
 
 /// A tab, or a part of one: a sub-tab, a chapter.

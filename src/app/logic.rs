@@ -7,9 +7,10 @@ use eframe::egui;
 
 use crate::delta::{DeltaSet, Entry, Source};
 use crate::error::Error;
+use crate::job::Job;
 use crate::plan::{self, Targets};
 use crate::spectrum::{AUTO_EXACT, Method, Options};
-use crate::workspace::{Event, Opened, Request, Workspace};
+use crate::workspace::{self, Event, Opened, Request, Workspace};
 
 use super::effect::{Effect, Place};
 use super::look::settings::Settings;
@@ -81,9 +82,16 @@ impl App {
     }
 
     fn receive(&mut self) {
-        if let Some(result) = self.looking.as_mut().and_then(crate::job::Job::take) {
+        if let Some(result) = self.looking.as_mut().and_then(Job::take) {
             self.looking = None;
             self.system = result.unwrap_or_default();
+        }
+        if let Some(found) = self.beside.as_mut().and_then(Job::take) {
+            self.beside = None;
+            self.board.beside = found.unwrap_or_default().into();
+        }
+        if let Some(Err(error)) = self.forgetting.as_mut().and_then(Job::take) {
+            self.complain(&error);
         }
         let answer = self.dialog.as_mut().and_then(|(question, dialog)| Some((*question, dialog.take()?)));
         if let Some((question, result)) = answer {
@@ -152,6 +160,10 @@ impl App {
         (self.asked, self.restored) = (false, false);
         self.jobs.forget();
         self.shown.clear();
+        let base = opened.base.path().to_path_buf();
+        self.board.beside = Arc::default();
+        self.beside =
+            Some(Job::spawn("Looking beside the base", self.jobs.wake(), move |_| Ok(workspace::beside(&base))));
         self.workspace.apply(Event::Opened(Box::new(opened)));
         self.sweep_wanted = self.workspace.delta().is_some_and(|d| estimate(d, d.entries().iter()) < UNASKED);
         self.say(&text);
@@ -172,6 +184,7 @@ impl App {
     }
 
     fn carry_out(&mut self, ctx: &egui::Context, effect: Effect) {
+        crate::defect::did(effect.name());
         match effect {
             Effect::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
             Effect::OpenSample => self.jobs.open_sample(self.data_dir.clone()),
@@ -217,6 +230,12 @@ impl App {
                 ctx.set_zoom_factor(self.settings.scale);
             }
             Effect::ForgetRecent => self.settings.recent.clear(),
+            Effect::ForgetDefect => {
+                self.system.defect = None;
+                let home = self.data_dir.clone();
+                self.forgetting =
+                    Some(Job::spawn("Removing a report", self.jobs.wake(), move |_| crate::defect::forget(&home)));
+            }
             Effect::ToggleModules if self.cramped => self.shell.listed = !self.shell.listed,
             Effect::ToggleModules => self.settings.show_modules = !self.settings.show_modules,
             Effect::TogglePalette => self.shell.palette.toggle(),

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Stroke};
 
 use crate::job::{Job, Wake};
-use crate::workspace::Workspace;
+use crate::workspace::{Beside, Workspace};
 
 use effect::{Effect, Effects, Place};
 use look::settings::Settings;
@@ -57,6 +57,9 @@ pub struct App {
     cost: logic::Cost,
     system: SystemInfo,
     looking: Option<Job<SystemInfo>>,
+    forgetting: Option<Job<()>>,
+    /// What lies beside the open base is being looked for.
+    beside: Option<Job<Vec<Beside>>>,
     dialog: Option<(Question, Dialog)>,
     exporter: Exporter,
     message: Message,
@@ -95,8 +98,9 @@ impl App {
         cc.egui_ctx.set_zoom_factor(settings.scale);
         let ctx = cc.egui_ctx.clone();
         let wake: Wake = Arc::new(move || ctx.request_repaint());
-        let looking = SystemInfo::read(&wake);
         let data_dir = start.data_dir.unwrap_or_else(start::data_dir);
+        crate::defect::begin(&data_dir, start::screen(cc));
+        let looking = SystemInfo::read(&wake, &data_dir);
         let mut effects = Effects::default();
         let tabs = tabs::all(&wake, &data_dir);
         let last = tabs.iter().map(|tab| tab.id()).find(|id| *id == settings.tab);
@@ -120,6 +124,8 @@ impl App {
             cost: logic::Cost::default(),
             system: SystemInfo::default(),
             looking: Some(looking),
+            forgetting: None,
+            beside: None,
             dialog: None,
             message: Message::default(),
             effects,
@@ -140,7 +146,10 @@ impl App {
 
     /// True while any work runs beside the window.
     pub fn is_busy(&self) -> bool {
-        !self.jobs.running().is_empty() || self.tabs.iter().any(|tab| tab.is_busy()) || self.looking.is_some()
+        !self.jobs.running().is_empty()
+            || self.tabs.iter().any(|tab| tab.is_busy())
+            || self.looking.is_some()
+            || self.beside.is_some()
     }
 
     /// True when the heatmaps show what was asked of them: no tile is missing or being coloured.
@@ -183,6 +192,7 @@ impl eframe::App for App {
         let bar = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 7));
         Panel::top("top").frame(bar).show(ui, |ui| shell::top::ui(ui, &mut view));
         shell.path.ui(ui, &mut view);
+        shell::defect::ui(ui, &mut view);
         Panel::top("rank").frame(bar).show(ui, |ui| shell.rank.ui(ui, &mut view, followed));
         let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
         let mut running = self.jobs.running();

@@ -79,6 +79,18 @@ fn hardware(adapters: &[wgpu::Adapter], surface: Option<&wgpu::Surface<'_>>) -> 
     best.cloned().ok_or_else(|| "no graphics adapter but software".into())
 }
 
+/// What draws the window, in a line.
+pub(super) fn screen(cc: &eframe::CreationContext<'_>) -> String {
+    if let Some(state) = &cc.wgpu_render_state {
+        let info = state.adapter.get_info();
+        return format!("wgpu ({}): {}", info.backend, info.name);
+    }
+    use eframe::glow::{HasContext as _, RENDERER, VERSION};
+    let Some(gl) = &cc.gl else { return "no renderer".to_owned() };
+    // SAFETY: both names are of strings that every context has; it is current while the window is being made.
+    unsafe { format!("glow: {}, {}", gl.get_parameter_string(RENDERER), gl.get_parameter_string(VERSION)) }
+}
+
 /// Where the bundled sample is written.
 pub fn data_dir() -> PathBuf {
     eframe::storage_dir(APP_ID).unwrap_or_else(|| std::env::temp_dir().join(APP_ID))

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::plan;
 use crate::train::history::Past;
-use crate::workspace::Workspace;
+use crate::workspace::{Beside, Workspace};
 
 use super::effect::{Effect, Effects};
 use super::look::settings::Settings;
@@ -35,6 +35,8 @@ pub struct Board {
     pub runs: Option<Arc<[Past]>>,
     /// Data sets that came with the open model.
     pub sets: Arc<[DataSet]>,
+    /// Tuned versions and adapters that lie beside the open base.
+    pub beside: Arc<[Beside]>,
 }
 
 /// Everything that may be looked at while painting, and the lists of what is asked for. Within a tab, `state` is what the tab

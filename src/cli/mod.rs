@@ -80,6 +80,11 @@ struct Arguments {
     command: Option<Command>,
 }
 
+/// The whole command line as clap knows it: manual pages and completions are made of it.
+pub fn command() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 /// What every subcommand takes.
 #[derive(Debug, Args)]
 struct Common {

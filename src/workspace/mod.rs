@@ -1,5 +1,6 @@
 //! Everything loaded and computed. Events come in through [`Workspace::apply`]; no interface, no threads.
 
+mod beside;
 mod dial;
 mod open;
 mod selection;
@@ -8,6 +9,7 @@ mod slot;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use beside::{Beside, beside};
 pub use dial::{Dial, Scaling};
 pub use open::{Opened, Request};
 pub use selection::Selection;

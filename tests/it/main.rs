@@ -16,6 +16,8 @@ mod plan;
 mod planning;
 mod quant;
 mod run;
+mod sentences;
 mod spectrum;
 mod support;
+mod talk;
 mod train;

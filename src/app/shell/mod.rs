@@ -1,6 +1,7 @@
 //! What stands around the tabs: bars, the list of modules, keys, the palette, the help.
 
 pub mod commands;
+pub mod defect;
 pub mod dock;
 pub mod drops;
 pub mod help;

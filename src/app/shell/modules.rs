@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use eframe::egui::text::{LayoutJob, TextWrapping};
-use eframe::egui::{self, FontId, Key, Pos2, Rect, RichText, Sense, Stroke, TextEdit, Ui, WidgetInfo, vec2};
+use eframe::egui::{
+    self, EventFilter, FontId, Id, Key, Pos2, Rect, RichText, Sense, Stroke, TextEdit, Ui, WidgetInfo, vec2,
+};
 use regex::{Regex, RegexBuilder};
 
 use crate::app::effect::Effect;
@@ -28,7 +30,6 @@ enum Row {
 }
 
 /// What the list remembers between frames.
-#[derive(Default)]
 pub struct ModuleList {
     filter: String,
     regex: Option<Result<Regex, String>>,
@@ -38,6 +39,29 @@ pub struct ModuleList {
     shown: usize,
     laid_out_for: Option<u64>,
     anchor: Option<String>,
+    /// The line that the focus comes to.
+    stop: usize,
+    /// It has moved by an arrow key: it is to be seen, and to have the focus.
+    moved: bool,
+    list_id: Id,
+}
+
+impl Default for ModuleList {
+    fn default() -> Self {
+        Self {
+            filter: String::new(),
+            regex: None,
+            closed: BTreeSet::new(),
+            stacks: Stacks::default(),
+            rows: Vec::new(),
+            shown: 0,
+            laid_out_for: None,
+            anchor: None,
+            stop: 0,
+            moved: false,
+            list_id: Id::NULL,
+        }
+    }
 }
 
 impl ModuleList {
@@ -135,8 +159,22 @@ impl ModuleList {
         ui.spacing_mut().item_spacing.y = 0.0;
         let mut toggled = None;
         let mut chosen = None;
+        self.stop = self.stop.min(self.rows.len().saturating_sub(1));
+        let (stop, mut focus) = (self.stop, None);
+        let moved = std::mem::take(&mut self.moved);
         egui::ScrollArea::vertical().auto_shrink(false).show_rows(ui, ROW, self.rows.len(), |ui, range| {
-            for row in &self.rows[range] {
+            let top = ui.cursor().top();
+            let at = |row: usize| top + (row as f32 - range.start as f32) * ROW;
+            if moved {
+                let line = Rect::from_x_y_ranges(ui.max_rect().x_range(), at(stop)..=at(stop) + ROW);
+                ui.scroll_to_rect(line, None);
+            }
+            // Out of sight, the stop is the first line that is seen: Tab never leads to nothing.
+            let seen = if range.contains(&stop) { stop } else { range.start };
+            let list = ui.scope_id().with("lines");
+            self.list_id = list;
+            for (number, row) in range.clone().zip(&self.rows[range]) {
+                let line = Line { id: list.with(number), stop: number == seen };
                 match *row {
                     Row::Block(layer, count) => {
                         let title = match layer {
@@ -144,9 +182,11 @@ impl ModuleList {
                             Some(at) => self.stacks.title(at),
                             None => "Outside the blocks".to_owned(),
                         };
-                        if block(ui, &title, count, !self.closed.contains(&layer)) {
+                        let response = block(ui, line, &title, count, !self.closed.contains(&layer));
+                        if response.clicked() {
                             toggled = Some(layer);
                         }
+                        focus = focus.or(response.has_focus().then_some((number, response.id)));
                     }
                     Row::Module(i) => {
                         let entry = &delta.entries()[i];
@@ -156,13 +196,22 @@ impl ModuleList {
                         let selected = view.workspace.selection().contains(&entry.name);
                         let dtype =
                             view.workspace.base().and_then(|b| b.module(&entry.name)).map_or("", |m| m.dtype.name());
-                        if module(ui, entry, spectrum, problem.as_deref(), selected, dtype) {
+                        let response = module(ui, line, entry, spectrum, problem.as_deref(), selected, dtype);
+                        if response.clicked() {
                             chosen = Some(entry.name.clone());
                         }
+                        focus = focus.or(response.has_focus().then_some((number, response.id)));
                     }
                 }
             }
         });
+        if moved {
+            // The line may have come into sight only now.
+            ui.memory_mut(|memory| memory.request_focus(self.list_id.with(stop)));
+        }
+        if let Some((number, id)) = focus {
+            self.arrows(ui, number, id, &mut toggled);
+        }
         if let Some(layer) = toggled {
             if !self.closed.remove(&layer) {
                 self.closed.insert(layer);
@@ -170,12 +219,38 @@ impl ModuleList {
             self.lay_out(delta);
         }
         if let Some(name) = chosen {
+            let is_it = |row: &Row| matches!(row, Row::Module(i) if delta.entries()[*i].name == name);
+            self.stop = self.rows.iter().position(is_it).unwrap_or(self.stop);
             let modifiers = ui.input(|i| i.modifiers);
             view.effects.push(Effect::Select(self.choose(delta, view.workspace.selection(), &name, modifiers)));
         }
         if ui.ui_contains_pointer() && ui.input(|i| i.modifiers.command && i.key_pressed(Key::A)) {
             let names = self.visible(delta).map(|e| e.name.clone()).collect();
             view.effects.push(Effect::Select(Selection::of(names)));
+        }
+    }
+
+    /// Up and down go through the lines, Home and End to their ends; left and right close and open a block.
+    fn arrows(&mut self, ui: &Ui, at: usize, id: Id, toggled: &mut Option<Option<Block>>) {
+        self.stop = at;
+        let mine = EventFilter { vertical_arrows: true, horizontal_arrows: true, ..EventFilter::default() };
+        ui.memory_mut(|memory| memory.set_focus_lock_filter(id, mine));
+        let pressed = |key: Key| ui.input(|i| i.num_presses(key));
+        let last = self.rows.len().saturating_sub(1);
+        let to = match (pressed(Key::Home) > 0, pressed(Key::End) > 0) {
+            (true, _) => 0,
+            (_, true) => last,
+            _ => (at + pressed(Key::ArrowDown)).saturating_sub(pressed(Key::ArrowUp)).min(last),
+        };
+        if to != at {
+            (self.stop, self.moved) = (to, true);
+            ui.ctx().request_repaint();
+        }
+        if let Some(Row::Block(layer, _)) = self.rows.get(at) {
+            let open = !self.closed.contains(layer);
+            if pressed(if open { Key::ArrowLeft } else { Key::ArrowRight }) > 0 {
+                *toggled = Some(*layer);
+            }
         }
     }
 
@@ -219,18 +294,35 @@ fn compile(filter: &str) -> Option<Result<Regex, String>> {
     Some(built.map_err(|_| "not a regular expression".into()))
 }
 
-/// What gets the focus is scrolled to.
-fn into_view(response: &egui::Response) {
-    if response.gained_focus() {
-        response.scroll_to_me(None);
+/// A line's place for the keyboard.
+#[derive(Clone, Copy)]
+struct Line {
+    id: Id,
+    /// Tab comes to this one; the arrow keys to the others.
+    stop: bool,
+}
+
+impl Line {
+    /// Room for the line. What gets the focus is scrolled to, and has a ring.
+    fn place(self, ui: &mut Ui) -> (Rect, egui::Response) {
+        let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::hover());
+        let focused = ui.memory(|memory| memory.has_focus(self.id));
+        let response = ui.interact(rect, self.id, if self.stop || focused { Sense::click() } else { Sense::CLICK });
+        if response.gained_focus() {
+            response.scroll_to_me(None);
+        }
+        if response.has_focus() {
+            let ring = ui.visuals().selection.stroke;
+            ui.painter().rect_stroke(rect, 4.0, ring, egui::StrokeKind::Inside);
+        }
+        (rect, response)
     }
 }
 
-fn block(ui: &mut Ui, title: &str, count: usize, open: bool) -> bool {
+fn block(ui: &mut Ui, line: Line, title: &str, count: usize, open: bool) -> egui::Response {
     let colors = Colors::of(ui);
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+    let (rect, response) = line.place(ui);
     response.widget_info(|| WidgetInfo::selected(egui::Role::Button, true, open, title));
-    into_view(&response);
     let painter = ui.painter();
     if response.hovered() || response.has_focus() {
         painter.rect_filled(rect, 4.0, ui.visuals().widgets.hovered.weak_bg_fill);
@@ -248,21 +340,21 @@ fn block(ui: &mut Ui, title: &str, count: usize, open: bool) -> bool {
     let text = painter.text(at, egui::Align2::LEFT_CENTER, title, font.clone(), ui.visuals().strong_text_color());
     let at = Pos2::new(text.right() + 8.0, rect.center().y);
     painter.text(at, egui::Align2::LEFT_CENTER, count.to_string(), FontId::proportional(11.0), colors.weak);
-    response.clicked()
+    response
 }
 
 fn module(
     ui: &mut Ui,
+    line: Line,
     entry: &Entry,
     spectrum: Option<&Spectrum>,
     problem: Option<&str>,
     selected: bool,
     dtype: &str,
-) -> bool {
+) -> egui::Response {
     let colors = Colors::of(ui);
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::click());
+    let (rect, response) = line.place(ui);
     response.widget_info(|| WidgetInfo::selected(egui::Role::Button, problem.is_none(), selected, &entry.name));
-    into_view(&response);
     if ui.is_rect_visible(rect) {
         let visuals = ui.visuals();
         let painter = ui.painter();
@@ -294,15 +386,13 @@ fn module(
             sparkline(painter, spark, spectrum, color);
         }
     }
-    response
-        .on_hover_ui(|ui| {
-            ui.label(RichText::new(&entry.name).strong());
-            ui.label(format!("{} · {} · {}", entry.role.label(), units::shape(&entry.shape), dtype));
-            if let Some(problem) = problem {
-                ui.label(RichText::new(problem).color(colors.warn));
-            }
-        })
-        .clicked()
+    response.on_hover_ui(|ui| {
+        ui.label(RichText::new(&entry.name).strong());
+        ui.label(format!("{} · {} · {}", entry.role.label(), units::shape(&entry.shape), dtype));
+        if let Some(problem) = problem {
+            ui.label(RichText::new(problem).color(colors.warn));
+        }
+    })
 }
 
 /// The last two parts of a name: what tells modules of one block apart.

@@ -15,6 +15,8 @@ use super::commands::{self, Now};
 
 /// So many lines are listed at most.
 const MOST: usize = 60;
+/// A slip is looked past in a text of so many letters.
+const SLIP: usize = 5;
 
 /// One thing that can be done or shown.
 struct Item {
@@ -120,17 +122,31 @@ fn nothing(text: &str) -> String {
     format!("No command, module or chapter contains “{}”.", text.trim())
 }
 
-/// What fits the text, the best first: letters in order are enough, so that initials and slips match too.
+/// What fits the text, the best first: letters in order are enough, so that initials and letters left out match too. Where nothing
+/// fits, one letter may be wrong, too many or in the wrong place.
 fn found(items: Vec<Item>, text: &str) -> Vec<Item> {
-    let pattern = Pattern::parse(text.trim(), CaseMatching::Ignore, Normalization::Smart);
-    let mut matcher = Matcher::new(Config::DEFAULT);
-    let mut letters = Vec::new();
-    let mut scored: Vec<(u32, Item)> = items
-        .into_iter()
-        .filter_map(|item| Some((pattern.score(Utf32Str::new(&item.title, &mut letters), &mut matcher)?, item)))
-        .collect();
+    let text = text.trim();
+    let mut scores = scores(&items, text);
+    if scores.iter().all(Option::is_none) && text.chars().count() >= SLIP {
+        for (at, letter) in text.char_indices() {
+            let without = format!("{}{}", &text[..at], &text[at + letter.len_utf8()..]);
+            for (best, score) in scores.iter_mut().zip(self::scores(&items, &without)) {
+                *best = (*best).max(score);
+            }
+        }
+    }
+    let mut scored: Vec<(u32, Item)> =
+        scores.into_iter().zip(items).filter_map(|(score, item)| Some((score?, item))).collect();
     scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
     scored.into_iter().map(|(_, item)| item).take(MOST).collect()
+}
+
+/// How well each title fits.
+fn scores(items: &[Item], text: &str) -> Vec<Option<u32>> {
+    let pattern = Pattern::parse(text, CaseMatching::Ignore, Normalization::Smart);
+    let mut matcher = Matcher::new(Config::DEFAULT);
+    let mut letters = Vec::new();
+    items.iter().map(|item| pattern.score(Utf32Str::new(&item.title, &mut letters), &mut matcher)).collect()
 }
 
 fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Item> {
@@ -162,6 +178,10 @@ fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Ite
     }
     for recent in &view.settings.recent {
         items.push(item(format!("Open {}", recent.title()), "recent".to_owned(), Effect::Open(recent.request())));
+    }
+    for beside in view.board.beside.iter() {
+        let title = format!("Compare with {}", beside.name());
+        items.push(item(title, "beside the base".to_owned(), Effect::Open(beside.request())));
     }
     for cached in &view.system.hub {
         let effect = Effect::Open(crate::workspace::Request::Any(cached.path.clone()));
@@ -202,6 +222,8 @@ mod tests {
         assert_eq!(titles("nnfs"), ["Learn: Nine numbers from six"], "initials");
         assert_eq!(titles("q_proj"), ["model.layers.0.self_attn.q_proj"]);
         assert_eq!(titles("opn fil")[0], "Open file…", "a slip");
+        assert_eq!(titles("leanr: nine")[0], "Learn: Nine numbers from six", "two letters in the wrong order");
+        assert_eq!(titles("foldder")[0], "Open folder…", "a letter too many");
         assert_eq!(titles("").len(), 5);
         assert!(titles("zzz").is_empty());
     }

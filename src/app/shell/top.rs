@@ -9,7 +9,7 @@ use crate::app::widgets::text::middle;
 use crate::app::work::dialog::Question;
 use crate::delta::Source;
 use crate::units;
-use crate::workspace::Request;
+use crate::workspace::{Beside, Request};
 
 use super::commands::{self, Now};
 
@@ -134,6 +134,18 @@ fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
             if ui.add_enabled(!weight, egui::Button::new("The weights themselves")).clicked() {
                 view.effects.push(Effect::Open(Request::Weight));
                 ui.close();
+            }
+            let beside = &view.board.beside;
+            if !beside.is_empty() {
+                ui.separator();
+                ui.label(RichText::new("Beside the base").small().color(Colors::of(ui).weak));
+                for found in beside.iter() {
+                    let tip = if matches!(found, Beside::Adapter(_)) { "An adapter" } else { "A tuned version" };
+                    if ui.button(middle(&found.name(), 40)).on_hover_text(tip).clicked() {
+                        view.effects.push(Effect::Open(found.request()));
+                        ui.close();
+                    }
+                }
             }
             ui.separator();
             ui.label(RichText::new("Bundled sample").small().color(Colors::of(ui).weak));

@@ -18,6 +18,8 @@ pub struct SystemInfo {
     pub devices: String,
     /// The hub's local cache.
     pub hub: Vec<Cached>,
+    /// The report of a defect that an earlier start has left.
+    pub defect: Option<String>,
 }
 
 /// Shows a folder in the system's file manager.
@@ -42,9 +44,10 @@ pub fn open_folder(folder: &Path) -> Result<()> {
 }
 
 impl SystemInfo {
-    /// Begins to look.
-    pub fn read(wake: &Wake) -> Job<Self> {
-        Job::spawn("Looking at the machine", Arc::clone(wake), |_| {
+    /// Begins to look; `home` is the program's own folder.
+    pub fn read(wake: &Wake, home: &Path) -> Job<Self> {
+        let home = home.to_path_buf();
+        Job::spawn("Looking at the machine", Arc::clone(wake), move |_| {
             let all = device::devices();
             let line = |(choice, device): &(device::Choice, crate::error::Result<device::Device>)| match device {
                 Ok(device) => format!("✓ {device}"),
@@ -56,7 +59,7 @@ impl SystemInfo {
                 None => best.name,
             };
             let devices = all.iter().map(line).collect::<Vec<_>>().join("\n");
-            Ok(Self { device, devices, hub: hub::cached() })
+            Ok(Self { device, devices, hub: hub::cached(), defect: crate::defect::find(&home) })
         })
     }
 }

@@ -78,7 +78,7 @@ impl Talk {
         let memory = Arc::clone(&self.memory);
         self.stream = Some(Stream::spawn("Answering", Arc::clone(&self.wake), move |progress, send| {
             let mut talk = memory.lock().unwrap_or_else(PoisonError::into_inner);
-            talk.ask(&sides()?, &question, device, progress, send)
+            talk.answer_each(&sides()?, &question, device, progress, send)
         }));
     }
 
