@@ -34,8 +34,12 @@ fn case(name: &'static str, numbers: &[Number], lengths: &[usize], groups: usize
 const BELOW: usize = 6;
 
 fn cases() -> Vec<Case> {
-    // Two sequences of three tokens, four query heads over two of keys, eight wide, six of them turned.
-    let layout = [2, 3, 0, 4, 70, 0, 8, 32, 8, 50, 8, 4, 2, 8, 3, 5].map(Whole);
+    // Two sequences of three tokens, four query heads over two of keys, eight wide, six of them turned: halves or neighbours,
+    // queries apart or in groups with their keys.
+    let layouts = [
+        [2, 3, 0, 4, 70, 0, 8, 16, 32, 8, 50, 8, 4, 2, 8, 3, 0, 5].map(Whole),
+        [2, 3, 0, 4, 70, 0, 8, 32, 16, 32, 24, 32, 4, 2, 8, 3, 1, 5].map(Whole),
+    ];
     let whole = |numbers: &[u32]| numbers.iter().map(|&n| Whole(n)).collect::<Vec<_>>();
     let with = |head: &[Number], tail: &[Number]| [head, tail].concat();
     let (x, q, kv, angles) = (6 * 70, 6 * 4 * 8, 2 * 2 * 4 * 8, 15);
@@ -77,38 +81,41 @@ fn cases() -> Vec<Case> {
         case("sum", &[Whole(1), Long(1000)], &[1000, 2], 1, 256),
         case("squares", &[Long(5000)], &[5000, 512], 512, 256),
         case("sum_parts", &[Whole(1), Whole(512)], &[512, 2], 1, 256),
-        case("softmax", &with(&block, &[Real(0.0)]), &[rows * 3, rows * 3, 6], rows, 3),
-        case("softmax", &with(&block, &[Real(1.5)]), &[rows * 3, rows * 3, 0], rows, 3),
+        case("add_logit_bias", &whole(&[5, 300]), &[1500, 300], 4, 256),
+        case("softmax", &with(&block, &[Real(0.0), Real(0.7)]), &[rows * 3, rows * 3, 6], rows, 3),
+        case("softmax", &with(&block, &[Real(1.5), Real(0.0)]), &[rows * 3, rows * 3, 0], rows, 3),
         case(
             "softmax_backward",
-            &with(&block, &[Real(1.5)]),
+            &with(&block, &[Real(1.5), Real(0.0)]),
             &[rows * 3, rows * 3, 24, rows * 3, rows * 3, 6],
             rows,
             3,
         ),
         case(
             "softmax_backward",
-            &with(&block, &[Real(0.0)]),
+            &with(&block, &[Real(0.0), Real(0.7)]),
             &[rows * 3, rows * 3, 24, rows * 3, rows * 3, 0],
             rows,
             3,
         ),
     ];
-    for normed in [8, 0] {
-        let numbers = with(&layout, &[Real(0.0), Real(1.0), Real(1e-6)]);
-        cases.push(case("heads_forward", &numbers, &[x, normed, normed, angles, angles, q, kv, kv, 6], 48, 8));
-        let lengths = [x, normed, normed, angles, angles, q, kv, kv, x, 36, 0];
-        cases.push(case("heads_backward", &numbers, &lengths, 48, 8));
-    }
-    for of_keys in [0, 1] {
-        let gradient = if of_keys == 1 { kv } else { q };
-        let numbers = with(&layout, &[Whole(of_keys)]);
-        cases.push(case("heads_weights", &numbers, &[x, angles, angles, gradient, 36, 8, 6], 8, 256));
+    for layout in layouts {
+        for normed in [8, 0] {
+            let numbers = with(&layout, &[Real(0.0), Real(1.0), Real(1e-6)]);
+            cases.push(case("heads_forward", &numbers, &[x, normed, normed, angles, angles, q, kv, kv, 6], 48, 8));
+            let lengths = [x, normed, normed, angles, angles, q, kv, kv, x, 36, 0];
+            cases.push(case("heads_backward", &numbers, &lengths, 48, 8));
+        }
+        for of_keys in [0, 1] {
+            let gradient = if of_keys == 1 { kv } else { q };
+            let numbers = with(&layout, &[Whole(of_keys)]);
+            cases.push(case("heads_weights", &numbers, &[x, angles, angles, gradient, 36, 8, 6], 8, 256));
+        }
     }
     for function in 0..ACTIVATIONS {
         for gated in [0, 1] {
             let up = 5 * 33 * (1 + gated as usize);
-            let numbers = whole(&[5, 33, gated, function]);
+            let numbers = with(&whole(&[5, 33, gated, function]), &[Real(0.8), Real(0.6)]);
             cases.push(case("activation_forward", &numbers, &[up, 165], 1, 256));
             cases.push(case("activation_backward", &numbers, &[up, 165], 1, 256));
         }
@@ -121,7 +128,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// How many nonlinearities the kernels compute.
-const ACTIVATIONS: u32 = 5;
+const ACTIVATIONS: u32 = 6;
 
 impl Case {
     /// The numbers as C lays out a struct.

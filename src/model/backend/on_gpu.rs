@@ -7,6 +7,7 @@ use crate::model::decoder::{Attention, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Resident, Span, SplitQkv, Tensor};
 use crate::model::linear::Linear;
+use crate::model::ops::attention::Row;
 use crate::model::weight::Vector;
 use crate::spec::Rope;
 use std::cell::Cell;
@@ -85,8 +86,18 @@ impl<'m> OnGpu<'m> {
             (Some(q), Some(k)) => Some((self.weights.norm(q)?, self.weights.norm(k)?)),
             _ => None,
         };
+        // Queries in groups with their key and value are read where they lie.
+        let (d, group) = (attention.spec.head_dim, attention.spec.heads / attention.spec.kv_heads);
+        let (row, q_group) = match (attention.row(), attention.is_regrouped()) {
+            (row, false) => (row, None),
+            (Row { stride, .. }, true) => {
+                let step = (group + 2) * d;
+                (Row { stride, q: (0, d), k: (group * d, step), v: ((group + 1) * d, step) }, Some(step))
+            }
+        };
         Ok(HeadsOf {
-            row: attention.row(),
+            row,
+            q_group,
             rules: attention.rules(),
             angles: attention.spec.rope.and_then(|rope| place.angles.get(rope)),
             norms,
@@ -369,11 +380,11 @@ impl<'m> Backend for OnGpu<'m> {
     }
 
     fn activation(&self, f: Nonlinear, up: &Tensor) -> Result<Tensor> {
-        self.gpu.activation(f.activation, up, f.gated, f.width)
+        self.gpu.activation(f.activation, f.alphas, up, f.gated, f.width)
     }
 
     fn activation_backward(&self, f: Nonlinear, up: &mut Tensor, d: &Tensor) -> Result<()> {
-        self.gpu.activation_backward(f.activation, up, f.gated, d, f.width)
+        self.gpu.activation_backward(f.activation, f.alphas, up, f.gated, d, f.width)
     }
 
     fn embed(
@@ -436,16 +447,13 @@ impl<'m> Backend for OnGpu<'m> {
 
     fn add_logit_bias(
         &self,
-        _logits: &mut Logits,
-        _rows: usize,
-        _vocab: usize,
+        logits: &mut Logits,
+        rows: usize,
+        vocab: usize,
         head: &Linear,
         _bias: &Vector,
     ) -> Result<()> {
-        if self.gpu.is_dry() {
-            return Ok(());
-        }
-        Err(Error::usage(format!("{} has a bias, which is not computed on a GPU here: --device cpu", head.module)))
+        self.gpu.add_logit_bias(logits.values.all(), rows, vocab, self.weights.bias(head, self.params)?)
     }
 
     fn losses(&self, count: usize) -> Result<Tensor> {

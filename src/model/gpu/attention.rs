@@ -26,23 +26,29 @@ pub struct Angles {
     cos: Tensor,
     sin: Tensor,
     half: usize,
+    /// Neighbours turn together.
+    interleaved: bool,
 }
 
 impl Angles {
     pub(super) fn upload(gpu: &Gpu, table: &Table) -> Result<Self> {
         let (cos, sin, half) = table.values();
-        Ok(Self { cos: gpu.arena.upload(cos)?, sin: gpu.arena.upload(sin)?, half })
+        let interleaved = table.is_interleaved();
+        Ok(Self { cos: gpu.arena.upload(cos)?, sin: gpu.arena.upload(sin)?, half, interleaved })
     }
 
     /// Room for them, where nothing is computed.
     pub(super) fn blank(gpu: &Gpu, positions: usize, half: usize) -> Result<Self> {
-        Ok(Self { cos: gpu.alloc_f32(positions * half)?, sin: gpu.alloc_f32(positions * half)?, half })
+        let (cos, sin) = (gpu.alloc_f32(positions * half)?, gpu.alloc_f32(positions * half)?);
+        Ok(Self { cos, sin, half, interleaved: false })
     }
 }
 
 /// One block's attention between the rows of queries, keys and values and what comes out.
 pub struct Attention<'a> {
     pub row: Row,
+    /// From the first query head of a group to that of the next, where that is not as many heads on.
+    pub q_group: Option<usize>,
     pub rules: Rules,
     pub angles: Option<&'a Angles>,
     pub norms: Option<(&'a Norm, &'a Norm)>,
@@ -125,6 +131,7 @@ impl Attention<'_> {
             stride,
             q_offset: q.0,
             q_step: q.1,
+            q_group: self.q_group.unwrap_or(q.1 * self.group()),
             k_offset: k.0,
             k_step: k.1,
             v_offset: v.0,
@@ -133,6 +140,7 @@ impl Attention<'_> {
             kv_heads,
             head_dim,
             half,
+            interleaved: usize::from(self.angles.is_some_and(|angles| angles.interleaved)),
             positions,
         })
     }
@@ -219,7 +227,7 @@ impl Attention<'_> {
         split: &SplitQkv,
         cache: Option<(&Tensor, &Tensor)>,
     ) -> Result<Tensor> {
-        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, .. } = self.rules;
+        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, alibi, .. } = self.rules;
         let (q, out) = (&split.q, gpu.alloc(split.q.len())?);
         let Some((k, v)) = cache.or(split.kv.as_ref().map(|(k, v)| (k, v))) else { return Ok(out) };
         let (seq, sequences) = (self.seq, q.len() / (heads * head_dim) / self.seq);
@@ -231,7 +239,8 @@ impl Attention<'_> {
             let queries = self.rows_of(q, block);
             gpu.product(self.scores(&scores, block), false, scale, queries, self.keys_of(k, block).t(), batch)?;
             let (scores, starts) = (scores.all(), self.starts());
-            Softmax { scores, p: p.all(), starts, block: self.score_block(sequences, block), cap }.launch(gpu)?;
+            Softmax { scores, p: p.all(), starts, block: self.score_block(sequences, block), cap, alibi }
+                .launch(gpu)?;
             gpu.product(self.rows_of(&out, block), false, 1.0, self.scores(&p, block), self.keys_of(v, block), batch)?;
         }
         let joined = gpu.alloc(out.len())?;
@@ -249,7 +258,7 @@ impl Attention<'_> {
         d_out: &Tensor,
     ) -> Result<Option<Tensor>> {
         let gpu = run.gpu;
-        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, .. } = self.rules;
+        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, alibi, .. } = self.rules;
         let SplitQkv { q, kv: Some((k, v)) } = split else { return Ok(None) };
         let layout = self.layout(rows.all())?;
         let HeadLayout { sequences, seq, .. } = layout;
@@ -277,6 +286,7 @@ impl Attention<'_> {
                 starts: self.starts(),
                 block: self.score_block(sequences, block),
                 cap,
+                alibi,
             }
             .launch(gpu)?;
             let ds = self.scores(&ds, block);

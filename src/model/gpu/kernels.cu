@@ -353,7 +353,7 @@ DEVICE struct head head_of(int group, const struct head_layout l) {
         h.which = 0;
         h.kv = head / of_group;
         h.in_group = head % of_group;
-        h.offset = l.q_offset + head * l.q_step;
+        h.offset = l.q_offset + h.kv * l.q_group + h.in_group * l.q_step;
         h.place = ((((i64)h.sequence * kv_heads + h.kv) * seq + h.row) * of_group + h.in_group) * l.head_dim;
     } else {
         head -= heads;
@@ -366,11 +366,14 @@ DEVICE struct head head_of(int group, const struct head_layout l) {
 }
 
 /* Value i of a head, turned by its position: `sign` is 1 on the way forward and −1 on the way back. */
-DEVICE float turned(const float *x, int i, int half, const float *cosines, const float *sines, float sign) {
+DEVICE float turned(const float *x, int i, int half, int interleaved, const float *cosines, const float *sines,
+                    float sign) {
     if (i >= 2 * half) return x[i];
-    const int pair = i < half ? i : i - half;
+    const int first = interleaved ? i % 2 == 0 : i < half;
+    const int apart = interleaved ? 1 : half, other = first ? i + apart : i - apart;
+    const int pair = interleaved ? i / 2 : first ? i : other;
     const float c = cosines[pair], s = sign * sines[pair];
-    return i < half ? x[i] * c - x[i + half] * s : x[i] * c + x[i - half] * s;
+    return first ? x[i] * c - x[other] * s : x[i] * c + x[other] * s;
 }
 
 KERNEL(heads_forward) {
@@ -395,7 +398,7 @@ KERNEL(heads_forward) {
     const i64 angle = (i64)position_of(layout.first + h.row, starts, h.token, layout.positions) * half;
     const int turn = h.which < 2 ? half : 0;
     for (int i = THREAD; i < dim; i += THREADS)
-        to[i] = narrow(turned(values, i, turn, cosines + angle, sines + angle, 1.0f));
+        to[i] = narrow(turned(values, i, turn, layout.interleaved, cosines + angle, sines + angle, 1.0f));
 }
 
 /* From gradients by what the products got, in f32, to the gradient by the rows. Scales of the norms go to `stats`,
@@ -412,7 +415,7 @@ KERNEL(heads_backward) {
     const i64 angle = (i64)position_of(layout.first + h.row, starts, h.token, layout.positions) * half;
     const int turn = h.which < 2 ? half : 0;
     for (int i = THREAD; i < dim; i += THREADS)
-        values[i] = turned(from, i, turn, cosines + angle, sines + angle, -1.0f);
+        values[i] = turned(from, i, turn, layout.interleaved, cosines + angle, sines + angle, -1.0f);
     SYNC;
     if (!weight) {
         for (int i = THREAD; i < dim; i += THREADS) dx[begin + i] = narrow(values[i]);
@@ -445,7 +448,7 @@ KERNEL(heads_weights) {
         const int token = at / many, head = from + at % many;
         const struct head h = head_of(token * all + head, layout);
         const i64 angle = (i64)position_of(layout.first + h.row, starts, token, layout.positions) * half;
-        const float g = turned(gradient + h.place, i, half, cosines + angle, sines + angle, -1.0f);
+        const float g = turned(gradient + h.place, i, half, layout.interleaved, cosines + angle, sines + angle, -1.0f);
         const float scale = stats[(i64)token * (heads + kv_heads) + head];
         sum += g * widen(x[(i64)token * layout.stride + h.offset + i]) * scale;
     }
@@ -463,10 +466,20 @@ KERNEL(heads_weights) {
 struct sight {
     int begin, end;
     i64 along;
+    /// Added to scores for each step towards later keys, counted from key `own`.
+    float slope;
+    int own;
 };
 
+/* Slopes of heads, as alibi_slopes in src/spec. */
+DEVICE float slope_of(int head, int heads) {
+    int closest = 1;
+    while (2 * closest <= heads) closest *= 2;
+    return head < closest ? exp2f(-8.0f * (head + 1) / closest) : exp2f(-4.0f * (2 * (head - closest) + 1) / closest);
+}
+
 /* What a group's row of scores sees, counted from `lo`; and where its row's sum is kept. */
-DEVICE struct sight sight_of(int group, const struct score_block b, const int *starts) {
+DEVICE struct sight sight_of(int group, const struct score_block b, float alibi, const int *starts) {
     const int many = b.rows * b.group, number = group / many, inside = group % many;
     const int row = inside / b.group, position = b.position + row;
     int begin = position + 1 - b.window > b.lo ? position + 1 - b.window : b.lo;
@@ -478,49 +491,54 @@ DEVICE struct sight sight_of(int group, const struct score_block b, const int *s
     s.begin = begin - b.lo;
     s.end = position + 1 - b.lo;
     s.along = ((i64)number * b.seq + b.first) * b.group + inside;
+    const int head = number % b.kv_heads * b.group + inside % b.group;
+    s.slope = alibi != 0 ? alibi * slope_of(head, b.kv_heads * b.group) : 0.0f;
+    s.own = position - b.lo;
     return s;
+}
+
+/* A score as it is compared with others. */
+DEVICE float score_of(const float *s, int i, const struct sight sight, float cap) {
+    const float score = s[i] + sight.slope * (float)(i - sight.own);
+    return cap > 0 ? cap * tanhf(score / cap) : score;
 }
 
 /* Probabilities from scores. */
 KERNEL(softmax) {
     SHARED float room[THREADS_MAX];
-    const struct sight sight = sight_of(GROUP, block, starts);
+    const struct sight sight = sight_of(GROUP, block, alibi, starts);
     const int keys = block.keys, begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
     floatX *to = p + (i64)GROUP * keys;
     float most = LEAST, sum = 0;
-    for (int i = begin + THREAD; i < end; i += THREADS)
-        most = fmaxf(most, cap > 0 ? cap * tanhf(s[i] / cap) : s[i]);
+    for (int i = begin + THREAD; i < end; i += THREADS) most = fmaxf(most, score_of(s, i, sight, cap));
     most = largest(most, room);
-    for (int i = begin + THREAD; i < end; i += THREADS)
-        sum += expf((cap > 0 ? cap * tanhf(s[i] / cap) : s[i]) - most);
+    for (int i = begin + THREAD; i < end; i += THREADS) sum += expf(score_of(s, i, sight, cap) - most);
     const float inverse = 1.0f / total(sum, room);
     for (int i = THREAD; i < keys; i += THREADS) {
         const int seen = i >= begin && i < end;
-        to[i] = narrow(seen ? expf((cap > 0 ? cap * tanhf(s[i] / cap) : s[i]) - most) * inverse : 0.0f);
+        to[i] = narrow(seen ? expf(score_of(s, i, sight, cap) - most) * inverse : 0.0f);
     }
 }
 
 /* Probabilities again, and the gradient by the scores before their scale: p (dp − along), times the cap's slope. */
 KERNEL(softmax_backward) {
     SHARED float room[THREADS_MAX];
-    const struct sight sight = sight_of(GROUP, block, starts);
+    const struct sight sight = sight_of(GROUP, block, alibi, starts);
     const int keys = block.keys, begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
     const float mean = along[sight.along];
     const i64 row = (i64)GROUP * keys;
     float most = LEAST, sum = 0;
-    for (int i = begin + THREAD; i < end; i += THREADS)
-        most = fmaxf(most, cap > 0 ? cap * tanhf(s[i] / cap) : s[i]);
+    for (int i = begin + THREAD; i < end; i += THREADS) most = fmaxf(most, score_of(s, i, sight, cap));
     most = largest(most, room);
-    for (int i = begin + THREAD; i < end; i += THREADS)
-        sum += expf((cap > 0 ? cap * tanhf(s[i] / cap) : s[i]) - most);
+    for (int i = begin + THREAD; i < end; i += THREADS) sum += expf(score_of(s, i, sight, cap) - most);
     const float inverse = 1.0f / total(sum, room);
     for (int i = THREAD; i < keys; i += THREADS) {
         float probability = 0, gradient = 0;
         if (i >= begin && i < end) {
-            const float t = cap > 0 ? tanhf(s[i] / cap) : 0;
-            probability = expf((cap > 0 ? cap * t : s[i]) - most) * inverse;
+            const float score = score_of(s, i, sight, cap), t = cap > 0 ? score / cap : 0;
+            probability = expf(score - most) * inverse;
             gradient = probability * (dp[row + i] - mean) * (1.0f - t * t);
         }
         p[row + i] = narrow(probability);
@@ -558,7 +576,7 @@ KERNEL(split_heads) {
 
 /* ---- the MLP's nonlinearity ---- */
 
-DEVICE float activate(enum activation function, float x, float *slope) {
+DEVICE float activate(enum activation function, float x, float positive, float negative, float *slope) {
     switch (function) {
     case SILU: {
         const float s = 1.0f / (1.0f + expf(-x));
@@ -578,6 +596,15 @@ DEVICE float activate(enum activation function, float x, float *slope) {
     }
     case RELU: *slope = x > 0 ? 1.0f : 0.0f; return x > 0 ? x : 0.0f;
     case RELU2: *slope = x > 0 ? 2.0f * x : 0.0f; return x > 0 ? x * x : 0.0f;
+    case XIELU: {
+        if (x > 0) {
+            *slope = 2.0f * positive * x + 0.5f;
+            return positive * x * x + 0.5f * x;
+        }
+        const float near = -1e-6f, e = expf(fminf(x, near));
+        *slope = negative * ((x < near ? e : 0.0f) - 1.0f) + 0.5f;
+        return negative * (e - 1.0f - x) + 0.5f * x;
+    }
     }
     *slope = NOT_A_NUMBER;
     return NOT_A_NUMBER;
@@ -588,7 +615,7 @@ KERNEL(activation_forward) {
         const struct cell cell = cell_of(at, width);
         const i64 begin = cell.row * (gated ? 2 * width : width);
         const int column = cell.column;
-        float slope, value = activate(function, widen(up[begin + column]), &slope);
+        float slope, value = activate(function, widen(up[begin + column]), positive, negative, &slope);
         if (gated) value *= widen(up[begin + width + column]);
         out[at] = narrow(value);
     }
@@ -601,7 +628,7 @@ KERNEL(activation_backward) {
         const i64 begin = cell.row * (gated ? 2 * width : width);
         const int column = cell.column;
         float slope;
-        const float value = activate(function, widen(up[begin + column]), &slope), g = widen(d[at]);
+        const float value = activate(function, widen(up[begin + column]), positive, negative, &slope), g = widen(d[at]);
         if (gated) {
             const float other = widen(up[begin + width + column]);
             up[begin + width + column] = narrow(g * value);
@@ -660,6 +687,10 @@ KERNEL(cross_entropy) {
         const float g = expf((cap > 0 ? cap * t : l[i]) - most) * factor - (i == target ? scale : 0.0f);
         d[(i64)GROUP * vocab + i] = narrow(g * (1.0f - t * t));
     }
+}
+
+KERNEL(add_logit_bias) {
+    EACH(at, (i64)rows * vocab) logits[at] += bias[cell_of(at, vocab).column];
 }
 
 /* `cap · tanh(l / cap)` in place. */

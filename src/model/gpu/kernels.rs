@@ -36,7 +36,7 @@ constants! {
 }
 
 enums! {
-    Activation = activation { Silu = SILU, GeluTanh = GELU_TANH, Gelu = GELU, Relu = RELU, Relu2 = RELU2 }
+    Activation = activation { Silu = SILU, GeluTanh = GELU_TANH, Gelu = GELU, Relu = RELU, Relu2 = RELU2, Xielu = XIELU }
 }
 
 records! {
@@ -51,9 +51,10 @@ records! {
         capacity,
         /// From token to token.
         stride,
-        /// First query head in a row, and from head to head.
+        /// First query head in a row, from head to head, and from the first of a group to that of the next.
         q_offset,
         q_step,
+        q_group,
         k_offset,
         k_step,
         v_offset,
@@ -63,6 +64,8 @@ records! {
         head_dim,
         /// Pairs of a head that are turned by position.
         half,
+        /// 1 where neighbours are pairs, 0 where a pair is half of what is turned apart.
+        interleaved,
         /// Rows of the tables of angles.
         positions,
     }
@@ -102,7 +105,8 @@ impl HeadLayout<Size> {
     /// Rows of queries, keys and values as they are projected.
     fn rows(&self) -> Size {
         let end = |heads: Size, offset: Size, step: Size| offset + strided(heads, self.head_dim, step);
-        let q = end(self.heads, self.q_offset, self.q_step);
+        let group = strided(self.heads.div_ceil(self.kv_heads), self.head_dim, self.q_step);
+        let q = self.q_offset + strided(self.kv_heads, group, self.q_group);
         let k = end(self.kv_heads, self.k_offset, self.k_step);
         let v = end(self.kv_heads, self.v_offset, self.v_step);
         strided(self.tokens(), q.max(k).max(v), self.stride)
@@ -330,15 +334,15 @@ kernels! {
         layout.tokens() * (layout.heads + layout.kv_heads * 2) <= i32::MAX as usize
     ];
 
-    /// Probabilities from scores.
-    Softmax = softmax(block: ScoreBlock, cap: f32) {
+    /// Probabilities from scores, to which `alibi` times a head's slope and the way to the key is added first.
+    Softmax = softmax(block: ScoreBlock, cap: f32, alibi: f32) {
         scores: read F32[block.scores()],
         p: write Compute[block.scores()],
         starts: read I32[block.sequences * block.seq] or none,
     } over [block.groups()] where [block.fits()];
 
     /// Probabilities again, and the gradient by the scores before their scale: `p (dp − along)`, times the cap's slope.
-    SoftmaxBackward = softmax_backward(block: ScoreBlock, cap: f32) {
+    SoftmaxBackward = softmax_backward(block: ScoreBlock, cap: f32, alibi: f32) {
         scores: read F32[block.scores()],
         dp: read F32[block.scores()],
         along: read F32[block.sequences * block.kv_heads * block.seq * block.group],
@@ -361,14 +365,18 @@ kernels! {
         along: write F32[sequences * seq * heads],
     } over [per_row(sequences * seq * heads, head_dim)] where [heads % kv_heads == 0];
 
-    /// The nonlinearity of an MLP, gated (`f(gate) ∘ up`) or not (`f(up)`).
-    ActivationForward = activation_forward(rows: usize, width: usize, gated: bool, function: Activation) {
+    /// The nonlinearity of an MLP, gated (`f(gate) ∘ up`) or not (`f(up)`); the last numbers are α₊ and α₋ of an xIELU.
+    ActivationForward = activation_forward(
+        rows: usize, width: usize, gated: bool, function: Activation, positive: f32, negative: f32
+    ) {
         up: read Compute[rows * up_width(width, gated)],
         out: write Compute[rows * width],
     } over [each(rows * width)];
 
     /// What went in becomes the gradient by it.
-    ActivationBackward = activation_backward(rows: usize, width: usize, gated: bool, function: Activation) {
+    ActivationBackward = activation_backward(
+        rows: usize, width: usize, gated: bool, function: Activation, positive: f32, negative: f32
+    ) {
         up: update Compute[rows * up_width(width, gated)],
         d: read Compute[rows * width],
     } over [each(rows * width)];
@@ -386,6 +394,12 @@ kernels! {
         losses: write F32[rows],
         d: write Compute[rows * vocab] or none,
     } over [per_row(rows, vocab)];
+
+    /// Adds a bias to every row of logits.
+    AddLogitBias = add_logit_bias(rows: usize, vocab: usize) {
+        logits: update F32[rows * vocab],
+        bias: read F32[vocab],
+    } over [each(rows * vocab)];
 
     /// `cap · tanh(l / cap)` in place.
     CapLogits = cap_logits(count: u64, cap: f32) {

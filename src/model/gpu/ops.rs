@@ -279,13 +279,15 @@ impl Gpu {
     pub(in crate::model) fn activation(
         &self,
         function: Activation,
+        [positive, negative]: [f32; 2],
         up: &Tensor,
         gated: bool,
         width: usize,
     ) -> Result<Tensor> {
         let rows = up.len() / if gated { 2 * width } else { width };
         let out = self.alloc(rows * width)?;
-        kernel::ActivationForward { up: up.all(), out: out.all(), rows, width, gated, function }.launch(self)?;
+        let (up, to) = (up.all(), out.all());
+        kernel::ActivationForward { up, out: to, rows, width, gated, function, positive, negative }.launch(self)?;
         Ok(out)
     }
 
@@ -293,13 +295,15 @@ impl Gpu {
     pub(in crate::model) fn activation_backward(
         &self,
         function: Activation,
+        [positive, negative]: [f32; 2],
         up: &Tensor,
         gated: bool,
         d: &Tensor,
         width: usize,
     ) -> Result<()> {
         let rows = up.len() / if gated { 2 * width } else { width };
-        kernel::ActivationBackward { up: up.all(), d: d.all(), rows, width, gated, function }.launch(self)
+        let (up, d) = (up.all(), d.all());
+        kernel::ActivationBackward { up, d, rows, width, gated, function, positive, negative }.launch(self)
     }
 
     /// `to = keep · to + dropped(from)`; `place` tells apart the layers of a model.
@@ -327,6 +331,11 @@ impl Gpu {
     ) -> Result<()> {
         let (d, scale) = (d.map(|(d, _)| d), d.map_or(0.0, |(_, scale)| scale));
         kernel::CrossEntropy { logits, targets, losses, d, rows: targets.len(), vocab, cap, scale }.launch(self)
+    }
+
+    /// Adds a bias to every row of logits.
+    pub(in crate::model) fn add_logit_bias(&self, logits: Span, rows: usize, vocab: usize, bias: Span) -> Result<()> {
+        kernel::AddLogitBias { logits, bias, rows, vocab }.launch(self)
     }
 
     pub(in crate::model) fn cap(&self, logits: &Tensor, cap: f32) -> Result<()> {

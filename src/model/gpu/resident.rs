@@ -102,21 +102,19 @@ fn not_there(module: &str) -> Error {
 
 /// What the kernels do not compute, of all that a spec can say.
 fn refused(decoder: &Decoder) -> Option<String> {
-    let spec = &decoder.spec;
     if let Some(what) = decoder.linears().find_map(|linear| linear.branch.as_ref()?.refused_on_gpu()) {
         return Some(what.to_owned());
-    }
-    if decoder.head().bias.is_some() {
-        return Some("a head with a bias".to_owned());
-    }
-    if spec.ropes.iter().any(|rope| rope.interleaved) {
-        return Some("a rotary embedding of neighbouring dimensions".to_owned());
     }
     for block in &decoder.blocks {
         if let Some(FeedForward::Dense(mlp)) = &block.ffn
             && !matches!(
                 mlp.spec.activation,
-                Activation::Silu | Activation::GeluTanh | Activation::Gelu | Activation::Relu | Activation::Relu2
+                Activation::Silu
+                    | Activation::GeluTanh
+                    | Activation::Gelu
+                    | Activation::Relu
+                    | Activation::Relu2
+                    | Activation::Xielu
             )
         {
             return Some(format!("the activation {:?}", mlp.spec.activation));
@@ -128,14 +126,13 @@ fn refused(decoder: &Decoder) -> Option<String> {
         }
         let norms: Vec<_> = [&attention.q_norm, &attention.k_norm].into_iter().flatten().collect();
         let plain = norms.iter().all(|norm| norm.spec.width == spec.head_dim && !norm.is_centred());
-        if !plain || norms.len() == 1 || spec.norm_after_rope {
+        // Without scales it is the same before the rotary embedding as after it.
+        let after = spec.norm_after_rope && norms.iter().any(|norm| norm.spec.weight);
+        if !plain || norms.len() == 1 || after {
             return Some("this norm of queries and keys".to_owned());
         }
-        if attention.is_regrouped() {
-            return Some("queries in groups with their keys".to_owned());
-        }
-        if spec.gate.is_some() || spec.alibi > 0.0 || spec.clip > 0.0 || spec.query_scaling.is_some() {
-            return Some("attention with linear biases, clipped or scaled queries".to_owned());
+        if spec.gate.is_some() || spec.clip > 0.0 || spec.query_scaling.is_some() {
+            return Some("attention with a gate, clipped or scaled queries".to_owned());
         }
     }
     None

@@ -178,7 +178,7 @@ fn the_source_has_every_kernel_that_is_described() {
         "struct norm_forward_args { const floatX *x; const float *weight; const float *bias; floatX *y; int rows; int \
          width; int centred; float plus; float eps; };",
         "#define add_PARAMETERS floatX *RESTRICT to, const floatX *RESTRICT from, const u64 count",
-        "enum activation { SILU, GELU_TANH, GELU, RELU, RELU2 };",
+        "enum activation { SILU, GELU_TANH, GELU, RELU, RELU2, XIELU };",
         "#define HEAD_DIM_MAX 512",
     ] {
         assert!(source.contains(part), "{part}");

@@ -333,7 +333,7 @@ fn head_of(group: u32) -> Head {
         h.which = 0u;
         h.kv = head / of_group;
         h.in_group = head % of_group;
-        h.offset = a.layout_q_offset + head * a.layout_q_step;
+        h.offset = a.layout_q_offset + h.kv * a.layout_q_group + h.in_group * a.layout_q_step;
         h.place = (((h.sequence * kv_heads + h.kv) * a.layout_seq + h.row) * of_group + h.in_group) * a.layout_head_dim;
     } else {
         head -= heads;
@@ -352,6 +352,24 @@ fn head_of(group: u32) -> Head {
 //# angle_of
 fn angle_of(h: Head) -> u32 {
     return position_of(a.layout_first + h.row, h.token, a.layout_positions) * a.layout_half;
+}
+
+//# pair_of
+// The other value of a pair, the pair's number, and whether value i is its first; of 2 · half values.
+struct Pair { other: u32, number: u32, first: bool }
+
+fn pair_of(i: u32, half: u32) -> Pair {
+    var p: Pair;
+    if a.layout_interleaved != 0u {
+        p.first = i % 2u == 0u;
+        p.other = i ^ 1u;
+        p.number = i / 2u;
+    } else {
+        p.first = i < half;
+        p.other = select(i - half, i + half, p.first);
+        p.number = select(i - half, i, p.first);
+    }
+    return p;
 }
 
 //# values
@@ -381,10 +399,10 @@ var<workgroup> values: array<f32, HEAD_DIM_MAX>;
     for (var i = THREAD; i < width; i += THREADS) {
         var value = values[i];
         if i < 2u * half {
-            let pair = select(i - half, i, i < half);
-            let c = load_cosines(angle + pair);
-            let s = load_sines(angle + pair);
-            if i < half { value = value * c - values[i + half] * s; } else { value = value * c + values[i - half] * s; }
+            let pair = pair_of(i, half);
+            let c = load_cosines(angle + pair.number);
+            let s = load_sines(angle + pair.number);
+            value = value * c + select(1.0, -1.0, pair.first) * values[pair.other] * s;
         }
         if h.which == 0u { store_q(h.place + i, value); }
         else if h.which == 1u { store_k(h.place + i, value); }
@@ -407,14 +425,10 @@ fn load_gradient_of(which: u32, at: u32) -> f32 {
     for (var i = THREAD; i < width; i += THREADS) {
         var value = load_gradient_of(h.which, h.place + i);
         if i < 2u * half {
-            let pair = select(i - half, i, i < half);
-            let c = load_cosines(angle + pair);
-            let s = load_sines(angle + pair);
-            if i < half {
-                value = value * c + load_gradient_of(h.which, h.place + i + half) * s;
-            } else {
-                value = value * c - load_gradient_of(h.which, h.place + i - half) * s;
-            }
+            let pair = pair_of(i, half);
+            let c = load_cosines(angle + pair.number);
+            let s = load_sines(angle + pair.number);
+            value = value * c + select(-1.0, 1.0, pair.first) * load_gradient_of(h.which, h.place + pair.other) * s;
         }
         values[i] = value;
     }
@@ -463,14 +477,11 @@ fn head_weight(which: u32, i: u32) -> f32 {
         let h = head_of(token * (heads + 2u * kv_heads) + head);
         var g = load_gradient(h.place + i);
         if i < 2u * half {
-            let pair = angle_of(h) + select(i - half, i, i < half);
-            let c = load_cosines(pair);
-            let s = load_sines(pair);
-            if i < half {
-                g = g * c + load_gradient(h.place + i + half) * s;
-            } else {
-                g = g * c - load_gradient(h.place + i - half) * s;
-            }
+            let pair = pair_of(i, half);
+            let angle = angle_of(h) + pair.number;
+            let c = load_cosines(angle);
+            let s = load_sines(angle);
+            g = g * c + select(-1.0, 1.0, pair.first) * load_gradient(h.place + pair.other) * s;
         }
         sum += g * load_x(token * a.layout_stride + h.offset + i) * load_stats(token * (heads + kv_heads) + head);
     }
@@ -478,7 +489,14 @@ fn head_weight(which: u32, i: u32) -> f32 {
     if THREAD == 0u { store_dw(i, load_dw(i) + sum); }
 
 //# sight_of
-struct Sight { begin: u32, end: u32, along: u32 }
+struct Sight { begin: u32, end: u32, along: u32, slope: f32, own: u32 }
+
+fn slope_of(head: u32, heads: u32) -> f32 {
+    var closest = 1u;
+    while 2u * closest <= heads { closest *= 2u; }
+    let steps = select(4.0 * f32(2u * (head - closest) + 1u), 8.0 * f32(head + 1u), head < closest);
+    return exp_(-0.6931472 * steps / f32(closest));
+}
 
 fn sight_of(group: u32) -> Sight {
     let many = a.block_rows * a.block_group;
@@ -496,23 +514,33 @@ fn sight_of(group: u32) -> Sight {
     s.begin = begin - a.block_lo;
     s.end = position + 1u - a.block_lo;
     s.along = (number * a.block_seq + a.block_first) * a.block_group + inside;
+    s.own = position - a.block_lo;
+    if a.alibi != 0.0 {
+        let head = number % a.block_kv_heads * a.block_group + inside % a.block_group;
+        s.slope = a.alibi * slope_of(head, a.block_kv_heads * a.block_group);
+    }
     return s;
+}
+
+//# score_of
+fn score_of(row: u32, i: u32, sight: Sight) -> f32 {
+    return capped(load_scores(row + i) + sight.slope * (f32(i) - f32(sight.own)));
 }
 
 //# softmax
     let sight = sight_of(GROUP);
     let row = GROUP * a.block_keys;
     var most = LEAST;
-    for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) { most = max(most, capped(load_scores(row + i))); }
+    for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) { most = max(most, score_of(row, i, sight)); }
     most = largest(most);
     var sum = 0.0;
     for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) {
-        sum += exp_(capped(load_scores(row + i)) - most);
+        sum += exp_(score_of(row, i, sight) - most);
     }
     let inverse = 1.0 / total(sum);
     for (var i = THREAD; i < a.block_keys; i += THREADS) {
         var probability = 0.0;
-        if i >= sight.begin && i < sight.end { probability = exp_(capped(load_scores(row + i)) - most) * inverse; }
+        if i >= sight.begin && i < sight.end { probability = exp_(score_of(row, i, sight) - most) * inverse; }
         store_p(row + i, probability);
     }
 
@@ -521,21 +549,21 @@ fn sight_of(group: u32) -> Sight {
     let row = GROUP * a.block_keys;
     let mean = load_along(sight.along);
     var most = LEAST;
-    for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) { most = max(most, capped(load_scores(row + i))); }
+    for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) { most = max(most, score_of(row, i, sight)); }
     most = largest(most);
     var sum = 0.0;
     for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) {
-        sum += exp_(capped(load_scores(row + i)) - most);
+        sum += exp_(score_of(row, i, sight) - most);
     }
     let inverse = 1.0 / total(sum);
     for (var i = THREAD; i < a.block_keys; i += THREADS) {
         var probability = 0.0;
         var gradient = 0.0;
         if i >= sight.begin && i < sight.end {
-            let score = load_scores(row + i);
+            let score = score_of(row, i, sight);
             var t = 0.0;
-            if a.cap > 0.0 { t = tanh_(score / a.cap); }
-            probability = exp_(capped(score) - most) * inverse;
+            if a.cap > 0.0 { t = score / a.cap; }
+            probability = exp_(score - most) * inverse;
             gradient = probability * (load_dp(row + i) - mean) * (1.0 - t * t);
         }
         store_p(row + i, probability);
@@ -588,6 +616,12 @@ fn activate(x: f32) -> vec2<f32> {
         }
         case RELU: { return select(vec2<f32>(0.0, 0.0), vec2<f32>(x, 1.0), x > 0.0); }
         case RELU2: { return select(vec2<f32>(0.0, 0.0), vec2<f32>(x * x, 2.0 * x), x > 0.0); }
+        case XIELU: {
+            if x > 0.0 { return vec2<f32>(a.positive * x * x + 0.5 * x, 2.0 * a.positive * x + 0.5); }
+            let near = -1e-6;
+            let e = exp_(min(x, near));
+            return vec2<f32>(a.negative * (e - 1.0 - x) + 0.5 * x, a.negative * (select(0.0, e, x < near) - 1.0) + 0.5);
+        }
         default: { return vec2<f32>(not_a_number()); }
     }
 }
@@ -677,6 +711,9 @@ fn mixed(x: vec2<u32>) -> vec2<u32> {
         let g = exp_(capped(logit) - most) * factor - select(0.0, a.scale, i == goal);
         store_d(row + i, g * (1.0 - t * t));
     }
+
+//# add_logit_bias
+    EACH(at, a.rows * a.vocab) { store_logits(at, load_logits(at) + load_bias(at % a.vocab)); }
 
 //# cap_logits
     EACH(at, a.count.x) { store_logits(at, capped(load_logits(at))); }

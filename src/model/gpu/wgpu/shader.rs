@@ -138,8 +138,8 @@ pub(super) fn module(
         .ok_or_else(|| Error::failure(format!("{} has no form for this kind of GPU", kernel.name)))?;
     let helpers = helped(body, kernels, subgroups);
     let subgroups = helpers.contains("SUBGROUP");
-    let mut text = if subgroups { "enable subgroups;\n".to_owned() } else { String::new() };
-    _ = writeln!(text, "const THREADS = {threads}u;");
+    // Naga has the functions without `enable subgroups;`, and refuses that.
+    let mut text = format!("const THREADS = {threads}u;\n");
     for (name, value) in CONSTANTS {
         _ = writeln!(text, "const {name} = {value}u;");
     }
