@@ -28,7 +28,7 @@
 //! | 6 | [`model`] | the decoder, forward and backward, on the processor or a GPU |
 //! | 7 | [`plan`] | parameter counts, presets, the LoRA paper's table, memory (on the processor, on a GPU), budgets, extraction |
 //! | 8 | [`train`] | full, LoRA and QLoRA: data, optimizer, the loop, run folders, film, sweep |
-//! | 9 | [`demo`], [`workspace`] | the bundled model and data, and how they are made; everything loaded and computed, without interface or threads |
+//! | 9 | [`demo`], [`export`], [`workspace`] | the bundled model and data, and how they are made; runs for other engines; everything loaded and computed, without interface or threads |
 //! | 10 | [`job`] | the only place that starts threads; feature `gui` |
 //! | 11 | [`cli`], [`app`] | the command line; the window (feature `gui`). Neither sees the other |
 //!
@@ -51,6 +51,7 @@ pub mod delta;
 pub mod demo;
 pub mod device;
 pub mod error;
+pub mod export;
 pub mod figure;
 mod guard;
 pub mod hash;

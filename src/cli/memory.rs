@@ -8,7 +8,10 @@ use super::text::Table;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::gpu::Kind;
-use crate::plan::memory::{CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Verdict, largest, predict};
+use crate::plan::memory::cluster::{COUNTS, counts, per_gpu, total};
+use crate::plan::memory::{
+    CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Strategy, Verdict, largest, predict,
+};
 use crate::plan::{Layout, Method, Selection, Targets};
 use crate::train::Named;
 use crate::train::memory::load;
@@ -29,6 +32,14 @@ pub struct Memory {
 
     #[command(flatten)]
     given: Given<Budget>,
+
+    /// Also the memory of each of so many GPUs, up to 1024, by strategy, and what 1 to 1024 of them allow
+    #[arg(long, value_name = "N")]
+    gpus: Option<usize>,
+
+    /// Memory of a GPU for --gpus, in GiB
+    #[arg(long, value_name = "GIB", default_value_t = 80)]
+    gpu_memory: u64,
 
     /// Optimizer: adamw (this engine), or adamw-8bit or sgd of another engine
     #[arg(long, default_value_t = Optimizer::AdamW)]
@@ -60,6 +71,8 @@ impl Memory {
             selection.count(rank)?;
         }
         let memory = predict(&layout, &Pairs::uniform(&selection, rank), &load)?;
+        let cluster =
+            self.gpus.map(|gpus| self.cluster(&layout, &Pairs::uniform(&selection, rank), &load, gpus)).transpose()?;
         let free = Device::cpu().memory.map(|memory| memory.free);
         let gpu = Load { process: CONTEXT, place: Place::Gpu(self.dtype.into()), ..load };
         let on_gpu = predict(&layout, &Pairs::uniform(&selection, rank), &gpu)?.total();
@@ -94,7 +107,9 @@ impl Memory {
                     json!({"name": name, "bytes": room, "verdict": verdict.as_str(), "largest": {"rank": most.rank, "batch": most.batch, "seq": most.seq}})
                 })
                 .collect();
+            let cluster = cluster.map(|cluster| cluster.document);
             return screen.document(&json!({
+                "cluster": cluster,
                 "model": layout.name,
                 "method": method.as_str(),
                 "total": memory.total(),
@@ -128,6 +143,60 @@ impl Memory {
             _ => format!("{}, rank {} on {}", method.as_str(), rank, targets),
         };
         let head = format!("{}: {what}, batch {}, sequences of {}\n\n", layout.name, settings.batch, settings.seq);
-        screen.print(&format!("{head}{}\n{}{}", table.render(), fits.render(), footnotes(&notes)))
+        let cluster = cluster.map_or_else(String::new, |cluster| cluster.text);
+        screen.print(&format!("{head}{}\n{}{}{cluster}", table.render(), fits.render(), footnotes(&notes)))
     }
+
+    /// Each GPU of several.
+    fn cluster(&self, layout: &Layout, pairs: &Pairs, load: &Load, gpus: usize) -> Result<Cluster> {
+        let room = self.gpu_memory.clamp(1, 1 << 20) << 30;
+        let place = Place::Gpu(Kind::Bf16.into());
+        let load = Load { process: CONTEXT, place, precision: Precision::Bf16, ..*load };
+        let number = |n: Option<usize>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
+        let (mut strategies, mut lines) = (Vec::new(), String::new());
+        let mut table = Table::new(&["GPUs", "strategy", ">each", "", ">largest batch of each", ">context"]);
+        let mut rows = Vec::new();
+        for &strategy in Strategy::ALL {
+            let one = counts(layout, pairs, &load, strategy, &[gpus], room)?;
+            let terms = per_gpu(layout, pairs, &load, strategy, gpus)?;
+            lines += &format!("\n{} on {gpus} GPUs: {} each\n", strategy.as_str(), bytes(total(&terms)));
+            lines += &terms.iter().map(|term| format!("  {term}\n")).collect::<String>();
+            let parts: Map<String, Value> = terms
+                .iter()
+                .map(|term| (term.name.to_owned(), json!({"bytes": term.bytes, "arithmetic": term.arithmetic})))
+                .collect();
+            strategies.push(json!({"strategy": strategy.as_str(), "total": total(&terms), "parts": parts}));
+            for count in counts(layout, pairs, &load, strategy, &COUNTS, room)?.into_iter().chain(one) {
+                rows.push((strategy, count));
+            }
+        }
+        rows.sort_by_key(|(_, count)| count.gpus);
+        rows.dedup();
+        for (strategy, count) in &rows {
+            let verdict = Verdict::of(count.bytes, room).as_str().to_owned();
+            let (batch, seq) = (number(count.largest.batch), number(count.largest.seq));
+            table.push(vec![
+                count.gpus.to_string(),
+                strategy.as_str().to_owned(),
+                bytes(count.bytes),
+                verdict,
+                batch,
+                seq,
+            ]);
+        }
+        let counts: Vec<Value> = rows
+            .iter()
+            .map(|(strategy, count)| {
+                json!({"gpus": count.gpus, "strategy": strategy.as_str(), "total": count.bytes, "largest": {"batch": count.largest.batch, "seq": count.largest.seq}})
+            })
+            .collect();
+        let document = json!({"gpus": gpus, "room": room, "strategies": strategies, "counts": counts});
+        Ok(Cluster { document, text: format!("{lines}\nGPUs of {}:\n{}", bytes(room), table.render()) })
+    }
+}
+
+/// What is said about several GPUs.
+struct Cluster {
+    document: Value,
+    text: String,
 }

@@ -10,6 +10,7 @@ mod convert;
 mod demo;
 mod doctor;
 mod eval;
+mod export_job;
 mod extract;
 mod generate;
 mod inspect;
@@ -129,6 +130,8 @@ enum Command {
     Train(Box<train::Train>),
     /// Fine-tune at several ranks, and truncate the largest one to the others
     Sweep(Box<sweep::Sweep>),
+    /// Export a run's settings as a folder that trains elsewhere: TRL, axolotl, LLaMA-Factory, Unsloth, on a cluster
+    ExportJob(Box<export_job::ExportJob>),
     /// List runs of this program and of others; follow those that go on
     Runs(runs::Runs),
     /// Loss and perplexity of a model on a data file
@@ -224,6 +227,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Quantize(quantize) => quantize.run(screen),
         Command::Train(train) => train.run(screen, &common),
         Command::Sweep(sweep) => sweep.run(screen, &common),
+        Command::ExportJob(job) => job.run(screen, &common),
         Command::Runs(runs) => runs.run(screen),
         Command::Eval(eval) => eval.run(screen, device),
         Command::Generate(generate) => generate.run(screen, device),

@@ -6,8 +6,8 @@ use super::run_folder::RunFolder;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// How deep runs may lie in a folder of runs: a sweep has its runs within.
-const DEPTH: usize = 2;
+/// How deep runs may lie in a folder of runs: a sweep has its runs within, an exported job in a folder within.
+const DEPTH: usize = 3;
 
 /// Looks for runs; what it has read it reads again only where it has changed.
 #[derive(Default)]

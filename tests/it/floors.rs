@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 12] = [
     &["model"],
     &["plan"],
     &["train"],
-    &["demo", "workspace"],
+    &["demo", "export", "workspace"],
     &["job"],
     &["cli", "app"],
 ];

@@ -8,6 +8,7 @@ mod checkpoints;
 mod cli;
 mod deltas;
 mod demo;
+mod export;
 mod floors;
 mod foreign;
 mod interrupt;

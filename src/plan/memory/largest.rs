@@ -17,8 +17,8 @@ pub struct Largest {
 }
 
 /// Larger batches and contexts are not looked for.
-const MOST_BATCH: usize = 4096;
-const MOST_SEQ: usize = 1 << 20;
+pub(super) const MOST_BATCH: usize = 4096;
+pub(super) const MOST_SEQ: usize = 1 << 20;
 
 /// What fits into `room` bytes beside everything else as `load` says, at rank `r`.
 ///
@@ -38,7 +38,7 @@ pub fn largest(layout: &Layout, selection: &Selection, r: usize, load: &Load, ro
 }
 
 /// The last of 1…`most` for which `fits` is true, which it is up to some value.
-fn last(most: usize, fits: impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
+pub(super) fn last(most: usize, fits: impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
     if most == 0 || !fits(1)? {
         return Ok(None);
     }

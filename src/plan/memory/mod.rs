@@ -15,10 +15,12 @@
 //! The parts that depend on the engine are this project's: a step is gone through on a backend that computes nothing
 //! (`step`).
 
+pub mod cluster;
 mod gpus;
 mod largest;
 mod step;
 
+pub use cluster::Strategy;
 pub use gpus::{CONTEXT, GPUS, Gpu, Verdict};
 pub use largest::{Largest, largest};
 pub use step::Step;

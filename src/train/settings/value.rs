@@ -4,6 +4,7 @@ use super::about::Choice;
 use super::{Init, Method, Quant, ReportTo, Schedule};
 use crate::device;
 use crate::model::gpu::Kind;
+use crate::plan::memory::Strategy;
 use crate::train::data::{Columns, HoldOut, LossOn};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -231,6 +232,14 @@ impl Named for Quant {
             Self::None => ("none", "none", "Frozen weights as stored: plain LoRA."),
         };
         Choice { name, label, about }
+    }
+}
+
+impl Named for Strategy {
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn choice(self) -> Choice {
+        Choice { name: self.as_str(), label: self.as_str(), about: self.about() }
     }
 }
 

@@ -180,6 +180,10 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bo
             push(view, Action::OfferMerge(Some(folder.clone())));
             ui.close();
         }
+        if past.is_described() && ui.button("Take it to a cluster…").clicked() {
+            push(view, Action::OfferJob(Some(folder.clone())));
+            ui.close();
+        }
         if past.is_described() && ui.button("Set up the next run like this").clicked() {
             push(view, Action::Again(folder.clone()));
             ui.close();

@@ -13,6 +13,7 @@ mod compare;
 mod film;
 mod header;
 mod history;
+mod job;
 mod merging;
 mod outlook;
 mod plots;
@@ -84,6 +85,7 @@ struct Looks {
     history: history::History,
     sweep: sweep::SweepLook,
     merging: merging::Merging,
+    job: job::JobPage,
     talk: talk::Page,
 }
 
@@ -138,6 +140,7 @@ impl Tab for TrainTab {
                 command("start", "Start the run that is set up", Some(Key::Space), help),
                 command("methods", "Train LoRA, QLoRA and full on the same data", None, ""),
                 command("sweep", "Train at several ranks (sweep)", None, ""),
+                command("cluster", "Take the run that is set up to a cluster", None, ""),
             ],
         }
     }
@@ -147,6 +150,7 @@ impl Tab for TrainTab {
             "start" => Some(Action::Start),
             "methods" => Some(Action::StartMethods),
             "sweep" => Some(Action::StartSweep),
+            "cluster" => Some(Action::OfferJob(None)),
             "pause" => self.state.live().map(|live| Action::Hold(!live.is_held())),
             "stop" => Some(Action::Stop),
             _ => None,
@@ -215,6 +219,7 @@ impl Looks {
         });
         offer(ui, view, &mut self.segment);
         self.merging.ui(ui, view);
+        self.job.ui(ui, view);
         ui.add_space(6.0);
         match self.segment {
             Segment::Run => self.run(ui, view),

@@ -303,6 +303,11 @@ fn start(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
     if response.clicked() {
         view.actions.push(Action::Start);
     }
+    let tip = "A folder that trains the same by TRL, axolotl, LLaMA-Factory or Unsloth, on as many GPUs as there are";
+    let has_data = !draft.settings.data.as_os_str().is_empty() && !draft.settings.model.as_os_str().is_empty();
+    if ui.add_enabled(has_data, Button::new("Take it to a cluster…")).on_hover_text(tip).clicked() {
+        view.actions.push(Action::OfferJob(None));
+    }
     if let Some(problem) = problem {
         ui.label(RichText::new(problem).small().color(colors.weak));
     }

@@ -18,7 +18,7 @@ use crate::train::{Method, Settings};
 use crate::workspace::Request;
 
 use super::export::Purpose;
-use super::{Closing, Draft, Task, Training};
+use super::{Closing, Draft, JobChoice, Task, Training};
 
 /// What the tab asks for.
 #[derive(Clone, Debug)]
@@ -67,6 +67,14 @@ pub enum Action {
     OfferMerge(Option<PathBuf>),
     /// Write the model of a run with its adapter merged in.
     Merge(PathBuf, PathBuf),
+    /// Ask how a run, or the one that is set up, is to be taken to a cluster.
+    OfferJob(Option<PathBuf>),
+    /// Ask no more.
+    CloseJob,
+    /// How it is to be taken there.
+    ChooseJob(Box<JobChoice>),
+    /// Write its folder.
+    WriteJob,
     /// Look for runs in this folder no more.
     ForgetFolder(PathBuf),
     /// Do not offer any more to go on with this run.
@@ -170,6 +178,10 @@ impl Training {
                     },
                 );
             }
+            Action::OfferJob(run) => self.offer_job(run, round),
+            Action::CloseJob => self.handed = None,
+            Action::ChooseJob(choice) => self.choose_job(*choice, round),
+            Action::WriteJob => self.write_job(round),
             Action::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
             Action::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
             Action::Spectrum(folder, step) => {
@@ -253,6 +265,12 @@ impl Training {
             Purpose::Data => self.carry_out(Action::Data(path), round),
             Purpose::Runs => self.add_folder(path, round),
             Purpose::Keep => self.keep(Some(path), round),
+            Purpose::Job => {
+                if let Some(handed) = &self.handed {
+                    let out = path.join(format!("{}-cluster", handed.name)).display().to_string();
+                    self.choose_job(JobChoice { out, ..handed.choice.clone() }, round);
+                }
+            }
             Purpose::Merged(run) => {
                 let out = self.merged_folder(&path, &run);
                 self.merging = Some((run, out));

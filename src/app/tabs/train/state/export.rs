@@ -7,6 +7,7 @@ use crate::adapter::Adapter;
 use crate::app::work::dialog::{Dialog, Filter, Kind};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::export::job::{self, Job as ExportedJob, Written};
 use crate::job::{Job, Wake};
 use crate::train::merge::{Change, write_model};
 use crate::train::{Record, Settings, saved};
@@ -23,6 +24,8 @@ pub enum Purpose {
     Runs,
     /// A folder for new runs.
     Keep,
+    /// A folder around one that trains on a cluster.
+    Job,
     /// A folder around the model with the adapter of this run merged in.
     Merged(PathBuf),
     /// A place for a copy of a run's adapter.
@@ -49,6 +52,8 @@ pub const FORMATS: [Format; 3] = [
 pub enum Found {
     /// A sentence.
     Said(String),
+    /// A folder that trains on a cluster is there.
+    Job(Box<Written>),
     /// A path was chosen.
     Path(Purpose, PathBuf),
     /// A model and a tuned version of it.
@@ -80,6 +85,7 @@ impl Exports {
             Purpose::Data => ("Data to train on", Kind::File(&DATA)),
             Purpose::Runs => ("A folder with runs", Kind::Folder),
             Purpose::Keep => ("A folder for new runs", Kind::Folder),
+            Purpose::Job => ("A folder for the job", Kind::Folder),
             Purpose::Merged(_) => ("A folder for the merged model", Kind::Folder),
         };
         self.dialog = Some((purpose, Dialog::open(title, kind, None, &self.wake)));
@@ -126,6 +132,20 @@ impl Exports {
             Some(work) => Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title()))),
             None => Ok(()),
         }
+    }
+
+    /// Begins to write a folder that trains elsewhere.
+    ///
+    /// # Errors
+    /// When something is being written already.
+    pub fn job(&mut self, settings: Settings, job: ExportedJob) -> Result<()> {
+        if let Some(work) = &self.work {
+            return Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title())));
+        }
+        self.work = Some(Job::spawn("Writing a job", Arc::clone(&self.wake), move |progress| {
+            Ok(Found::Job(Box::new(job::export(&settings, &job, progress)?)))
+        }));
+        Ok(())
     }
 
     /// Writes what a full run was at a checkpoint as a model, to be looked at.

@@ -9,6 +9,7 @@ mod action;
 mod background;
 mod draft;
 mod export;
+mod job;
 mod live;
 mod pause;
 mod run_list;
@@ -36,6 +37,7 @@ use crate::app::view::Round;
 pub use action::{Action, Partner};
 pub use draft::{Draft, Fit, Outlook, method_name};
 pub use export::{FORMATS, Purpose, metrics, short};
+pub use job::{Handed, JobChoice};
 pub use live::{Live, Task};
 pub use run_list::RunList;
 pub use track::{Track, smoothed};
@@ -73,6 +75,8 @@ pub struct Training {
     background: BackgroundTasks,
     /// A run that is to be merged, and the folder for the model, until a person says so.
     merging: Option<(PathBuf, PathBuf)>,
+    /// A run that is to be taken to a cluster.
+    handed: Option<Handed>,
     closing: Closing,
     talk: Talk,
 }
@@ -133,6 +137,7 @@ impl Training {
             sets: (0, Arc::default()),
             background: BackgroundTasks::default(),
             merging: None,
+            handed: None,
             closing: Closing::No,
         }
     }
@@ -155,6 +160,7 @@ impl Training {
         if let Some(news) = self.exports.logic() {
             match news {
                 Ok(export::Found::Said(text)) => round.effects.push(Effect::Say(text)),
+                Ok(export::Found::Job(written)) => self.job_written(*written),
                 Ok(export::Found::Path(purpose, path)) => self.chosen(purpose, path, round),
                 Ok(export::Found::Pair(model, tuned)) => {
                     round.effects.push(Effect::Open(Request::Pair(model, tuned)));

@@ -1,0 +1,193 @@
+//! The question how a run is to be taken to a cluster: engine, launcher, GPUs; what it needs of each, and what will differ.
+
+use eframe::egui::{self, Button, Checkbox, ComboBox, DragValue, Id, Modal, RichText, ScrollArea, Ui};
+
+use super::View;
+use super::state::{Action, Handed, JobChoice, Purpose};
+use super::typed::{Look, Typed};
+use crate::app::look::theme::Colors;
+use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::export::job::{ENGINES, LAUNCHERS, Strategy};
+use crate::plan::memory::Verdict;
+use crate::plan::memory::cluster::{Count, total};
+use crate::units;
+
+/// What the question remembers between frames.
+#[derive(Default)]
+pub struct JobPage {
+    folder: Typed,
+    order: Order,
+}
+
+const HEADS: [Head<'static>; 6] = [
+    head("GPUs", "GPUs in all, each with a batch of its own", true, 50.0),
+    head("strategy", "ddp: a whole copy on each; fsdp, zero3: shards", false, 70.0),
+    head("each", "Memory of each GPU", true, 84.0),
+    head("", "Against the memory of a GPU", false, 90.0),
+    head("batch", "The largest batch of each GPU", true, 64.0),
+    head("context", "The longest sequence", true, 74.0),
+];
+
+const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
+    Head { title, tip, number, width }
+}
+
+impl JobPage {
+    /// Asks, while somebody wants to take a run to a cluster.
+    pub fn ui(&mut self, ui: &Ui, view: &mut View<'_>) {
+        let Some(handed) = view.state.handed() else { return };
+        let mut asks = Vec::new();
+        let response = Modal::new(Id::unique("cluster")).show(ui.ctx(), |ui| {
+            ui.set_width(640.0);
+            ui.label(RichText::new(format!("Take {} to a cluster", handed.name)).text_style(egui::TextStyle::Heading));
+            ui.add_space(4.0);
+            match &handed.written {
+                Some(written) => {
+                    ui.label(format!("{} files are in {}.", written.files.len(), written.out.display()));
+                    ui.label("Copy the folder there, install requirements.txt, and run:");
+                    ui.label(RichText::new(&written.command).monospace());
+                    ui.add_space(6.0);
+                    differs(ui, written);
+                    ui.add_space(8.0);
+                    if ui.button("Close").clicked() {
+                        asks.push(Action::CloseJob);
+                    }
+                }
+                None => self.question(ui, handed, &mut asks),
+            }
+        });
+        if response.should_close() {
+            asks.push(Action::CloseJob);
+        }
+        asks.into_iter().for_each(|ask| view.actions.push(ask));
+    }
+
+    fn question(&mut self, ui: &mut Ui, handed: &Handed, asks: &mut Vec<Action>) {
+        ui.label(
+            "The settings, the data as token ids and labels, and the scripts for another engine, in a folder that runs there. \
+             What comes back is listed in History.",
+        );
+        ui.add_space(6.0);
+        let mut choice = handed.choice.clone();
+        ui.horizontal_wrapped(|ui| {
+            combo(ui, "Engine", &mut choice.engine, &ENGINES.map(|engine| engine.title));
+            combo(ui, "started by", &mut choice.launcher, &LAUNCHERS.map(|launcher| launcher.title));
+            let mut strategy = Strategy::ALL.iter().position(|one| *one == choice.strategy).unwrap_or(0);
+            let names: Vec<&str> = Strategy::ALL.iter().map(|strategy| strategy.as_str()).collect();
+            combo(ui, "spread by", &mut strategy, &names);
+            choice.strategy = Strategy::ALL.get(strategy).copied().unwrap_or_default();
+        });
+        ui.horizontal_wrapped(|ui| {
+            number(ui, "Machines", &mut choice.nodes, 1..=128);
+            number(ui, "GPUs of each", &mut choice.gpus, 1..=16);
+            let mut room = choice.room as usize;
+            number(ui, "GiB of a GPU", &mut room, 4..=1024);
+            choice.room = room as u64;
+            ui.add(Checkbox::new(&mut choice.texts, "Data as texts"))
+                .on_hover_text("For the engine's own tokenizer and template; without it token ids and labels go along, and masks cannot differ");
+        });
+        ui.add_space(6.0);
+        self.memory(ui, handed, &choice);
+        ui.add_space(6.0);
+        ui.horizontal(|ui| {
+            let width = ui.available_width() - 84.0;
+            if let Some(text) =
+                self.folder.ui(ui, "Folder of the job", &choice.out, "a new or an empty folder", Look::Line(width))
+            {
+                choice.out = text;
+            }
+            let browse = ui.button("Browse…").on_hover_text("Choose the folder around it");
+            if browse.accessible_name("Browse for the folder of the job").clicked() {
+                asks.push(Action::Choose(Purpose::Job));
+            }
+        });
+        ui.add_space(8.0);
+        let mut write = false;
+        ui.horizontal(|ui| {
+            write = ui.add(Button::new("Write the folder")).clicked();
+            if ui.button("Cancel").clicked() {
+                asks.push(Action::CloseJob);
+            }
+        });
+        if choice != handed.choice {
+            asks.push(Action::ChooseJob(Box::new(choice)));
+        }
+        if write {
+            asks.push(Action::WriteJob);
+        }
+    }
+
+    /// What each GPU needs, and what counts of GPUs allow.
+    fn memory(&mut self, ui: &mut Ui, handed: &Handed, choice: &JobChoice) {
+        let weak = Colors::of(ui).weak;
+        let Some(((gpus, room), memory)) = &handed.memory else {
+            ui.label(RichText::new("Counting the memory of each GPU …").color(weak));
+            return;
+        };
+        if let Some((_, terms, _)) = memory.iter().find(|(strategy, ..)| *strategy == choice.strategy) {
+            let parts: Vec<String> =
+                terms.iter().map(|term| format!("{} {}", term.name, units::bytes(term.bytes))).collect();
+            let line =
+                format!("With {gpus} GPUs by {}: {} each.", choice.strategy.as_str(), units::bytes(total(terms)));
+            let all: Vec<String> = terms.iter().map(ToString::to_string).collect();
+            ui.label(RichText::new(line).strong()).on_hover_text(all.join("\n"));
+            ui.label(RichText::new(parts.join(" · ")).small().color(weak)).on_hover_text(all.join("\n"));
+        }
+        let rows: Vec<(Strategy, Count)> =
+            memory.iter().flat_map(|(strategy, _, counts)| counts.iter().map(|count| (*strategy, *count))).collect();
+        let mut rows = rows;
+        rows.sort_by_key(|(_, count)| count.gpus);
+        let room = room << 30;
+        let entry = |row: usize, column: usize| {
+            let (strategy, count) = &rows[row];
+            let known = |n: Option<usize>| Entry::number(n.map(|n| n as f64), |n| format!("{n:.0}"));
+            match column {
+                0 => known(Some(count.gpus)),
+                1 => Entry::text(strategy.as_str()),
+                2 => Entry::number(Some(count.bytes as f64), |bytes| units::bytes(bytes as u64)),
+                3 => Entry::text(Verdict::of(count.bytes, room).as_str()),
+                4 => known(count.largest.batch),
+                _ => known(count.largest.seq),
+            }
+        };
+        let name = |row: usize| format!("{} GPUs, {}", rows[row].1.gpus, rows[row].0.as_str());
+        let selected = |row: usize| rows[row].1.gpus == choice.world() && rows[row].0 == choice.strategy;
+        let table =
+            Table { id: "gpus", heads: &HEADS, rows: rows.len(), entry: &entry, name: &name, selected: &selected };
+        let mut order = self.order;
+        ui.allocate_ui(egui::vec2(ui.available_width(), 220.0), |ui| table.ui(ui, &mut order));
+        self.order = order;
+        ui.label(
+            RichText::new("Activations are this engine's on a GPU in bf16; another engine needs others.")
+                .small()
+                .color(weak),
+        );
+    }
+}
+
+/// What is not the same there.
+fn differs(ui: &mut Ui, written: &crate::export::job::Written) {
+    ui.label(RichText::new("Not the same there").strong());
+    ScrollArea::vertical().id_salt("differs").max_height(260.0).show(ui, |ui| {
+        for one in &written.differs {
+            ui.label(format!("{}: here {}, there {}", one.setting, one.here, one.there));
+            ui.label(RichText::new(&one.why).small().color(Colors::of(ui).weak));
+        }
+    });
+}
+
+fn combo(ui: &mut Ui, label: &str, at: &mut usize, names: &[&str]) {
+    ui.label(RichText::new(label).color(Colors::of(ui).weak));
+    let shown = names.get(*at).copied().unwrap_or_default();
+    let response = ComboBox::from_id_salt(label).selected_text(shown).show_ui(ui, |ui| {
+        for (number, name) in names.iter().enumerate() {
+            ui.selectable_value(at, number, *name);
+        }
+    });
+    response.response.accessible_name(label);
+}
+
+fn number(ui: &mut Ui, label: &str, value: &mut usize, range: std::ops::RangeInclusive<usize>) {
+    let text = ui.label(RichText::new(label).color(Colors::of(ui).weak));
+    ui.add(DragValue::new(value).range(range)).labelled_by(text.id);
+}
