@@ -29,7 +29,7 @@ pub use config::{BlockDiagonal, PeftConfig, TargetModules, TokenIndices};
 pub use kinds::{TakenOut, Variant};
 pub use pattern::{Budget, Pattern, Patterns};
 pub use scaling::Scaling;
-pub use write::{Kept, NewAdapter, NewLayer, Pair};
+pub use write::{Kept, NewAdapter, NewLayer, Pair, stacked};
 
 use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, Tensor};
 use crate::error::{Error, Result};
@@ -148,6 +148,8 @@ pub struct Part {
     pub expert: Option<usize>,
     /// Rows of ΔW, where a base stores what the layer joins apart (gate above up).
     pub rows: Option<std::ops::Range<usize>>,
+    /// The base's weight is the transpose: `ΔW = scaling · Aᵀ Bᵀ` (PEFT takes Llama 4's experts so).
+    pub turned: bool,
 }
 
 impl Adapter {
@@ -194,7 +196,7 @@ impl Adapter {
         let common = Common { checkpoint: &checkpoint, config: &config, scale, transposed: dialect.transposed };
         let stacks: BTreeMap<String, std::result::Result<Option<Stacked>, String>> = factors
             .iter()
-            .map(|(module, tensors)| (module.clone(), stacked(module, tensors, &factors, &config)))
+            .map(|(module, tensors)| (module.clone(), stack_of(module, tensors, &factors, &config)))
             .collect();
         for (module, tensors) in factors {
             let layer = match stacks.get(&module) {
@@ -365,6 +367,9 @@ impl Adapter {
         if b.shape() != [out, layer.r] || a.shape() != [layer.r, inner] {
             return Err(wrong("there is no such layer in this adapter"));
         }
+        if part.turned {
+            return Ok((a.transposed(), b.transposed()));
+        }
         match &part.rows {
             None => Ok((b, a)),
             Some(rows) if rows.start <= rows.end && rows.end <= out => {
@@ -372,6 +377,24 @@ impl Adapter {
             }
             Some(_) => Err(wrong("it has fewer rows")),
         }
+    }
+
+    /// The pairs of all experts of a stack, read once.
+    ///
+    /// # Errors
+    /// As [`factors`](Self::factors); a layer that is no stack.
+    pub fn experts(&self, layer: &LoraLayer) -> Result<Vec<(Matrix, Matrix)>> {
+        let wrong = || Error::tensor(self.path(), &layer.module, "there is no such stack of experts in this adapter");
+        let (count, r) = (layer.experts.ok_or_else(wrong)?, layer.r);
+        let (b, a) = self.pair(&layer.source)?;
+        if a.rows() != count * r || b.cols() != count * r {
+            return Err(wrong());
+        }
+        let of = |expert: usize| {
+            let own = Matrix::from_fn(r, a.cols(), |k, j| a.get(expert * r + k, j));
+            (Matrix::from_fn(b.rows(), r, |i, k| b.get(i, k * count + expert)), own)
+        };
+        Ok((0..count).map(of).collect())
     }
 
     /// DoRA's magnitudes, one for each output (of an embedding for each column): `W′ = m ∘ (W + s B A) / ‖W + s B A‖`, the
@@ -440,7 +463,7 @@ impl Adapter {
 /// The parameter of a module that a pair belongs to, when it is one of a stack of experts. PEFT wraps the parameters of one
 /// module one around the other, the first one innermost, and writes no names: `experts.base_layer.lora_A` is `gate_up_proj`'s
 /// where `experts.lora_A` is `down_proj`'s.
-fn stacked(
+fn stack_of(
     module: &str,
     tensors: &Factors,
     all: &BTreeMap<String, Factors>,

@@ -32,6 +32,18 @@ pub struct NewLayer {
     pub bias: bool,
     /// True when there is a magnitude vector (DoRA).
     pub magnitude: bool,
+    /// How many experts have a pair of this rank and shape each, where the layer is a parameter that has all of them: its name is
+    /// then the module's with the parameter's behind it, and its pair is [`stacked`].
+    pub experts: Option<usize>,
+}
+
+/// The pairs of all experts as PEFT's `target_parameters` store them: A expert after expert, `[experts · r, in]`, and B with the
+/// expert's number running fastest, `[out, r · experts]`.
+pub fn stacked(pairs: &[(Matrix, Matrix)]) -> (Matrix, Matrix) {
+    let count = pairs.len().max(1);
+    let (out, r, inner) = pairs.first().map_or((0, 0, 0), |(b, a)| (b.rows(), a.rows(), a.cols()));
+    let b = Matrix::from_fn(out, r * count, |i, k| pairs[k % count].0.get(i, k / count));
+    (b, Matrix::from_fn(r * count, inner, |k, j| pairs[k / r.max(1)].1.get(k % r.max(1), j)))
 }
 
 /// The values of one layer.
@@ -113,7 +125,8 @@ impl NewAdapter {
         let one = |layer: &NewLayer| {
             let [out, inner] = layer.shape.map(|size| size as u64);
             let width = if layer.embedding { inner } else { out };
-            (out + inner) * layer.r as u64 + width * (u64::from(layer.bias) + u64::from(layer.magnitude))
+            let pairs = layer.experts.unwrap_or(1) as u64;
+            pairs * (out + inner) * layer.r as u64 + width * (u64::from(layer.bias) + u64::from(layer.magnitude))
         };
         self.layers.iter().map(one).sum()
     }
@@ -138,7 +151,11 @@ impl NewAdapter {
             TargetModules::Unsaid => TargetModules::Names(self.targets()),
             said => said.clone(),
         };
+        let stacks = self.layers.iter().filter(|layer| layer.experts.is_some()).map(|layer| layer.module.clone());
+        let mut parameters = self.config.target_parameters.clone();
+        parameters.extend(stacks);
         let config = PeftConfig {
+            target_parameters: parameters,
             r,
             lora_alpha: alpha,
             rank_pattern: Patterns::names(ranks),
@@ -155,7 +172,7 @@ impl NewAdapter {
     /// is among them, otherwise the whole name.
     pub fn targets(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        for layer in &self.layers {
+        for layer in self.layers.iter().filter(|layer| layer.experts.is_none()) {
             let leaf = leaf(&layer.module);
             let there = self.modules.iter().filter(|name| self::leaf(name) == leaf).count();
             let here = self.layers.iter().filter(|other| self::leaf(&other.module) == leaf).count();
@@ -166,6 +183,17 @@ impl NewAdapter {
         }
         names.sort();
         names
+    }
+
+    /// What a layer's tensors are named by. PEFT wraps the parameters of one module one around the other, the first one innermost,
+    /// and writes no names of them.
+    fn stem(&self, layer: &NewLayer) -> String {
+        let (Some(_), Some((module, parameter))) = (layer.experts, layer.module.rsplit_once('.')) else {
+            return layer.module.clone();
+        };
+        let outer = format!("{module}.down_proj");
+        let both = parameter == "gate_up_proj" && self.layers.iter().any(|other| other.module == outer);
+        if both { format!("{module}.base_layer") } else { module.to_owned() }
     }
 
     /// Writes both files into `folder`. `factors` gives the values of a layer, one layer after the other: no more than one pair
@@ -182,7 +210,9 @@ impl NewAdapter {
         order.sort_by(|&a, &b| self.layers[a].module.cmp(&self.layers[b].module));
         let mut slots: Vec<(Slot, Planned)> = Vec::new();
         for at in order {
-            slots.extend(self.layers[at].planned(dtype).map(|(piece, planned)| (Slot::Layer(at, piece), planned)));
+            let stem = self.stem(&self.layers[at]);
+            let planned = self.layers[at].planned(&stem, dtype);
+            slots.extend(planned.map(|(piece, planned)| (Slot::Layer(at, piece), planned)));
         }
         for (at, carried) in self.kept.tensors.iter().enumerate() {
             let tensor = carried.find()?;
@@ -255,17 +285,18 @@ impl Carried {
 
 impl NewLayer {
     /// Names, sizes and type of its tensors in the file.
-    fn planned(&self, dtype: Dtype) -> impl Iterator<Item = (Piece, Planned)> {
+    fn planned(&self, stem: &str, dtype: Dtype) -> impl Iterator<Item = (Piece, Planned)> + use<> {
         let [out, inner] = self.shape;
-        let name = |part: &str| format!("{PEFT}{}.{part}", self.module);
+        let name = |part: &str| format!("{PEFT}{stem}.{part}");
+        let r = self.r * self.experts.unwrap_or(1);
         let mut list = Vec::with_capacity(4);
         if self.embedding {
             list.push((Piece::A, (name("lora_embedding_A"), vec![self.r, out], dtype)));
             list.push((Piece::B, (name("lora_embedding_B"), vec![inner, self.r], dtype)));
         } else {
             let kernel: usize = self.kernel.iter().product::<usize>().max(1);
-            let a = [&[self.r, inner / kernel], &self.kernel[..]].concat();
-            let b = [&[out, self.r], &vec![1; self.kernel.len()][..]].concat();
+            let a = [&[r, inner / kernel], &self.kernel[..]].concat();
+            let b = [&[out, r], &vec![1; self.kernel.len()][..]].concat();
             list.push((Piece::A, (name("lora_A.weight"), a, dtype)));
             list.push((Piece::B, (name("lora_B.weight"), b, dtype)));
         }
@@ -284,7 +315,8 @@ impl NewLayer {
         let length = |values: &Option<Vec<f32>>, there: bool| {
             values.as_ref().map_or(!there, |values| there && values.len() == width)
         };
-        let fits = ([pair.b.rows(), pair.a.cols()], pair.b.cols(), pair.a.rows()) == (self.shape, self.r, self.r)
+        let r = self.r * self.experts.unwrap_or(1);
+        let fits = ([pair.b.rows(), pair.a.cols()], pair.b.cols(), pair.a.rows()) == (self.shape, r, r)
             && length(&pair.bias, self.bias)
             && length(&pair.magnitude, self.magnitude);
         if fits { Ok(()) } else { Err(Error::failure(format!("the factors of {} have another size", self.module))) }
@@ -322,6 +354,7 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
             kernel: layer.kernel.clone(),
             bias: adapter.bias(layer)?.is_some(),
             magnitude: layer.dora,
+            experts: None,
         });
     }
     let known = adapter.format == "PEFT" && modules.is_empty();

@@ -31,8 +31,8 @@ pub use crate::spec::{Group, Role};
 pub use dtype::Dtype;
 pub use ggml::BlockType;
 pub use gguf::Tokenizer as EmbeddedTokenizer;
-pub use module::Module;
 pub(crate) use module::Place;
+pub use module::{Module, Slice};
 pub use names::NameMap;
 pub use read::Reader;
 pub(crate) use role::{expert as expert_of, layer as layer_of};
@@ -337,9 +337,38 @@ impl Checkpoint {
     /// As [`matrix`](Self::matrix).
     pub fn values(&self, content: &Content, progress: &dyn Progress) -> Result<Vec<f32>> {
         match content.module.filter(|module| module.packed.is_some() || module.state.is_some()) {
+            Some(module) if module.slice.is_some() => self.stacked(module, &|slice| self.matrix(slice, progress)),
             Some(module) => Ok(self.matrix(module, progress)?.into_data()),
             None => Ok(self.tensor_matrix(content.tensor, progress)?.into_data()),
         }
+    }
+
+    /// All modules that stand in one tensor with this one, in their order; `None` where it stands alone.
+    pub fn slices(&self, module: &Module) -> Option<Vec<&Module>> {
+        let of = module.slice?.of;
+        let mut slices: Vec<&Module> =
+            self.modules.iter().filter(|other| other.tensor == module.tensor && other.slice.is_some()).collect();
+        slices.sort_by_key(|other| other.slice.map(|slice| slice.number));
+        (slices.len() == of).then_some(slices)
+    }
+
+    /// Whether two modules stand in one tensor.
+    pub fn same_tensor(&self, one: &Module, other: &Module) -> bool {
+        one.tensor == other.tensor
+    }
+
+    /// The values of a tensor that `module` stands in with others, in the order of a plain file, from each one's `[out, in]`.
+    ///
+    /// # Errors
+    /// What `matrix` says.
+    pub fn stacked(&self, module: &Module, matrix: &dyn Fn(&Module) -> Result<Matrix>) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        for slice in self.slices(module).unwrap_or_default() {
+            let matrix = matrix(slice)?;
+            let turned = slice.slice.is_some_and(|slice| slice.transposed);
+            values.extend(if turned { matrix.transposed() } else { matrix }.into_data());
+        }
+        Ok(values)
     }
 
     /// Gives back the memory of what was read: whoever has a copy of the weights needs the file's no more. They can be
@@ -411,8 +440,12 @@ impl Checkpoint {
     /// # Errors
     /// When its type cannot be read, it is empty, or the file has become shorter.
     pub fn reader(&self, module: &Module) -> Result<Reader<'_>> {
-        let tensor = self.tensors.get(module.tensor).filter(|tensor| tensor.name.starts_with(&module.name));
-        let tensor = tensor.filter(|tensor| tensor.bytes == module.bytes);
+        let own = || self.module(&module.name).is_some_and(|own| own.tensor == module.tensor);
+        let tensor = self.tensors.get(module.tensor);
+        let tensor =
+            tensor.filter(|tensor| if module.slice.is_some() { own() } else { tensor.name.starts_with(&module.name) });
+        let tensor =
+            tensor.filter(|tensor| tensor.bytes / module.slice.map_or(1, |slice| slice.of as u64) == module.bytes);
         let tensor = tensor
             .ok_or_else(|| Error::tensor(&self.path, &module.name, "there is no such weight in this checkpoint"))?;
         if let Some(problem) = &module.problem {
@@ -420,6 +453,17 @@ impl Checkpoint {
         }
         let mut reader = self.plain_reader(tensor, module.matrix_shape())?;
         reader.transposed = module.transposed;
+        if let Some(slice) = module.slice {
+            reader.before = slice.number * module.shape[0];
+            if module.packed.is_none() {
+                let bytes = reader.bytes.len() / slice.of;
+                reader.bytes = &reader.bytes[slice.number * bytes..][..bytes];
+                if !reader.range.is_empty() {
+                    let begin = reader.range.start + slice.number * bytes;
+                    reader.range = begin..begin + bytes;
+                }
+            }
+        }
         if let Some(packed) = &module.packed {
             let parts = packed.parts.iter().filter_map(|&part| self.tensors.get(part)).map(|part| self.bytes_of(part));
             reader.values = Values::Packed(Arc::clone(&packed.decode), parts.collect::<Result<_>>()?);
@@ -469,6 +513,7 @@ impl Checkpoint {
             shape,
             transposed: false,
             view: tensor.view,
+            before: 0,
         })
     }
 

@@ -4,8 +4,8 @@ use super::four_bit::{SIDE, State};
 use super::packed::{All, Packed};
 use super::role::{expert, place};
 use super::{Dtype, Group, Role, Tensor};
-use crate::spec::ModelSpec;
 use crate::spec::families::{decoder, of_family};
+use crate::spec::{ModelSpec, ModuleSpec};
 use serde_json::Value;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -42,6 +42,18 @@ pub struct Module {
     pub(super) transposed: bool,
     pub(super) state: Option<State>,
     pub(super) packed: Option<Packed>,
+    pub(super) slice: Option<Slice>,
+}
+
+/// Which part of a tensor a module is that stands with others in it: an expert's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Its number.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+    /// A plain file has each as `[in, out]`.
+    pub transposed: bool,
 }
 
 impl Module {
@@ -61,6 +73,11 @@ impl Module {
     /// True when the file stores it as `[in, out]` (transformers' Conv1D).
     pub fn is_transposed(&self) -> bool {
         self.transposed
+    }
+
+    /// Which part of a tensor it is, where several modules stand in one.
+    pub fn slice(&self) -> Option<Slice> {
+        self.slice
     }
 
     /// True when it has exactly two sizes.
@@ -107,6 +124,11 @@ impl Modules {
         let family = config.and_then(of_family);
         let conv1d = !gguf && conv1d(tensors, family.as_ref());
         let known: HashMap<String, Known> = spec.map(known).unwrap_or_default();
+        let stacks: HashMap<&str, &ModuleSpec> = spec
+            .iter()
+            .flat_map(|spec| spec.modules())
+            .filter_map(|module| Some((module.stack.as_deref()?, module)))
+            .collect();
         let mut list = Vec::new();
         let mut parameters = 0u64;
         for (index, tensor) in tensors.iter().enumerate() {
@@ -132,6 +154,46 @@ impl Modules {
             let mut shape = state.map_or(&tensor.shape, |state| &state.shape).clone();
             if let Some(packed) = packed {
                 shape.clone_from(&packed.shape);
+            }
+            if let &[count, first, second] = &shape[..] {
+                let of = stacks.get(name.as_str()).copied();
+                let fits = |module: &ModuleSpec| {
+                    let [out, inner] = module.shape;
+                    count == module.copies
+                        && [first, second] == if module.transposed { [inner, out] } else { [out, inner] }
+                };
+                let mxfp4 = packed.is_some_and(|packed| packed.dtype == Dtype::Mxfp4);
+                let of = of.filter(|module| fits(module));
+                if state.is_none() && count > 0 && (of.is_some() || mxfp4) {
+                    let transposed = of.map_or(mxfp4, |module| module.transposed);
+                    let side = if transposed { [second, first] } else { [first, second] };
+                    let elements = product(&shape) as u64;
+                    list.extend((0..count).map(|number| {
+                        let name = of.map_or_else(|| copy_name(&name, number), |module| module.expert(number));
+                        let role = of.map_or_else(|| Role::of(&name), |module| module.role);
+                        Module {
+                            layer: super::role::layer(&name),
+                            role,
+                            linear: true,
+                            parameters: elements / count as u64,
+                            bytes: tensor.bytes / count as u64,
+                            tied: false,
+                            problem: problem
+                                .clone()
+                                .or_else(|| names.problem(tensor, &name, &shape, None, packed.is_some())),
+                            about: packed.map(|packed| packed.about.clone()),
+                            dtype: packed.map_or(tensor.dtype, |packed| packed.dtype),
+                            packed: packed.cloned(),
+                            tensor: index,
+                            transposed: transposed && packed.is_none(),
+                            state: None,
+                            shape: side.to_vec(),
+                            slice: Some(Slice { number, of: count, transposed }),
+                            name,
+                        }
+                    }));
+                    continue;
+                }
             }
             let matrix = shape.len() == 2;
             let Known { role, layer, linear, transposed } = known.get(&name).copied().unwrap_or_else(|| {
@@ -162,6 +224,7 @@ impl Modules {
                 tensor: index,
                 transposed,
                 state: state.cloned(),
+                slice: None,
                 shape,
                 name,
             });
@@ -170,6 +233,14 @@ impl Modules {
         list.sort_by_cached_key(|module| Place::new(&module.name, module.role));
         let weights = list.iter().fold(0u64, |sum, module| sum.saturating_add(module.parameters));
         Self { parameters: parameters.saturating_add(weights), list }
+    }
+}
+
+/// `experts.gate_up_proj` is that of all experts, `experts.3.gate_up_proj` that of one.
+fn copy_name(name: &str, number: usize) -> String {
+    match name.rsplit_once('.') {
+        Some((module, leaf)) => format!("{module}.{number}.{leaf}"),
+        None => format!("{name}.{number}"),
     }
 }
 

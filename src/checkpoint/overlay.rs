@@ -81,6 +81,7 @@ impl Checkpoint {
                 transposed: false,
                 state: None,
                 packed: None,
+                slice: None,
                 about: None,
             });
             self.modules.sort_by_cached_key(|module| Place::new(&module.name, module.role));

@@ -26,6 +26,8 @@ pub struct Reader<'a> {
     pub(super) shape: [usize; 2],
     pub(super) transposed: bool,
     pub(super) view: View,
+    /// Rows of packed values before these.
+    pub(super) before: usize,
 }
 
 /// How the bytes stand for values.
@@ -64,7 +66,9 @@ impl Reader<'_> {
         }
         match &self.values {
             Values::FourBit(weight) => weight.read(self.bytes, rows.start * cols..rows.end * cols, out),
-            Values::Packed(packed, parts) => packed.rows(parts, rows, out),
+            Values::Packed(packed, parts) => {
+                packed.rows(parts, rows.start + self.before..rows.end + self.before, out);
+            }
             Values::Plain(dtype) if self.transposed => self.columns(*dtype, rows, out),
             Values::Plain(dtype) => match self.view {
                 View::Heads(_) if all == 1 => {

@@ -107,9 +107,25 @@ fn stack(base: &Checkpoint, names: &NameMap, layer: &LoraLayer, experts: usize) 
             .into_iter()
             .filter_map(|(spellings, rows)| {
                 let at = spellings.iter().find_map(|name| names.find(name))?;
-                Some((at, base.modules()[at].name.as_str(), Part { expert: Some(expert), rows: Some(rows) }))
+                let part = Part { expert: Some(expert), rows: Some(rows), ..Part::default() };
+                Some((at, base.modules()[at].name.as_str(), part))
             })
             .collect();
+        if found.is_empty()
+            && let Some(at) = together(names, layer, expert)
+        {
+            let module = &base.modules()[at];
+            let turned = is_turned(base, module, layer);
+            let [out, inner] = layer.shape;
+            let shape = if turned { [inner, out] } else { [out, inner] };
+            let mut one = Entry { shape, ..of_layer(layer, module.name.clone()) };
+            (one.role, one.part) = (module.role, Part { expert: Some(expert), rows: None, turned });
+            if module.shape != shape {
+                one = misfit(one, module, &layer.shape);
+            }
+            entries.push((at, one));
+            continue;
+        }
         if found.iter().map(|(.., part)| part.rows.as_ref().map_or(0, |rows| rows.len())).sum::<usize>() == out {
             for (at, name, part) in found {
                 let module = &base.modules()[at];
@@ -139,6 +155,19 @@ fn stack(base: &Checkpoint, names: &NameMap, layer: &LoraLayer, experts: usize) 
         });
     }
     entries
+}
+
+/// An expert's matrix in the base, by the name of the parameter that all have together.
+fn together(names: &NameMap, layer: &LoraLayer, expert: usize) -> Option<usize> {
+    let (module, parameter) = layer.module.rsplit_once('.')?;
+    names.find(&format!("{module}.{expert}.{parameter}"))
+}
+
+/// Whether a pair's two sides change places for the base's matrix. Where both are equal only the family says it.
+fn is_turned(base: &Checkpoint, module: &Module, layer: &LoraLayer) -> bool {
+    let [out, inner] = layer.shape;
+    let swapped = base.spec().is_ok_and(|spec| spec.experts().any(|experts| experts.peft.swapped));
+    if out == inner { swapped } else { module.shape == [inner, out] }
 }
 
 /// Whether a stack that is stored as one tensor has room for the pairs of all experts, whichever way its matrices lie.

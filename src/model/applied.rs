@@ -51,6 +51,8 @@ enum Start<'a> {
     Tensor(String),
     /// What the adapter has saved.
     Saved(&'a Saved),
+    /// The experts that stand in one tensor, by any of them.
+    Stack(&'a Module),
 }
 
 /// What then happens to it.
@@ -58,8 +60,8 @@ enum Step<'a> {
     /// What the initialisation took out of the base, for pairs of this rank and scaling.
     TakeOut(TakenOut, usize, f64),
     Pair(&'a LoraLayer, Part),
-    /// All experts of a stack that is one tensor.
-    Stack(&'a LoraLayer, usize),
+    /// One of the experts that stand in one tensor.
+    Expert(usize, &'a LoraLayer, Part),
     Bias(&'a LoraLayer),
     Rows(&'a TrainedTokens),
 }
@@ -124,6 +126,7 @@ impl<'a> Applied<'a> {
                 let turn = transposed && !edit.steps.is_empty();
                 (if turn { matrix.transposed() } else { matrix }, turn)
             }
+            Start::Stack(module) => return self.stack(module, &edit.steps).map(Some),
         };
         for step in &edit.steps {
             matrix = self.step(step, matrix)?;
@@ -142,16 +145,7 @@ impl<'a> Applied<'a> {
                     None => Ok(matrix),
                 }
             }
-            Step::Stack(layer, experts) => {
-                let size = layer.shape[0] * layer.shape[1];
-                let turned = self.is_turned(layer, *experts);
-                for (expert, values) in matrix.data_mut().chunks_mut(size.max(1)).enumerate().take(*experts) {
-                    let (b, a) = self.adapter.part(layer, &Part { expert: Some(expert), rows: None })?;
-                    let (b, a) = if turned { (a.transposed(), b.transposed()) } else { (b, a) };
-                    add(values, &b, &a, layer.scaling);
-                }
-                Ok(matrix)
-            }
+            Step::Expert(..) => Err(Error::failure("an expert of no stack")),
             Step::Bias(layer) => {
                 let bias = self.adapter.bias(layer)?.unwrap_or_default();
                 let scaling = layer.scaling as f32;
@@ -171,22 +165,36 @@ impl<'a> Applied<'a> {
         }
     }
 
-    /// Whether a stack stores each expert as `[in, out]`. Where both sides are equal only the kind of model says it.
-    fn is_turned(&self, layer: &LoraLayer, experts: usize) -> bool {
-        let [out, inner] = layer.shape;
-        let kind = self.base.config().and_then(|config| config.get("model_type")).and_then(Value::as_str);
-        let by_kind = kind.is_some_and(|kind| kind.starts_with("gpt_oss") || kind.starts_with("llama4"));
-        let shape = self.find_module(&layer.module).map(|module| module.shape.as_slice());
-        if out == inner { by_kind } else { shape == Some(&[experts, inner, out]) }
+    /// The tensor of several experts with their pairs in it.
+    fn stack(&self, module: &Module, steps: &[Step]) -> Result<Vec<f32>> {
+        self.base.stacked(module, &|slice| {
+            let mut matrix = self.base.matrix(slice, &())?;
+            let number = slice.slice().map(|slice| slice.number);
+            for step in steps {
+                if let Step::Expert(own, layer, part) = step
+                    && Some(*own) == number
+                {
+                    let (b, a) = self.adapter.part(layer, part)?;
+                    add(matrix.data_mut(), &b, &a, layer.scaling);
+                }
+            }
+            Ok(matrix)
+        })
     }
 
-    /// The branches of linear layers in blocks, where nothing else changes their weights.
+    /// The branches of linear layers in blocks, where nothing else changes their weights; those of a stack of experts once.
     pub fn branches(&self) -> Vec<Branch<'a>> {
-        let branch = |(name, edit): (&String, &Edit<'a>)| {
-            let layer = edit.branch()?;
-            Some(Branch { module: module_name(name).to_owned(), layer })
-        };
-        self.edits.iter().filter_map(branch).collect()
+        let mut branches: Vec<Branch> = Vec::new();
+        for (name, edit) in &self.edits {
+            match (edit.branch(), edit.stack()) {
+                (Some(layer), _) => branches.push(Branch { module: module_name(name).to_owned(), layer }),
+                (None, Some(layer)) if !branches.iter().any(|known| std::ptr::eq(known.layer, layer)) => {
+                    branches.push(Branch { module: layer.module.clone(), layer });
+                }
+                _ => {}
+            }
+        }
+        branches
     }
 
     /// The base with everything in its weights that is no [branch](Self::branches); `None` where that is nothing. Only what
@@ -196,7 +204,7 @@ impl<'a> Applied<'a> {
     /// As [`values`](Self::values).
     pub fn overlay(&self) -> Result<Option<Checkpoint>> {
         let mut changed = Vec::new();
-        for (name, edit) in self.edits.iter().filter(|(_, edit)| edit.branch().is_none()) {
+        for (name, edit) in self.edits.iter().filter(|(_, edit)| edit.branch().or(edit.stack()).is_none()) {
             if let Some(values) = self.values(name)? {
                 changed.push((name.clone(), edit.shape.clone(), values));
             }
@@ -283,17 +291,18 @@ impl<'a> Applied<'a> {
         let layer = adapter.layer(entry.other());
         let layer = layer.ok_or_else(|| wrong("there is no such layer in this adapter".to_owned()))?;
         let part = entry.part().clone();
-        if let (Some(_), None, Some(experts)) = (part.expert, &part.rows, layer.experts) {
-            // Stored as one tensor: all of them at once, with the first.
-            if part.expert == Some(0) {
-                let module = self.find_module(&layer.module);
-                let module = module.ok_or_else(|| wrong("the base has no such experts".to_owned()))?;
-                self.weight(module).steps.push(Step::Stack(layer, experts));
-            }
-            return Ok(());
-        }
         let module = self.base.module(entry.base());
         let module = module.ok_or_else(|| wrong("the base has no such module".to_owned()))?;
+        if let Some(slice) = module.slice() {
+            let content = self.base.contents().find(|content| {
+                content.module.is_some_and(|other| other.slice().is_some() && self.base.same_tensor(other, module))
+            });
+            let content = content.ok_or_else(|| wrong("the base has no such experts".to_owned()))?;
+            let start = || Edit { start: Start::Stack(module), steps: Vec::new(), shape: content.shape, added: false };
+            let edit = self.edits.entry(content.name).or_insert_with(start);
+            edit.steps.push(Step::Expert(slice.number, layer, part));
+            return Ok(());
+        }
         let step = Step::Pair(layer, part);
         if entry.base() == entry.name {
             let first = adapter.taken_out().filter(|_| !layer.embedding && layer.kernel.is_empty());
@@ -455,6 +464,18 @@ impl<'a> Edit<'a> {
             }
             _ => None,
         }
+    }
+}
+
+impl<'a> Edit<'a> {
+    /// The stack of experts, where the pairs of one are all that changes this.
+    fn stack(&self) -> Option<&'a LoraLayer> {
+        let of = |step: &Step<'a>| match step {
+            Step::Pair(layer, _) | Step::Expert(_, layer, _) if layer.experts.is_some() && !layer.dora => Some(*layer),
+            _ => None,
+        };
+        let first = of(self.steps.first()?)?;
+        self.steps.iter().all(|step| of(step).is_some_and(|layer| std::ptr::eq(layer, first))).then_some(first)
     }
 }
 

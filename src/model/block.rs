@@ -75,7 +75,7 @@ impl Block {
                 self.norm_out.as_ref(),
                 || ffn.name(),
                 &mut out,
-                |y, keep| ffn.output(on, &reads, &kept, y, keep),
+                |y, keep| ffn.output(on, &kept, y, keep),
             )?;
             ffn_tape = Some(kept);
         }

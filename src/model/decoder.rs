@@ -2,9 +2,9 @@
 
 use super::backend::{Backend, Cols};
 use super::branch::Branch;
-pub use super::ffn::{FeedForward, Mlp};
+pub use super::ffn::{Expert, Experts, FeedForward, Mlp, Shared};
 use super::linear::Linear;
-pub use super::mixer::{Attention, Mixer};
+pub use super::mixer::{Attention, Latent, Mixer};
 use super::ops::magnitude;
 use super::ops::norm::Norm;
 use super::params::Params;
@@ -12,7 +12,9 @@ use super::weight::{Frozen, Loader, Vector, Weight};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::spec::{self, BlockSpec, ExpertsSpec, MlpSpec, ModelSpec, ModuleSpec, NormKind, NormSpec, PartSpec};
+use crate::spec::{
+    self, BlockSpec, ExpertsSpec, LatentSpec, MlpSpec, ModelSpec, ModuleSpec, NormKind, NormSpec, PartSpec,
+};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -155,11 +157,12 @@ pub(super) trait Source {
     /// A norm's scales, to which `plus` is added when they are used.
     fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector>;
 
-    /// An MLP that takes the room of a mixture's experts; `None` where they are to be computed, which they cannot yet.
-    fn in_place_of(&self, experts: &ExpertsSpec) -> Option<MlpSpec> {
-        let _ = experts;
-        None
-    }
+    /// A tensor that is never trained.
+    fn values(&mut self, name: &str, width: usize) -> Result<Vec<f32>>;
+    /// A tensor of a name of its own that is trained where everything is.
+    fn trained_values(&mut self, name: &str, width: usize) -> Result<Vector>;
+    /// The biases of all copies of a module, where the file has them in one tensor.
+    fn stacked_bias(&mut self, stack: &str, copies: usize, width: usize) -> Result<Vec<Vector>>;
 }
 
 /// Builds a decoder from a spec, in the order of the model.
@@ -189,32 +192,110 @@ impl<S: Source> Builder<'_, S> {
 
     fn mixer(&mut self, spec: &spec::Mixer) -> Result<Mixer> {
         let spec::Mixer::Attention(spec) = spec;
+        let latent = spec.latent.as_ref().map(|latent| self.latent(latent)).transpose()?;
         let projections = self.parts(&spec.projections)?;
         let (q_norm, k_norm) = (self.norm(&spec.q_norm)?, self.norm(&spec.k_norm)?);
         let gate = spec.gate.as_ref().map(|gate| self.module(gate)).transpose()?;
+        let sinks = spec.sinks.as_ref().map(|name| self.0.trained_values(name, spec.heads)).transpose()?;
         let o = self.module(&spec.o)?;
-        Ok(Mixer::Attention(Attention { projections, q_norm, k_norm, gate, o, spec: spec.clone() }))
+        Ok(Mixer::Attention(Attention { projections, latent, q_norm, k_norm, gate, sinks, o, spec: spec.clone() }))
+    }
+
+    fn latent(&mut self, spec: &LatentSpec) -> Result<Latent> {
+        let q = match &spec.q {
+            Some((module, norm)) => {
+                let module = self.module(module)?;
+                self.own_norm(norm)?.map(|norm| (module, norm))
+            }
+            None => None,
+        };
+        let (q_out, kv) = (self.module(&spec.q_out)?, self.module(&spec.kv)?);
+        let kv_norm = self.own_norm(&spec.kv_norm)?;
+        let kv_norm = kv_norm.ok_or_else(|| Error::failure("a latent without its norm"))?;
+        Ok(Latent { q, q_out, kv, kv_norm, kv_out: self.module(&spec.kv_out)? })
+    }
+
+    fn own_norm(&mut self, spec: &NormSpec) -> Result<Option<NormWeights>> {
+        self.norm(&Some(spec.clone()))
+    }
+
+    fn mlp(&mut self, spec: &MlpSpec) -> Result<Mlp> {
+        Ok(Mlp {
+            up: self.parts(&spec.up)?,
+            down: self.module(&spec.down)?,
+            alphas: match &spec.scalars {
+                // arXiv 2411.13010: both above what makes the function monotonous.
+                Some([positive, negative]) => {
+                    let softplus = |x: f32| x.exp().ln_1p();
+                    [softplus(self.0.scalar(positive)?), 0.5 + softplus(self.0.scalar(negative)?)]
+                }
+                None => spec.alphas,
+            },
+            spec: spec.clone(),
+        })
+    }
+
+    /// The biases of a projection of all experts.
+    fn expert_biases(&mut self, module: &ModuleSpec) -> Result<Vec<Option<Vector>>> {
+        if !module.bias {
+            return Ok((0..module.copies).map(|_| None).collect());
+        }
+        let biases = match &module.stack {
+            Some(stack) => self.0.stacked_bias(stack, module.copies, module.shape[0])?,
+            None => module.names().map(|name| self.0.bias(&name, module.shape[0])).collect::<Result<_>>()?,
+        };
+        Ok(biases.into_iter().map(Some).collect())
+    }
+
+    fn experts(&mut self, spec: &ExpertsSpec) -> Result<Experts> {
+        let router = self.module(&spec.router)?;
+        let bias = match &spec.routing.bias {
+            Some(name) => self.0.values(name, spec.count)?,
+            None => Vec::new(),
+        };
+        let mut up_bias = Vec::new();
+        for part in &spec.mlp.up {
+            up_bias.push(self.expert_biases(&part.module)?.into_iter());
+        }
+        let down_bias = self.expert_biases(&spec.mlp.down)?;
+        let mut each = Vec::with_capacity(spec.count);
+        for (number, down_bias) in down_bias.into_iter().enumerate() {
+            let mut parts = Vec::new();
+            for part in &spec.mlp.up {
+                let copy = part.module.copy(number);
+                parts.push((self.0.weight(&copy)?, copy.shape[0] * copy.shape[1]));
+            }
+            let names = spec.mlp.up.iter().map(|part| (part.module.expert(number), part.offset, part.module.shape[0]));
+            let names: Vec<_> = names.map(|(name, first, rows)| (name, first..first + rows)).collect();
+            let biases: Vec<Vector> = up_bias.iter_mut().filter_map(|all| all.next().flatten()).collect();
+            let bias = match <[Vector; 1]>::try_from(biases) {
+                Ok([bias]) => Some(bias),
+                Err(none) if none.is_empty() => None,
+                Err(_) => {
+                    return Err(Error::usage("biases of an expert's gate and up in two tensors are not computed here"));
+                }
+            };
+            let shape = [spec.mlp.up_width(), spec.router.shape[1]];
+            let (module, parts_of) = match &names[..] {
+                [(name, _)] => (name.clone(), Vec::new()),
+                _ => (spec.fused(number), names),
+            };
+            let up = Linear { parts: parts_of, ..Linear::new(module, shape, Weight::joined(parts), bias) };
+            let copy = spec.mlp.down.copy(number);
+            let down = Linear::new(copy.name.clone(), copy.shape, self.0.weight(&copy)?, None);
+            each.push(Expert { up, down, down_bias });
+        }
+        let shared = spec.shared.as_ref().map(|shared| -> Result<Shared> {
+            let gate = shared.gate.as_ref().map(|gate| self.module(gate)).transpose()?;
+            Ok(Shared { mlp: self.mlp(&shared.mlp)?, gate })
+        });
+        Ok(Experts { router, bias, each, shared: shared.transpose()?, spec: spec.clone() })
     }
 
     fn feed_forward(&mut self, spec: &spec::FeedForward) -> Result<FeedForward> {
         match spec {
-            spec::FeedForward::Dense(spec) => Ok(FeedForward::Dense(Mlp {
-                up: self.parts(&spec.up)?,
-                down: self.module(&spec.down)?,
-                alphas: match &spec.scalars {
-                    // arXiv 2411.13010: both above what makes the function monotonous.
-                    Some([positive, negative]) => {
-                        let softplus = |x: f32| x.exp().ln_1p();
-                        [softplus(self.0.scalar(positive)?), 0.5 + softplus(self.0.scalar(negative)?)]
-                    }
-                    None => [1.0; 2],
-                },
-                spec: spec.clone(),
-            })),
-            spec::FeedForward::Experts(experts) => match self.0.in_place_of(experts) {
-                Some(mlp) => self.feed_forward(&spec::FeedForward::Dense(mlp)),
-                None => Err(Error::usage("a mixture of experts is not computed here yet")),
-            },
+            spec::FeedForward::Dense(spec) => self.mlp(spec).map(FeedForward::Dense),
+            spec::FeedForward::Experts(spec) => self.experts(spec).map(FeedForward::Experts),
         }
     }
 
@@ -274,6 +355,14 @@ impl Decoder {
     /// Mutable variant of [`linears`](Self::linears).
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.blocks.iter_mut().flat_map(Block::linears_mut)
+    }
+
+    /// The mixtures of experts, block after block.
+    pub fn experts(&self) -> impl Iterator<Item = &Experts> {
+        self.blocks.iter().filter_map(|block| match &block.ffn {
+            Some(FeedForward::Experts(experts)) => Some(experts),
+            _ => None,
+        })
     }
 
     /// Embeddings, positions and a head of its own.

@@ -2,12 +2,13 @@
 
 use super::branch::{Beside, Dora, Lora};
 use super::decoder::{Decoder, Source};
+use super::linear::Linear;
 use super::params::{Kind, Params};
 use super::weight::{Vector, Weight};
 use crate::checkpoint::Dtype;
 use crate::error::Result;
 use crate::quant::{Quantized, Scheme};
-use crate::spec::{ExpertsSpec, MlpSpec, ModelSpec, ModuleSpec};
+use crate::spec::{ModelSpec, ModuleSpec};
 use std::sync::Arc;
 
 /// How a matrix is kept.
@@ -68,21 +69,21 @@ impl Source for Blank<'_> {
         Ok(self.vector(name.to_owned(), width))
     }
 
-    /// As wide as the experts that a token goes through are together.
-    fn in_place_of(&self, experts: &ExpertsSpec) -> Option<MlpSpec> {
-        let (mut mlp, times) = (experts.mlp.clone(), experts.chosen);
-        mlp.width *= times;
-        for part in &mut mlp.up {
-            part.offset *= times;
-            part.module.shape[0] *= times;
-        }
-        mlp.down.shape[1] *= times;
-        Some(mlp)
+    fn values(&mut self, _name: &str, _width: usize) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+
+    fn trained_values(&mut self, name: &str, width: usize) -> Result<Vector> {
+        Ok(self.vector(name.to_owned(), width))
+    }
+
+    fn stacked_bias(&mut self, stack: &str, copies: usize, width: usize) -> Result<Vec<Vector>> {
+        Ok((0..copies).map(|number| self.vector(format!("{stack}_bias[{number}]"), width)).collect())
     }
 }
 
 impl Decoder {
-    /// A decoder of this shape, with an MLP in the place of a mixture's experts, each matrix kept as `kept` says, with a branch where `rank` gives one; norms and biases are
+    /// A decoder of this shape, each matrix kept as `kept` says, with a branch where `rank` gives one; norms and biases are
     /// trained where the embedding is.
     ///
     /// # Errors
@@ -90,14 +91,14 @@ impl Decoder {
     pub fn described(
         spec: &Arc<ModelSpec>,
         kept: &dyn Fn(&ModuleSpec) -> Kept,
-        rank: &dyn Fn(&str) -> Option<Rank>,
+        rank: &dyn Fn(&Linear) -> Option<Rank>,
     ) -> Result<Self> {
         let vectors_are_trained = kept(&spec.embedding) == Kept::Trained;
         let mut blank = Blank { params: Params::default(), kept, vectors_are_trained };
         let mut decoder = Self::build(Arc::clone(spec), &mut blank)?;
         let mut params = blank.params;
         for linear in decoder.linears_mut() {
-            let Some(Rank { r, dora }) = rank(&linear.module) else { continue };
+            let Some(Rank { r, dora }) = rank(linear) else { continue };
             let [out, width] = linear.shape;
             let mut push = |kind, shape| params.push(linear.module.clone(), kind, shape, Vec::new());
             let (a, b) = (push(Kind::LoraA, [r, width]), push(Kind::LoraB, [out, r]));

@@ -41,7 +41,7 @@ pub trait Engine: Debug + Send + Sync {
         batches: &[Batch],
         scale: f32,
         progress: &dyn Progress,
-        found: &mut dyn FnMut(&Linear, Matrix) -> Result<()>,
+        found: &mut dyn FnMut(&str, Matrix) -> Result<()>,
     ) -> Result<Loss>;
 
     /// A step begins: gradients and the sum of losses are zero.
@@ -176,7 +176,7 @@ impl Engine for Processor {
         batches: &[Batch],
         scale: f32,
         progress: &dyn Progress,
-        found: &mut dyn FnMut(&Linear, Matrix) -> Result<()>,
+        found: &mut dyn FnMut(&str, Matrix) -> Result<()>,
     ) -> Result<Loss> {
         decoder.weight_gradients(&self.on(decoder), batches, scale, progress, found)
     }

@@ -8,6 +8,7 @@ use super::params::Params;
 use super::weight::{Vector, Weight};
 use crate::delta::DeltaWeight;
 use crate::error::Result;
+use std::ops::Range;
 
 /// A linear layer.
 #[derive(Debug)]
@@ -24,12 +25,14 @@ pub struct Linear {
     pub branch: Option<Beside>,
     /// Number among the gradients of its block, where the frozen weight's own is wanted.
     pub watched: Option<usize>,
+    /// The checkpoint's names of its parts and their rows, where a file has them apart (an expert's gate above its up).
+    pub parts: Vec<(String, Range<usize>)>,
 }
 
 impl Linear {
     /// Without a branch.
     pub fn new(module: String, shape: [usize; 2], weight: Weight, bias: Option<Vector>) -> Self {
-        Self { module, shape, weight, bias, branch: None, watched: None }
+        Self { module, shape, weight, bias, branch: None, watched: None, parts: Vec::new() }
     }
 
     /// The pair of factors beside W, of whichever kind the branch is.
@@ -50,8 +53,24 @@ impl Linear {
     /// # Errors
     /// What the backend's operations say.
     pub fn forward<B: Backend>(&self, on: &B, x: &B::Buf, y: &mut B::Buf, at: Cols, keep: bool) -> Result<()> {
-        let rows = on.len(x) / self.shape[1];
-        let pass = Forward { on, linear: self, x, rows, at, scale: 1.0, keep };
+        self.forward_rows(on, x, 0..on.len(x) / self.shape[1], y, at, keep)
+    }
+
+    /// The same for some rows of `x`; `at` says where the first of them goes.
+    ///
+    /// # Errors
+    /// What the backend's operations say.
+    pub fn forward_rows<B: Backend>(
+        &self,
+        on: &B,
+        x: &B::Buf,
+        rows: Range<usize>,
+        y: &mut B::Buf,
+        at: Cols,
+        keep: bool,
+    ) -> Result<()> {
+        let x_at = Cols { first: rows.start * self.shape[1], stride: self.shape[1] };
+        let pass = Forward { on, linear: self, x, x_at, rows: rows.len(), at, scale: 1.0, keep };
         match &self.branch {
             Some(branch) => branch.forward(&pass, y),
             None => {
@@ -71,11 +90,11 @@ impl Linear {
 
     /// `y = keep·y + scale · x Wᵀ`.
     pub(super) fn product<B: Backend>(&self, pass: &Forward<B>, y: &mut B::Buf) -> Result<()> {
-        let Forward { on, x, rows, at, scale, keep, .. } = *pass;
+        let Forward { on, x, x_at, rows, at, scale, keep, .. } = *pass;
         let [out, width] = self.shape;
         let mut spare = None;
         let weight = on.weight(self, &mut spare)?;
-        let x = on.view(x, rows, width, Cols::all(width));
+        let x = on.view(x, rows, width, x_at);
         on.product(on.out(y, rows, out, at), keep, scale, x, weight.t())
     }
 
@@ -91,16 +110,35 @@ impl Linear {
         dx: Option<(&mut B::Buf, bool)>,
         grads: &mut B::Grads,
     ) -> Result<()> {
+        self.backward_rows(on, x, 0..on.len(x) / self.shape[1], (dy, at), dx, grads)
+    }
+
+    /// The same for some rows of `x`, and of `dx` where there is one; `at` says where the first of them is in `dy`.
+    ///
+    /// # Errors
+    /// What the backend's operations say.
+    pub fn backward_rows<B: Backend>(
+        &self,
+        on: &B,
+        x: &B::Buf,
+        rows: Range<usize>,
+        (dy, at): (&B::Buf, Cols),
+        dx: Option<(&mut B::Buf, bool)>,
+        grads: &mut B::Grads,
+    ) -> Result<()> {
         let [out, width] = self.shape;
-        let rows = on.len(x) / width;
-        for number in self.weight.trained().into_iter().chain(self.watched) {
-            let (d, x) = (on.view(dy, rows, out, at), on.view(x, rows, width, Cols::all(width)));
-            on.product(on.grad(grads, number, self.shape)?, true, 1.0, d.t(), x)?;
+        let x_at = Cols { first: rows.start * width, stride: width };
+        let rows = rows.len();
+        let wanted = self.weight.trained_rows(self.shape);
+        for (number, part) in wanted.into_iter().chain(self.watched.map(|number| (number, 0..out))) {
+            let d = on.view(dy, rows, part.len(), Cols { first: at.first + part.start, ..at });
+            let to = on.grad(grads, number, [part.len(), width])?;
+            on.product(to, true, 1.0, d.t(), on.view(x, rows, width, x_at))?;
         }
         if let Some(number) = self.bias.as_ref().and_then(Vector::trained) {
             on.add_column_sums(grads, number, out, dy, rows, at)?;
         }
-        let pass = Backward { on, linear: self, x, rows, dy, at, scale: 1.0 };
+        let pass = Backward { on, linear: self, x, x_at, rows, dy, at, scale: 1.0 };
         match (&self.branch, dx) {
             (Some(branch), dx) => branch.backward(&pass, dx, grads),
             (None, Some((dx, keep))) => self.product_backward(&pass, dx, keep),
@@ -110,11 +148,11 @@ impl Linear {
 
     /// `dx = keep·dx + scale · dy W`.
     pub(super) fn product_backward<B: Backend>(&self, pass: &Backward<B>, dx: &mut B::Buf, keep: bool) -> Result<()> {
-        let Backward { on, rows, dy, at, scale, .. } = *pass;
+        let Backward { on, x_at, rows, dy, at, scale, .. } = *pass;
         let [out, width] = self.shape;
         let mut spare = None;
         let weight = on.weight(self, &mut spare)?;
-        let dx = on.out(dx, rows, width, Cols::all(width));
+        let dx = on.out(dx, rows, width, x_at);
         on.product(dx, keep, scale, on.view(dy, rows, out, at), weight)
     }
 }

@@ -57,6 +57,7 @@ pub use described::{Kept, Rank};
 pub use dropout::Dropout;
 pub use dtype::ComputeDtype;
 pub use engine::{Engine, Processor, Sequence};
+pub use ffn::{Expert, Experts};
 pub use linear::Linear;
 pub use measure::{OnGpuBytes, Steps};
 pub use ops::Pool;

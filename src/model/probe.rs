@@ -10,25 +10,30 @@
 
 use super::backend::Backend;
 use super::decoder::Decoder;
-use super::linear::Linear;
 use super::pass::{Batch, Input, Loss, Targets};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 
 impl Decoder {
-    /// Marks the linear layers whose gradients are wanted; gives how many there are.
+    /// Marks the linear layers whose gradients are wanted, those that are one product with them included; gives how many modules
+    /// there are then.
     pub fn watch(&mut self, wanted: impl Fn(&str) -> bool) -> usize {
         let mut count = 0;
         for block in &mut self.blocks {
             let mut slot = 0;
             for linear in block.linears_mut() {
-                linear.watched = wanted(&linear.module).then(|| {
+                let any = wanted(&linear.module) || linear.parts.iter().any(|(name, _)| wanted(name));
+                linear.watched = any.then(|| {
                     slot += 1;
                     slot - 1
                 });
             }
-            count += slot;
+            count += block
+                .linears()
+                .filter(|linear| linear.watched.is_some())
+                .map(|linear| linear.parts.len().max(1))
+                .sum::<usize>();
         }
         count
     }
@@ -44,7 +49,7 @@ impl Decoder {
         batches: &[Batch],
         scale: f32,
         progress: &dyn Progress,
-        found: &mut dyn FnMut(&Linear, Matrix) -> Result<()>,
+        found: &mut dyn FnMut(&str, Matrix) -> Result<()>,
     ) -> Result<Loss> {
         if !self.params.list.is_empty() {
             return Err(Error::failure("a model is probed before anything in it is trained"));
@@ -79,7 +84,14 @@ impl Decoder {
             }
             for (linear, gradient) in watched().zip(on.read_grads(grads)?) {
                 let [out, width] = linear.shape;
-                found(linear, Matrix::new(out, width, gradient)?)?;
+                if linear.parts.is_empty() {
+                    found(&linear.module, Matrix::new(out, width, gradient)?)?;
+                    continue;
+                }
+                for (name, rows) in &linear.parts {
+                    let part = gradient[rows.start * width..rows.end * width].to_vec();
+                    found(name, Matrix::new(rows.len(), width, part)?)?;
+                }
             }
         }
         progress.step(1, 1)?;

@@ -36,9 +36,31 @@ pub enum Weight {
     FourBit(Quantized),
     /// One of the [`Params`].
     Trained(usize),
+    /// Several, one below the other, with the values of each.
+    Joined(Vec<(Weight, usize)>),
 }
 
 impl Weight {
+    /// Weights of so many values, one below the other: one where they are kept alike.
+    pub(super) fn joined(parts: Vec<(Self, usize)>) -> Self {
+        let mut all: Option<Self> = None;
+        let alike = parts.iter().all(|(part, _)| match (part, &parts[0].0) {
+            (Self::F32(_), Self::F32(_)) | (Self::Bf16(_), Self::Bf16(_)) | (Self::F16(_), Self::F16(_)) => true,
+            _ => parts.len() == 1,
+        });
+        if !alike {
+            return Self::Joined(parts);
+        }
+        for (part, _) in parts {
+            match (&mut all, part) {
+                (Some(Self::F32(to)), Self::F32(more)) => to.extend(more),
+                (Some(Self::Bf16(to)), Self::Bf16(more)) | (Some(Self::F16(to)), Self::F16(more)) => to.extend(more),
+                (_, part) => all = Some(part),
+            }
+        }
+        all.unwrap_or(Self::Joined(Vec::new()))
+    }
+
     /// Takes values that were stored as `dtype`; nothing is lost.
     pub fn stored(matrix: Matrix, dtype: Dtype) -> Self {
         let mut bits = Vec::new();
@@ -71,6 +93,7 @@ impl Weight {
             Self::Bf16(bits) | Self::F16(bits) => 2 * bits.len(),
             Self::FourBit(weight) => weight.bytes(),
             Self::Trained(_) => 0,
+            Self::Joined(parts) => parts.iter().map(|(part, _)| part.bytes()).sum(),
         }
     }
 
@@ -78,6 +101,7 @@ impl Weight {
     pub fn read_as_bitsandbytes(&self) -> Option<Scheme> {
         match self {
             Self::FourBit(weight) if weight.reading() == Reading::Bitsandbytes => Some(weight.scheme()),
+            Self::Joined(parts) => parts.first().and_then(|(part, _)| part.read_as_bitsandbytes()),
             _ => None,
         }
     }
@@ -87,6 +111,23 @@ impl Weight {
         match self {
             Self::Trained(number) => Some(*number),
             _ => None,
+        }
+    }
+
+    /// Numbers among the [`Params`] and rows, of a weight of `out` rows that is trained in parts or whole.
+    pub fn trained_rows(&self, [out, width]: [usize; 2]) -> Vec<(usize, Range<usize>)> {
+        match self {
+            Self::Trained(number) => vec![(*number, 0..out)],
+            Self::Joined(parts) => {
+                let mut first = 0;
+                let rows = parts.iter().map(|(part, values)| {
+                    let rows = first..first + values / width.max(1);
+                    first = rows.end;
+                    (part.trained(), rows)
+                });
+                rows.filter_map(|(number, rows)| Some((number?, rows))).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -108,6 +149,18 @@ impl Weight {
             Self::Bf16(bits) => widen(&bits[range], out),
             Self::F16(bits) => bits[range].reinterpret_cast::<half::f16>().convert_to_f32_slice(out),
             Self::FourBit(weight) => weight.read(range, out),
+            Self::Joined(parts) => {
+                let (mut first, mut out) = (0, out);
+                for (part, values) in parts {
+                    let own = range.start.max(first)..range.end.min(first + values);
+                    if own.start < own.end {
+                        let (to, rest) = out.split_at_mut(own.len());
+                        part.rows(params, (own.start - first) / cols..(own.end - first) / cols, cols, to);
+                        out = rest;
+                    }
+                    first += values;
+                }
+            }
         }
     }
 }
@@ -159,7 +212,34 @@ pub(super) struct Loader<'a> {
 
 impl Source for Loader<'_> {
     fn weight(&mut self, spec: &ModuleSpec) -> Result<Weight> {
-        if spec.linear { self.linear(&spec.name, spec.shape) } else { self.table(&spec.name, spec.shape) }
+        if spec.goes_to_four_bits() {
+            return self.linear(&spec.name, spec.shape);
+        }
+        self.table(&spec.name, spec.shape)
+    }
+
+    fn values(&mut self, name: &str, width: usize) -> Result<Vec<f32>> {
+        let path = self.checkpoint.path();
+        let tensor = self.checkpoint.tensor(name);
+        let tensor = tensor
+            .ok_or_else(|| Error::tensor(path, name, "the model has no such tensor, its config.json asks for it"))?;
+        if tensor.elements() != width as u64 {
+            return Err(Error::tensor(path, name, format!("found shape {:?}, expected {width} values", tensor.shape)));
+        }
+        self.done += tensor.bytes;
+        Ok(self.checkpoint.tensor_matrix(tensor, &())?.into_data())
+    }
+
+    fn trained_values(&mut self, name: &str, width: usize) -> Result<Vector> {
+        let values = self.values(name, width)?;
+        Ok(self.vector(name.to_owned(), values, 0.0))
+    }
+
+    fn stacked_bias(&mut self, stack: &str, copies: usize, width: usize) -> Result<Vec<Vector>> {
+        let name = format!("{stack}_bias");
+        let values = self.values(&name, copies * width)?;
+        let each = values.chunks(width.max(1)).enumerate();
+        Ok(each.map(|(number, values)| self.vector(format!("{name}[{number}]"), values.to_vec(), 0.0)).collect())
     }
 
     fn bias(&mut self, module: &str, width: usize) -> Result<Vector> {

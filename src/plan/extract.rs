@@ -412,6 +412,7 @@ pub fn extract(
         kernel: item.kernel.clone(),
         bias: item.bias,
         magnitude: item.magnitude,
+        experts: None,
     };
     let adapter = changed.new_adapter(taken.iter().map(layer).collect());
     let kept: Mutex<Vec<Option<Kept>>> = Mutex::new(vec![None; taken.len()]);

@@ -1,10 +1,10 @@
 //! [`Layout`]: a model's weights and their shapes, as far as counting goes.
 
 use super::presets;
-use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, expert_of, layer_of};
+use crate::checkpoint::{Checkpoint, Dtype, Group, Kind, Place, Role, expert_of, layer_of};
 use crate::error::{Error, Result};
 use crate::guard;
-use crate::spec::{ModelSpec, ModuleSpec};
+use crate::spec::{ModelSpec, ModuleSpec, goes_to_four_bits};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,6 +61,11 @@ impl Weight {
     pub fn cost(&self) -> u64 {
         let fused = self.is_expert() && matches!(self.role, Role::Gate | Role::Up);
         self.d_in as u64 + self.d_out as u64 * if fused { 2 } else { 1 }
+    }
+
+    /// Whether QLoRA keeps it in 4 bits.
+    pub fn goes_to_four_bits(&self) -> bool {
+        goes_to_four_bits(self.linear, self.role, self.d_out)
     }
 
     /// Whether it is a matrix of one expert of a mixture.
@@ -166,8 +171,20 @@ impl Layout {
 
     /// `Σ d_out · d_in` over the linear layers of the blocks: what QLoRA quantizes. The head stays out.
     pub fn linear_parameters(&self) -> u64 {
-        let linear = self.weights.iter().filter(|weight| weight.linear);
+        let linear = self.weights.iter().filter(|weight| weight.goes_to_four_bits());
         linear.map(|weight| weight.d_out as u64 * weight.d_in as u64).sum()
+    }
+
+    /// Whether `all-linear` means a linear weight as PEFT takes it. transformers keeps experts and their routers as parameters: of
+    /// most families PEFT makes these targets' parameters, and the MLPs of the same names beside them are left out; of the
+    /// others it leaves experts and routers alone.
+    pub fn in_all_linear(&self, weight: &Weight) -> bool {
+        let Some(experts) = self.spec.as_ref().and_then(|spec| spec.experts().next()) else { return true };
+        let inside = weight.is_expert() || weight.role == Role::Router && weight.d_out > 1;
+        match experts.peft.converted {
+            true => inside || weight.role.group() != Group::Mlp,
+            false => !inside,
+        }
     }
 
     /// Number of blocks.

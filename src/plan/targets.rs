@@ -160,7 +160,7 @@ impl Matcher {
         match self {
             Self::Roles(rule) => {
                 for (place, weight) in weights.iter().enumerate() {
-                    chosen[place] = weight.adaptable() && weight.linear && rule(weight);
+                    chosen[place] = weight.adaptable() && weight.linear && rule(weight) && layout.in_all_linear(weight);
                 }
             }
             Self::Items(items) => {

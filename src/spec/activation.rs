@@ -16,6 +16,9 @@ pub enum Activation {
     /// `α₊ x² + x/2` for x > 0, else `α₋ (e^min(x, ε) − 1 − x) + x/2`, with learned `α₊ = ln(1 + e^a)`, `α₋ = 1/2 + ln(1 + e^b)`
     /// and `ε = −1e-6` (arXiv 2411.13010).
     Xielu,
+    /// `(min(max(up, −limit), limit) + 1) · g · sigmoid(α g)`, `g = min(gate, limit)`, of rows in which gate and up alternate
+    /// (gpt-oss); always gated.
+    ClampedSwiglu,
 }
 
 impl Activation {

@@ -113,8 +113,10 @@ impl BlockSpec {
     /// Its modules, in the order of a pass forward.
     pub fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
         let attention = self.attention().into_iter();
-        let mixer = attention
-            .flat_map(|spec| spec.projections.iter().map(|part| &part.module).chain(&spec.gate).chain([&spec.o]));
+        let mixer = attention.flat_map(|spec| {
+            let latent = spec.latent.iter().flat_map(LatentSpec::modules);
+            latent.chain(spec.projections.iter().map(|part| &part.module)).chain(&spec.gate).chain([&spec.o])
+        });
         let (dense, experts) = match &self.ffn {
             Some(FeedForward::Dense(mlp)) => (Some(mlp), None),
             Some(FeedForward::Experts(experts)) => (None, Some(experts)),
@@ -129,7 +131,10 @@ impl BlockSpec {
 
     /// Its norms.
     pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
-        let heads = self.attention().into_iter().flat_map(|spec| spec.q_norm.iter().chain(&spec.k_norm));
+        let heads = self.attention().into_iter().flat_map(|spec| {
+            let latent = spec.latent.iter().flat_map(|latent| latent.q.iter().map(|q| &q.1).chain([&latent.kv_norm]));
+            latent.chain(&spec.q_norm).chain(&spec.k_norm)
+        });
         let own = self.norm_in.iter().chain(&self.norm_mixed).chain(&self.norm_ffn).chain(&self.norm_out);
         own.chain(heads)
     }
@@ -167,10 +172,14 @@ pub struct AttentionSpec {
     pub heads: usize,
     /// Key and value heads; query head `h` uses number `h / (heads / kv_heads)`.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Width of a head's query and key.
     pub head_dim: usize,
-    /// Query, key and value projections: one or three.
+    /// Width of a head's value.
+    pub value_dim: usize,
+    /// Query, key and value projections: one or three; none where they come from latents.
     pub projections: Vec<PartSpec>,
+    /// Queries, keys and values come from latents (DeepSeek).
+    pub latent: Option<LatentSpec>,
     /// How their outputs lie in a row.
     pub layout: QkvLayout,
     /// Norm of queries: of each head where its width is [`head_dim`](Self::head_dim), else of the whole row (OLMo 2).
@@ -185,8 +194,14 @@ pub struct AttentionSpec {
     pub o: ModuleSpec,
     /// Which of [`ModelSpec::ropes`] turns queries and keys; `None` for none.
     pub rope: Option<usize>,
+    /// First dimension of a head that turns.
+    pub rope_offset: usize,
     /// A row sees itself and the `window − 1` rows before it.
     pub window: Option<usize>,
+    /// A row sees no row before the multiple of this that its position reaches (Llama 4).
+    pub chunk: Option<usize>,
+    /// The checkpoint's name of a score for each head that stands beside those of the keys and belongs to none (gpt-oss).
+    pub sinks: Option<String>,
     /// Multiplies scores.
     pub scale: f32,
     /// Cap of scores, 0 for none.
@@ -199,23 +214,56 @@ pub struct AttentionSpec {
     pub query_scaling: Option<QueryScaling>,
 }
 
-/// `1 + beta · ln(1 + ⌊position / original⌋)` multiplies a query.
+/// `1 + beta · ln(1 + ⌊(position + shift) / original⌋)` multiplies a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QueryScaling {
     /// Strength.
     pub beta: f32,
     /// Positions without it.
     pub original: usize,
+    /// 1 where positions count from 1 (Llama 4), else 0.
+    pub shift: usize,
+}
+
+/// Queries, keys and values from latents (multi-head latent attention, arXiv 2405.04434):
+///
+/// ```text
+/// q = W_b norm(W_a h)      [c | k_rope] = W_kv h      [k_nope | v] of each head = W_kvb norm(c)      k = [k_nope | k_rope]
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatentSpec {
+    /// W_a and its norm; without them queries come from `h` itself.
+    pub q: Option<(ModuleSpec, NormSpec)>,
+    /// W_b, `[heads · head_dim, rank or hidden]`.
+    pub q_out: ModuleSpec,
+    /// W_kv, `[rank + rope, hidden]`: the latent, and the one key that turns and that all heads share.
+    pub kv: ModuleSpec,
+    /// Of the latent.
+    pub kv_norm: NormSpec,
+    /// W_kvb, `[heads · (head_dim − rope + value_dim), rank]`.
+    pub kv_out: ModuleSpec,
+}
+
+impl LatentSpec {
+    fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
+        let q = self.q.iter().map(|(module, _)| module);
+        q.chain([&self.q_out, &self.kv, &self.kv_out])
+    }
 }
 
 impl AttentionSpec {
     /// Columns of a row of queries, keys and values.
     pub fn row(&self) -> usize {
-        (self.heads + 2 * self.kv_heads) * self.head_dim
+        (self.heads + self.kv_heads) * self.head_dim + self.kv_heads * self.value_dim
     }
 
     /// Columns of the attention's output before its projection.
     pub fn width(&self) -> usize {
+        self.heads * self.value_dim
+    }
+
+    /// Columns of queries in a row.
+    pub fn queries(&self) -> usize {
         self.heads * self.head_dim
     }
 }
@@ -256,6 +304,8 @@ pub struct MlpSpec {
     pub activation: Activation,
     /// The checkpoint's names of the two numbers that an xIELU has learned, one value each: a and b.
     pub scalars: Option<[String; 2]>,
+    /// Numbers of the nonlinearity that the config gives: α and the limit of a clamped SwiGLU; 1 otherwise.
+    pub alphas: [f32; 2],
 }
 
 impl MlpSpec {
@@ -272,8 +322,10 @@ impl MlpSpec {
 /// A router and the experts that it chooses from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpertsSpec {
-    /// Scores of experts, `[count, hidden]`.
+    /// Logits of experts, `[count, hidden]`.
     pub router: ModuleSpec,
+    /// How they become choices and weights.
+    pub routing: Routing,
     /// How many there are.
     pub count: usize,
     /// How many a token goes through.
@@ -282,6 +334,72 @@ pub struct ExpertsSpec {
     pub mlp: MlpSpec,
     /// An expert that every token goes through.
     pub shared: Option<SharedSpec>,
+    /// What PEFT knows them by.
+    pub peft: PeftExperts,
+}
+
+/// The experts of a block as transformers 5 and PEFT have them: the parameters `gate_up_proj` and `down_proj` of one module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeftExperts {
+    /// The module: `model.layers.0.mlp.experts`.
+    pub module: String,
+    /// `all-linear` and names of their projections mean them too: PEFT makes parameters of such targets.
+    pub converted: bool,
+    /// A pair's two sides change places: PEFT takes the parameter's `[experts, in, out]` for `[experts, out, in]` (Llama 4).
+    pub swapped: bool,
+}
+
+impl PeftExperts {
+    /// The parameter that a projection of these is.
+    pub fn parameter(&self, role: Role) -> String {
+        let leaf = if role == Role::Down { "down_proj" } else { "gate_up_proj" };
+        format!("{}.{leaf}", self.module)
+    }
+}
+
+impl ExpertsSpec {
+    /// The name of gate and up of expert `number` in one, where a file has them apart.
+    pub fn fused(&self, number: usize) -> String {
+        let name = self.mlp.up.first().map_or_else(String::new, |part| part.module.expert(number));
+        let (module, _) = name.rsplit_once('.').unwrap_or_default();
+        format!("{module}.gate_up_proj")
+    }
+}
+
+/// How a router's logits become scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scores {
+    /// Over all experts.
+    Softmax,
+    /// Of each.
+    Sigmoid,
+    /// One choice after the other, each by a softmax over what is left and not far below the best, as Phi-3.5-MoE computes it
+    /// without noise (arXiv 2409.12136).
+    Mixer {
+        /// How far below counts as far.
+        jitter: f32,
+    },
+}
+
+/// How experts are chosen and weighed; see the operations for the formulas.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Routing {
+    /// Scores of experts.
+    pub scores: Scores,
+    /// The checkpoint's name of what is added to scores for the choice alone, `[count]`.
+    pub bias: Option<String>,
+    /// Groups of neighbouring experts; 1 for none.
+    pub groups: usize,
+    /// How many groups may be chosen from.
+    pub chosen_groups: usize,
+    /// A group is as good as so many of its best together.
+    pub group_by: usize,
+    /// Weights are divided by their sum, or by this where that is more.
+    pub floor: Option<f32>,
+    /// Multiplies weights.
+    pub scale: f32,
+    /// Weights multiply what the experts read, not what they give (Llama 4).
+    pub on_input: bool,
 }
 
 /// An expert that every token goes through.
@@ -313,6 +431,14 @@ pub struct ModuleSpec {
     pub transposed: bool,
     /// How many there are, one for each expert.
     pub copies: usize,
+    /// The file has all copies in one tensor, `[copies, out, in]` or transposed, by this name without `.weight`; biases then
+    /// in one of that name and `_bias`.
+    pub stack: Option<String>,
+}
+
+/// Whether a weight goes to 4 bits under QLoRA: the linear layers of blocks do, routers of more than one expert stay.
+pub fn goes_to_four_bits(linear: bool, role: Role, out: usize) -> bool {
+    linear && !(role == Role::Router && out > 1)
 }
 
 impl ModuleSpec {
@@ -325,6 +451,16 @@ impl ModuleSpec {
     /// The name of the copy for expert `number`.
     pub fn expert(&self, number: usize) -> String {
         self.name.replacen("{}", &number.to_string(), 1)
+    }
+
+    /// The copy for expert `number`, by itself.
+    pub fn copy(&self, number: usize) -> Self {
+        Self { name: self.expert(number), copies: 1, ..self.clone() }
+    }
+
+    /// Whether it goes to 4 bits under QLoRA.
+    pub fn goes_to_four_bits(&self) -> bool {
+        goes_to_four_bits(self.linear, self.role, self.shape[0])
     }
 
     /// The names of all copies.
@@ -387,7 +523,20 @@ impl ModelSpec {
         let modules: u64 = self.modules().map(ModuleSpec::parameters).sum();
         let mlps = self.blocks.iter().filter_map(BlockSpec::mlp);
         let scalars: u64 = mlps.filter_map(|mlp| mlp.scalars.as_ref()).map(|scalars| scalars.len() as u64).sum();
-        modules + scalars + self.norms().map(NormSpec::parameters).sum::<u64>()
+        let sinks: u64 = self.attentions().filter(|of| of.sinks.is_some()).map(|of| of.heads as u64).sum();
+        modules + scalars + sinks + self.norms().map(NormSpec::parameters).sum::<u64>()
+    }
+
+    fn attentions(&self) -> impl Iterator<Item = &AttentionSpec> {
+        self.blocks.iter().filter_map(BlockSpec::attention)
+    }
+
+    /// The mixtures of experts, block after block.
+    pub fn experts(&self) -> impl Iterator<Item = &ExpertsSpec> {
+        self.blocks.iter().filter_map(|block| match &block.ffn {
+            Some(FeedForward::Experts(experts)) => Some(experts),
+            _ => None,
+        })
     }
 
     /// The head's module: its own, or the embedding.

@@ -3,64 +3,52 @@
 use super::init::{self, Pair};
 use super::{Init, Settings};
 use crate::adapter::{Adapter, Budget, Patterns, Scaling};
-use crate::checkpoint::{Checkpoint, Dtype, Module, NameMap};
+use crate::checkpoint::{Checkpoint, Dtype, Module, NameMap, expert_of};
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
 use crate::matrix::Matrix;
-use crate::model::{Decoder, Weight};
+use crate::model::{Decoder, Linear, Weight};
 use crate::plan::{Layout, Pairs, Selection, Targets};
 use crate::progress::Progress;
 use crate::quant::{Quantized, Reading};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, HashMap};
 
-/// Gives the targets of `settings` new pairs: A from the seed, B zero; or those of PiSSA or LoftQ, which change what is frozen.
+/// Gives the targets of `settings` new pairs: A from the seed, B zero; or those of PiSSA or LoftQ, which change what is frozen. A
+/// rank above a module's smaller side is that side there, with the same scaling.
 ///
 /// # Errors
-/// Targets that match nothing, with what there is; a rank above what a module's size allows; weights in 4 bits where PiSSA or
-/// LoftQ need them whole; and cancellation.
+/// Targets that match nothing, with what there is; one of an expert's gate and up alone, which are one parameter; dropout, DoRA
+/// and other beginnings for experts, which PEFT's `target_parameters` do not have; weights in 4 bits where PiSSA or LoftQ need
+/// them whole; and cancellation.
 pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, progress: &dyn Progress) -> Result<()> {
     let layout = Layout::of(checkpoint)?;
     let targets: Targets = settings.targets.parse()?;
     let selection = Selection::new(&layout, &targets)?;
     let ranks = Ranks::new(settings)?;
-    let mut places = Vec::new();
     // Where targets are named by what they do, an image encoder beside the decoder is not meant.
-    let inside = |name: &str| decoder.linears().any(|linear| linear.module == name);
-    let custom = matches!(targets, Targets::Custom(_));
-    for &place in &selection.places {
-        let name = &layout.weights[place].name;
-        if !custom && checkpoint.spec().is_ok_and(|spec| spec.is_part) && !inside(name) {
-            continue;
+    let lenient = !matches!(targets, Targets::Custom(_)) && checkpoint.spec().is_ok_and(|spec| spec.is_part);
+    let chosen = chosen(decoder, selection.weights(&layout).map(|weight| weight.name.as_str()), lenient)?;
+    let (count, mut pairs) = (chosen.len() as u64, Vec::new());
+    let plain = settings.dropout == 0.0 && !settings.dora && settings.init == Init::Default;
+    for (number, Chosen { at, module, shape: [out, inner], parts, expert }) in chosen.into_iter().enumerate() {
+        if expert && !plain {
+            return Err(Error::usage(format!(
+                "dropout, dora and another init than the default are not for experts ({module}): PEFT adapts them as parameters, which have none of these; \
+                 leave them out, or target other modules"
+            )));
         }
-        let found = decoder.linears().position(|linear| linear.module == *name);
-        let found = found.ok_or_else(|| {
-            Error::usage(format!(
-                "target {name} is no linear layer of a block; embeddings and heads are not trained by pairs here"
-            ))
-        })?;
-        places.push(found);
-    }
-    places.sort_unstable();
-    let count = places.len() as u64;
-    for (number, at) in places.into_iter().enumerate() {
-        let Some((module, [out, inner])) =
-            decoder.linears().nth(at).map(|linear| (linear.module.clone(), linear.shape))
-        else {
-            continue;
-        };
-        let r = ranks.of(&module);
-        if r > out.min(inner) {
-            let message = format!("rank {r} for {module} of {out} × {inner}; expected {} or less", out.min(inner));
-            return Err(Error::usage(message));
-        }
-        let alpha = settings.alpha();
-        let scaling = Scaling::new(settings.rslora).factor(alpha, r) as f32;
+        let asked: usize = parts.iter().map(|part| ranks.of(part)).sum();
+        let (alpha, scaling) = (settings.alpha() * parts.len() as f64, Scaling::new(settings.rslora));
+        let factor = scaling.factor(alpha, asked);
+        let r = asked.min(out.min(inner));
+        let alpha = if r == asked { alpha } else { scaling.alpha(factor, r) };
         if settings.init != Init::Default {
             progress.step(number as u64, count)?;
-            let (Pair { a, b }, weight) = from_weight(checkpoint, &module, r, scaling, settings)?;
+            let (Pair { a, b }, weight) = from_weight(checkpoint, &module, r, factor as f32, settings)?;
             decoder.freeze(at, weight);
-            decoder.branch(at, a, b, alpha, scaling, None);
+            decoder.branch(at, a, b, alpha, factor as f32, None);
             continue;
         }
         // Each module draws from a generator of its own: more targets do not change the others' A.
@@ -68,10 +56,82 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
         let bound = 1.0 / (inner as f32).sqrt();
         let a = Matrix::from_fn(r, inner, |_, _| rng.random_range(-bound..bound));
         // B is 0, so that the norms of the rows are those of W alone.
-        let magnitude = if settings.dora { decoder.row_norms(at) } else { None };
-        decoder.branch(at, a, Matrix::zeros(out, r), alpha, scaling, magnitude);
+        match settings.dora {
+            true => {
+                let magnitude = decoder.row_norms(at);
+                decoder.branch(at, a, Matrix::zeros(out, r), alpha, factor as f32, magnitude);
+            }
+            false => pairs.push((at, a, Matrix::zeros(out, r), alpha, factor as f32)),
+        }
     }
+    decoder.branch_all(pairs);
     Ok(())
+}
+
+/// A linear layer that gets a pair.
+struct Chosen {
+    at: usize,
+    module: String,
+    shape: [usize; 2],
+    /// The modules of the layout that it is: itself, or an expert's gate and up.
+    parts: Vec<String>,
+    expert: bool,
+}
+
+/// The layers that modules of the layout are, in the order of the model.
+fn chosen<'a>(decoder: &Decoder, names: impl Iterator<Item = &'a str>, lenient: bool) -> Result<Vec<Chosen>> {
+    let linears: Vec<&Linear> = decoder.linears().collect();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (at, linear) in linears.iter().enumerate() {
+        places.insert(&linear.module, at);
+        places.extend(linear.parts.iter().map(|(name, _)| (name.as_str(), at)));
+    }
+    let mut found: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for name in names {
+        match places.get(name) {
+            Some(&at) => found.entry(at).or_default().push(name.to_owned()),
+            None if lenient => {}
+            None => {
+                return Err(Error::usage(format!(
+                    "target {name} is no linear layer of a block; embeddings and heads are not trained by pairs here"
+                )));
+            }
+        }
+    }
+    let of = |(at, parts): (usize, Vec<String>)| {
+        let linear = linears[at];
+        if let Some((missing, _)) = linear.parts.iter().find(|(name, _)| !parts.contains(name)) {
+            return Err(Error::usage(format!(
+                "target {} without {missing}: they are one parameter for PEFT, gate_up_proj, which has one pair; target both",
+                parts[0]
+            )));
+        }
+        let expert = expert_of(&linear.module).is_some();
+        Ok(Chosen { at, module: linear.module.clone(), shape: linear.shape, parts, expert })
+    };
+    found.into_iter().map(of).collect()
+}
+
+/// A sentence about pairs whose rank is their module's smaller side, where a larger one was asked for.
+pub fn clipped(decoder: &Decoder, settings: &Settings) -> Option<String> {
+    let ranks = Ranks::new(settings).ok()?;
+    let smaller = |linear: &&Linear| {
+        let asked: usize = match &linear.parts[..] {
+            [] => ranks.of(&linear.module),
+            parts => parts.iter().map(|(name, _)| ranks.of(name)).sum(),
+        };
+        linear.pair().is_some_and(|pair| pair.r < asked && pair.r == linear.shape[0].min(linear.shape[1]))
+    };
+    let all: Vec<&Linear> = decoder.linears().filter(smaller).collect();
+    let first = all.first().filter(|_| settings.init_adapter.is_none())?;
+    let [out, inner] = first.shape;
+    Some(format!(
+        "rank {} is above the smaller side of {} modules, such as {} of {out} × {inner}: their pairs have rank {} and the same scaling",
+        settings.rank,
+        all.len(),
+        first.module,
+        out.min(inner)
+    ))
 }
 
 /// The pairs that [`add`] would make, or those of the adapter that the run begins with.
@@ -82,30 +142,37 @@ pub fn pairs(layout: &Layout, settings: &Settings) -> Result<Pairs> {
     if let Some(path) = &settings.init_adapter {
         let adapter = Adapter::open(path)?;
         let names = NameMap::new(layout.weights.iter().map(|weight| weight.name.as_str()));
-        let layers = adapter.layers.iter().filter_map(|layer| Some((names.find(&layer.module)?, layer.r)));
+        let layers = adapter.layers.iter().flat_map(|layer| match layer.experts {
+            None => names.find(&layer.module).map(|at| (at, layer.r)).into_iter().collect(),
+            Some(experts) => of_stack(&names, &layer.module, layer.r, experts),
+        });
         return Ok(Pairs(layers.collect()));
     }
     let targets: Targets = settings.targets.parse()?;
     let ranks = Ranks::new(settings)?;
     let places = Selection::new(layout, &targets)?.places;
-    Ok(Pairs(places.into_iter().map(|place| (place, ranks.of(&layout.weights[place].name))).collect()))
+    let rank = |place: usize| ranks.of(&layout.weights[place].name).min(layout.weights[place].max_rank());
+    Ok(Pairs(places.into_iter().map(|place| (place, rank(place))).collect()))
 }
 
-/// Finds a rank that is too large for a target, without loading the model.
-///
-/// # Errors
-/// Targets that match nothing; a rank above what a module's size allows.
-pub fn check_rank(checkpoint: &Checkpoint, settings: &Settings, r: usize) -> Result<()> {
-    let layout = Layout::of(checkpoint)?;
-    let targets: Targets = settings.targets.parse()?;
-    for &place in &Selection::new(&layout, &targets)?.places {
-        let weight = &layout.weights[place];
-        if r > weight.max_rank() {
-            let most = weight.max_rank();
-            return Err(Error::usage(format!("rank {r} for {}; expected {most} or less", weight.name)));
-        }
-    }
-    Ok(())
+/// The places of a stack's experts, and the rank that each has: half of it where gate and up stand apart.
+fn of_stack(names: &NameMap, module: &str, r: usize, experts: usize) -> Vec<(usize, usize)> {
+    let (stem, parameter) = module.rsplit_once('.').unwrap_or_default();
+    let leaves: [(&str, usize); 5] = match parameter {
+        "down_proj" => [("down_proj", r), ("w2", r), ("", 0), ("", 0), ("", 0)],
+        _ => [
+            ("gate_up_proj", r),
+            ("gate_proj", r.div_ceil(2)),
+            ("up_proj", r / 2),
+            ("w1", r.div_ceil(2)),
+            ("w3", r / 2),
+        ],
+    };
+    let of = |expert: usize| {
+        let found = leaves.iter().filter(|(leaf, _)| !leaf.is_empty());
+        found.filter_map(move |(leaf, r)| Some((names.find(&format!("{stem}.{expert}.{leaf}"))?, *r)))
+    };
+    (0..experts).flat_map(of).collect()
 }
 
 /// The first pair of a module by PiSSA or LoftQ, and what is frozen beside it.

@@ -111,6 +111,23 @@ fn unchanged(base: &Checkpoint, content: Option<&Content>, name: &str, change: &
     };
     let missing = || Error::tensor(base.path(), name, "there is no such tensor");
     let content = content.ok_or_else(missing)?;
+    let named = |name: &str| match change {
+        Change::Params(params) => params.list.iter().find(|param| param.name == name),
+        Change::Adapter(_) => None,
+    };
+    if let Some(module) = content.module.filter(|module| module.slice().is_some()) {
+        return base.stacked(module, &|slice| match named(&slice.name) {
+            Some(param) => Matrix::new(param.shape[0], param.shape[1], param.value.clone()),
+            None => base.matrix(slice, &()),
+        });
+    }
+    // The biases of all experts in one tensor.
+    if named(&format!("{name}[0]")).is_some() {
+        return Ok((0..)
+            .map_while(|number| named(&format!("{name}[{number}]")))
+            .flat_map(|param| param.value.clone())
+            .collect());
+    }
     match content.module.filter(|module| module.is_matrix()) {
         Some(module) => {
             let matrix = match param {

@@ -1,13 +1,16 @@
 //! What a person should know of a run before it begins: where it differs from what they may expect.
 
-use super::{Init, Settings};
-use crate::model::Decoder;
+use super::{Init, Settings, lora};
+use crate::checkpoint::expert_of;
+use crate::model::{Decoder, Linear};
 use crate::quant::Quantized;
 use serde_json::Value;
 
 /// Sentences about the model and the settings.
 pub fn of(decoder: &Decoder, settings: &Settings, config: Option<&Value>) -> Vec<String> {
-    [scales(decoder), dropout(config), init(decoder, settings)].into_iter().flatten().collect()
+    let all =
+        [scales(decoder), dropout(config), init(decoder, settings), lora::clipped(decoder, settings), experts(decoder)];
+    all.into_iter().flatten().collect()
 }
 
 /// Rows that are no whole blocks.
@@ -27,6 +30,19 @@ fn scales(decoder: &Decoder) -> Option<String> {
         first.module,
         first.shape[1]
     ))
+}
+
+/// Experts in 4 bits.
+fn experts(decoder: &Decoder) -> Option<String> {
+    let four_bit =
+        |linear: &&Linear| expert_of(&linear.module).is_some() && linear.weight.read_as_bitsandbytes().is_some();
+    let count = decoder.linears().filter(four_bit).count();
+    (count > 0).then(|| {
+        format!(
+            "{count} matrices of experts are in 4 bits here, each by itself: transformers keeps a block's experts as parameters, which \
+             bitsandbytes leaves as they are, so that PEFT's losses differ a little and its memory a lot"
+        )
+    })
 }
 
 /// Dropout that a config asks for.

@@ -10,6 +10,7 @@ use crate::checkpoint::{Checkpoint, Dtype, Module};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::quant::{Absmax, Nested, Quantized, Scheme};
+use crate::spec::goes_to_four_bits;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::path::Path;
@@ -59,7 +60,9 @@ pub fn write(
     progress: &dyn Progress,
 ) -> Result<Written> {
     refuse_itself(base, out)?;
-    let is_chosen = |module: &&Module| module.linear && chosen(module);
+    let plain =
+        |module: &Module| module.slice().is_none() && goes_to_four_bits(module.linear, module.role, module.shape[0]);
+    let is_chosen = |module: &&Module| module.linear && plain(module) && chosen(module);
     let modules: Vec<&Module> = base.modules().iter().filter(is_chosen).collect();
     if modules.is_empty() {
         return Err(Error::file(base.path(), "found no linear weight to write in 4 bits"));

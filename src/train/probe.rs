@@ -10,11 +10,12 @@ use super::{Method, Settings, data};
 use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaWeight, Dense};
 use crate::error::{Error, Result};
-use crate::model::{Batch, Decoder, Engine, Frozen, Processor};
+use crate::model::{Batch, Decoder, Engine, Frozen, Linear, Processor};
 use crate::plan::budget::{self, Offer};
 use crate::plan::{Layout, Selection, Targets};
 use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Options, Spectrum};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The gradient of one module.
@@ -71,10 +72,13 @@ pub fn probe(settings: &Settings, batches: usize, budget: Option<u64>, progress:
     };
     let mut decoder = Decoder::load(&checkpoint, frozen, &Part::new(progress, 0, 10))?;
     let names: Vec<String> = selection.weights(&layout).map(|weight| weight.name.clone()).collect();
-    let watched = decoder.watch(|name| names.iter().any(|known| known == name));
+    let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let watched = decoder.watch(|name| wanted.contains(name));
     if watched < names.len() {
-        let inside: Vec<&str> = decoder.linears().map(|linear| linear.module.as_str()).collect();
-        let other = names.iter().find(|name| !inside.contains(&name.as_str())).cloned().unwrap_or_default();
+        let parts = |linear: &'_ Linear| linear.parts.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        let inside: Vec<String> =
+            decoder.linears().flat_map(|linear| parts(linear).into_iter().chain([linear.module.clone()])).collect();
+        let other = names.iter().find(|name| !inside.contains(name)).cloned().unwrap_or_default();
         return Err(Error::usage(format!(
             "target {other} is no linear layer of a block; embeddings and heads are not probed here"
         )));
@@ -88,10 +92,10 @@ pub fn probe(settings: &Settings, batches: usize, budget: Option<u64>, progress:
     let mut spectra: Vec<(String, Spectrum)> = Vec::with_capacity(names.len());
     let rest = Rest { whole: progress, last: Mutex::new((1, 10)) };
     let engine = Processor::default();
-    let loss = engine.weight_gradients(&decoder, &all, 1.0 / tokens as f32, &rest, &mut |linear, gradient| {
+    let loss = engine.weight_gradients(&decoder, &all, 1.0 / tokens as f32, &rest, &mut |module, gradient| {
         let dense = Dense { matrix: Arc::new(gradient), epsilon: f64::from(f32::EPSILON), rounding_std: None };
         let found = spectrum::spectrum(&DeltaWeight::Dense(dense), &Options::default(), &Still(&rest));
-        spectra.push((linear.module.clone(), found.map_err(|error| about(&linear.module, error))?));
+        spectra.push((module.to_owned(), found.map_err(|error| about(module, error))?));
         Ok(())
     })?;
     let mut modules = Vec::with_capacity(spectra.len());

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 #[derive(Debug)]
 struct Mxfp4 {
-    out: usize,
     groups: usize,
 }
 
@@ -32,26 +31,22 @@ pub(super) fn find(beside: &Beside, module: &str, codes: &Tensor) -> Option<Resu
             about: "MXFP4, groups of 32".to_owned(),
             original: Dtype::BF16,
             parts: vec![beside.position(codes), at],
-            decode: Arc::new(Mxfp4 { out, groups }),
+            decode: Arc::new(Mxfp4 { groups }),
         })
     };
     Some(check())
 }
 
 impl Decode for Mxfp4 {
-    /// A row is an expert.
+    /// Rows of all experts, `[out, in]` after `[out, in]`.
     fn rows(&self, parts: &[&[u8]], rows: Range<usize>, out: &mut [f32]) {
-        let width = 32 * self.groups * self.out;
-        for (expert, out) in rows.zip(out.chunks_exact_mut(width.max(1))) {
-            for row in 0..self.out {
-                for group in 0..self.groups {
-                    let at = (expert * self.out + row) * self.groups + group;
-                    let scale = e8m0(parts[1][at]);
-                    for (place, byte) in parts[0][16 * at..][..16].iter().enumerate() {
-                        let input = 32 * group + 2 * place;
-                        out[input * self.out + row] = scale * E2M1[usize::from(byte & 15)];
-                        out[(input + 1) * self.out + row] = scale * E2M1[usize::from(byte >> 4)];
-                    }
+        let width = 32 * self.groups;
+        for (row, out) in rows.zip(out.chunks_exact_mut(width.max(1))) {
+            for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                let at = row * self.groups + group;
+                let scale = e8m0(parts[1][at]);
+                for (pair, byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(&parts[0][16 * at..][..16]) {
+                    *pair = [byte & 15, byte >> 4].map(|code| scale * E2M1[usize::from(code)]);
                 }
             }
         }

@@ -4,10 +4,11 @@
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
 use crate::model::branch::Lora;
-use crate::model::decoder::{Attention, NormWeights};
+use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention;
+use crate::model::ops::latent::Row as LatentRow;
 use crate::model::ops::pool::{Room, Shelf};
 use crate::model::weight::{Vector, Weight};
 use crate::spec::Rope;
@@ -117,6 +118,11 @@ impl Meter {
     }
 }
 
+/// So many rows on so many experts, evenly.
+pub(super) fn spread(rows: usize, experts: usize) -> Vec<Range<usize>> {
+    (0..experts).map(|expert| expert * rows / experts..(expert + 1) * rows / experts).collect()
+}
+
 impl Backend for Meter {
     type Buf = Sized;
     type View<'a> = Shape;
@@ -127,6 +133,8 @@ impl Backend for Meter {
     /// Rows of queries, keys and values, and a copy where they are normalized.
     type Heads = (Sized, Option<Sized>);
     type Cache = ();
+    /// Scores and weights, and the rows of each expert: as if all were chosen equally often.
+    type Routes = (Sized, Sized, Vec<Range<usize>>);
     type Logits = Sized;
     type Losses = ();
     type Sum = ();
@@ -328,8 +336,8 @@ impl Backend for Meter {
         let sequences = place.rows / place.seq;
         let scratch = attention::scratch(&rules, place.seq, sequences, self.threads, false);
         drop(scratch.into_iter().map(|count| self.take(count)).collect::<Vec<_>>());
-        let pairs = (sequences * spec.width()) as f64 * attention::pairs(&rules, place.seq) as f64;
-        self.count(4.0 * pairs);
+        let pairs = sequences as f64 * attention::pairs(&rules, place.seq) as f64;
+        self.count(2.0 * pairs * (spec.queries() + spec.width()) as f64);
         Ok((attended, (qkv, raw)))
     }
 
@@ -344,17 +352,88 @@ impl Backend for Meter {
     ) -> Result<Sized> {
         let (spec, rules) = (&attention.spec, attention.rules());
         let sequences = place.rows / place.seq;
-        let gathered = self.take(3 * place.rows * spec.width());
+        let gathered = self.take(place.rows * (2 * spec.queries() + spec.width()));
         let scratch = attention::scratch(&rules, place.seq, sequences, self.threads, true);
         drop(scratch.into_iter().map(|count| self.take(count)).collect::<Vec<_>>());
-        let pairs = (sequences * spec.width()) as f64 * attention::pairs(&rules, place.seq) as f64;
-        self.count(10.0 * pairs);
+        let pairs = sequences as f64 * attention::pairs(&rules, place.seq) as f64;
+        self.count(pairs * (6 * spec.queries() + 4 * spec.width()) as f64);
         drop((gathered, attended));
         Ok(qkv)
     }
 
     fn cache(&self, _attention: &Attention, _positions: usize) -> Result<()> {
         Ok(())
+    }
+
+    fn columns(&self, _x: &Sized, rows: usize, _at: Cols, width: usize) -> Result<Sized> {
+        Ok(self.take(rows * width))
+    }
+
+    fn put_columns(&self, _from: &Sized, _width: usize, _to: &mut Sized, _at: Cols) -> Result<()> {
+        Ok(())
+    }
+
+    fn join_latent(&self, row: LatentRow, q: &Sized, _given: &Sized, _kv: &Sized) -> Result<Sized> {
+        Ok(self.take(q.count / row.queries() * row.stride()))
+    }
+
+    fn split_latent(&self, row: LatentRow, d: &Sized) -> Result<(Sized, Sized, Sized)> {
+        let rows = d.count / row.stride();
+        let (dq, given) = (self.take(rows * row.queries()), self.take(rows * row.given()));
+        Ok((dq, given, self.take(rows * (row.rank + row.rope))))
+    }
+
+    fn route(&self, experts: &Experts, logits: Sized) -> Result<Self::Routes> {
+        let spec = &experts.spec;
+        let rows = logits.count / spec.count * spec.chosen;
+        Ok((logits, self.take(rows), spread(rows, spec.count)))
+    }
+
+    fn ranges(&self, (.., ranges): &Self::Routes) -> Vec<Range<usize>> {
+        ranges.clone()
+    }
+
+    fn dispatch(&self, (_, weights, _): &Self::Routes, _x: &Sized, width: usize) -> Result<Sized> {
+        Ok(self.take(weights.count * width))
+    }
+
+    fn combine(&self, _: &Self::Routes, _from: &Sized, _width: usize, _to: &mut Sized, _keep: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn weigh(&self, _: &Self::Routes, _rows: &mut Sized, _width: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn weigh_backward(
+        &self,
+        _: &Self::Routes,
+        _x: &Sized,
+        _d: &mut Sized,
+        _width: usize,
+        _dw: &mut Sized,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn add_expert_bias(&self, _: &Self::Routes, _rows: Range<usize>, _to: &mut Sized, _bias: &Vector) -> Result<()> {
+        Ok(())
+    }
+
+    fn expert_bias_backward(
+        &self,
+        _: &Self::Routes,
+        _rows: Range<usize>,
+        _d: &Sized,
+        _bias: &Vector,
+        _dw: &mut Sized,
+        (): &mut (),
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn route_backward(&self, _experts: &Experts, (logits, ..): Self::Routes, _dw: Sized) -> Result<Sized> {
+        Ok(logits)
     }
 
     fn gate(&self, x: &Sized, _gate: &Sized) -> Result<Sized> {

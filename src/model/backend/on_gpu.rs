@@ -3,11 +3,12 @@
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::{Error, Result};
 use crate::model::branch::Lora;
-use crate::model::decoder::{Attention, NormWeights};
+use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Resident, Span, SplitQkv, Tensor};
 use crate::model::linear::Linear;
 use crate::model::ops::attention::Row;
+use crate::model::ops::latent::Row as LatentRow;
 use crate::model::weight::Vector;
 use crate::spec::Rope;
 use std::cell::Cell;
@@ -73,6 +74,14 @@ pub struct Cache {
     capacity: usize,
 }
 
+/// Where tokens go, on a machine that computes nothing: room for scores, weights and the rows' tokens.
+pub struct Routes {
+    scores: Tensor,
+    weights: Tensor,
+    _tokens: Tensor,
+    ranges: Vec<Range<usize>>,
+}
+
 /// What attention keeps.
 pub struct Kept {
     /// As it was projected.
@@ -80,7 +89,17 @@ pub struct Kept {
     split: SplitQkv,
 }
 
+const EXPERTS: &str = "a mixture of experts";
+
 impl<'m> OnGpu<'m> {
+    /// There are no kernels for this: its memory alone can be asked for.
+    fn only_thought_of(&self, what: &str) -> Result<()> {
+        if self.gpu.is_dry() {
+            return Ok(());
+        }
+        Err(Error::usage(format!("{what} is not computed on a GPU here: --device cpu")))
+    }
+
     fn heads<'a>(&'a self, attention: &'a Attention, place: Place<'a, Self>, capacity: usize) -> Result<HeadsOf<'a>> {
         let norms = match (&attention.q_norm, &attention.k_norm) {
             (Some(q), Some(k)) => Some((self.weights.norm(q)?, self.weights.norm(k)?)),
@@ -144,6 +163,7 @@ impl<'m> Backend for OnGpu<'m> {
     type Angles = Angles;
     type Heads = Kept;
     type Cache = Cache;
+    type Routes = Routes;
     type Logits = Logits;
     type Losses = Tensor;
     type Sum = Sum;
@@ -371,12 +391,84 @@ impl<'m> Backend for OnGpu<'m> {
         Ok(Cache { keys: self.gpu.alloc(count)?, values: self.gpu.alloc(count)?, capacity: positions })
     }
 
-    fn gate(&self, _x: &Tensor, _gate: &Tensor) -> Result<Tensor> {
-        Err(Error::usage("gated attention is not computed on a GPU here: --device cpu"))
+    fn columns(&self, _x: &Tensor, rows: usize, _at: Cols, width: usize) -> Result<Tensor> {
+        self.only_thought_of("latent attention")?;
+        self.gpu.alloc(rows * width)
+    }
+
+    fn put_columns(&self, _from: &Tensor, _width: usize, _to: &mut Tensor, _at: Cols) -> Result<()> {
+        self.only_thought_of("latent attention")
+    }
+
+    fn join_latent(&self, row: LatentRow, q: &Tensor, _given: &Tensor, _kv: &Tensor) -> Result<Tensor> {
+        self.only_thought_of("latent attention")?;
+        self.gpu.alloc(q.len() / row.queries() * row.stride())
+    }
+
+    fn split_latent(&self, row: LatentRow, d: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+        self.only_thought_of("latent attention")?;
+        let (gpu, rows) = (self.gpu, d.len() / row.stride());
+        let (dq, given) = (gpu.alloc(rows * row.queries())?, gpu.alloc(rows * row.given())?);
+        Ok((dq, given, gpu.alloc(rows * (row.rank + row.rope))?))
+    }
+
+    fn route(&self, experts: &Experts, logits: Tensor) -> Result<Routes> {
+        self.only_thought_of(EXPERTS)?;
+        let spec = &experts.spec;
+        let rows = logits.len() / spec.count * spec.chosen;
+        let (weights, tokens) = (self.gpu.alloc(rows)?, self.gpu.alloc_f32(rows)?);
+        Ok(Routes { scores: logits, weights, _tokens: tokens, ranges: super::meter::spread(rows, spec.count) })
+    }
+
+    fn ranges(&self, routes: &Routes) -> Vec<Range<usize>> {
+        routes.ranges.clone()
+    }
+
+    fn dispatch(&self, routes: &Routes, _x: &Tensor, width: usize) -> Result<Tensor> {
+        self.only_thought_of(EXPERTS)?;
+        self.gpu.alloc(routes.weights.len() * width)
+    }
+
+    fn combine(&self, _: &Routes, _from: &Tensor, _width: usize, _to: &mut Tensor, _keep: bool) -> Result<()> {
+        self.only_thought_of(EXPERTS)
+    }
+
+    fn weigh(&self, _: &Routes, _rows: &mut Tensor, _width: usize) -> Result<()> {
+        self.only_thought_of(EXPERTS)
+    }
+
+    fn weigh_backward(&self, _: &Routes, _x: &Tensor, _d: &mut Tensor, _width: usize, _dw: &mut Tensor) -> Result<()> {
+        self.only_thought_of(EXPERTS)
+    }
+
+    fn add_expert_bias(&self, _: &Routes, _rows: Range<usize>, _to: &mut Tensor, _bias: &Vector) -> Result<()> {
+        self.only_thought_of(EXPERTS)
+    }
+
+    fn expert_bias_backward(
+        &self,
+        _: &Routes,
+        _rows: Range<usize>,
+        _d: &Tensor,
+        _bias: &Vector,
+        _dw: &mut Tensor,
+        _grads: &mut Grads,
+    ) -> Result<()> {
+        self.only_thought_of(EXPERTS)
+    }
+
+    fn route_backward(&self, _experts: &Experts, routes: Routes, _dw: Tensor) -> Result<Tensor> {
+        self.only_thought_of(EXPERTS)?;
+        Ok(routes.scores)
+    }
+
+    fn gate(&self, x: &Tensor, _gate: &Tensor) -> Result<Tensor> {
+        self.only_thought_of("a gated output")?;
+        self.gpu.alloc(x.len())
     }
 
     fn gate_backward(&self, _x: &Tensor, _gate: &mut Tensor, _d: &mut Tensor) -> Result<()> {
-        Err(Error::usage("gated attention is not computed on a GPU here: --device cpu"))
+        self.only_thought_of("a gated output")
     }
 
     fn activation(&self, f: Nonlinear, up: &Tensor) -> Result<Tensor> {

@@ -51,7 +51,7 @@ impl Branch for Dora {
     }
 
     fn forward<B: Backend>(&self, pass: &Forward<B>, y: &mut B::Buf) -> Result<()> {
-        let Forward { on, linear, x, rows, at, scale, keep } = *pass;
+        let Forward { on, linear, x, x_at, rows, at, scale, keep } = *pass;
         let [out, width] = linear.shape;
         let dropped = on.dropout().map(|dropout| on.dropped(dropout, x, self.lora.a)).transpose()?;
         if let Some(dropped) = &dropped {
@@ -61,7 +61,7 @@ impl Branch for Dora {
         let (mut weight, norms) = self.sum(on, linear)?;
         on.scale_rows(&mut weight, linear.shape, self.magnitude, &norms)?;
         let (x, weight) = (dropped.as_ref().unwrap_or(x), on.view(&weight, out, width, Cols::all(width)));
-        let x = on.view(x, rows, width, Cols::all(width));
+        let x = on.view(x, rows, width, x_at);
         on.product(on.out(y, rows, out, at), keep || dropped.is_some(), scale, x, weight.t())?;
         linear.add_bias(pass, y)
     }
@@ -72,7 +72,7 @@ impl Branch for Dora {
         dx: Option<(&mut B::Buf, bool)>,
         grads: &mut B::Grads,
     ) -> Result<()> {
-        let Backward { on, linear, x, rows, dy, at, scale } = *pass;
+        let Backward { on, linear, x, rows, dy, at, scale, .. } = *pass;
         let [out, width] = linear.shape;
         let (sum, norms) = self.sum(on, linear)?;
         let scaled = on.scale_columns(dy, rows, at, linear.shape, self.magnitude, &norms)?;

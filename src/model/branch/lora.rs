@@ -58,11 +58,11 @@ impl Lora {
     }
 
     /// `x Aᵀ`.
-    pub(super) fn down<B: Backend>(&self, on: &B, x: &B::Buf, rows: usize, width: usize) -> Result<B::Buf> {
+    pub(super) fn down<B: Backend>(&self, on: &B, x: &B::Buf, at: Cols, rows: usize, width: usize) -> Result<B::Buf> {
         let mut xa = on.alloc(rows * self.r)?;
         let a = on.param(self.a, [self.r, width]);
         let out = on.out(&mut xa, rows, self.r, Cols::all(self.r));
-        on.product(out, false, 1.0, on.view(x, rows, width, Cols::all(width)), a.t())?;
+        on.product(out, false, 1.0, on.view(x, rows, width, at), a.t())?;
         Ok(xa)
     }
 
@@ -83,8 +83,8 @@ impl Lora {
         on.product(on.out(&mut dyb, rows, r, dense), false, scale, d, on.param(self.b, [out, r]))?;
         let dropped = on.dropout().map(|dropout| on.dropped(dropout, x, self.a)).transpose()?;
         let x = dropped.as_ref().unwrap_or(x);
-        let xa = self.down(on, x, rows, width)?;
-        let x = on.view(x, rows, width, Cols::all(width));
+        let xa = self.down(on, x, pass.x_at, rows, width)?;
+        let x = on.view(x, rows, width, pass.x_at);
         on.product(on.grad(grads, self.a, [r, width])?, true, 1.0, on.view(&dyb, rows, r, dense).t(), x)?;
         on.product(on.grad(grads, self.b, [out, r])?, true, scale, d.t(), on.view(&xa, rows, r, dense))?;
         Ok(dyb)
@@ -101,19 +101,19 @@ impl Branch for Lora {
     }
 
     fn forward<B: Backend>(&self, pass: &Forward<B>, y: &mut B::Buf) -> Result<()> {
-        let Forward { on, linear, x, rows, at, scale, .. } = *pass;
+        let Forward { on, linear, x, x_at, rows, at, scale, .. } = *pass;
         let [out, width] = linear.shape;
         if self.merges(on, linear.shape, rows) {
             let merged = on.merged(linear, self)?;
             let weight = on.view(&merged, out, width, Cols::all(width));
-            let x = on.view(x, rows, width, Cols::all(width));
+            let x = on.view(x, rows, width, x_at);
             on.product(on.out(y, rows, out, at), pass.keep, scale, x, weight.t())?;
             return linear.add_bias(pass, y);
         }
         linear.product(pass, y)?;
         linear.add_bias(pass, y)?;
         let dropped = on.dropout().map(|dropout| on.dropped(dropout, x, self.a)).transpose()?;
-        let xa = self.down(on, dropped.as_ref().unwrap_or(x), rows, width)?;
+        let xa = self.down(on, dropped.as_ref().unwrap_or(x), x_at, rows, width)?;
         let (xa, b) = (on.view(&xa, rows, self.r, Cols::all(self.r)), on.param(self.b, [out, self.r]));
         on.product(on.out(y, rows, out, at), true, scale * self.scaling, xa, b.t())
     }
@@ -124,7 +124,7 @@ impl Branch for Lora {
         mut dx: Option<(&mut B::Buf, bool)>,
         grads: &mut B::Grads,
     ) -> Result<()> {
-        let Backward { on, linear, x, rows, dy, at, scale } = *pass;
+        let Backward { on, linear, x, x_at, rows, dy, at, scale } = *pass;
         let [out, width] = linear.shape;
         let (whole, r) = (Cols::all(width), self.r);
         let merges = self.merges(on, linear.shape, rows);
@@ -132,7 +132,7 @@ impl Branch for Lora {
             if merges {
                 let merged = on.merged(linear, self)?;
                 let weight = on.view(&merged, out, width, whole);
-                on.product(on.out(dx, rows, width, whole), *keep, scale, on.view(dy, rows, out, at), weight)?;
+                on.product(on.out(dx, rows, width, x_at), *keep, scale, on.view(dy, rows, out, at), weight)?;
             } else {
                 linear.product_backward(pass, dx, *keep)?;
             }
@@ -141,7 +141,7 @@ impl Branch for Lora {
         let Some((dx, _)) = dx.filter(|_| !merges) else { return Ok(()) };
         let (dyb, a) = (on.view(&dyb, rows, r, Cols::all(r)), on.param(self.a, [r, width]));
         match on.dropout() {
-            None => on.product(on.out(dx, rows, width, whole), true, 1.0, dyb, a),
+            None => on.product(on.out(dx, rows, width, x_at), true, 1.0, dyb, a),
             Some(dropout) => {
                 let mut branch = on.alloc(rows * width)?;
                 on.product(on.out(&mut branch, rows, width, whole), false, 1.0, dyb, a)?;

@@ -60,9 +60,11 @@ pub struct Forward<'a, B: Backend> {
     pub on: &'a B,
     /// The layer.
     pub linear: &'a Linear,
-    /// `[rows, in]`.
+    /// `[rows, in]`, and where it lies.
     pub x: &'a B::Buf,
-    /// Rows of `x`.
+    /// Where the first of these rows is.
+    pub x_at: Cols,
+    /// How many rows.
     pub rows: usize,
     /// Where the output lies in its rows.
     pub at: Cols,
@@ -78,9 +80,11 @@ pub struct Backward<'a, B: Backend> {
     pub on: &'a B,
     /// The layer.
     pub linear: &'a Linear,
-    /// `[rows, in]`.
+    /// `[rows, in]`, and where it lies.
     pub x: &'a B::Buf,
-    /// Rows of `x`.
+    /// Where the first of these rows is.
+    pub x_at: Cols,
+    /// How many rows.
     pub rows: usize,
     /// The gradient by the output.
     pub dy: &'a B::Buf,

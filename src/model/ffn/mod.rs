@@ -1,25 +1,30 @@
 //! What follows the mixer of a block, token by token. A kind is one file here and one line of each `match`.
 
 mod dense;
+mod experts;
 
 pub use dense::Mlp;
+pub use experts::{Expert, Experts, Shared};
 
 use super::backend::Backend;
 use super::half::{Held, Reads};
 use super::linear::Linear;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What follows, token by token.
 #[derive(Debug)]
 pub enum FeedForward {
     /// An MLP.
     Dense(Mlp),
+    /// A mixture of experts.
+    Experts(Experts),
 }
 
 /// What a feed-forward keeps for the way back.
 pub(super) enum Tape<B: Backend> {
     /// What its first projections gave.
     Dense(B::Buf),
+    Experts(experts::Tape<B>),
 }
 
 impl FeedForward {
@@ -27,6 +32,7 @@ impl FeedForward {
     pub(super) fn linears(&self) -> Vec<&Linear> {
         match self {
             Self::Dense(mlp) => mlp.linears(),
+            Self::Experts(experts) => experts.linears(),
         }
     }
 
@@ -34,6 +40,7 @@ impl FeedForward {
     pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
         match self {
             Self::Dense(mlp) => mlp.linears_mut(),
+            Self::Experts(experts) => experts.linears_mut(),
         }
     }
 
@@ -41,6 +48,7 @@ impl FeedForward {
     pub(super) fn name(&self) -> String {
         match self {
             Self::Dense(mlp) => mlp.down.module.clone(),
+            Self::Experts(experts) => experts.spec.peft.module.clone(),
         }
     }
 
@@ -48,20 +56,16 @@ impl FeedForward {
     pub(super) fn forward<B: Backend>(&self, on: &B, rows: usize, reads: &Reads<B>) -> Result<Tape<B>> {
         match self {
             Self::Dense(mlp) => mlp.forward(on, rows, &*reads.values(on)?).map(Tape::Dense),
+            Self::Experts(experts) => experts.forward(on, rows, reads).map(Tape::Experts),
         }
     }
 
     /// Its output: added to `y` where `keep` says so.
-    pub(super) fn output<B: Backend>(
-        &self,
-        on: &B,
-        _reads: &Reads<B>,
-        tape: &Tape<B>,
-        y: &mut B::Buf,
-        keep: bool,
-    ) -> Result<()> {
+    pub(super) fn output<B: Backend>(&self, on: &B, tape: &Tape<B>, y: &mut B::Buf, keep: bool) -> Result<()> {
         match (self, tape) {
             (Self::Dense(mlp), Tape::Dense(up)) => mlp.output(on, up, y, keep),
+            (Self::Experts(experts), Tape::Experts(tape)) => experts.output(on, tape, y, keep),
+            _ => Err(Error::failure("a feed-forward got the tape of another kind")),
         }
     }
 
@@ -84,6 +88,8 @@ impl FeedForward {
                 mlp.up_backward(on, &h, &up, &mut dh, false, grads)?;
                 Ok(dh)
             }
+            (Self::Experts(experts), Tape::Experts(tape)) => experts.backward(on, rows, reads, tape, dy, grads),
+            _ => Err(Error::failure("a feed-forward got the tape of another kind")),
         }
     }
 }

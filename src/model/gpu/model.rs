@@ -10,7 +10,6 @@ use crate::matrix::Matrix;
 use crate::model::adamw::{AdamW, Rates};
 use crate::model::backend::{GpuGrads, OnGpu};
 use crate::model::engine::{Engine, Growing, Sequence};
-use crate::model::linear::Linear;
 use crate::model::params::{Grads, Params};
 use crate::model::{Backward, Batch, Decoder, Dropout, Loss};
 use crate::progress::Progress;
@@ -70,7 +69,7 @@ impl Engine for Model {
         batches: &[Batch],
         scale: f32,
         progress: &dyn Progress,
-        found: &mut dyn FnMut(&Linear, Matrix) -> Result<()>,
+        found: &mut dyn FnMut(&str, Matrix) -> Result<()>,
     ) -> Result<Loss> {
         decoder.weight_gradients(&self.on(), batches, scale, progress, found)
     }

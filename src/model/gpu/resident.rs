@@ -106,6 +106,9 @@ fn refused(decoder: &Decoder) -> Option<String> {
         return Some(what.to_owned());
     }
     for block in &decoder.blocks {
+        if let Some(FeedForward::Experts(_)) = &block.ffn {
+            return Some("a mixture of experts".to_owned());
+        }
         if let Some(FeedForward::Dense(mlp)) = &block.ffn
             && !matches!(
                 mlp.spec.activation,
@@ -130,6 +133,9 @@ fn refused(decoder: &Decoder) -> Option<String> {
         let after = spec.norm_after_rope && norms.iter().any(|norm| norm.spec.weight);
         if !plain || norms.len() == 1 || after {
             return Some("this norm of queries and keys".to_owned());
+        }
+        if attention.latent.is_some() || attention.sinks.is_some() || spec.chunk.is_some() {
+            return Some("attention from latents, with sinks or in chunks".to_owned());
         }
         if spec.gate.is_some() || spec.clip > 0.0 || spec.query_scaling.is_some() {
             return Some("attention with a gate, clipped or scaled queries".to_owned());

@@ -1,5 +1,6 @@
-//! Causal attention: qkv ─ (norms) ─ rope ─ attention (─ gate) ─ o.
+//! Causal attention: qkv ─ (norms) ─ rope ─ attention (─ gate) ─ o, from projections of the stream or from latents.
 
+use super::latent::{self, Latent};
 use crate::error::Result;
 use crate::model::backend::{Backend, Cols, Place};
 use crate::model::decoder::{NormWeights, Part, project};
@@ -7,6 +8,7 @@ use crate::model::half::{Held, Reads};
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{Row, Rules};
 use crate::model::watch::parent;
+use crate::model::weight::Vector;
 use crate::spec::{AttentionSpec, QkvLayout};
 
 /// Causal attention.
@@ -14,14 +16,18 @@ use crate::spec::{AttentionSpec, QkvLayout};
 pub struct Attention {
     /// What it computes.
     pub spec: AttentionSpec,
-    /// Query, key and value projections: one or three.
+    /// Query, key and value projections: one or three; none where they come from latents.
     pub projections: Vec<Part>,
+    /// Queries, keys and values from latents.
+    pub latent: Option<Latent>,
     /// Norm of queries.
     pub q_norm: Option<NormWeights>,
     /// Norm of keys.
     pub k_norm: Option<NormWeights>,
     /// The sigmoid of what it gives multiplies the attention's output.
     pub gate: Option<Linear>,
+    /// A score for each head that belongs to no key.
+    pub sinks: Option<Vector>,
     /// Output projection.
     pub o: Linear,
 }
@@ -32,16 +38,17 @@ pub(in crate::model) struct Tape<B: Backend> {
     attended: B::Buf,
     /// What gates the attention's output.
     gate: Option<B::Buf>,
+    latent: Option<latent::Tape<B>>,
 }
 
 impl Attention {
     /// Where queries, keys and values lie in a row.
     pub(in crate::model) fn row(&self) -> Row {
-        let AttentionSpec { heads, kv_heads, head_dim: d, layout, .. } = self.spec;
+        let AttentionSpec { heads, kv_heads, head_dim: d, value_dim, layout, .. } = self.spec;
         let stride = self.spec.row();
         match layout {
             QkvLayout::Grouped if heads == kv_heads => Row { stride, q: (0, 3 * d), k: (d, 3 * d), v: (2 * d, 3 * d) },
-            _ => Row { stride, q: (0, d), k: (heads * d, d), v: ((heads + kv_heads) * d, d) },
+            _ => Row { stride, q: (0, d), k: (heads * d, d), v: ((heads + kv_heads) * d, value_dim) },
         }
     }
 
@@ -56,20 +63,24 @@ impl Attention {
     }
 
     pub(in crate::model) fn rules(&self) -> Rules {
-        let AttentionSpec { heads, kv_heads, head_dim, scale, softcap, window, alibi, .. } = self.spec;
-        Rules { heads, kv_heads, head_dim, scale, softcap, window, alibi }
+        let AttentionSpec { heads, kv_heads, head_dim, value_dim, scale, softcap, window, chunk, alibi, .. } =
+            self.spec;
+        Rules { heads, kv_heads, head_dim, value_dim, scale, softcap, window, chunk, alibi }
     }
 
     pub(super) fn linears(&self) -> Vec<&Linear> {
-        self.projections.iter().map(|part| &part.linear).chain(&self.gate).chain([&self.o]).collect()
+        let latent = self.latent.iter().flat_map(Latent::linears);
+        latent.chain(self.projections.iter().map(|part| &part.linear)).chain(&self.gate).chain([&self.o]).collect()
     }
 
     pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
-        self.projections.iter_mut().map(|part| &mut part.linear).chain(&mut self.gate).chain([&mut self.o]).collect()
+        let latent = self.latent.iter_mut().flat_map(Latent::linears_mut);
+        let projections = self.projections.iter_mut().map(|part| &mut part.linear);
+        latent.chain(projections).chain(&mut self.gate).chain([&mut self.o]).collect()
     }
 
     pub(super) fn norms(&self) -> Vec<&NormWeights> {
-        self.q_norm.iter().chain(&self.k_norm).collect()
+        self.latent.iter().flat_map(Latent::norms).chain(&self.q_norm).chain(&self.k_norm).collect()
     }
 
     pub(super) fn forward<B: Backend>(
@@ -79,15 +90,21 @@ impl Attention {
         reads: &Reads<B>,
         cache: Option<&mut B::Cache>,
     ) -> Result<Tape<B>> {
-        let (gate, qkv) = {
+        let (gate, qkv, latent) = {
             let h = reads.values(on)?;
             let gate = self.project_gate(on, place.rows, &h)?;
-            (gate, project(on, &self.projections, place.rows, self.spec.row(), &h)?)
+            match &self.latent {
+                None => (gate, project(on, &self.projections, place.rows, self.spec.row(), &h)?, None),
+                Some(latent) => {
+                    let (qkv, tape) = latent.forward(on, &self.spec, place.rows, &h)?;
+                    (gate, qkv, Some(tape))
+                }
+            }
         };
         let (attended, heads) = on.attention(self, place, qkv, cache)?;
         let width = self.spec.width();
         on.see(|| parent(&self.o.module), &attended, width, Cols::all(width));
-        Ok(Tape { heads, attended, gate })
+        Ok(Tape { heads, attended, gate, latent })
     }
 
     pub(super) fn output<B: Backend>(&self, on: &B, tape: &Tape<B>, y: &mut B::Buf, keep: bool) -> Result<()> {
@@ -106,7 +123,7 @@ impl Attention {
         wanted: bool,
         grads: &mut B::Grads,
     ) -> Result<Option<B::Buf>> {
-        let Tape { heads, attended, mut gate } = tape;
+        let Tape { heads, attended, mut gate, latent } = tape;
         let d_qkv = {
             let mut d_attended = on.alloc(on.len(&attended))?;
             let gated = gate.as_ref().map(|gate| on.gate(&attended, gate)).transpose()?;
@@ -130,6 +147,9 @@ impl Attention {
         if let (Some(linear), Some(d_gate)) = (&self.gate, &gate) {
             let dx = dh.as_mut().map(|dh| (dh, true));
             linear.backward(on, &h, (d_gate, Cols::all(self.spec.width())), dx, grads)?;
+        }
+        if let (Some(half), Some(tape)) = (&self.latent, latent) {
+            half.backward(on, &self.spec, &h, tape, d_qkv, dh.as_mut().map(|dh| (dh, self.gate.is_some())), grads)?;
         }
         Ok(dh)
     }

@@ -1,8 +1,10 @@
 //! What mixes the tokens of a block. A kind is one file here and one line of each `match`.
 
 mod attention;
+mod latent;
 
 pub use attention::Attention;
+pub use latent::Latent;
 
 use super::backend::{Backend, Place};
 use super::decoder::NormWeights;

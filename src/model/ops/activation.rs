@@ -92,6 +92,31 @@ fn rows_backward(f: impl Fn(f32) -> (f32, f32), rows: &mut [f32], gated: bool, d
     }
 }
 
+/// `g · sigmoid(α g)` and its slope.
+#[inline(always)]
+fn swish(g: f32, alpha: f32) -> (f32, f32) {
+    let s = sigmoid(alpha * g);
+    (g * s, s * (1.0 + alpha * g * (1.0 - s)))
+}
+
+#[inline(always)]
+fn clamped_forward([alpha, limit]: [f32; 2], rows: &[f32], out: &mut [f32]) {
+    for (pair, out) in rows.as_chunks::<2>().0.iter().zip(out) {
+        let [gate, up] = *pair;
+        *out = (up.clamp(-limit, limit) + 1.0) * swish(gate.min(limit), alpha).0;
+    }
+}
+
+#[inline(always)]
+fn clamped_backward([alpha, limit]: [f32; 2], rows: &mut [f32], d: &[f32]) {
+    for (pair, d) in rows.as_chunks_mut::<2>().0.iter_mut().zip(d) {
+        let [gate, up] = *pair;
+        let (value, slope) = swish(gate.min(limit), alpha);
+        let by_gate = if gate > limit { 0.0 } else { d * (up.clamp(-limit, limit) + 1.0) * slope };
+        *pair = [by_gate, if up.abs() > limit { 0.0 } else { d * value }];
+    }
+}
+
 wide! {
     fn some_forward(activation: Activation, alphas: [f32; 2], rows: &[f32], gated: bool, out: &mut [f32], width: usize) {
         match activation {
@@ -101,6 +126,7 @@ wide! {
             Activation::Relu => rows_forward(relu, rows, gated, out, width),
             Activation::Relu2 => rows_forward(relu2, rows, gated, out, width),
             Activation::Xielu => rows_forward(|x| xielu(x, alphas), rows, gated, out, width),
+            Activation::ClampedSwiglu => clamped_forward(alphas, rows, out),
         }
     }
 }
@@ -114,6 +140,7 @@ wide! {
             Activation::Relu => rows_backward(relu, rows, gated, d, width),
             Activation::Relu2 => rows_backward(relu2, rows, gated, d, width),
             Activation::Xielu => rows_backward(|x| xielu(x, alphas), rows, gated, d, width),
+            Activation::ClampedSwiglu => clamped_backward(alphas, rows, d),
         }
     }
 }
@@ -131,5 +158,31 @@ impl Activation {
         let (some, stride) = (rows_of(width), if gated { 2 * width } else { width });
         let parts = rows.par_chunks_mut(some * stride).zip(d.par_chunks(some * width));
         parts.for_each(|(rows, d)| some_backward(self, alphas, rows, gated, d, width));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clamped_swiglu_goes_back_by_its_slope() {
+        let (alphas, rows) = ([1.702, 0.8], [0.3f32, -0.5, 1.2, 0.4, -2.0, 1.1, 0.7, -1.3]);
+        let value = |rows: &[f32]| {
+            let mut out = [0.0; 4];
+            Activation::ClampedSwiglu.forward(alphas, rows, true, &mut out, 4);
+            out.iter().zip([1.0, -0.5, 2.0, 0.7]).map(|(x, d)| x * d).sum::<f32>()
+        };
+        let mut gradient = rows;
+        Activation::ClampedSwiglu.backward(alphas, &mut gradient, true, &[1.0, -0.5, 2.0, 0.7], 4);
+        for at in 0..rows.len() {
+            let moved = |by: f32| {
+                let mut rows = rows;
+                rows[at] += by;
+                value(&rows)
+            };
+            let slope = (moved(1e-3) - moved(-1e-3)) / 2e-3;
+            assert!((slope - gradient[at]).abs() < 1e-3, "{slope}, {}", gradient[at]);
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! dV = Pᵀ dO    dP = dO Vᵀ    dS = P ∘ (dP − rowsum(dO ∘ O)) (· capped slope) · scale    dQ = dS K    dK = dSᵀ Q
 //! ```
 //!
+//! A sink is a score of a head that belongs to no key: it takes its share of the softmax, and gives nothing.
+//!
 //! Query rows go in blocks: a block sees the keys from its window's begin to its own last row, nothing else is computed. Where
 //! several rows of data share a sequence, `starts` says for every query row where its own begin: it sees nothing before.
 
@@ -45,14 +47,18 @@ pub struct Rules {
     pub heads: usize,
     /// Key and value heads; query head h uses number `h / (heads / kv_heads)`.
     pub kv_heads: usize,
-    /// Width of a head.
+    /// Width of a head's query and key.
     pub head_dim: usize,
+    /// Width of a head's value.
+    pub value_dim: usize,
     /// Multiplies the scores.
     pub scale: f32,
     /// Cap of the scores, 0 for none.
     pub softcap: f32,
     /// A row sees itself and the `window − 1` rows before it.
     pub window: Option<usize>,
+    /// A row sees no row before the multiple of this that its position reaches.
+    pub chunk: Option<usize>,
     /// Times a head's slope and the distance to a key is taken from its score; 0 for none.
     pub alibi: f32,
 }
@@ -62,7 +68,19 @@ impl Rules {
     fn seen(&self, first: usize, end: usize, starts: &[u32]) -> std::ops::Range<usize> {
         let begin = self.window.map_or(0, |window| (first + 1).saturating_sub(window));
         // The first query row's start is the smallest of a block.
-        begin.max(starts.first().map_or(0, |&start| start as usize))..end
+        let start = starts.first().map_or(0, |&start| start as usize);
+        begin.max(self.chunk_of(first, start))..end
+    }
+
+    /// The first row of the chunk that a row is in, of rows that begin at `start`.
+    fn chunk_of(&self, position: usize, start: usize) -> usize {
+        self.chunk.map_or(start, |chunk| start + (position - start) / chunk * chunk)
+    }
+
+    /// The first key that a row sees.
+    fn begin(&self, position: usize, start: usize) -> usize {
+        let window = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        window.max(self.chunk_of(position, start))
     }
 }
 
@@ -105,12 +123,13 @@ fn bias(scores: &mut [f32], keys: usize, position: usize, lo: usize, slope: f32)
 
 wide! {
     /// Scores of a block become probabilities; `position` of the first row, `lo` of the first key. With a cap, `capped`
-    /// gets the capped scores.
-    fn softmax(scores: &mut [f32], keys: usize, position: usize, lo: usize, window: usize, starts: &[u32], softcap: f32, capped: &mut [f32]) {
+    /// gets the capped scores; with a sink, `sunk` gets its share of each row.
+    fn softmax(scores: &mut [f32], keys: usize, position: usize, lo: usize, rules: Rules, starts: &[u32], sink: Option<f32>, capped: &mut [f32], sunk: &mut [f32]) {
+        let softcap = rules.softcap;
         for (at, row) in scores.chunks_exact_mut(keys).enumerate() {
             let position = position + at;
-            let start = starts.get(at).map_or(lo, |&start| (start as usize).max(lo));
-            let begin = (position + 1).saturating_sub(window).max(start) - lo;
+            let start = starts.get(at).map_or(0, |&start| start as usize);
+            let begin = rules.begin(position, start).max(lo) - lo;
             let end = position + 1 - lo;
             row[..begin].fill(0.0);
             row[end..].fill(0.0);
@@ -123,13 +142,17 @@ wide! {
                     capped[at * keys + begin..at * keys + end].copy_from_slice(row);
                 }
             }
-            let most = largest(row);
+            let most = largest(row).max(sink.unwrap_or(f32::NEG_INFINITY));
             for x in row.iter_mut() {
                 *x = exp(*x - most);
             }
-            let inverse = 1.0 / reduce(row.len(), |i| row[i]);
+            let apart = sink.map_or(0.0, |sink| exp(sink - most));
+            let inverse = 1.0 / (reduce(row.len(), |i| row[i]) + apart);
             for x in row.iter_mut() {
                 *x *= inverse;
+            }
+            if let Some(sunk) = sunk.get_mut(at) {
+                *sunk = apart * inverse;
             }
         }
     }
@@ -154,21 +177,23 @@ wide! {
     }
 }
 
-/// `out[rows, heads · head_dim]` of `rows` query rows a sequence, the last ones of `keys` rows of keys and values.
+/// `out[rows, heads · value_dim]` of `rows` query rows a sequence, the last ones of `keys` rows of keys and values; `sinks` of all
+/// heads, or none.
 #[allow(clippy::too_many_arguments)]
 pub fn forward(
     q: Heads,
     k: Heads,
     v: Heads,
     rules: Rules,
+    sinks: &[f32],
     rows: usize,
     keys: usize,
     starts: &[u32],
     pool: &Pool,
     out: &mut [f32],
 ) {
-    let Rules { heads, kv_heads, head_dim, .. } = rules;
-    let width = heads * head_dim;
+    let Rules { heads, kv_heads, head_dim, value_dim, .. } = rules;
+    let width = heads * value_dim;
     let before = keys - rows;
     out.par_chunks_mut(rows * width).enumerate().for_each(|(sequence, out)| {
         // The last blocks see the most: they begin first.
@@ -181,38 +206,41 @@ pub fn forward(
                 let group = head / (heads / kv_heads);
                 let queries = q.rows(head, sequence * rows + first, count, head_dim);
                 let keys_seen = k.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
-                let values = v.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
+                let values = v.rows(group, sequence * keys + seen.start, seen.len(), value_dim);
                 product(Out::dense(&mut scores, count, seen.len()), false, rules.scale, queries, keys_seen.t());
                 bias(&mut scores, seen.len(), before + first, seen.start, rules.slope(head));
-                let window = rules.window.unwrap_or(usize::MAX);
-                softmax(&mut scores, seen.len(), before + first, seen.start, window, starts, rules.softcap, &mut []);
-                let to = Out::new(&mut out[head * head_dim..], count, head_dim, width);
+                let sink = sinks.get(head).copied();
+                softmax(&mut scores, seen.len(), before + first, seen.start, rules, starts, sink, &mut [], &mut []);
+                let to = Out::new(&mut out[head * value_dim..], count, value_dim, width);
                 product(to, false, 1.0, View::dense(&scores, count, seen.len()), values);
             }
         });
     });
 }
 
-/// Gradients of [`forward`] with as many keys as query rows: a buffer `[sequences · heads][dq | dk | dv][rows, head_dim]`,
-/// where dk and dv of the query heads of a group are still apart.
+/// Gradients of [`forward`] with as many keys as query rows: a buffer `[sequences · heads][dq | dk | dv]`, each `[rows, width of a
+/// head]`, where dk and dv of the query heads of a group are still apart. Where `d_sinks` has a place for each head, gradients
+/// by the sinks are added to it.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     q: Heads,
     k: Heads,
     v: Heads,
     rules: Rules,
+    (sinks, d_sinks): (&[f32], &mut [f32]),
     rows: usize,
     starts: &[u32],
     out: &[f32],
     d_out: &[f32],
     pool: &Pool,
 ) -> Buf {
-    let Rules { heads, kv_heads, head_dim, softcap, .. } = rules;
-    let width = heads * head_dim;
-    let each = rows * head_dim;
+    let Rules { heads, kv_heads, head_dim, value_dim, softcap, .. } = rules;
+    let width = heads * value_dim;
+    let (each, each_value) = (rows * head_dim, rows * value_dim);
     let sequences = out.len() / (rows * width);
-    let mut gradients = pool.take(sequences * heads * 3 * each);
-    gradients.par_chunks_mut(3 * each).enumerate().for_each(|(task, gradient)| {
+    let mut gradients = pool.take(sequences * heads * (2 * each + each_value));
+    let mut sunk = vec![0f32; sequences * heads];
+    gradients.par_chunks_mut(2 * each + each_value).zip(&mut sunk).enumerate().for_each(|(task, (gradient, sunk))| {
         let (sequence, head) = (task / heads, task % heads);
         let group = head / (heads / kv_heads);
         let base = sequence * rows;
@@ -223,6 +251,8 @@ pub fn backward(
         let mut p = pool.take(BLOCK * rows);
         let mut dp = pool.take(BLOCK * rows);
         let mut capped = pool.zeros(if softcap > 0.0 { BLOCK * rows } else { 0 });
+        let sink = sinks.get(head).copied();
+        let mut shares = [0f32; BLOCK];
         for first in (0..rows).step_by(BLOCK) {
             let count = BLOCK.min(rows - first);
             let starts = starts.get(base + first..).unwrap_or_default();
@@ -230,23 +260,34 @@ pub fn backward(
             let many = seen.len();
             let queries = q.rows(head, base + first, count, head_dim);
             let keys = k.rows(group, base + seen.start, many, head_dim);
-            let values = v.rows(group, base + seen.start, many, head_dim);
-            let at = (base + first) * width + head * head_dim;
-            let d_o = View::new(&d_out[at..], count, head_dim, width);
+            let values = v.rows(group, base + seen.start, many, value_dim);
+            let at = (base + first) * width + head * value_dim;
+            let d_o = View::new(&d_out[at..], count, value_dim, width);
             let (p, dp) = (&mut p[..count * many], &mut dp[..count * many]);
             product(Out::dense(p, count, many), false, rules.scale, queries, keys.t());
             bias(p, many, first, seen.start, rules.slope(head));
-            softmax(p, many, first, seen.start, rules.window.unwrap_or(usize::MAX), starts, softcap, &mut capped);
+            softmax(p, many, first, seen.start, rules, starts, sink, &mut capped, &mut shares);
+            if sink.is_some() {
+                for (row, share) in shares.iter().enumerate().take(count) {
+                    let at = at + row * width;
+                    let along: f32 = out[at..at + value_dim].iter().zip(&d_out[at..]).map(|(o, d)| o * d).sum();
+                    *sunk -= share * along;
+                }
+            }
             product(Out::dense(dp, count, many), false, 1.0, d_o, values.t());
-            scores_backward(p, many, &out[at..], width, &d_out[at..], head_dim, softcap, &capped, dp);
+            scores_backward(p, many, &out[at..], width, &d_out[at..], value_dim, softcap, &capped, dp);
             let scores = View::dense(dp, count, many);
             let to = Out::dense(&mut dq[first * head_dim..][..count * head_dim], count, head_dim);
             product(to, false, rules.scale, scores, keys);
             let range = seen.start * head_dim..seen.end * head_dim;
-            product(Out::dense(&mut dk[range.clone()], many, head_dim), true, rules.scale, scores.t(), queries);
-            product(Out::dense(&mut dv[range], many, head_dim), true, 1.0, View::dense(p, count, many).t(), d_o);
+            product(Out::dense(&mut dk[range], many, head_dim), true, rules.scale, scores.t(), queries);
+            let range = seen.start * value_dim..seen.end * value_dim;
+            product(Out::dense(&mut dv[range], many, value_dim), true, 1.0, View::dense(p, count, many).t(), d_o);
         }
     });
+    for sequence in sunk.chunks(heads) {
+        d_sinks.iter_mut().zip(sequence).for_each(|(to, d)| *to += d);
+    }
     gradients
 }
 
@@ -265,20 +306,21 @@ pub struct Row {
 
 /// Puts what [`backward`] gave into rows of queries, keys and values, adding up the heads of a group.
 pub fn gather(gradients: &[f32], rules: Rules, rows: usize, row: Row, to: &mut [f32]) {
-    let Rules { heads, kv_heads, head_dim, .. } = rules;
-    let each = rows * head_dim;
+    let Rules { heads, kv_heads, head_dim, value_dim, .. } = rules;
+    let (each, task) = (rows * head_dim, rows * (2 * head_dim + value_dim));
     let group = heads / kv_heads;
     to.par_chunks_mut(row.stride).enumerate().for_each(|(at, to)| {
         let (sequence, at) = (at / rows, at % rows);
         let part = |head: usize, which: usize| {
-            &gradients[((sequence * heads + head) * 3 + which) * each + at * head_dim..][..head_dim]
+            let width = if which == 2 { value_dim } else { head_dim };
+            &gradients[(sequence * heads + head) * task + which * each + at * width..][..width]
         };
         for head in 0..heads {
             to[row.q.0 + head * row.q.1..][..head_dim].copy_from_slice(part(head, 0));
         }
         for kv in 0..kv_heads {
-            for (which, (offset, step)) in [(1, row.k), (2, row.v)] {
-                let to = &mut to[offset + kv * step..][..head_dim];
+            for (which, (offset, step), width) in [(1, row.k, head_dim), (2, row.v, value_dim)] {
+                let to = &mut to[offset + kv * step..][..width];
                 to.copy_from_slice(part(kv * group, which));
                 for head in kv * group + 1..(kv + 1) * group {
                     to.iter_mut().zip(part(head, which)).for_each(|(to, from)| *to += from);

@@ -62,7 +62,7 @@ pub fn scale_queries(
         for (row, number) in rows.chunks_mut(stride).zip(index * some..) {
             let start = starts.get(number).map_or(0, |&start| start as usize);
             let position = first + number % seq - start;
-            let turns = (position / scaling.original) as f32;
+            let turns = ((position + scaling.shift) / scaling.original) as f32;
             let scale = 1.0 + scaling.beta * (1.0 + turns).ln();
             if scale != 1.0 {
                 row[..queries].iter_mut().for_each(|x| *x *= scale);
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn queries_grow_with_their_position() {
         let mut rows = [1.0f32; 2 * 20];
-        scale_queries(&mut rows, 2, 1, QueryScaling { beta: 0.1, original: 8 }, 20, 0, &[]);
+        scale_queries(&mut rows, 2, 1, QueryScaling { beta: 0.1, original: 8, shift: 0 }, 20, 0, &[]);
         let expected = |at: usize| 1.0 + 0.1 * (1.0 + (at / 8) as f32).ln();
         for (at, row) in rows.chunks(2).enumerate() {
             assert!((row[0] - expected(at)).abs() < 1e-6 && row[1] == 1.0, "{at}");

@@ -6,8 +6,10 @@
 pub mod activation;
 pub mod attention;
 pub mod bf16;
+pub mod experts;
 pub mod gemm;
 pub mod heads;
+pub mod latent;
 pub mod loss;
 pub mod magnitude;
 pub mod norm;

@@ -422,7 +422,7 @@ fn kept(weight: &Weight, load: &Load) -> (u64, u64) {
     if weight.parameters == 0 {
         // A tied copy is not kept twice.
         (0, 0)
-    } else if weight.linear && (load.method == Method::Qlora || stored_4bit) {
+    } else if weight.goes_to_four_bits() && (load.method == Method::Qlora || stored_4bit) {
         (elements.div_ceil(2), scales(elements, load.scheme))
     } else if weight.d_in == 1 {
         (4 * weight.parameters, 0)

@@ -4,7 +4,7 @@ use super::{Buffers, Load, Method, Pairs, sizes};
 use crate::checkpoint::Dtype;
 use crate::error::Result;
 use crate::model::gpu::Formats;
-use crate::model::{Decoder, Kept, OnGpuBytes, Rank, Steps};
+use crate::model::{Decoder, Kept, Linear, OnGpuBytes, Rank, Steps};
 use crate::plan::layout::Layout;
 use crate::spec::ModuleSpec;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ impl Step {
         let kept = |module: &ModuleSpec| {
             let dtype = dtypes.get(module.name.as_str()).copied().unwrap_or(Dtype::BF16);
             let four_bit = matches!(dtype, Dtype::NF4 | Dtype::FP4) || load.method == Method::Qlora;
-            match (full, module.linear && four_bit) {
+            match (full, module.goes_to_four_bits() && four_bit) {
                 (true, _) => Kept::Trained,
                 (false, true) => Kept::FourBit(load.scheme),
                 (false, false) => Kept::Stored(dtype),
@@ -32,7 +32,13 @@ impl Step {
         };
         let places = pairs.0.iter().filter_map(|&(place, r)| Some((layout.weights.get(place)?.name.as_str(), r)));
         let ranks: HashMap<&str, usize> = if full { HashMap::new() } else { places.collect() };
-        let rank = |module: &str| ranks.get(module).map(|&r| Rank { r, dora: load.dora });
+        // Gate and up of an expert have one pair of both ranks.
+        let rank = |linear: &Linear| {
+            let own = ranks.get(linear.module.as_str()).copied();
+            let parts = linear.parts.iter().map(|(name, _)| ranks.get(name.as_str()).copied());
+            let r = if linear.parts.is_empty() { own } else { own.or_else(|| parts.sum()) };
+            r.map(|r| Rank { r, dora: load.dora })
+        };
         Ok(Self(Decoder::described(spec, &kept, &rank)?))
     }
 

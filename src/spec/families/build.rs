@@ -223,10 +223,25 @@ impl Modules {
         Self { prefix: format!("{stem}{}.{layer}.", t.layers), layer: Some(layer), transposed: t.transposed }
     }
 
+    /// The whole name of something in the block.
+    pub(super) fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// A linear layer.
     pub(super) fn linear(&self, name: &str, role: Role, shape: [usize; 2], bias: bool) -> ModuleSpec {
         let name = format!("{}{name}", self.prefix);
-        ModuleSpec { name, role, layer: self.layer, shape, bias, linear: true, transposed: self.transposed, copies: 1 }
+        ModuleSpec {
+            name,
+            role,
+            layer: self.layer,
+            shape,
+            bias,
+            linear: true,
+            transposed: self.transposed,
+            copies: 1,
+            stack: None,
+        }
     }
 
     fn table(&self, name: &str, role: Role, shape: [usize; 2], bias: bool) -> ModuleSpec {
@@ -309,7 +324,9 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             heads,
             kv_heads,
             head_dim,
+            value_dim: head_dim,
             projections,
+            latent: None,
             layout,
             q_norm: head_norm(0),
             k_norm: head_norm(1),
@@ -317,7 +334,10 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             gate: None,
             o: m.linear(&attention(t.o), Role::O, [hidden, query], t.o_bias),
             rope: if ropes.is_empty() { None } else { Some(0) },
+            rope_offset: 0,
             window: None,
+            chunk: None,
+            sinks: None,
             scale: (head_dim as f64).powf(-0.5) as f32,
             softcap: 0.0,
             alibi: 0.0,
@@ -364,6 +384,16 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
     })
 }
 
+/// Gives the blocks that `has` names an MLP of another width.
+pub(super) fn dense(spec: &mut ModelSpec, t: &Traits, width: usize, has: impl Fn(usize) -> bool) {
+    let (embedding, hidden) = (spec.embedding.clone(), spec.hidden);
+    for (layer, block) in spec.blocks.iter_mut().enumerate().filter(|(layer, _)| has(*layer)) {
+        let activation = block.mlp().map_or(Activation::Silu, |mlp| mlp.activation);
+        let m = Modules::of(&embedding, t, layer);
+        block.ffn = Some(FeedForward::Dense(mlp(&m, t, activation, hidden, width)));
+    }
+}
+
 /// An MLP of `width` columns.
 pub(super) fn mlp(m: &Modules, t: &Traits, activation: Activation, hidden: usize, width: usize) -> MlpSpec {
     let up = |name: &str, role: Role, offset: usize, times: usize| PartSpec {
@@ -382,11 +412,12 @@ pub(super) fn mlp(m: &Modules, t: &Traits, activation: Activation, hidden: usize
         gated,
         activation,
         scalars: None,
+        alphas: [1.0; 2],
     }
 }
 
 impl MlpSpec {
-    /// The same for each of `count` experts.
+    /// The same for each of `count` experts, in tensors of their own.
     pub(super) fn copies(mut self, count: usize) -> Self {
         self.up.iter_mut().for_each(|part| part.module.copies = count);
         self.down.copies = count;

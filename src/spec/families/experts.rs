@@ -1,34 +1,89 @@
-//! Mixtures of experts: which blocks have one, and of what. They are counted and looked at; their routing is not computed yet.
+//! Mixtures of experts: which blocks have one, and of what.
 
-use super::build::{Modules, Traits, Up, build, mlp};
+use super::build::{Modules, QkNorm, Traits, Up, build, mlp};
 use super::keys::{Keys, RopeDefaults};
 use super::{mistral, qwen};
 use crate::error::Result;
-use crate::spec::{Activation, ExpertsSpec, FeedForward, ModelSpec, Role, SharedSpec};
+use crate::spec::{
+    Activation, ExpertsSpec, FeedForward, MlpSpec, ModelSpec, PartSpec, PeftExperts, Role, Routing, Scores, SharedSpec,
+};
 
-/// Why a model with experts is not run.
-const NOT_RUN: &str = "experts are not computed in this version: they are counted, and can be looked at";
-
-/// The experts of a block. Names are relative to the block.
-struct Experts {
-    router: &'static str,
-    /// Around an expert's modules, `{}` for its number.
-    expert: &'static str,
-    up: Up,
-    down: &'static str,
-    count: usize,
-    chosen: usize,
-    width: usize,
-    /// Around the modules of the expert that every token goes through, its width, and its gate.
-    shared: Option<(&'static str, usize, Option<&'static str>)>,
+/// The two parameters that have the experts of a block together, as a file names them.
+#[derive(Clone, Copy)]
+pub(super) struct Stack {
+    pub(super) up: &'static str,
+    pub(super) down: &'static str,
+    /// Each expert's is `[in, out]`.
+    pub(super) transposed: bool,
 }
 
+/// The experts of a block. Names are relative to the block.
+pub(super) struct Experts {
+    pub(super) router: &'static str,
+    /// transformers' module whose parameters the experts are, and what an expert's modules are named by: `{}` for its number.
+    pub(super) module: &'static str,
+    pub(super) expert: &'static str,
+    pub(super) up: Up,
+    pub(super) down: &'static str,
+    pub(super) count: usize,
+    pub(super) chosen: usize,
+    pub(super) width: usize,
+    /// Around the modules of the expert that every token goes through, its width, and its gate.
+    pub(super) shared: Option<(&'static str, usize, Option<&'static str>)>,
+    pub(super) routing: Routing,
+    /// The bias of the choice.
+    pub(super) bias: Option<&'static str>,
+    /// The file always has them together; otherwise where it has the parameters of transformers' own module.
+    pub(super) stack: Option<Stack>,
+    /// Biases everywhere, router included.
+    pub(super) biased: bool,
+    /// PEFT makes parameters of targets that name their projections.
+    pub(super) converted: bool,
+    /// PEFT takes a transposed parameter for one that is not.
+    pub(super) swapped: bool,
+    /// α and the limit of a clamped SwiGLU.
+    pub(super) clamped: Option<[f32; 2]>,
+}
+
+/// Scores of all experts that become weights as they are.
+pub(super) const SOFTMAX: Routing = Routing {
+    scores: Scores::Softmax,
+    bias: None,
+    groups: 1,
+    chosen_groups: 1,
+    group_by: 1,
+    floor: None,
+    scale: 1.0,
+    on_input: false,
+};
+
+/// Where a sum is not to be divided by less.
+const FLOOR: f32 = 1e-20;
+
+/// The parameters of transformers' own module.
+pub(super) const OWN: Stack = Stack { up: "gate_up_proj", down: "down_proj", transposed: false };
+
 impl Experts {
-    /// As Qwen and those after it name them.
-    fn new(count: usize, chosen: usize, width: usize) -> Self {
-        let up = Up::Gated(["gate_proj", "up_proj"]);
-        let expert = "mlp.experts.{}.";
-        Self { router: "mlp.gate", expert, up, down: "down_proj", count, chosen, width, shared: None }
+    /// As Qwen and those after it name them; weights are divided by their sum.
+    pub(super) fn new(count: usize, chosen: usize, width: usize) -> Self {
+        Self {
+            router: "mlp.gate",
+            module: "mlp.experts",
+            expert: "mlp.experts.{}.",
+            up: Up::Gated(["gate_proj", "up_proj"]),
+            down: "down_proj",
+            count,
+            chosen,
+            width,
+            shared: None,
+            routing: Routing { floor: Some(FLOOR), ..SOFTMAX },
+            bias: None,
+            stack: None,
+            biased: false,
+            converted: true,
+            swapped: false,
+            clamped: None,
+        }
     }
 
     /// As Mixtral names them.
@@ -38,38 +93,121 @@ impl Experts {
         Self { router, expert, up, down: "w2", ..Self::new(count, chosen, width) }
     }
 
+    /// Weights are divided by their sum where the config says so.
+    pub(super) fn normed(mut self, keys: &Keys, default: bool) -> Result<Self> {
+        self.routing.floor = keys.flag_or("norm_topk_prob", default)?.then_some(FLOOR);
+        Ok(self)
+    }
+
+    /// DeepSeek's: sigmoids with a bias for the choice, in groups, scaled.
+    pub(super) fn sigmoid(mut self, keys: &Keys, norm: bool, groups: [usize; 2], scale: f64) -> Result<Self> {
+        self = self.normed(keys, norm)?.grouped(keys, groups, scale)?;
+        self.routing.scores = Scores::Sigmoid;
+        self.bias = Some("mlp.gate.e_score_correction_bias");
+        Ok(self)
+    }
+
+    /// In groups, each as good as its two best together; scaled.
+    pub(super) fn grouped(mut self, keys: &Keys, [groups, chosen]: [usize; 2], scale: f64) -> Result<Self> {
+        let groups = keys.size_or(&["n_group"], groups)?;
+        let chosen_groups = keys.size_or(&["topk_group"], chosen)?;
+        if !self.count.is_multiple_of(groups) || chosen_groups > groups {
+            return Err(keys.wrong(format!(
+                "found {} experts in {groups} groups of which {chosen_groups} are chosen, expected groups of one size",
+                self.count
+            )));
+        }
+        let scale = keys.number_or("routed_scaling_factor", scale)? as f32;
+        self.routing = Routing { groups, chosen_groups, group_by: 2, scale, ..self.routing };
+        Ok(self)
+    }
+
     /// Puts them into the blocks that `has` names, in place of the MLP there.
-    fn put(&self, keys: &Keys, spec: &mut ModelSpec, traits: &Traits, has: impl Fn(usize) -> bool) -> Result<()> {
+    pub(super) fn put(
+        &self,
+        keys: &Keys,
+        spec: &mut ModelSpec,
+        traits: &Traits,
+        has: impl Fn(usize) -> bool,
+    ) -> Result<()> {
         keys.blocks(spec.blocks.len(), self.count)?;
-        let hidden = spec.hidden;
+        if self.chosen > self.count {
+            return Err(keys.wrong(format!("found {} experts a token of {}", self.chosen, self.count)));
+        }
         for (layer, block) in spec.blocks.iter_mut().enumerate().filter(|(layer, _)| has(*layer)) {
             let activation = block.mlp().map_or(Activation::Silu, |mlp| mlp.activation);
             let m = Modules::of(&spec.embedding, traits, layer);
-            let of = |prefix: &'static str, up: Up, down: &'static str, width: usize| {
-                mlp(&m, &Traits { mlp: prefix, up, down, ..*traits }, activation, hidden, width)
-            };
-            let shared = self.shared.map(|(prefix, width, gate)| SharedSpec {
-                mlp: of(prefix, Up::Gated(["gate_proj", "up_proj"]), "down_proj", width),
-                gate: gate.map(|gate| m.linear(gate, Role::Router, [1, hidden], false)),
-            });
-            block.ffn = Some(FeedForward::Experts(ExpertsSpec {
-                router: m.linear(self.router, Role::Router, [self.count, hidden], false),
-                count: self.count,
-                chosen: self.chosen,
-                mlp: of(self.expert, self.up, self.down, self.width).copies(self.count),
-                shared,
-            }));
+            block.ffn = Some(FeedForward::Experts(self.of_block(keys, &m, traits, activation, spec.hidden)));
         }
-        keys.refuse(NOT_RUN);
         for key in ["num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"] {
             keys.get(key);
         }
         Ok(())
     }
+
+    fn of_block(
+        &self,
+        keys: &Keys,
+        m: &Modules,
+        traits: &Traits,
+        activation: Activation,
+        hidden: usize,
+    ) -> ExpertsSpec {
+        let of = |prefix: &'static str, up: Up, down: &'static str, width: usize| {
+            mlp(m, &Traits { mlp: prefix, up, down, ..*traits }, activation, hidden, width)
+        };
+        let shared = self.shared.map(|(prefix, width, gate)| SharedSpec {
+            mlp: of(prefix, Up::Gated(["gate_proj", "up_proj"]), "down_proj", width),
+            gate: gate.map(|gate| m.linear(gate, Role::Router, [1, hidden], false)),
+        });
+        let own = m.name(&format!("{}.{}", self.module, OWN.up));
+        let together = keys.has(&own) == Some(true);
+        let stack = self.stack.or(together.then_some(OWN));
+        let renamed = together && self.stack.is_none();
+        let experts = match stack {
+            Some(stack) => self.stacked(m, stack, activation, hidden),
+            None => of(self.expert, self.up, self.down, self.width).copies(self.count),
+        };
+        let router = if renamed { "mlp.gate" } else { self.router };
+        let bias = self.bias.map(|bias| m.name(bias));
+        ExpertsSpec {
+            router: m.linear(router, Role::Router, [self.count, hidden], self.biased),
+            routing: Routing { bias, ..self.routing.clone() },
+            count: self.count,
+            chosen: self.chosen,
+            mlp: MlpSpec { alphas: self.clamped.unwrap_or([1.0; 2]), ..experts },
+            shared,
+            peft: PeftExperts { module: m.name(self.module), converted: self.converted, swapped: self.swapped },
+        }
+    }
+
+    /// Two parameters for all of them.
+    fn stacked(&self, m: &Modules, stack: Stack, activation: Activation, hidden: usize) -> MlpSpec {
+        let width = self.width;
+        let module = |leaf: &str, file: &str, role: Role, shape: [usize; 2]| {
+            let mut module = m.linear(&format!("{}.{{}}.{leaf}", self.module), role, shape, self.biased);
+            // A name of its own is relative to the block, one of transformers' to the module.
+            let own = if file.contains('.') { file.to_owned() } else { format!("{}.{file}", self.module) };
+            (module.stack, module.copies) = (Some(m.name(&own)), self.count);
+            module.transposed = stack.transposed;
+            module
+        };
+        let up = module("gate_up_proj", stack.up, Role::GateUp, [2 * width, hidden]);
+        let activation = if self.clamped.is_some() { Activation::ClampedSwiglu } else { activation };
+        MlpSpec {
+            up: vec![PartSpec { offset: 0, module: up }],
+            down: module("down_proj", stack.down, Role::Down, [hidden, width]),
+            width,
+            gated: true,
+            activation,
+            scalars: None,
+            alphas: [1.0; 2],
+        }
+    }
 }
 
-const COUNT: [&str; 4] = ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"];
-const CHOSEN: [&str; 3] = ["num_experts_per_tok", "moe_k", "moe_topk"];
+pub(super) const COUNT: [&str; 4] = ["num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"];
+pub(super) const CHOSEN: [&str; 3] = ["num_experts_per_tok", "moe_k", "moe_topk"];
 
 /// `mixtral`.
 pub(super) fn mixtral(keys: &Keys) -> Result<ModelSpec> {
@@ -90,7 +228,13 @@ pub(super) fn phimoe(keys: &Keys) -> Result<ModelSpec> {
     let traits = Traits { qkv_bias: bias, o_bias: bias, head_bias, rope, ..Traits::LLAMA.layer_norm("rms_norm_eps") };
     let mut spec = mistral::windowed(keys, traits)?;
     let width = keys.size(&["intermediate_size"])?;
-    let experts = Experts::mixtral(keys.size_or(&COUNT, 16)?, keys.size_or(&CHOSEN, 2)?, width);
+    let mut experts = Experts::mixtral(keys.size_or(&COUNT, 16)?, keys.size_or(&CHOSEN, 2)?, width);
+    let jitter = keys.number_or("router_jitter_noise", 0.01)? as f32;
+    experts.routing = Routing { scores: Scores::Mixer { jitter }, ..SOFTMAX };
+    experts.converted = false;
+    if experts.chosen != 2 {
+        keys.refuse(format!("{} experts a token are not supported for phimoe, which chooses two", experts.chosen));
+    }
     experts.put(keys, &mut spec, &traits, |_| true)?;
     Ok(spec)
 }
@@ -98,11 +242,13 @@ pub(super) fn phimoe(keys: &Keys) -> Result<ModelSpec> {
 /// `minimax_m2`.
 pub(super) fn minimax_m2(keys: &Keys) -> Result<ModelSpec> {
     let rope = RopeDefaults { theta: 5e6, positions: 196_608, ..RopeDefaults::LLAMA };
-    let qk_norm = Some((super::build::QkNorm::Row, ["q_norm", "k_norm"]));
+    let qk_norm = Some((QkNorm::Row, ["q_norm", "k_norm"]));
     let traits = Traits { qk_norm, rope: Some(rope), ..Traits::LLAMA };
     let mut spec = build(keys, traits)?;
     let width = keys.size(&["intermediate_size"])?;
-    let experts = Experts::mixtral(keys.size_or(&COUNT, 256)?, keys.size_or(&CHOSEN, 8)?, width);
+    let mut experts = Experts::mixtral(keys.size_or(&COUNT, 256)?, keys.size_or(&CHOSEN, 8)?, width);
+    experts.routing.scores = Scores::Sigmoid;
+    experts.bias = Some("block_sparse_moe.e_score_correction_bias");
     experts.put(keys, &mut spec, &traits, |_| true)?;
     Ok(spec)
 }
@@ -125,7 +271,8 @@ pub(super) fn qwen2_moe(keys: &Keys) -> Result<ModelSpec> {
     }
     keys.get("layer_types");
     let width = keys.size_or(&["moe_intermediate_size"], 1408)?;
-    let mut experts = Experts::new(keys.size_or(&COUNT, 60)?, keys.size_or(&CHOSEN, 4)?, width);
+    let experts = Experts::new(keys.size_or(&COUNT, 60)?, keys.size_or(&CHOSEN, 4)?, width);
+    let mut experts = Experts { converted: false, ..experts.normed(keys, false)? };
     let shared = keys.size_or(&["shared_expert_intermediate_size"], 5632)?;
     experts.shared = Some(("mlp.shared_expert.", shared, Some("mlp.shared_expert_gate")));
     experts.put(keys, &mut spec, &traits, qwen_blocks(keys)?)?;
@@ -141,7 +288,7 @@ pub(super) fn qwen3_moe(keys: &Keys) -> Result<ModelSpec> {
         spec.set_windows(&vec![keys.size_maybe(&["sliding_window"])?; spec.blocks.len()]);
     }
     let width = keys.size_or(&["moe_intermediate_size"], 768)?;
-    let experts = Experts::new(keys.size_or(&COUNT, 128)?, keys.size_or(&CHOSEN, 8)?, width);
+    let experts = Experts::new(keys.size_or(&COUNT, 128)?, keys.size_or(&CHOSEN, 8)?, width).normed(keys, false)?;
     experts.put(keys, &mut spec, &traits, qwen_blocks(keys)?)?;
     Ok(spec)
 }
@@ -149,18 +296,20 @@ pub(super) fn qwen3_moe(keys: &Keys) -> Result<ModelSpec> {
 /// `olmoe`.
 pub(super) fn olmoe(keys: &Keys) -> Result<ModelSpec> {
     let bias = keys.flag_or("attention_bias", false)?;
-    let qk_norm = Some((super::build::QkNorm::Row, ["q_norm", "k_norm"]));
+    let qk_norm = Some((QkNorm::Row, ["q_norm", "k_norm"]));
     let rope = Some(RopeDefaults { positions: 4096, ..RopeDefaults::LLAMA });
     let traits = Traits { qkv_bias: bias, o_bias: bias, eps: 1e-5, qk_norm, rope, ..Traits::LLAMA };
     let mut spec = build(keys, traits)?;
     let width = keys.size(&["intermediate_size"])?;
-    let experts = Experts::new(keys.size_or(&COUNT, 64)?, keys.size_or(&CHOSEN, 8)?, width);
+    let experts = Experts::new(keys.size_or(&COUNT, 64)?, keys.size_or(&CHOSEN, 8)?, width).normed(keys, false)?;
+    let clip = keys.number_or_null("clip_qkv", 0.0)?;
+    spec.each_attention(|_, attention| attention.clip = clip);
     experts.put(keys, &mut spec, &traits, |_| true)?;
     Ok(spec)
 }
 
 /// An expert that every token goes through, of so many times the width; none where the config has none.
-fn shared(
+pub(super) fn shared(
     keys: &Keys,
     key: &'static str,
     default: usize,
@@ -178,14 +327,15 @@ fn shared(
 /// `dots1`.
 pub(super) fn dots1(keys: &Keys) -> Result<ModelSpec> {
     let bias = keys.flag_or("attention_bias", false)?;
-    let qk_norm = Some((super::build::QkNorm::Head, ["q_norm", "k_norm"]));
+    let qk_norm = Some((QkNorm::Head, ["q_norm", "k_norm"]));
     let traits = Traits { qkv_bias: bias, o_bias: bias, qk_norm, ..Traits::LLAMA };
     let mut spec = build(keys, traits)?;
     let first = keys.get("max_window_layers").and_then(serde_json::Value::as_u64).unwrap_or(62) as usize;
     let window = keys.size_maybe(&["sliding_window"])?;
     spec.set_windows(&keys.windows(spec.blocks.len(), window, |layer| layer >= first)?);
     let width = keys.size(&["moe_intermediate_size"])?;
-    let mut experts = Experts::new(keys.size(&COUNT)?, keys.size(&CHOSEN)?, width);
+    let experts = Experts::new(keys.size(&COUNT)?, keys.size(&CHOSEN)?, width);
+    let mut experts = experts.sigmoid(keys, false, [1, 1], 1.0)?;
     experts.shared = shared(keys, "n_shared_experts", 0, width)?;
     let dense = keys.get("first_k_dense_replace").and_then(serde_json::Value::as_u64).unwrap_or(0) as usize;
     experts.put(keys, &mut spec, &traits, |layer| layer >= dense)?;
@@ -204,13 +354,14 @@ pub(super) fn glm4_moe(keys: &Keys) -> Result<ModelSpec> {
     let traits = Traits {
         qkv_bias: keys.flag_or("attention_bias", false)?,
         eps: 1e-5,
-        qk_norm: normed.then_some((super::build::QkNorm::Head, ["q_norm", "k_norm"])),
+        qk_norm: normed.then_some((QkNorm::Head, ["q_norm", "k_norm"])),
         rope: Some(rope),
         ..Traits::LLAMA
     };
     let mut spec = build(keys, traits)?;
     let width = keys.size_or(&["moe_intermediate_size"], 1408)?;
-    let mut experts = Experts::new(keys.size_or(&COUNT, 128)?, keys.size_or(&CHOSEN, 8)?, width);
+    let experts = Experts::new(keys.size_or(&COUNT, 128)?, keys.size_or(&CHOSEN, 8)?, width);
+    let mut experts = experts.sigmoid(keys, true, [1, 1], 1.0)?;
     experts.shared = shared(keys, "n_shared_experts", 1, width)?;
     let dense = keys.get("first_k_dense_replace").and_then(serde_json::Value::as_u64).unwrap_or(1) as usize;
     experts.put(keys, &mut spec, &traits, |layer| layer >= dense)?;
@@ -224,6 +375,77 @@ pub(super) fn hunyuan(keys: &Keys) -> Result<ModelSpec> {
     let mut experts = Experts::new(keys.size(&COUNT)?, keys.size_or(&CHOSEN, 1)?, width);
     experts.router = "mlp.gate.wg";
     experts.shared = Some(("mlp.shared_mlp.", width, None));
+    experts.put(keys, &mut spec, &traits, |_| true)?;
+    Ok(spec)
+}
+
+/// `granitemoe`: Granite with experts in two parameters, which always weigh 1 together.
+pub(super) fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
+    let (mut spec, traits) = super::granite::decoder(keys)?;
+    let width = keys.size(&["intermediate_size"])?;
+    let up = "block_sparse_moe.input_linear";
+    let experts = Experts {
+        router: "block_sparse_moe.router.layer",
+        module: "block_sparse_moe.experts",
+        stack: Some(Stack { up, down: "block_sparse_moe.output_linear", transposed: false }),
+        converted: false,
+        ..Experts::new(keys.size_or(&COUNT, 8)?, keys.size_or(&CHOSEN, 2)?, width)
+    };
+    experts.put(keys, &mut spec, &traits, |_| true)?;
+    Ok(spec)
+}
+
+/// `ernie4_5_moe`: the choice is by probabilities and a bias.
+pub(super) fn ernie4_5(keys: &Keys) -> Result<ModelSpec> {
+    let (mut spec, traits) = super::ernie4_5::decoder(keys, super::build::HeadDim::Share)?;
+    let width = keys.size_or(&["moe_intermediate_size"], 1536)?;
+    let mut experts = Experts::new(keys.size_or(&COUNT, 64)?, keys.size_or(&CHOSEN, 6)?, width);
+    experts.routing.floor = Some(keys.number_or("moe_norm_min", 1e-12)? as f32);
+    experts.bias = Some("mlp.moe_statics.e_score_correction_bias");
+    experts.shared = shared(keys, "moe_num_shared_experts", 2, width)?;
+    let number = |key: &str, default: i64| keys.get(key).and_then(serde_json::Value::as_i64).unwrap_or(default);
+    let (first, last) = (number("moe_layer_start_index", 1), number("moe_layer_end_index", -1));
+    // -1 is the last block.
+    let last = if last == -1 { spec.blocks.len() as i64 - 1 } else { last };
+    let step = keys.size_or(&["moe_layer_interval"], 1)?;
+    let has = |layer: usize| (layer + 1).is_multiple_of(step) && (first..=last).contains(&(layer as i64));
+    experts.put(keys, &mut spec, &traits, has)?;
+    Ok(spec)
+}
+
+/// `gpt_oss`: sinks, windows in every other block, a clamped SwiGLU, biases everywhere, experts in transposed parameters.
+pub(super) fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
+    let bias = keys.flag_or("attention_bias", true)?;
+    let rope = RopeDefaults { theta: 150_000.0, positions: 131_072, ..RopeDefaults::LLAMA };
+    let traits = Traits {
+        qkv_bias: bias,
+        o_bias: bias,
+        eps: 1e-5,
+        head_dim: super::build::HeadDim::Is(64),
+        rope: Some(rope),
+        ..Traits::LLAMA
+    };
+    let usual = serde_json::json!({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+        "original_max_position_embeddings": 4096});
+    let sizes = super::build::Sizes::read(keys, &traits)?;
+    let rope = keys.rope_or(&usual, sizes.head_dim, &rope)?;
+    let mut spec = super::build::build_with(keys, &traits, &sizes, vec![rope])?;
+    let window = Some(keys.size_or(&["sliding_window"], 128)?);
+    spec.set_windows(&keys.windows(sizes.layers, window, |layer| layer.is_multiple_of(2))?);
+    let stem = spec.embedding.name.strip_suffix(traits.embedding).unwrap_or_default().to_owned();
+    spec.each_attention(|layer, attention| {
+        attention.sinks = Some(format!("{stem}layers.{layer}.self_attn.sinks"));
+    });
+    let numbers = [keys.number_or("swiglu_alpha", 1.702)?, keys.number_or("swiglu_limit", 7.0)?];
+    let width = keys.size_or(&["intermediate_size"], 2880)?;
+    let experts = Experts {
+        router: "mlp.router",
+        stack: Some(Stack { transposed: true, ..OWN }),
+        biased: true,
+        converted: false,
+        clamped: Some(numbers.map(|number| number as f32)),
+        ..Experts::new(keys.size_or(&COUNT, 128)?, keys.size_or(&CHOSEN, 4)?, width)
+    };
     experts.put(keys, &mut spec, &traits, |_| true)?;
     Ok(spec)
 }

@@ -112,6 +112,11 @@ impl<'a> Keys<'a> {
         found.first().copied()
     }
 
+    /// A key that is there as `null`, which means that there is none.
+    pub(super) fn holds_null(&self, key: &str) -> bool {
+        self.raw.get(key).is_some_and(Value::is_null)
+    }
+
     /// A size, by any of its names.
     pub(super) fn size(&self, keys: &[&'static str]) -> Result<usize> {
         self.size_maybe(keys)?
@@ -212,6 +217,20 @@ impl<'a> Keys<'a> {
         names.iter().map(of).collect()
     }
 
+    /// The rotary embedding, whose parameters are `usual` where the config has none.
+    pub(super) fn rope_or(&self, usual: &Value, head_dim: usize, of: &RopeDefaults) -> Result<Rope> {
+        let known = ["rope_parameters", "rope_scaling"].iter().any(|key| self.get(key).is_some());
+        if known {
+            // A share that is said is that of a whole head; what turns here is a part by itself.
+            return self.rope(None, head_dim, &RopeDefaults { whole: true, ..*of });
+        }
+        let positions =
+            Positions { most: self.size_or(&["max_position_embeddings"], of.positions)?, original: of.original };
+        let theta = self.number_or("rope_theta", of.theta)?;
+        let rope = Rope::new(theta, head_dim, Some(usual), positions).map_err(|message| self.wrong(message))?;
+        Ok(Rope { interleaved: of.interleaved, ..rope })
+    }
+
     /// A rotary embedding over heads of `head_dim`. `part` names which parameters of `rope_parameters` where there are
     /// several (`full_attention`); `of` says what holds where the config is silent.
     pub(super) fn rope(&self, part: Option<&str>, head_dim: usize, of: &RopeDefaults) -> Result<Rope> {
@@ -235,7 +254,7 @@ impl<'a> Keys<'a> {
         if !(theta.is_finite() && theta > 1.0) {
             return Err(self.wrong(format!("found rope_theta {theta}, expected a number above 1")));
         }
-        let share = match (number("partial_rotary_factor"), of.partial_key) {
+        let share = match (number("partial_rotary_factor").filter(|_| !of.whole), of.partial_key) {
             (Some(share), _) => share,
             (None, Some(key)) => self.number_or(key, of.partial)?,
             (None, None) => of.partial,
@@ -334,6 +353,8 @@ pub(crate) struct RopeDefaults {
     pub longrope: bool,
     /// `mrope` means nothing special: its three directions are one for text.
     pub mrope: bool,
+    /// All of what it is over turns, whatever share of a head the config says that to be.
+    pub whole: bool,
     /// `dynamic` with an `alpha` is a base of `theta · alpha^(n / (n − 2))` over `n` dimensions (Hunyuan).
     pub alpha: bool,
 }
@@ -352,5 +373,6 @@ impl RopeDefaults {
         longrope: false,
         mrope: false,
         alpha: false,
+        whole: false,
     };
 }

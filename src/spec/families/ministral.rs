@@ -26,7 +26,7 @@ pub(super) fn ministral3(keys: &Keys) -> Result<ModelSpec> {
     match (beta, original) {
         (None | Some(0.0), _) => {}
         (Some(beta), Some(original)) if original >= 1.0 => {
-            let scaling = QueryScaling { beta: beta as f32, original: original as usize };
+            let scaling = QueryScaling { beta: beta as f32, original: original as usize, shift: 0 };
             spec.each_attention(|_, attention| attention.query_scaling = Some(scaling));
         }
         _ => keys.refuse("llama_4_scaling_beta without original_max_position_embeddings is not supported"),

@@ -13,6 +13,7 @@ mod arcee;
 mod bert;
 mod bloom;
 mod cohere;
+mod deepseek;
 mod ernie4_5;
 mod exaone4;
 mod experts;
@@ -29,6 +30,7 @@ mod helium;
 mod hunyuan;
 mod internlm3;
 mod llama;
+mod llama4;
 mod ministral;
 mod mistral;
 mod muse_glimmer;
@@ -80,6 +82,14 @@ static FAMILIES: &[Family] = &[
     family("hunyuan_v1_moe", &["HunYuanMoEV1ForCausalLM"], experts::hunyuan),
     family("minimax_m2", &["MiniMaxM2ForCausalLM"], experts::minimax_m2),
     family("glm4_moe", &["Glm4MoeForCausalLM"], experts::glm4_moe),
+    family("granitemoe", &["GraniteMoeForCausalLM"], experts::granitemoe),
+    family("ernie4_5_moe", &["Ernie4_5_MoeForCausalLM"], experts::ernie4_5),
+    family("gpt_oss", &["GptOssForCausalLM"], experts::gpt_oss),
+    family("llama4_text", &["Llama4ForCausalLM"], llama4::text),
+    family("deepseek_v2", &["DeepseekV2ForCausalLM"], deepseek::v2),
+    family("deepseek_v3", &["DeepseekV3ForCausalLM"], deepseek::v3),
+    family("glm4_moe_lite", &["Glm4MoeLiteForCausalLM"], deepseek::glm4_moe_lite),
+    family("mistral4", &["Mistral4ForCausalLM"], deepseek::mistral4),
     family("qwen2", &["Qwen2ForCausalLM"], qwen::qwen2),
     family("qwen3", &["Qwen3ForCausalLM"], qwen::qwen3),
     family("phi3", &["Phi3ForCausalLM"], phi3::phi3),
@@ -136,6 +146,7 @@ static FAMILIES: &[Family] = &[
 const WRAPPERS: &[(&str, &str)] = &[
     ("gemma3", "Gemma3ForConditionalGeneration"),
     ("llava", "LlavaForConditionalGeneration"),
+    ("llama4", "Llama4ForConditionalGeneration"),
     ("mistral3", "Mistral3ForConditionalGeneration"),
     ("muse_glimmer", "MuseGlimmerForConditionalGeneration"),
     ("qwen2_vl", "Qwen2VLForConditionalGeneration"),

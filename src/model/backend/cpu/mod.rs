@@ -6,13 +6,15 @@ mod rows;
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
 use crate::model::branch::Lora;
-use crate::model::decoder::{Attention, NormWeights};
+use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{self, Heads};
 use crate::model::ops::bf16::{self, Unit};
+use crate::model::ops::experts::{self as routing, Routes};
 use crate::model::ops::gemm::{Out, View, parallel};
 use crate::model::ops::heads;
+use crate::model::ops::latent::{self, Row as LatentRow};
 use crate::model::ops::norm::{self, Groups};
 use crate::model::ops::rope::Table;
 use crate::model::ops::{self, Buf, Pool, loss, magnitude};
@@ -93,6 +95,7 @@ impl<'m> Backend for Cpu<'m> {
     type Angles = Table;
     type Heads = Kept;
     type Cache = Cache;
+    type Routes = Routes;
     type Logits = Buf;
     type Losses = f64;
     type Sum = f64;
@@ -207,8 +210,9 @@ impl<'m> Backend for Cpu<'m> {
         Ok(())
     }
 
-    fn add_bias(&self, to: &mut Buf, _rows: usize, at: Cols, _linear: &Linear, bias: &Vector) -> Result<()> {
-        ops::add_bias(&mut to[at.first..], at.stride, &bias.values(self.params));
+    fn add_bias(&self, to: &mut Buf, rows: usize, at: Cols, _linear: &Linear, bias: &Vector) -> Result<()> {
+        let end = to.len().min(at.first + rows * at.stride);
+        ops::add_bias(&mut to[at.first..end], at.stride, &bias.values(self.params));
         Ok(())
     }
 
@@ -218,10 +222,11 @@ impl<'m> Backend for Cpu<'m> {
         number: usize,
         _width: usize,
         from: &Buf,
-        _rows: usize,
+        rows: usize,
         at: Cols,
     ) -> Result<()> {
-        ops::add_column_sums(&mut grads.0[number], &from[at.first..], at.stride);
+        let end = from.len().min(at.first + rows * at.stride);
+        ops::add_column_sums(&mut grads.0[number], &from[at.first..end], at.stride);
         Ok(())
     }
 
@@ -322,24 +327,25 @@ impl<'m> Backend for Cpu<'m> {
         let mut attended = self.pool.take(rows * spec.width());
         let heads = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
         let q = heads(row.q);
+        let sinks = attention.sinks.as_ref().map(|sinks| sinks.values(self.params)).unwrap_or_default();
         match cache {
             None => {
                 let (k, v) = (heads(row.k), heads(row.v));
                 let starts = starts(&place);
-                attention::forward(q, k, v, rules, place.seq, place.seq, starts, self.pool, &mut attended);
+                attention::forward(q, k, v, rules, &sinks, place.seq, place.seq, starts, self.pool, &mut attended);
             }
             Some(cache) => {
-                let (width, d) = (spec.kv_heads * spec.head_dim, spec.head_dim);
+                let (d, value) = (spec.head_dim, spec.value_dim);
                 for values in qkv.chunks_exact(row.stride) {
                     for head in 0..spec.kv_heads {
                         cache.keys.extend_from_slice(&values[row.k.0 + head * row.k.1..][..d]);
-                        cache.values.extend_from_slice(&values[row.v.0 + head * row.v.1..][..d]);
+                        cache.values.extend_from_slice(&values[row.v.0 + head * row.v.1..][..value]);
                     }
                 }
-                let keys = cache.keys.len() / width;
-                let of = |data| Heads { data, stride: width, offset: 0, step: d };
-                let (k, v) = (of(&cache.keys), of(&cache.values));
-                attention::forward(q, k, v, rules, rows, keys, &[], self.pool, &mut attended);
+                let keys = cache.keys.len() / (spec.kv_heads * d);
+                let of = |data, width| Heads { data, stride: spec.kv_heads * width, offset: 0, step: width };
+                let (k, v) = (of(&cache.keys[..], d), of(&cache.values[..], value));
+                attention::forward(q, k, v, rules, &sinks, rows, keys, &[], self.pool, &mut attended);
             }
         }
         Ok((attended, Kept { qkv, raw }))
@@ -359,7 +365,11 @@ impl<'m> Backend for Cpu<'m> {
         {
             let part = |(offset, step): (usize, usize)| Heads { data: &qkv, stride: row.stride, offset, step };
             let (q, k, v, starts) = (part(row.q), part(row.k), part(row.v), starts(&place));
-            let gathered = attention::backward(q, k, v, rules, place.seq, starts, &attended, d_attended, self.pool);
+            let sinks = attention.sinks.as_ref();
+            let values = sinks.map(|sinks| sinks.values(self.params)).unwrap_or_default();
+            let d_sinks = sinks.and_then(Vector::trained).map(|number| &mut grads.0[number][..]).unwrap_or_default();
+            let (seq, sinks) = (place.seq, (&values[..], d_sinks));
+            let gathered = attention::backward(q, k, v, rules, sinks, seq, starts, &attended, d_attended, self.pool);
             attention::gather(&gathered, rules, place.seq, row, &mut qkv);
         }
         drop(attended);
@@ -379,14 +389,98 @@ impl<'m> Backend for Cpu<'m> {
         Ok(self.regroup(attention, d_qkv, true))
     }
 
+    fn columns(&self, x: &Buf, rows: usize, at: Cols, width: usize) -> Result<Buf> {
+        let mut to = self.pool.take(rows * width);
+        latent::columns(x, at.first, at.stride, width, &mut to);
+        Ok(to)
+    }
+
+    fn put_columns(&self, from: &Buf, width: usize, to: &mut Buf, at: Cols) -> Result<()> {
+        latent::put_columns(from, width, to, at.first, at.stride);
+        Ok(())
+    }
+
+    fn join_latent(&self, row: LatentRow, q: &Buf, given: &Buf, kv: &Buf) -> Result<Buf> {
+        let mut to = self.pool.take(q.len() / row.queries() * row.stride());
+        latent::join(row, q, given, kv, &mut to);
+        Ok(to)
+    }
+
+    fn split_latent(&self, row: LatentRow, d: &Buf) -> Result<(Buf, Buf, Buf)> {
+        let rows = d.len() / row.stride();
+        let (mut dq, mut d_given) = (self.pool.take(rows * row.queries()), self.pool.take(rows * row.given()));
+        let mut d_kv = self.pool.take(rows * (row.rank + row.rope));
+        latent::split(row, d, &mut dq, &mut d_given, &mut d_kv);
+        Ok((dq, d_given, d_kv))
+    }
+
+    fn route(&self, experts: &Experts, logits: Buf) -> Result<Routes> {
+        let spec = &experts.spec;
+        Ok(Routes::new(&spec.routing, spec.chosen, &experts.bias, logits, spec.count, self.pool))
+    }
+
+    fn ranges(&self, routes: &Routes) -> Vec<Range<usize>> {
+        routes.ranges()
+    }
+
+    fn dispatch(&self, routes: &Routes, x: &Buf, width: usize) -> Result<Buf> {
+        let mut to = self.pool.take(routes.rows() * width);
+        routes.dispatch(x, width, &mut to);
+        Ok(to)
+    }
+
+    fn combine(&self, routes: &Routes, from: &Buf, width: usize, to: &mut Buf, keep: bool) -> Result<()> {
+        routes.combine(from, width, to, keep);
+        Ok(())
+    }
+
+    fn weigh(&self, routes: &Routes, rows: &mut Buf, width: usize) -> Result<()> {
+        routes.weigh(rows, width);
+        Ok(())
+    }
+
+    fn weigh_backward(&self, routes: &Routes, x: &Buf, d: &mut Buf, width: usize, dw: &mut Buf) -> Result<()> {
+        routes.weigh_backward(x, d, width, dw);
+        Ok(())
+    }
+
+    fn add_expert_bias(&self, routes: &Routes, rows: Range<usize>, to: &mut Buf, bias: &Vector) -> Result<()> {
+        routes.add_bias(rows, to, &bias.values(self.params));
+        Ok(())
+    }
+
+    fn expert_bias_backward(
+        &self,
+        routes: &Routes,
+        rows: Range<usize>,
+        d: &Buf,
+        bias: &Vector,
+        dw: &mut Buf,
+        grads: &mut Grads,
+    ) -> Result<()> {
+        let db = bias.trained().map(|number| &mut grads.0[number][..]);
+        routes.bias_backward(rows, d, &bias.values(self.params), dw, db);
+        Ok(())
+    }
+
+    fn route_backward(&self, experts: &Experts, routes: Routes, dw: Buf) -> Result<Buf> {
+        Ok(routes.backward(&experts.spec.routing, &dw))
+    }
+
     fn gate(&self, x: &Buf, gate: &Buf) -> Result<Buf> {
         let mut out = self.pool.take(x.len());
-        heads::gate(x, gate, &mut out);
+        match x.len() / gate.len().max(1) {
+            1 => heads::gate(x, gate, &mut out),
+            width => routing::gate_rows(x, gate, width, &mut out),
+        }
         Ok(out)
     }
 
     fn gate_backward(&self, x: &Buf, gate: &mut Buf, d: &mut Buf) -> Result<()> {
-        heads::gate_backward(x, gate, d);
+        match x.len() / gate.len().max(1) {
+            1 => heads::gate_backward(x, gate, d),
+            width => routing::gate_rows_backward(x, gate, width, d),
+        }
         Ok(())
     }
 

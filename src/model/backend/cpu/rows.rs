@@ -16,7 +16,7 @@ impl<'m> Cpu<'m> {
         let Some(table) = attention.spec.rope.and_then(|rope| place.angles.get(rope)) else { return };
         let (row, spec) = (attention.row(), &attention.spec);
         for ((offset, step), heads) in [(row.q, spec.heads), (row.k, spec.kv_heads)] {
-            let at = Turned { stride: row.stride, offset, step, heads };
+            let at = Turned { stride: row.stride, offset: offset + spec.rope_offset, step, heads };
             table.turn(rows, at, place.seq, place.first, starts(&place), back);
         }
     }
@@ -24,7 +24,7 @@ impl<'m> Cpu<'m> {
     /// Queries grow with their position; so does their gradient.
     pub(super) fn scale_queries(&self, attention: &Attention, place: Place<Self>, rows: &mut [f32]) {
         let Some(scaling) = attention.spec.query_scaling else { return };
-        let (stride, queries) = (attention.row().stride, attention.spec.width());
+        let (stride, queries) = (attention.row().stride, attention.spec.queries());
         heads::scale_queries(rows, stride, queries, scaling, place.seq, place.first, starts(&place));
     }
 
