@@ -184,7 +184,7 @@ impl eframe::App for App {
             actions: &mut Vec::<()>::new(),
         };
         let shell = &mut self.shell;
-        if self.welcome && shell::welcome::ui(ui, &mut view) {
+        if self.welcome && shell::welcome::ui(ui, &mut view, &self.tabs) {
             self.welcome = false;
         }
         let line = theme::Colors::of(ui).line;

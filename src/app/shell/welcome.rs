@@ -4,6 +4,7 @@ use eframe::egui::{self, Button, Id, Modal, RichText, Ui, vec2};
 
 use crate::app::effect::{Effect, Place};
 use crate::app::look::theme::Colors;
+use crate::app::tabs::Tab;
 use crate::app::view::View;
 
 use super::commands::{self, Now};
@@ -29,7 +30,10 @@ const DOORS: [(&str, &str, Place); 3] = [
 const LOOK: (&str, &str) = ("Look at a model", "Open your own base model, tuned model or adapter.");
 
 /// Paints the question; true once it is answered or closed.
-pub fn ui(ui: &Ui, view: &mut View<'_>) -> bool {
+pub fn ui(ui: &Ui, view: &mut View<'_>, tabs: &[Box<dyn Tab>]) -> bool {
+    // Where there is a tab for the choice of a rank, that is the place.
+    let choose = Place::tab("choose");
+    let chooses = tabs.iter().any(|tab| tab.id() == choose.tab);
     let response = Modal::new(Id::unique("welcome")).show(ui.ctx(), |ui| {
         ui.set_width(440.0);
         ui.label(RichText::new("What brings you here?").text_style(egui::TextStyle::Heading));
@@ -45,7 +49,8 @@ pub fn ui(ui: &Ui, view: &mut View<'_>) -> bool {
         };
         for (title, about, place) in DOORS {
             if door(ui, title, about) {
-                chosen = Some(Effect::Show(place));
+                let instead = chooses && title == DOORS[1].0;
+                chosen = Some(Effect::Show(if instead { choose } else { place }));
             }
         }
         if door(ui, LOOK.0, LOOK.1) {
