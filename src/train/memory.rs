@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::device::{self, Device};
 use crate::error::{Error, Result};
 use crate::model::gpu::Formats;
-pub use crate::plan::memory::{CONTEXT, Memory};
+pub use crate::plan::memory::{CONTEXT, Memory, context};
 use crate::plan::memory::{Load, Optimizer, Place, Precision};
 use crate::plan::{Layout, Pairs, memory};
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ pub fn predict_for(
 ) -> Result<Memory> {
     let (layout, pairs, mut load) = planned(checkpoint, settings, longest)?;
     if let Some(formats) = gpu {
-        load = Load { process: CONTEXT, place: Place::Gpu(formats), ..load };
+        load = Load { process: context(&formats), place: Place::Gpu(formats), ..load };
     }
     let mut memory = memory::predict(&layout, &pairs, &load)?;
     // The first values are kept beside the trained ones; on a GPU the processor keeps them.

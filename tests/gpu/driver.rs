@@ -122,7 +122,7 @@ fn what_holds_on_the_emulated_machine_holds_through_the_driver() {
     let folder = tempfile::tempdir().unwrap();
     let me = std::env::current_exe().unwrap();
     let Some(mut tests) = Standing::new(&me, folder.path().join("report.json")) else { return };
-    tests.command.env("RANKSCOPE_CUDA", "only").args(["--skip", "driver::", "--nocapture"]);
+    tests.command.env("RANKSCOPE_CUDA", "only").args(["--skip", "driver::", "--skip", "vulkan::", "--nocapture"]);
     let (output, report) = tests.run();
     done(&output);
     let told = text(&output.stdout);

@@ -126,7 +126,8 @@ fn the_memory_in_use_is_what_was_predicted() {
                 onto(&mut trainer, &machine, dtype);
                 trainer.step().unwrap();
                 // Every tensor begins at a multiple of 256 bytes: that is what is not predicted.
-                let (found, predicted) = (trainer.held_bytes() as f64, (predicted.total() - memory::CONTEXT) as f64);
+                let (found, predicted) =
+                    (trainer.held_bytes() as f64, (predicted.total() - memory::context(&formats)) as f64);
                 let what = format!("{name}, {} in {}, checkpointing {checkpointing}", method.as_str(), dtype.name());
                 println!("{what}: {found} bytes in use, {predicted} predicted");
                 assert!((predicted / found - 1.0).abs() < 0.03, "{what}: {found} in use, {predicted} predicted");

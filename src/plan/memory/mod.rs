@@ -21,7 +21,7 @@ mod largest;
 mod step;
 
 pub use cluster::Strategy;
-pub use gpus::{CONTEXT, GPUS, Gpu, Verdict};
+pub use gpus::{ADAPTER, CONTEXT, GPUS, Gpu, Verdict, context};
 pub use largest::{Largest, largest};
 pub use step::Step;
 

@@ -130,7 +130,7 @@ impl Wgpu {
 
     /// Bytes of a buffer that one operation may see.
     fn bound(&self) -> usize {
-        let most = (self.limits.max_storage_buffer_binding_size as u64).min(BUFFER_MOST - 4);
+        let most = self.limits.max_storage_buffer_binding_size.min(BUFFER_MOST - 4);
         // Bindings begin at multiples: the rest must have room, too.
         (most as usize).saturating_sub(self.limits.min_storage_buffer_offset_alignment as usize) & !255
     }

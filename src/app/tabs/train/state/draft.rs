@@ -417,11 +417,9 @@ mod tests {
         let broken = [(Choice::Cuda(0), Err(Error::usage("no driver")))];
         assert_eq!(meant(&broken, Choice::Auto).unwrap().choice, Choice::Cpu);
         assert_eq!(meant(&broken, Choice::Cuda(0)).unwrap_err().to_string(), "no driver");
-        let mut outlook = Outlook::default();
+        let device = Some(Device { choice: Choice::Cuda(0), name: "GPU".into(), cores: None, memory: None });
         // Twenty bytes are too few for any run, however small.
-        outlook.memory = Some(Ok(on_gpu));
-        outlook.device = Some(Device { choice: Choice::Cuda(0), name: "GPU".into(), cores: None, memory: None });
-        outlook.free = Some(20);
+        let mut outlook = Outlook { memory: Some(Ok(on_gpu)), device, free: Some(20), ..Outlook::default() };
         assert_eq!(outlook.fit(), Some(Fit::Not));
         outlook.free = Some(on_gpu.total() * 2);
         assert_eq!(outlook.fit(), Some(Fit::Fits));
