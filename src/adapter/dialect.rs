@@ -1,7 +1,7 @@
 //! [`Dialect`]: how a program writes an adapter. Each is one file here and one line in [`DIALECTS`].
 
 use super::PeftConfig;
-use super::{diffusers, kohya, mlx, peft};
+use super::{diffusers, gguf, kohya, mlx, peft};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use std::path::Path;
@@ -53,6 +53,8 @@ pub(super) enum Scale {
     Fixed(f64),
     /// `α / r` with the α in the file; 1 where there is none.
     Alpha,
+    /// `α / r` with one α for all modules; 1 where it is 0.
+    Shared(f64),
 }
 
 /// What is known of an adapter before its tensors are looked at.
@@ -76,7 +78,8 @@ pub(super) struct Dialect {
 }
 
 /// All of them; the first that fits is taken.
-pub(super) const DIALECTS: [&Dialect; 4] = [&mlx::DIALECT, &kohya::DIALECT, &diffusers::DIALECT, &peft::DIALECT];
+pub(super) const DIALECTS: [&Dialect; 5] =
+    [&gguf::DIALECT, &mlx::DIALECT, &kohya::DIALECT, &diffusers::DIALECT, &peft::DIALECT];
 
 impl Dialect {
     /// The dialect of a checkpoint: PEFT's where nothing else fits.

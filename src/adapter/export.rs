@@ -97,9 +97,19 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// The layer with its rows in transformers' order.
+    pub(super) fn in_order(&self, layer: &LoraLayer) -> Result<super::Part> {
+        let part = layer.in_order(self.base);
+        if layer.turned && part.heads.is_none() {
+            let message = "its rows are in llama.cpp's order, and the base, which says how many heads it has, is not given; expected --base";
+            return Err(Error::tensor(self.adapter.path(), &layer.module, message));
+        }
+        Ok(part)
+    }
+
     /// B times `factor` and A of a layer.
     pub(super) fn scaled(&self, layer: &LoraLayer, factor: f64) -> Result<(Matrix, Matrix)> {
-        let (mut b, a) = self.adapter.factors(layer)?;
+        let (mut b, a) = self.adapter.part(layer, &self.in_order(layer)?)?;
         if factor != 1.0 {
             b.data_mut().iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
         }

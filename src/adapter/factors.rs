@@ -234,6 +234,7 @@ impl<'a> Factors<'a> {
                 (alpha, config.scaling.factor(alpha, r))
             }
             Scale::Fixed(scaling) => (scaling * r as f64, scaling),
+            Scale::Shared(alpha) => (alpha, if alpha == 0.0 { 1.0 } else { alpha / r as f64 }),
             Scale::Alpha => {
                 let alpha = self.stored_alpha(checkpoint)?.unwrap_or(r as f64);
                 (alpha, alpha / r as f64)
@@ -262,6 +263,7 @@ impl<'a> Factors<'a> {
             bias,
             magnitude,
             diagonal,
+            turned: false,
         })
     }
 
@@ -341,6 +343,7 @@ impl<'a> Factors<'a> {
             bias: None,
             magnitude: None,
             diagonal: None,
+            turned: false,
         })
     }
 }

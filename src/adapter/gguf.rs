@@ -2,37 +2,63 @@
 //! all, whose factor is `α / r` of each pair. Where that is not the pair's own, B carries the difference.
 //!
 //! The sizes and names are those of llama.cpp's `convert_lora_to_gguf.py`; for Llama and Mistral the rows of query and key are
-//! in the order of its rotary embedding, as the model's own are there.
+//! in the order of its rotary embedding, as the model's own are there. How many heads they are is in the base, not in such a file:
+//! what is written here says it all the same, and where it is not said [`LoraLayer::turned`] waits for the base.
 
+use super::dialect::{Dialect, FactorOf, Name, Piece, Scale, Settings};
 use super::export::{Exported, Job};
-use super::{LoraLayer, usual};
-use crate::checkpoint::{Role, expert_of, write::write_whole};
+use super::{LoraLayer, PeftConfig, usual};
+use crate::checkpoint::gguf::names;
+use crate::checkpoint::gguf::write::{Planned, Value, write};
+use crate::checkpoint::{Checkpoint, Dtype, Role, expert_of};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use serde_json::Value;
+use std::path::Path;
 
-/// The version of the format, and the boundary that tensors begin at.
-const VERSION: u32 = 3;
-const ALIGNMENT: usize = 32;
+pub(super) static DIALECT: Dialect = Dialect { name: "GGUF", transposed: false, is, settings, parse };
 
-/// Families whose adapters llama.cpp takes: transformers' `model_type`, llama.cpp's architecture, whether query and key are
-/// turned.
-const ARCHITECTURES: [(&str, &str, bool); 14] = [
-    ("llama", "llama", true),
-    ("mistral", "llama", true),
-    ("qwen2", "qwen2", false),
-    ("qwen3", "qwen3", false),
-    ("gemma", "gemma", false),
-    ("gemma2", "gemma2", false),
-    ("gemma3_text", "gemma3", false),
-    ("gemma3", "gemma3", false),
-    ("phi3", "phi3", false),
-    ("gpt2", "gpt2", false),
-    ("starcoder2", "starcoder2", false),
-    ("granite", "granite", true),
-    ("smollm3", "smollm3", true),
-    ("olmo2", "olmo2", false),
-];
+fn is(checkpoint: &Checkpoint) -> bool {
+    checkpoint.format().starts_with("gguf")
+}
+
+/// The words of the file, as [`Checkpoint::adapter_config`] has them.
+fn said<'a>(checkpoint: &'a Checkpoint, key: &str) -> Option<&'a serde_json::Value> {
+    checkpoint.adapter_config()?.get(key)
+}
+
+/// Whether rows of query and key stand in llama.cpp's order, and nothing says how many heads they are.
+pub(super) fn is_turned(checkpoint: &Checkpoint) -> bool {
+    is(checkpoint) && said(checkpoint, "turned").and_then(serde_json::Value::as_bool).unwrap_or(false)
+}
+
+fn settings(checkpoint: &Checkpoint, _folder: &Path) -> Result<Settings> {
+    let kind = said(checkpoint, "adapter.type").and_then(serde_json::Value::as_str).unwrap_or_default();
+    if kind != "lora" {
+        return Err(Error::file(checkpoint.path(), format!("found a GGUF adapter of type {kind:?}, expected lora")));
+    }
+    let alpha = said(checkpoint, "adapter.lora.alpha").and_then(serde_json::Value::as_f64);
+    let alpha =
+        alpha.ok_or_else(|| Error::file(checkpoint.path(), "found no adapter.lora.alpha, expected a number"))?;
+    let base = said(checkpoint, "base").and_then(serde_json::Value::as_str);
+    let config = PeftConfig {
+        base_model_name_or_path: base.map(|url| url.trim_start_matches("https://huggingface.co/").to_owned()),
+        inference_mode: true,
+        ..PeftConfig::default()
+    };
+    Ok(Settings { config, scale: Scale::Shared(alpha) })
+}
+
+fn parse(name: &str) -> Option<Name<'_>> {
+    let (module, part) = name.rsplit_once('.')?;
+    let part = match part {
+        // An embedding's A lies the other way round there.
+        "lora_a" | "lora_b" if Role::of(module) == Role::Embedding || module == "token_embd" => Piece::Foreign,
+        "lora_a" => Piece::A(FactorOf::Linear),
+        "lora_b" => Piece::B(FactorOf::Linear),
+        _ => return None,
+    };
+    Some(Name { module: module.to_owned(), part, adapter: None })
+}
 
 /// The sizes that turning query and key needs.
 struct Sizes {
@@ -47,18 +73,14 @@ impl Sizes {
         let expected = "expected --base: llama.cpp needs its kind, and for some kinds its heads";
         let base = job.base.ok_or_else(|| Error::usage(format!("the adapter's base is not given; {expected}")))?;
         let config = base.config().ok_or_else(|| Error::file(base.path(), "found no config.json, expected one"))?;
-        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        let known = ARCHITECTURES.iter().find(|(name, ..)| *name == kind);
-        let &(_, architecture, turned) = known.ok_or_else(|| {
-            let known: Vec<&str> = ARCHITECTURES.iter().map(|(name, ..)| *name).collect();
-            let message =
-                format!("found a model of type {kind:?}, expected one of {} for a GGUF adapter", known.join(", "));
+        let kind = config.get("model_type").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let known = names::of_model(kind).ok_or_else(|| {
+            let known = names::known(false);
+            let message = format!("found a model of type {kind:?}, expected one of {known} for a GGUF adapter");
             Error::file(base.path(), message)
         })?;
-        let size = |key: &str| config.get(key).and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok());
-        let heads = size("num_attention_heads").filter(|&heads| heads > 0).unwrap_or(1);
-        let kv_heads = size("num_key_value_heads").filter(|&heads| heads > 0).unwrap_or(heads);
-        Ok(Self { architecture, turned, heads, kv_heads })
+        let [heads, kv_heads] = base.heads().unwrap_or([1, 1]);
+        Ok(Self { architecture: known.gguf, turned: known.turned, heads, kv_heads })
     }
 
     /// The row of the checkpoint that stands in row `row` of what llama.cpp reads: halves of a head, one value of either after
@@ -98,14 +120,6 @@ fn name_of(layer: &LoraLayer) -> Option<String> {
     Some(format!("blk.{}.{part}.weight", layer.layer?))
 }
 
-/// One tensor of the file.
-struct Tensor {
-    name: String,
-    /// Innermost first.
-    sizes: [usize; 2],
-    values: Vec<f32>,
-}
-
 /// Writes the GGUF file `out`, or `adapter.gguf` in it.
 ///
 /// # Errors
@@ -116,74 +130,52 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
     let adapter = job.adapter;
     let alpha = usual(adapter.layers.iter().map(|layer| (layer.scaling * layer.r as f64).to_bits()));
     let alpha = alpha.map_or(1.0, f64::from_bits);
-    let mut notes = Vec::new();
-    let mut tensors = Vec::with_capacity(2 * adapter.layers.len());
-    let mut baked = 0usize;
-    for (at, layer) in adapter.layers.iter().enumerate() {
-        job.progress.step(at as u64, adapter.layers.len() as u64)?;
-        let name = name_of(layer).ok_or_else(|| {
-            Error::tensor(
-                adapter.path(),
-                &layer.module,
-                "a module that llama.cpp has no name for, expected a linear layer",
-            )
-        })?;
+    let factor = |layer: &LoraLayer| {
         let own = layer.scaling * layer.r as f64;
-        let factor = if own == alpha { 1.0 } else { own / alpha };
-        baked += usize::from(factor != 1.0);
-        let (b, a) = job.scaled(layer, factor)?;
-        let (out, inner, r) = (b.rows(), a.cols(), a.rows());
-        let b = Matrix::from_fn(out, r, |row, k| b.get(sizes.source(layer.role, row, out), k));
-        tensors.push(Tensor { name: format!("{name}.lora_a"), sizes: [inner, r], values: a.into_data() });
-        tensors.push(Tensor { name: format!("{name}.lora_b"), sizes: [r, out], values: b.into_data() });
+        if own == alpha { 1.0 } else { own / alpha }
+    };
+    let mut planned = Vec::with_capacity(2 * adapter.layers.len());
+    for layer in &adapter.layers {
+        let name = name_of(layer).ok_or_else(|| {
+            let message = "a module that llama.cpp has no name for, expected a linear layer";
+            Error::tensor(adapter.path(), &layer.module, message)
+        })?;
+        let [out, inner] = layer.shape;
+        let plan = |part: &str, shape| Planned { name: format!("{name}.{part}"), shape, dtype: Dtype::F32 };
+        planned.push(plan("lora_a", vec![layer.r, inner]));
+        planned.push(plan("lora_b", vec![out, layer.r]));
     }
+    let baked = adapter.layers.iter().filter(|layer| factor(layer) != 1.0).count();
+    let mut notes = Vec::new();
     if baked > 0 {
         notes.push(format!(
             "{baked} pairs have another α than {alpha}, and llama.cpp knows one: their B carries the difference"
         ));
     }
-    let bytes = file(sizes.architecture, alpha as f32, &tensors);
+    let key = |key: &str| format!("{}.attention.{key}", sizes.architecture);
+    let mut pairs: Vec<(String, Value)> = vec![
+        ("general.architecture".to_owned(), sizes.architecture.into()),
+        ("general.type".to_owned(), "adapter".into()),
+        ("adapter.type".to_owned(), "lora".into()),
+        ("adapter.lora.alpha".to_owned(), Value::F32(alpha as f32)),
+    ];
+    if sizes.turned {
+        pairs.push((key("head_count"), Value::U32(sizes.heads as u32)));
+        pairs.push((key("head_count_kv"), Value::U32(sizes.kv_heads as u32)));
+    }
     let folder = job.out.extension().is_none_or(|end| end != "gguf");
     let path = if folder { job.out.join("adapter.gguf") } else { job.out.to_path_buf() };
-    write_whole(&path, &bytes)?;
-    Ok(Exported { path, tensors: tensors.len(), bytes: bytes.len() as u64, notes })
-}
-
-/// The bytes of the file.
-fn file(architecture: &str, alpha: f32, tensors: &[Tensor]) -> Vec<u8> {
-    const STRING: u32 = 8;
-    const FLOAT: u32 = 6;
-    let mut out = b"GGUF".to_vec();
-    let text = |out: &mut Vec<u8>, text: &str| {
-        out.extend((text.len() as u64).to_le_bytes());
-        out.extend(text.as_bytes());
-    };
-    out.extend(VERSION.to_le_bytes());
-    out.extend((tensors.len() as u64).to_le_bytes());
-    let words = [("general.architecture", architecture), ("general.type", "adapter"), ("adapter.type", "lora")];
-    out.extend((words.len() as u64 + 1).to_le_bytes());
-    for (key, value) in words {
-        text(&mut out, key);
-        out.extend(STRING.to_le_bytes());
-        text(&mut out, value);
-    }
-    text(&mut out, "adapter.lora.alpha");
-    out.extend(FLOAT.to_le_bytes());
-    out.extend(alpha.to_le_bytes());
-    let padded = |bytes: usize| bytes.next_multiple_of(ALIGNMENT);
-    let mut offset = 0usize;
-    for tensor in tensors {
-        text(&mut out, &tensor.name);
-        out.extend(2u32.to_le_bytes());
-        tensor.sizes.iter().for_each(|&size| out.extend((size as u64).to_le_bytes()));
-        // F32.
-        out.extend(0u32.to_le_bytes());
-        out.extend((offset as u64).to_le_bytes());
-        offset += padded(4 * tensor.values.len());
-    }
-    for tensor in tensors {
-        out.resize(padded(out.len()), 0);
-        out.extend(tensor.values.iter().flat_map(|x| x.to_le_bytes()));
-    }
-    out
+    let little = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let bytes = write(&path, &pairs, &planned, &mut |at| {
+        job.progress.step(at as u64, planned.len() as u64)?;
+        let layer = &adapter.layers[at / 2];
+        let (b, a) = job.scaled(layer, factor(layer))?;
+        if at % 2 == 0 {
+            return Ok(little(a.data()));
+        }
+        let out = b.rows();
+        let turned = Matrix::from_fn(out, b.cols(), |row, k| b.get(sizes.source(layer.role, row, out), k));
+        Ok(little(turned.data()))
+    })?;
+    Ok(Exported { path, tensors: planned.len(), bytes, notes })
 }

@@ -89,6 +89,9 @@ pub struct LoraLayer {
     pub parameters: u64,
     /// True when a magnitude vector belongs to it (DoRA): ΔW is then not B·A.
     pub dora: bool,
+    /// The rows of its B stand in the order of llama.cpp's rotary embedding, and how many heads they are is in the base alone: see
+    /// [`Part::heads`].
+    pub turned: bool,
     source: Source,
     bias: Option<String>,
     magnitude: Option<String>,
@@ -150,6 +153,19 @@ pub struct Part {
     pub rows: Option<std::ops::Range<usize>>,
     /// The base's weight is the transpose: `ΔW = scaling · Aᵀ Bᵀ` (PEFT takes Llama 4's experts so).
     pub turned: bool,
+    /// Heads of the base, for a layer whose rows are [`turned`](LoraLayer::turned).
+    pub heads: Option<usize>,
+}
+
+impl LoraLayer {
+    /// The whole layer, its rows in transformers' order where they are [`turned`](Self::turned) and the base says how many heads it has.
+    pub fn in_order(&self, base: Option<&Checkpoint>) -> Part {
+        let heads = base.and_then(Checkpoint::heads).filter(|_| self.turned);
+        Part {
+            heads: heads.map(|[queries, keys]| if self.role == Role::Q { queries } else { keys }),
+            ..Part::default()
+        }
+    }
 }
 
 impl Adapter {
@@ -215,6 +231,9 @@ impl Adapter {
         if layers.is_empty() {
             let first = broken.into_iter().next().map(|(_, error)| error);
             return Err(first.unwrap_or_else(|| Error::file(path, "found no layer that can be read")));
+        }
+        if gguf::is_turned(&checkpoint) {
+            layers.iter_mut().for_each(|layer| layer.turned = matches!(layer.role, Role::Q | Role::K));
         }
         layers.sort_by_cached_key(|layer: &LoraLayer| Place::new(&layer.module, layer.role));
         if scale != dialect::Scale::Config {
@@ -320,6 +339,13 @@ impl Adapter {
         if !whole.is_empty() {
             notes.push(format!("{} tensors are saved whole and not part of B·A: {}", whole.len(), some(&whole)));
         }
+        let turned = self.layers.iter().filter(|layer| layer.turned).count();
+        if turned > 0 {
+            notes.push(format!(
+                "the rows of {turned} query and key layers are in llama.cpp's order, and the file does not say how many heads they are: \
+                 beside the base they are put in order"
+            ));
+        }
         for tokens in &self.tokens {
             notes.push(format!("{} rows of {} were trained beside the pairs", tokens.rows.len(), tokens.module));
         }
@@ -362,7 +388,12 @@ impl Adapter {
             }
             _ => return Err(wrong("a stack of experts has a pair for each of them")),
         }
-        let (b, a) = if layer.embedding { (a.transposed(), b.transposed()) } else { (b, a) };
+        let (mut b, a) = if layer.embedding { (a.transposed(), b.transposed()) } else { (b, a) };
+        if let Some(heads) = part.heads.filter(|&heads| layer.turned && b.rows().is_multiple_of(2 * heads.max(1))) {
+            let rows = b.rows();
+            let view = crate::checkpoint::View::Heads(heads.max(1));
+            b = Matrix::from_fn(rows, b.cols(), |row, k| b.get(view.stored_row(row, rows), k));
+        }
         let [out, inner] = layer.shape;
         if b.shape() != [out, layer.r] || a.shape() != [layer.r, inner] {
             return Err(wrong("there is no such layer in this adapter"));

@@ -377,7 +377,7 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
     let total = layers.len() as u64;
     written.write(job.out, dtype, &|at| {
         job.progress.step(at as u64, total)?;
-        let (b, a) = adapter.factors(layers[at])?;
+        let (b, a) = adapter.part(layers[at], &job.in_order(layers[at])?)?;
         Ok(Pair { b, a, bias: adapter.bias(layers[at])?, magnitude: adapter.magnitude(layers[at])? })
     })?;
     let bytes = std::fs::metadata(job.out.join("adapter_model.safetensors")).map_or(0, |about| about.len());

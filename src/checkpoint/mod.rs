@@ -12,7 +12,7 @@ mod fault;
 mod folder;
 mod four_bit;
 mod ggml;
-mod gguf;
+pub(crate) mod gguf;
 pub mod header;
 pub mod hub;
 pub(crate) mod json;
@@ -37,6 +37,7 @@ pub use names::NameMap;
 pub use read::Reader;
 pub(crate) use role::{expert as expert_of, layer as layer_of};
 pub use tensor::Tensor;
+pub(crate) use tensor::View;
 
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
@@ -109,6 +110,20 @@ fn name_of(path: &Path) -> String {
     name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
+/// A GGUF file's `config.json` with the rotary scaling that its `rope_freqs.weight` stands for.
+fn rotary(mut config: serde_json::Value, tensors: &[Tensor], shards: &[Shard]) -> serde_json::Value {
+    let theta = config.get("rope_theta").and_then(serde_json::Value::as_f64).unwrap_or(10_000.0);
+    let values = tensors.iter().find(|tensor| tensor.name == "rope_freqs.weight" && tensor.dtype == Dtype::F32);
+    let values = values.and_then(|tensor| shards.get(tensor.shard)?.bytes(tensor.range()).ok());
+    if let (Some(bytes), Some(object)) = (values.filter(|bytes| bytes.len() <= 1 << 16), config.as_object_mut()) {
+        let factors: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
+        if object.contains_key("num_hidden_layers") && factors.iter().any(|&x| x != 1.0) {
+            object.insert("rope_scaling".to_owned(), gguf::names::llama3(&factors, theta));
+        }
+    }
+    config
+}
+
 /// One tensor of a plain file; see [`Checkpoint::contents`].
 pub struct Content<'a> {
     /// Its name.
@@ -151,11 +166,16 @@ impl Checkpoint {
         }
         let (made, purpose) = gguf.unzip();
         let gguf = made.is_some();
-        if let Some(purpose) = purpose.filter(|purpose| purpose != "model") {
-            let message = format!("found a GGUF file of type {purpose}, expected a model's weights");
-            return Err(Error::file(&found.path, message));
-        }
-        let config = made.or(found.config);
+        let made = made.map(|config| rotary(config, &tensors, &shards));
+        let (config, adapter_config) = match purpose.as_deref() {
+            None => (found.config, found.adapter_config),
+            Some("model") => (made, None),
+            Some("adapter") => (None, made),
+            Some(purpose) => {
+                let message = format!("found a GGUF file of type {purpose}, expected a model's weights or an adapter");
+                return Err(Error::file(&found.path, message));
+            }
+        };
         if tensors.is_empty() {
             let hint = if gguf { " (a file that holds a vocabulary alone)" } else { "" };
             return Err(Error::file(&found.path, format!("found no tensors{hint}, expected at least one")));
@@ -167,7 +187,7 @@ impl Checkpoint {
         }
         // Some models carry adapters of their own: with a config.json they are models.
         let factors = || tensors.iter().any(|tensor| names::is_factor(&tensor.name));
-        let adapter = found.adapter_config.is_some() || (config.is_none() && factors());
+        let adapter = adapter_config.is_some() || (config.is_none() && factors());
         let kind = if adapter { Kind::Adapter } else { Kind::Model };
         let spec = spec(&found.path, config.as_ref(), &by_name);
         let mut dtypes = BTreeMap::new();
@@ -198,7 +218,7 @@ impl Checkpoint {
             format,
             config,
             spec,
-            adapter_config: found.adapter_config,
+            adapter_config,
             shards,
             tensors,
             by_name,
@@ -249,7 +269,14 @@ impl Checkpoint {
         self.spec.as_ref().map_err(Clone::clone)
     }
 
-    /// `adapter_config.json` as it is.
+    /// Heads of queries, and of keys and values, where all blocks have the same.
+    pub fn heads(&self) -> Option<[usize; 2]> {
+        let mut all = self.spec.as_ref().ok()?.blocks.iter().filter_map(|block| block.attention());
+        let first = all.next().map(|attention| [attention.heads, attention.kv_heads])?;
+        all.all(|attention| [attention.heads, attention.kv_heads] == first).then_some(first)
+    }
+
+    /// `adapter_config.json` as it is; of a GGUF adapter what its metadata say.
     pub fn adapter_config(&self) -> Option<&serde_json::Value> {
         self.adapter_config.as_ref()
     }
@@ -273,6 +300,25 @@ impl Checkpoint {
     /// The weights in natural order: embeddings, block after block, head. No biases, buffers or constants.
     pub fn modules(&self) -> &[Module] {
         &self.modules
+    }
+
+    /// Bytes of a weight as it is stored, scales and the like counted.
+    pub fn stored_bytes(&self, module: &Module) -> u64 {
+        let sides = || {
+            let begin = format!("{}.weight.", module.name);
+            self.tensors
+                .iter()
+                .filter(move |tensor| tensor.name.starts_with(&begin))
+                .map(|tensor| tensor.bytes)
+                .sum::<u64>()
+        };
+        match (&module.packed, &module.state) {
+            (Some(packed), _) => {
+                packed.parts.iter().filter_map(|&at| self.tensors.get(at)).map(|tensor| tensor.bytes).sum()
+            }
+            (None, Some(_)) => module.bytes + sides(),
+            (None, None) => module.bytes,
+        }
     }
 
     /// A weight by its name, without `.weight`.

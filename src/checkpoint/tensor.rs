@@ -23,7 +23,7 @@ pub enum View {
 
 impl View {
     /// Where row `row` of `rows` is stored.
-    pub(super) fn stored_row(self, row: usize, rows: usize) -> usize {
+    pub(crate) fn stored_row(self, row: usize, rows: usize) -> usize {
         match self {
             Self::Heads(heads) => {
                 let size = rows / heads;

@@ -28,6 +28,19 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_at(path, |out| out.write(bytes))
 }
 
+/// Writes a file of pieces, one in memory at a time, whole or not at all.
+///
+/// # Errors
+/// What `next` says, and when the file cannot be written; nothing is left behind then.
+pub(crate) fn write_pieces(path: &Path, next: &mut dyn FnMut() -> Result<Option<Vec<u8>>>) -> Result<()> {
+    write_at(path, |out| {
+        while let Some(piece) = next()? {
+            out.write(&piece)?;
+        }
+        Ok(())
+    })
+}
+
 /// A file that is being written.
 struct Out<'a> {
     path: &'a Path,
@@ -154,6 +167,53 @@ pub fn write_lazily(
     make: &(dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
 ) -> Result<()> {
     write_each(path, planned, &mut |at, put| put(&make(at)?.bytes))
+}
+
+/// As [`write_lazily`], into `model.safetensors` of a folder, or where the tensors take more than `limit` bytes into files of up to
+/// that size with an index, in the order given, as transformers names them. The index comes last.
+///
+/// # Errors
+/// As [`write_lazily`]; files that were written before are removed then.
+pub fn write_sharded(
+    folder: &Path,
+    planned: &[Planned],
+    limit: u64,
+    make: &(dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
+) -> Result<()> {
+    let size = |at: usize| planned[at].1.iter().product::<usize>() as u64 * planned[at].2.size() as u64;
+    let mut shards: Vec<(Vec<usize>, u64)> = vec![(Vec::new(), 0)];
+    for at in 0..planned.len() {
+        let full = shards.last().is_some_and(|(tensors, bytes)| !tensors.is_empty() && bytes + size(at) > limit);
+        if full {
+            shards.push((Vec::new(), 0));
+        }
+        if let Some((tensors, bytes)) = shards.last_mut() {
+            tensors.push(at);
+            *bytes += size(at);
+        }
+    }
+    if shards.len() == 1 {
+        return write_lazily(&folder.join("model.safetensors"), planned, make);
+    }
+    let count = shards.len();
+    let name = |number: usize| format!("model-{:05}-of-{count:05}.safetensors", number + 1);
+    let mut map = serde_json::Map::new();
+    for (number, (tensors, _)) in shards.iter().enumerate() {
+        let some: Vec<Planned> = tensors.iter().map(|&at| planned[at].clone()).collect();
+        if let Err(error) = write_lazily(&folder.join(name(number)), &some, &|at| make(tensors[at])) {
+            for written in 0..number {
+                if let Err(error) = std::fs::remove_file(folder.join(name(written))) {
+                    log::warn!("{}: cannot remove what was written: {error}", folder.join(name(written)).display());
+                }
+            }
+            return Err(error);
+        }
+        map.extend(some.into_iter().map(|(tensor, ..)| (tensor, name(number).into())));
+    }
+    let total: u64 = shards.iter().map(|(_, bytes)| bytes).sum();
+    let index = serde_json::json!({"metadata": {"total_size": total}, "weight_map": map});
+    let text = serde_json::to_string_pretty(&index).map_err(|error| Error::failure(error.to_string()))?;
+    write_whole(&folder.join("model.safetensors.index.json"), text.as_bytes())
 }
 
 /// Takes the bytes of a tensor.

@@ -13,6 +13,7 @@ mod eval;
 mod export_job;
 mod extract;
 mod generate;
+mod get;
 mod inspect;
 mod interrupt;
 mod memory;
@@ -122,7 +123,7 @@ enum Command {
     Compare(compare::Compare),
     /// Gradient spectra of the frozen model on your data, and the ranks they suggest before training
     Probe(probe::Probe),
-    /// Check an adapter: scaling, patterns that match nothing, names that do not fit the base
+    /// Check an adapter: scaling, patterns that match nothing, names that do not fit the base; who serves it
     Doctor(doctor::Doctor),
     /// Quantization error of a model's weights by format; with --save, write the model in 4 bits
     Quantize(Box<quantize::Quantize>),
@@ -140,8 +141,10 @@ enum Command {
     Generate(generate::Generate),
     /// Merge an adapter into its base model
     Merge(merge::Merge),
-    /// Convert an adapter: PEFT, mlx-lm, llama.cpp's GGUF, kohya
+    /// Convert an adapter (PEFT, mlx-lm, llama.cpp's GGUF, kohya) or a model (GGUF, safetensors)
     Convert(convert::Convert),
+    /// Fetch a model or an adapter from the Hugging Face Hub into its cache
+    Get(get::Get),
     /// Build the bundled models and data
     Demo(demo::Demo),
 }
@@ -207,7 +210,8 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     // A GPU that is asked for by name is refused where it is not used, never replaced in silence. Why it cannot be used at
     // all is said first.
     let device = common.device;
-    let computes = matches!(command, Command::Train(_) | Command::Sweep(_) | Command::Eval(_) | Command::Generate(_));
+    let computes = matches!(command, Command::Train(_) | Command::Sweep(_) | Command::Eval(_) | Command::Generate(_))
+        || matches!(&command, Command::Merge(merge) if merge.computes());
     if !(computes || matches!(device, Choice::Auto | Choice::Cpu)) {
         device.detect()?;
         let message = format!("this command computes on the processor, not on {device}; expected auto or cpu");
@@ -231,8 +235,9 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Runs(runs) => runs.run(screen),
         Command::Eval(eval) => eval.run(screen, device),
         Command::Generate(generate) => generate.run(screen, device),
-        Command::Merge(merge) => merge.run(screen),
+        Command::Merge(merge) => merge.run(screen, device),
         Command::Convert(convert) => convert.run(screen),
+        Command::Get(get) => get.run(screen),
         Command::Demo(demo) => demo.run(screen),
     }
 }

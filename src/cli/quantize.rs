@@ -3,10 +3,10 @@
 use super::choice;
 use super::screen::Screen;
 use super::text::Table;
-use crate::checkpoint::{Checkpoint, Dtype, Module};
+use crate::checkpoint::{Checkpoint, Dtype, Module, NameMap};
 use crate::error::{Error, Result};
 use crate::progress::Part;
-use crate::quant::{Fit, Format, Group, Measures, Recipe, Scheme, measure};
+use crate::quant::{Fit, Format, Group, Measures, Recipe, Scheme, measure, measure_stored};
 use crate::train::prequantized;
 use crate::units::{bytes, real, shape};
 use clap::Args;
@@ -40,6 +40,10 @@ pub struct Quantize {
     /// Double quantization: the scales in 8 bits (NF4 and FP4)
     #[arg(long)]
     double_quant: bool,
+
+    /// The same model as it is stored elsewhere (GGUF, GPTQ, AWQ, …): its own rounding, beside the formats
+    #[arg(long, value_name = "MODEL", conflicts_with = "save")]
+    against: Option<PathBuf>,
 
     /// Write the model with 4-bit linear weights to this folder, as transformers and bitsandbytes load it
     #[arg(long, value_name = "DIR", requires = "format")]
@@ -86,6 +90,9 @@ impl Quantize {
         let modules = self.choose(model)?;
         let recipes: Vec<Recipe> =
             self.formats.iter().map(|&format| Recipe::with(format, self.block.0, self.double_quant)).collect();
+        let stored = self.against.as_deref().map(Checkpoint::open).transpose()?;
+        let names =
+            stored.as_ref().map(|stored| NameMap::new(stored.modules().iter().map(|module| module.name.as_str())));
         let table = titles(&modules);
         if !screen.json {
             screen.print(&table.head())?;
@@ -102,6 +109,25 @@ impl Quantize {
                 }
                 weight => weight?,
             };
+            if let (Some(stored), Some(names)) = (&stored, &names) {
+                let other = names.find(&module.name).map(|at| &stored.modules()[at]);
+                let found = match other.filter(|other| other.matrix_shape() == weight.shape()) {
+                    Some(other) => {
+                        let rounded = stored.matrix(other, &part)?;
+                        let bits = 8.0 * stored.stored_bytes(other) as f64 / weight.data().len().max(1) as f64;
+                        Ok((other, bits, measure_stored(weight.data(), rounded.data(), weight.cols(), &part)?))
+                    }
+                    None => Err(format!("{} has no such weight of this shape", stored.name())),
+                };
+                match found {
+                    Ok((other, bits, found)) if screen.json => rows.push(as_stored(module, other, bits, &found)),
+                    Ok((other, bits, found)) => screen.print(&table.line(&line_stored(module, other, bits, &found)))?,
+                    Err(reason) => {
+                        screen.message(&format!("skipped: {}: {reason}", module.name));
+                        skipped.push(json!({ "module": module.name, "format": "stored", "reason": reason }));
+                    }
+                }
+            }
             for recipe in &recipes {
                 if let Some(problem) = recipe.problem(weight.shape()) {
                     screen.message(&format!("skipped: {}: {problem}", module.name));
@@ -187,16 +213,30 @@ impl Quantize {
     }
 }
 
+/// What a file of the user's makes of a weight.
+fn as_stored(module: &Module, stored: &Module, bits: f64, found: &Measures) -> Value {
+    let mut row = measures(found);
+    for (key, value) in [
+        ("module", json!(module.name)),
+        ("shape", json!(module.matrix_shape())),
+        ("format", json!("stored")),
+        ("stored_as", json!(about(stored))),
+        ("bits_per_weight", json!(bits)),
+    ] {
+        row[key] = value;
+    }
+    row
+}
+
+fn line_stored(module: &Module, stored: &Module, bits: f64, found: &Measures) -> Vec<String> {
+    let first =
+        [module.name.clone(), shape(&module.matrix_shape()), about(stored), "stored".to_owned(), format!("{bits:.3}")];
+    first.into_iter().chain(numbers(found)).collect()
+}
+
 /// What JSON has no number for is null.
-fn document(module: &Module, fit: &Fit, found: &Measures) -> Value {
+fn measures(found: &Measures) -> Value {
     json!({
-        "module": module.name,
-        "shape": fit.shape(),
-        "format": fit.recipe().format.as_str(),
-        "block": fit.block(),
-        "group": fit.recipe().group_text(),
-        "double_quant": fit.recipe().double_quant,
-        "bits_per_weight": fit.bits(),
         "rmse": found.rmse,
         "relative_rmse": found.relative_rmse,
         "max_abs": found.max_abs,
@@ -207,6 +247,22 @@ fn document(module: &Module, fit: &Fit, found: &Measures) -> Value {
         "cosine": found.cosine,
         "bias": found.bias,
     })
+}
+
+fn document(module: &Module, fit: &Fit, found: &Measures) -> Value {
+    let mut row = json!({
+        "module": module.name,
+        "shape": fit.shape(),
+        "format": fit.recipe().format.as_str(),
+        "block": fit.block(),
+        "group": fit.recipe().group_text(),
+        "double_quant": fit.recipe().double_quant,
+        "bits_per_weight": fit.bits(),
+    });
+    if let (Some(row), Value::Object(more)) = (row.as_object_mut(), measures(found)) {
+        row.extend(more);
+    }
+    row
 }
 
 fn titles(modules: &[&Module]) -> Table {
@@ -234,12 +290,19 @@ fn titles(modules: &[&Module]) -> Table {
 }
 
 fn line(module: &Module, fit: &Fit, found: &Measures) -> Vec<String> {
-    vec![
+    let recipe = fit.recipe();
+    let first = [
         module.name.clone(),
         shape(&fit.shape()),
-        fit.recipe().format.to_string(),
-        fit.recipe().group_text(),
+        recipe.format.to_string(),
+        recipe.group_text(),
         format!("{:.3}", fit.bits()),
+    ];
+    first.into_iter().chain(numbers(found)).collect()
+}
+
+fn numbers(found: &Measures) -> [String; 6] {
+    [
         real(found.rmse, 4),
         real(found.relative_rmse, 4),
         real(found.max_abs, 4),
@@ -247,4 +310,9 @@ fn line(module: &Module, fit: &Fit, found: &Measures) -> Vec<String> {
         format!("{:.2}", found.sqnr_db),
         format!("{:.6}", found.cosine),
     ]
+}
+
+/// How a weight is stored, in words.
+fn about(module: &Module) -> String {
+    module.about.clone().unwrap_or_else(|| module.dtype.to_string())
 }

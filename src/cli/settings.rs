@@ -48,6 +48,8 @@ macro_rules! takes {
 takes! {
     /// `eval`.
     Evaluation: ["columns", "chat-template", "loss-on", "batch", "seq", "dtype"];
+    /// `merge --check`; its `--dtype` is that of the file.
+    Checking: ["columns", "chat-template", "loss-on", "batch", "seq"];
     /// `generate`.
     Generation: ["dtype"];
     /// `memory`.

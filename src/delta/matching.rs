@@ -68,6 +68,7 @@ pub(super) fn adapter(base: &Checkpoint, adapter: &Adapter) -> Vec<Entry> {
             continue;
         }
         let mut found = Entry { linear: !layer.embedding, ..of_layer(layer, layer.module.clone()) };
+        found.part = layer.in_order(Some(base));
         let (at, module) = match names.find(&layer.module) {
             Some(at) => (at, &base.modules()[at]),
             // The head of a model whose head is its embedding.
@@ -119,7 +120,7 @@ fn stack(base: &Checkpoint, names: &NameMap, layer: &LoraLayer, experts: usize) 
             let [out, inner] = layer.shape;
             let shape = if turned { [inner, out] } else { [out, inner] };
             let mut one = Entry { shape, ..of_layer(layer, module.name.clone()) };
-            (one.role, one.part) = (module.role, Part { expert: Some(expert), rows: None, turned });
+            (one.role, one.part) = (module.role, Part { expert: Some(expert), turned, ..Part::default() });
             if module.shape != shape {
                 one = misfit(one, module, &layer.shape);
             }

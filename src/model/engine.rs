@@ -25,6 +25,12 @@ pub trait Engine: Debug + Send + Sync {
     /// As [`Decoder::loss`].
     fn loss(&self, decoder: &Decoder, batch: Batch) -> Result<Loss>;
 
+    /// The summed loss of a batch, and the most likely token at each place where something is predicted.
+    ///
+    /// # Errors
+    /// As [`Decoder::loss`].
+    fn choices(&self, decoder: &Decoder, batch: Batch) -> Result<(Loss, Vec<u32>)>;
+
     /// Begins a sequence of up to `positions` tokens.
     ///
     /// # Errors
@@ -164,6 +170,10 @@ impl Processor {
 impl Engine for Processor {
     fn loss(&self, decoder: &Decoder, batch: Batch) -> Result<Loss> {
         decoder.loss(&self.on(decoder), batch)
+    }
+
+    fn choices(&self, decoder: &Decoder, batch: Batch) -> Result<(Loss, Vec<u32>)> {
+        decoder.choices(&self.on(decoder), batch)
     }
 
     fn sequence<'a>(&'a self, decoder: &'a Decoder, positions: usize) -> Result<Box<dyn Sequence + 'a>> {

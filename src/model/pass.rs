@@ -205,11 +205,11 @@ impl Decoder {
         }
     }
 
-    fn sum<B: Backend>(&self, on: &B, batch: &Batch) -> Result<f64> {
+    fn sum<B: Backend>(&self, on: &B, batch: &Batch, choices: Option<&mut Vec<u32>>) -> Result<f64> {
         let input = Input::new(on, &self.spec, batch)?;
         let x = self.blocks_forward(on, &input)?;
         let h = self.last_norm(on, &x)?;
-        on.wait(self.head_loss(on, &h, &Targets::new(on, batch)?, None)?)
+        on.wait(self.head_loss(on, &h, &Targets::new(on, batch)?, None, choices)?)
     }
 
     /// The summed loss of a batch.
@@ -217,7 +217,17 @@ impl Decoder {
     /// # Errors
     /// Ids outside the vocabulary, sequences longer than the model allows; memory that does not suffice.
     pub fn loss<B: Backend>(&self, on: &B, batch: Batch) -> Result<Loss> {
-        Ok(Loss { sum: self.sum(on, &batch)?, count: batch.predictions() })
+        Ok(Loss { sum: self.sum(on, &batch, None)?, count: batch.predictions() })
+    }
+
+    /// As [`loss`](Self::loss), and the token that is most likely at each place where something is predicted.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
+    pub fn choices<B: Backend>(&self, on: &B, batch: Batch) -> Result<(Loss, Vec<u32>)> {
+        let mut choices = Vec::new();
+        let sum = self.sum(on, &batch, Some(&mut choices))?;
+        Ok((Loss { sum, count: batch.predictions() }, choices))
     }
 
     /// The first module, on the way forward, whose output for a batch is NaN or Inf somewhere.
@@ -226,7 +236,7 @@ impl Decoder {
     /// As [`loss`](Self::loss).
     pub fn first_not_finite(&self, on: &Cpu, batch: Batch) -> Result<Option<String>> {
         let watch = Watch::default();
-        let sum = self.sum(&Cpu { watch: Some(&watch), ..*on }, &batch)?;
+        let sum = self.sum(&Cpu { watch: Some(&watch), ..*on }, &batch, None)?;
         watch.see(|| self.head().module.clone(), &[sum as f32]);
         Ok(watch.found())
     }
@@ -318,7 +328,7 @@ impl Decoder {
         let h = self.last_norm(on, x)?;
         let mut dh = on.zeros(on.len(x))?;
         let back = Head { dh: &mut dh, grads: &mut *grads, scale };
-        let sum = self.head_loss(on, &h, targets, Some(back))?;
+        let sum = self.head_loss(on, &h, targets, Some(back), None)?;
         match &self.norm {
             Some(norm) => on.norm_backward(norm, x, &dh, &mut d, false, grads)?,
             None => d = dh,
@@ -333,6 +343,7 @@ impl Decoder {
         h: &B::Buf,
         targets: &Targets<B>,
         mut back: Option<Head<B>>,
+        mut choices: Option<&mut Vec<u32>>,
     ) -> Result<B::Sum> {
         let (head, factor, cap) = (self.head(), self.spec.logit_scale, self.spec.logit_cap);
         let [vocab, hidden] = head.shape;
@@ -355,6 +366,9 @@ impl Decoder {
             on.product(out, false, factor, on.view(&picked, count, hidden, whole), weight.t())?;
             if let Some(bias) = &head.bias {
                 on.add_logit_bias(&mut logits, count, vocab, head, bias)?;
+            }
+            if let Some(choices) = &mut choices {
+                choices.extend(on.largest(&logits, count, vocab)?);
             }
             let scale = back.as_ref().map(|back| back.scale);
             on.cross_entropy(&mut logits, vocab, ids, range.clone(), cap, scale, &mut losses)?;

@@ -66,7 +66,7 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
     let (mut zero, mut dora) = (Vec::new(), 0);
     for (at, layer) in adapter.layers.iter().enumerate() {
         progress.step(at as u64, adapter.layers.len() as u64)?;
-        let part = Part { expert: layer.experts.map(|_| 0), rows: None, turned: false };
+        let part = Part { expert: layer.experts.map(|_| 0), ..Part::default() };
         let (b, a) = adapter.part(layer, &part)?;
         let norm = b.frobenius();
         dora += usize::from(layer.dora);

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod paper;
 mod presets;
 pub mod report;
+pub mod serve;
 mod targets;
 
 pub use count::{Count, Selection, count};

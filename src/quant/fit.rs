@@ -6,11 +6,11 @@
 //!                                                               └─ read(w, range) = ŵ
 //! ```
 
-use super::formats::{Encoding, Format, casts};
+use super::formats::{Encoding, Format, casts, e2m1};
 use super::ladder;
 use super::nested::Nested;
 use super::recipe::{Group, Recipe};
-use super::steps::{self, Steps};
+use super::steps;
 use crate::error::{Error, Result};
 use crate::units;
 use rayon::prelude::*;
@@ -117,6 +117,7 @@ impl Fit {
                 ladder::read(kind, &self.scales, self.block, values.len(), range.start, part, out)
             }
             Encoding::Steps(steps) => steps::read(steps, &self.scales, self.block, range.start, part, out),
+            Encoding::E2m1(even) => e2m1::read(&self.scales, self.block, even, range.start, part, out),
             Encoding::ScaledFp8 => self.scaled(range.start, part, out),
             Encoding::Cast { round, .. } => round(part, out),
             Encoding::Blocks(round) => {
@@ -165,6 +166,7 @@ impl Fit {
                 Some(i32::from(code))
             }
             (Encoding::Steps(steps), Some(scale)) => Some(steps.code(value, &scale) as i32),
+            (Encoding::E2m1(even), Some(scale)) => Some(i32::from(e2m1::code(value, &scale, even))),
             (Encoding::ScaledFp8, Some(scale)) => {
                 Some(i32::from(casts::fp8_code(casts::nearest_fp8(value * scale.inverse))))
             }
@@ -202,6 +204,7 @@ impl Fit {
         match self.encoding {
             Encoding::Ladder(_) => Some(ladder::share(value, scale, self.is_short(at))),
             Encoding::Steps(steps) => Some(place / steps.reach),
+            Encoding::E2m1(_) => Some((place / e2m1::LEVELS[7]).clamp(-1.0, 1.0)),
             Encoding::ScaledFp8 => Some(place / casts::FP8_MAX),
             Encoding::Cast { .. } | Encoding::Blocks(_) => None,
         }
@@ -222,6 +225,11 @@ impl Fit {
                 let levels = codes.map(|code| (code as f32 - steps.center) / steps.reach).collect();
                 (levels, self.recipe.format.has_zero())
             }
+            Encoding::E2m1(_) => {
+                let most = e2m1::LEVELS[7];
+                let below = e2m1::LEVELS[1..].iter().rev().map(|level| -level / most);
+                (below.chain(e2m1::LEVELS.iter().map(|level| level / most)).collect(), false)
+            }
             _ => return None,
         };
         let thresholds = levels.windows(2).map(|pair| (pair[0] + pair[1]) / 2.0).collect();
@@ -233,9 +241,9 @@ impl Fit {
         &self.scales
     }
 
-    /// The steps of an evenly spaced format.
-    pub(super) fn steps(&self) -> Option<Steps> {
-        if let Encoding::Steps(steps) = self.encoding { Some(steps) } else { None }
+    /// How codes come from scales, likewise.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
     }
 }
 
@@ -255,6 +263,11 @@ fn scales(values: &[f32], block: usize, recipe: Recipe) -> Vec<Scale> {
             };
             *ends = [largest, largest];
         });
+    }
+    if recipe.format == Format::Nvfp4 {
+        let absmax = |[low, high]: [f32; 2]| (-low).max(high);
+        let of_tensor = e2m1::of_tensor(ends.iter().fold(0f32, |most, &ends| most.max(absmax(ends))));
+        return ends.par_iter().map(|&ends| e2m1::fraction(absmax(ends), of_tensor)).collect();
     }
     let mut scales: Vec<Scale> = ends.par_iter().with_min_len(1 << 12).map(|&ends| recipe.format.scale(ends)).collect();
     if recipe.double_quant {

@@ -3,7 +3,7 @@
 //! The error is `e = ŵ − w`. Sums are added up in `f64`; median and percentile come from counts of magnitudes in bins of 0.2 %.
 
 use super::fit::Fit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::simd::wide;
 use rayon::prelude::*;
@@ -69,6 +69,30 @@ pub fn measure(values: &[f32], fit: &Fit, progress: &dyn Progress) -> Result<Mea
         })
         .try_reduce(Sums::new, |a, b| Ok(a.and(b)))?;
     Ok(sums.measures(fit.shape()[1]))
+}
+
+/// How far a weight as it is stored, `rounded`, is from what it was made of; both `[_, cols]`.
+///
+/// # Errors
+/// Cancellation; weights of two sizes.
+pub fn measure_stored(values: &[f32], rounded: &[f32], cols: usize, progress: &dyn Progress) -> Result<Measures> {
+    if values.len() != rounded.len() {
+        return Err(Error::failure(format!("{} values beside {}", values.len(), rounded.len())));
+    }
+    let pairs = values.par_chunks(PART).zip(rounded.par_chunks(PART)).enumerate();
+    let sums = pairs
+        .try_fold(Sums::new, |mut sums, (index, (values, rounded))| {
+            progress.step(0, 1)?;
+            let mut copy = [0f32; SLICE];
+            for (slice, (values, rounded)) in values.chunks(SLICE).zip(rounded.chunks(SLICE)).enumerate() {
+                let copy = &mut copy[..values.len()];
+                copy.copy_from_slice(rounded);
+                sums.add(index * PART + slice * SLICE, values, copy);
+            }
+            Ok(sums)
+        })
+        .try_reduce(Sums::new, |a, b| Ok(a.and(b)))?;
+    Ok(sums.measures(cols))
 }
 
 /// Largest weights between which sums of 4,096 squares, of them and of errors a millionth as large, stay within `f32`.

@@ -28,7 +28,7 @@ mod usage;
 pub use codebook::QuantType;
 pub use fit::{CellCode, Fit, Levels, q4_0_rule};
 pub use formats::Format;
-pub use measure::{Detail, Measures, measure};
+pub use measure::{Detail, Measures, measure, measure_stored};
 pub use nested::Nested;
 pub use quantized::{Absmax, Quantized, Reading, Scheme};
 pub use recipe::{Group, Recipe};

@@ -88,7 +88,9 @@ impl Recipe {
         } else {
             self.format.block_bits() * blocks
         };
-        self.format.code_bits() + constants / count as f64
+        // One more number for all of them.
+        let tensor = if self.format == Format::Nvfp4 { 32.0 } else { 0.0 };
+        self.format.code_bits() + (constants + tensor) / count as f64
     }
 
     /// The block (or row, or tensor) at which `format` comes nearest to so many bits per weight.

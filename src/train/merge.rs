@@ -1,6 +1,6 @@
 //! A whole model written as transformers loads it: a base with an adapter merged in, or what a full run has made of it.
 
-use super::store::{Planned, Tensor, write_lazily, write_whole};
+use super::store::{Planned, Tensor, write_sharded, write_whole};
 use crate::adapter::Adapter;
 use crate::checkpoint::{Checkpoint, Content, Dtype};
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ pub enum Change<'a> {
     Adapter(&'a Adapter),
     /// Every parameter, by its name.
     Params(&'a Params),
+    /// The base as it is.
+    Nothing,
 }
 
 /// Files beside the weights that a model needs.
@@ -35,8 +37,75 @@ const BESIDE: [&str; 11] = [
     "preprocessor_config.json",
 ];
 
+/// Bytes of the tensors of one file: transformers' own limit (`max_shard_size`).
+const SHARD: u64 = 5_000_000_000;
+
+/// A base with a change in it, tensor by tensor as a plain file has them.
+pub(super) struct Changed<'a> {
+    base: &'a Checkpoint,
+    change: &'a Change<'a>,
+    applied: Option<Applied<'a>>,
+    contents: Vec<Content<'a>>,
+    /// Name, sizes and own type of each tensor; those that the base lacks come last.
+    pub(super) tensors: Vec<Planned>,
+}
+
+impl<'a> Changed<'a> {
+    /// Reads no weights.
+    ///
+    /// # Errors
+    /// When the adapter does not fit the base or cannot be merged.
+    pub(super) fn new(base: &'a Checkpoint, change: &'a Change<'a>) -> Result<Self> {
+        let applied = match change {
+            Change::Adapter(adapter) => Some(Applied::new(base, adapter)?),
+            Change::Params(_) | Change::Nothing => None,
+        };
+        let contents: Vec<_> = base.contents().collect();
+        let edits: HashMap<&str, &[usize]> =
+            applied.iter().flat_map(Applied::changed).map(|(name, shape, _)| (name, shape)).collect();
+        let shape = |one: &Content| edits.get(one.name.as_str()).map_or(one.shape.as_slice(), |shape| shape).to_vec();
+        let mut tensors: Vec<Planned> = contents.iter().map(|one| (one.name.clone(), shape(one), one.dtype)).collect();
+        // What the base does not have is of the type that its embedding, or whatever is largest, has.
+        let largest = contents.iter().max_by_key(|one| one.tensor.bytes).map_or(Dtype::F32, |one| one.dtype);
+        for (name, shape, _) in applied.iter().flat_map(Applied::changed).filter(|(.., added)| *added) {
+            tensors.push((name.to_owned(), shape.to_vec(), largest));
+        }
+        Ok(Self { base, change, applied, contents, tensors })
+    }
+
+    /// The values of tensor `at`, in the order in which a file stores them.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub(super) fn values(&self, at: usize) -> Result<Vec<f32>> {
+        let name = &self.tensors[at].0;
+        match self.applied.as_ref().map(|applied| applied.values(name)).transpose()?.flatten() {
+            Some(values) => Ok(values),
+            None => unchanged(self.base, self.contents.get(at), name, self.change),
+        }
+    }
+
+    /// `config.json` of the result, without a word about quantization.
+    pub(super) fn config(&self) -> Value {
+        let config = self.applied.as_ref().and_then(Applied::config).or(self.base.config());
+        let mut config = config.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        if let Some(object) = config.as_object_mut() {
+            for key in ["quantization_config", "compression_config", "quantization"] {
+                object.remove(key);
+            }
+        }
+        config
+    }
+
+    /// What a person should know about the result.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.applied.as_ref().map(|applied| applied.notes().to_vec()).unwrap_or_default()
+    }
+}
+
 /// Writes the model with its change to `out`, tensor by tensor. `dtype` is that of all floating-point tensors; `None`
-/// keeps each one's own. Gives what a person should know about the result.
+/// keeps each one's own. What is larger than 5 GB is written in several files with an index. Gives what a person should know about
+/// the result.
 ///
 /// # Errors
 /// When the adapter does not fit the base or cannot be merged, a tensor cannot be read, a number is too large for the type that
@@ -48,66 +117,59 @@ pub fn write_model(
     out: &Path,
     progress: &dyn Progress,
 ) -> Result<Vec<String>> {
-    let applied = match change {
-        Change::Adapter(adapter) => Some(Applied::new(base, adapter)?),
-        Change::Params(_) => None,
-    };
+    write_model_in(base, change, dtype, out, SHARD, progress)
+}
+
+/// As [`write_model`], in files of up to `limit` bytes.
+///
+/// # Errors
+/// As [`write_model`].
+pub fn write_model_in(
+    base: &Checkpoint,
+    change: &Change,
+    dtype: Option<Dtype>,
+    out: &Path,
+    limit: u64,
+    progress: &dyn Progress,
+) -> Result<Vec<String>> {
+    let changed = Changed::new(base, change)?;
     refuse_itself(base, out)?;
-    let tensors: Vec<_> = base.contents().collect();
     let target = |own: Dtype| {
         let own = if matches!(own, Dtype::F16 | Dtype::BF16) { own } else { Dtype::F32 };
         dtype.unwrap_or(own)
     };
-    let edits: HashMap<&str, (&[usize], bool)> =
-        applied.iter().flat_map(Applied::changed).map(|(name, shape, added)| (name, (shape, added))).collect();
-    let mut planned: Vec<Planned> = Vec::new();
-    for one in &tensors {
-        let shape = edits.get(one.name.as_str()).map_or(one.shape.as_slice(), |(shape, _)| shape);
-        planned.push((one.name.clone(), shape.to_vec(), target(one.dtype)));
-    }
-    // What the base does not have is of the type that its embedding, or whatever is largest, has.
-    let largest = tensors.iter().max_by_key(|one| one.tensor.bytes).map_or(Dtype::F32, |one| one.dtype);
-    for (name, shape, _) in applied.iter().flat_map(Applied::changed).filter(|(.., added)| *added) {
-        planned.push((name.to_owned(), shape.to_vec(), target(largest)));
-    }
+    let planned: Vec<Planned> =
+        changed.tensors.iter().map(|(name, shape, own)| (name.clone(), shape.clone(), target(*own))).collect();
     let total = planned.len() as u64;
-    write_lazily(&out.join("model.safetensors"), &planned, &|at| {
-        progress.step(at as u64, total)?;
+    let done = std::sync::atomic::AtomicU64::new(0);
+    write_sharded(out, &planned, limit, &|at| {
+        progress.step(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed), total)?;
         let (name, shape, dtype) = &planned[at];
-        let values = match applied.as_ref().map(|applied| applied.values(name)).transpose()?.flatten() {
-            Some(values) => values,
-            None => unchanged(base, tensors.get(at), name, change)?,
-        };
+        let values = changed.values(at)?;
         finite(&values, *dtype, name, base)?;
         Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
     })?;
     copy_beside(base, out)?;
-    let config = applied.as_ref().and_then(Applied::config).or(base.config());
-    let mut config = config.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-    if let Some(object) = config.as_object_mut() {
-        for key in ["quantization_config", "compression_config", "quantization"] {
-            object.remove(key);
-        }
-        if let Some(dtype) = dtype {
-            let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-            let name = match dtype {
-                Dtype::F16 => "float16",
-                Dtype::BF16 => "bfloat16",
-                _ => "float32",
-            };
-            object.insert(key.to_owned(), Value::from(name));
-        }
+    let mut config = changed.config();
+    if let (Some(object), Some(dtype)) = (config.as_object_mut(), dtype) {
+        let key = if object.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
+        let name = match dtype {
+            Dtype::F16 => "float16",
+            Dtype::BF16 => "bfloat16",
+            _ => "float32",
+        };
+        object.insert(key.to_owned(), Value::from(name));
     }
     let text = serde_json::to_string_pretty(&config).map_err(|error| Error::failure(error.to_string()))?;
     write_whole(&out.join("config.json"), text.as_bytes())?;
-    Ok(applied.map(|applied| applied.notes().to_vec()).unwrap_or_default())
+    Ok(changed.notes())
 }
 
 /// A tensor that no adapter changes: the base's, or the parameter of a full run.
 fn unchanged(base: &Checkpoint, content: Option<&Content>, name: &str, change: &Change) -> Result<Vec<f32>> {
     let param = match change {
         Change::Params(params) => params.list.iter().find(|param| is_of(name, &param.name)),
-        Change::Adapter(_) => None,
+        Change::Adapter(_) | Change::Nothing => None,
     };
     let missing = || Error::tensor(base.path(), name, "there is no such tensor");
     let content = content.ok_or_else(missing)?;
@@ -185,11 +247,21 @@ pub(super) fn refuse_itself(base: &Checkpoint, out: &Path) -> Result<()> {
 /// Longest file that is copied beside weights: the largest tokenizers have an eighth of it.
 const LARGEST: u64 = 256 << 20;
 
-/// Copies the tokenizer and what else belongs to a model.
+/// Copies the tokenizer and what else belongs to a model; of a GGUF file what it holds of that.
 ///
 /// # Errors
 /// A file that is a pipe, a device, too long, or a link to somewhere else; and one that cannot be written.
 pub(super) fn copy_beside(base: &Checkpoint, out: &Path) -> Result<()> {
+    if let Some(embedded) = base.tokenizer() {
+        match embedded {
+            Ok(embedded) => {
+                write_whole(&out.join("tokenizer.json"), embedded.tokenizer.to_string().as_bytes())?;
+                write_whole(&out.join("tokenizer_config.json"), embedded.config.to_string().as_bytes())?;
+            }
+            Err(error) => log::info!("no tokenizer is written: {error}"),
+        }
+        return Ok(());
+    }
     for name in BESIDE {
         let path = folder(base).join(name);
         if path.symlink_metadata().is_err() {

@@ -2,7 +2,9 @@
 
 use super::Settings;
 use crate::adapter::{NewAdapter, NewLayer, Pair, PeftConfig, Scaling, stacked};
-pub use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_tensors, write_whole};
+pub use crate::checkpoint::write::{
+    Planned, Tensor, can_store, write_lazily, write_sharded, write_tensors, write_whole,
+};
 use crate::checkpoint::{Dtype, Role};
 use crate::delta::LowRank;
 use crate::error::{Error, Result};

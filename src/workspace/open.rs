@@ -143,12 +143,8 @@ fn model(path: &Path) -> Result<Checkpoint> {
     }
 }
 
-/// Where the adapter's base lies on this machine: beside the adapter, as a path, or in the hub's cache.
+/// Where the adapter's base lies on this machine: beside the adapter, as a path, or in the hub's cache, where its name may be another's.
 fn base_of(adapter: &Adapter) -> Option<PathBuf> {
     let name = adapter.config.base_model_name_or_path.as_deref().filter(|name| !name.is_empty())?;
-    let beside = adapter.path().join(name);
-    if beside.is_dir() {
-        return Some(beside);
-    }
-    hub::cached().into_iter().find(|cached| cached.name.eq_ignore_ascii_case(name)).map(|cached| cached.path)
+    hub::base(name, adapter.path()).path
 }

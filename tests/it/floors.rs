@@ -22,7 +22,7 @@ const FLOORS: [&[&str]; 12] = [
 ];
 
 /// Crates (or the beginning of their names, with `*`) and the only paths under `src/` that may name them.
-const CRATES: [(&[&str], &[&str]); 10] = [
+const CRATES: [(&[&str], &[&str]); 11] = [
     (&["nalgebra", "faer"], &["spectrum/svd"]),
     (&["eframe", "egui*", "rfd"], &["app"]),
     (&["clap", "indicatif"], &["cli"]),
@@ -30,7 +30,8 @@ const CRATES: [(&[&str], &[&str]); 10] = [
     (&["tokenizers"], &["train/data", "demo"]),
     (&["nucleo_matcher"], &["app/shell"]),
     (&["poll_promise"], &["job"]),
-    (&["candle_core"], &["device", "checkpoint", "quant/kquant", "plan", "model", "train"]),
+    (&["candle_core"], &["device", "checkpoint", "quant/formats/kquant", "quant/gguf", "plan", "model", "train"]),
+    (&["ureq", "sha1", "sha2"], &["checkpoint/hub"]),
     (&["cudarc"], &["device", "model/gpu/cuda"]),
     (&["safetensors", "memmap2"], &["checkpoint", "adapter", "quant", "train"]),
 ];

@@ -237,6 +237,32 @@ fn the_error_on_normal_values_is_the_known_one() {
 }
 
 /// A format with more bits has a smaller error, and a larger block a larger one.
+/// tests/fixtures/quant/fp4.safetensors: MXFP4 by gguf 0.19, NVFP4 by compressed-tensors 0.20.1; made by fp4.py.
+#[test]
+fn fp4_formats_are_the_packages_own() {
+    use rankscope::checkpoint::{BlockType, Checkpoint};
+    use rankscope::quant::gguf::encode;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/quant/fp4.safetensors");
+    let file = Checkpoint::open(&path).unwrap();
+    let read = |name: &str| file.tensor_matrix(file.tensor(name).unwrap(), &()).unwrap();
+    let weight = read("weight");
+    let blocks = encode(BlockType::named("MXFP4").unwrap(), weight.data(), weight.shape()).unwrap();
+    assert!(blocks == file.bytes_of(file.tensor("mxfp4").unwrap()).unwrap(), "MXFP4");
+    let fit = Fit::new(weight.data(), weight.shape(), Recipe::new(Format::Nvfp4)).unwrap();
+    let (found, expected) = (fit.dequantize(weight.data()), read("nvfp4"));
+    for (at, (found, expected)) in found.iter().zip(expected.data()).enumerate() {
+        // The package divides by a step that is rounded once more: the last bit may differ, a level may not.
+        assert!((found - expected).abs() <= 1e-6 * expected.abs(), "{at}: {found} {expected}");
+    }
+    // Blocks and what is looked at are the same numbers.
+    for (format, name) in [(Format::Mxfp4, "MXFP4"), (Format::Iq4Nl, "IQ4_NL")] {
+        let fit = Fit::new(weight.data(), weight.shape(), Recipe::new(format)).unwrap();
+        let kind = BlockType::named(name).unwrap();
+        let bytes = encode(kind, weight.data(), weight.shape()).unwrap();
+        assert_eq!(bytes.len() * 8, (fit.bits() * weight.data().len() as f64) as usize, "{name}");
+    }
+}
+
 #[test]
 fn errors_are_ordered() {
     let values = normal(1 << 16);

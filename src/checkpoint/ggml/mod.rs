@@ -75,6 +75,11 @@ impl BlockType {
         Self::all().find(|one| one.name() == name)
     }
 
+    /// Its number in a GGUF file.
+    pub(super) fn id(self) -> u32 {
+        self.entry().id
+    }
+
     fn entry(self) -> &'static Type {
         &TYPES[usize::from(self.0)]
     }
@@ -95,7 +100,7 @@ impl BlockType {
     }
 
     /// Decodes values `first ..` of a run of blocks into `out`, NaN and Inf as they are; blocks that are cut are decoded whole.
-    pub(super) fn decode(self, blocks: &[u8], first: usize, out: &mut [f32]) {
+    pub(crate) fn decode(self, blocks: &[u8], first: usize, out: &mut [f32]) {
         /// Values of the largest block.
         const LARGEST: usize = 256;
         let Type { values, bytes, decode, .. } = *self.entry();

@@ -9,8 +9,10 @@
 //!
 //! [`names`] says what the tensors of an architecture are called by transformers, and which of its settings stand where.
 
-mod names;
+pub(crate) mod names;
 mod tokenizer;
+pub(crate) mod vocabulary;
+pub(crate) mod write;
 
 pub use tokenizer::Tokenizer;
 
@@ -184,7 +186,10 @@ impl Header {
         apart(&entries, path)?;
         let text = |key: &str| metadata.get(key).and_then(Value::as_str);
         let kind = text("general.type").unwrap_or("model").to_owned();
-        let config = names::translate(&mut entries, &metadata);
+        let config = match kind.as_str() {
+            "adapter" => names::translate_adapter(&mut entries, &metadata),
+            _ => names::translate(&mut entries, &metadata),
+        };
         Ok(Self { entries, config, kind, metadata })
     }
 

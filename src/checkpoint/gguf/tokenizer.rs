@@ -36,8 +36,8 @@ const SPLITS: [(&str, Option<&str>); 10] = [
 ];
 
 /// Kinds of `tokenizer.ggml.token_type`.
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
+pub(super) const CONTROL: i64 = 3;
+pub(super) const USER_DEFINED: i64 = 4;
 
 /// Builds it from the metadata of a file.
 ///
@@ -106,6 +106,23 @@ pub(super) fn build(metadata: &Map<String, Value>) -> Result<Tokenizer, String> 
     Ok(Tokenizer { tokenizer, config: Value::Object(config) })
 }
 
+/// How a `tokenizer.json` splits text, by the name in [`SPLITS`].
+pub(super) fn split_of(splitter: &Value) -> Option<&'static str> {
+    let parts = splitter["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![splitter.clone()]);
+    let found = parts.iter().find_map(|part| part["pattern"]["Regex"].as_str());
+    let by_gpt2 = || {
+        let whole = |part: &&Value| part["type"] == "ByteLevel" && part["use_regex"].as_bool().unwrap_or(true);
+        parts.iter().find(whole).map(|_| "gpt-2")
+    };
+    let Some(found) = found else { return by_gpt2() };
+    let same = |digits: Option<&str>| found == pattern(digits);
+    SPLITS.iter().find(|(_, digits)| same(*digits)).map(|(name, _)| *name)
+}
+
+fn pattern(digits: Option<&str>) -> String {
+    digits.map_or_else(|| GPT2.to_owned(), |digits| format!("{WORDS}{digits}{REST}"))
+}
+
 struct Parts {
     normalizer: Value,
     splitter: Value,
@@ -117,7 +134,7 @@ fn byte_level(vocabulary: &Map<String, Value>, merges: &[Value], pre: &str) -> R
     let split = SPLITS.iter().find(|(name, _)| *name == pre).map(|&(_, digits)| digits);
     let digits =
         split.ok_or_else(|| format!("found a tokenizer that splits text as {pre}, which is not known here"))?;
-    let pattern = digits.map_or_else(|| GPT2.to_owned(), |digits| format!("{WORDS}{digits}{REST}"));
+    let pattern = pattern(digits);
     Ok(Parts {
         normalizer: if pre.contains("qwen") { json!({ "type": "NFC" }) } else { Value::Null },
         splitter: json!({ "type": "Sequence", "pretokenizers": [

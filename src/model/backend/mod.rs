@@ -613,6 +613,12 @@ pub trait Backend: Sized {
         losses: &mut Self::Losses,
     ) -> Result<()>;
 
+    /// Where the largest of each row of logits stands, of equals the first.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    fn largest(&self, logits: &Self::Logits, rows: usize, vocab: usize) -> Result<Vec<u32>>;
+
     /// The gradient by some rows of logits.
     fn logits_gradient<'a>(&'a self, logits: &'a Self::Logits, rows: usize, vocab: usize) -> Self::View<'a>;
 

@@ -9,6 +9,7 @@ use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Res
 use crate::model::linear::Linear;
 use crate::model::ops::attention::Row;
 use crate::model::ops::latent::Row as LatentRow;
+use crate::model::ops::loss;
 use crate::model::weight::Vector;
 use crate::spec::Rope;
 use std::cell::Cell;
@@ -565,6 +566,10 @@ impl<'m> Backend for OnGpu<'m> {
         let d = logits.d.as_ref().map(Tensor::all).zip(scale);
         let targets = part(targets, &range);
         self.gpu.cross_entropy(logits.values.all(), vocab, targets, cap, losses.from(range.start), d)
+    }
+
+    fn largest(&self, logits: &Logits, rows: usize, vocab: usize) -> Result<Vec<u32>> {
+        Ok(loss::largest_of_rows(&logits.values.all().first(rows * vocab).values()?, vocab))
     }
 
     fn logits_gradient<'a>(&'a self, logits: &'a Logits, rows: usize, vocab: usize) -> Mat<'a> {

@@ -59,6 +59,10 @@ impl Engine for Model {
         decoder.loss(&self.on(), batch)
     }
 
+    fn choices(&self, decoder: &Decoder, batch: Batch) -> Result<(Loss, Vec<u32>)> {
+        decoder.choices(&self.on(), batch)
+    }
+
     fn sequence<'a>(&'a self, decoder: &'a Decoder, positions: usize) -> Result<Box<dyn Sequence + 'a>> {
         Ok(Box::new(Growing::new(self.on(), decoder, positions)?))
     }

@@ -31,6 +31,15 @@ wide! {
     }
 }
 
+/// Where the largest of each row of `vocab` logits stands, of equals the first; 0 where they are NaN.
+pub fn largest_of_rows(logits: &[f32], vocab: usize) -> Vec<u32> {
+    let place = |row: &[f32]| {
+        let most = largest(row);
+        row.iter().position(|&l| l == most).unwrap_or(0) as u32
+    };
+    logits.par_chunks_exact(vocab).map(place).collect()
+}
+
 /// The losses of rows of `vocab` logits; the logits become their gradient, times `scale`. `softcap` is 0 where there is
 /// none. A loss is NaN where the logits are.
 pub fn cross_entropy(logits: &mut [f32], vocab: usize, targets: &[u32], softcap: f32, scale: f32) -> Vec<f32> {

@@ -1,6 +1,8 @@
 //! [`Format`]: how weights are written. A new format is one line of `TABLE`, and one file here where its rule is new.
 
 pub(super) mod casts;
+pub(super) mod e2m1;
+pub(super) mod iq4;
 mod kquant;
 mod scale;
 
@@ -26,6 +28,14 @@ pub enum Format {
     Q4_0,
     /// llama.cpp's: 32 weights, 16 steps from the minimum, both in half precision.
     Q4_1,
+    /// llama.cpp's table of uneven levels: 32 weights, the step in half precision.
+    Iq4Nl,
+    /// IQ4_NL in super-blocks of 256 with eight steps of 6 bits.
+    Iq4Xs,
+    /// e2m1 in blocks of 32 whose step is a power of two (OCP MX).
+    Mxfp4,
+    /// e2m1 in blocks of 16 whose step is an e4m3 of the tensor's scale (NVIDIA).
+    Nvfp4,
     /// llama.cpp's super-blocks of 256 with 2 bits, as candle makes them.
     Q2K,
     /// K-quant with 3 bits.
@@ -57,6 +67,8 @@ pub(super) enum Encoding {
     Ladder(QuantType),
     /// Evenly spaced levels.
     Steps(Steps),
+    /// e2m1 of what was divided by a step; true where a value half-way between two levels takes the even code.
+    E2m1(bool),
     /// E4M3 of what was divided by a scale.
     ScaledFp8,
     /// Every value by itself.
@@ -176,6 +188,54 @@ const TABLE: [Entry; Format::COUNT] = [
         has_zero: true,
         encoding: Encoding::Steps(Steps::Q4_1),
         scale: scale::q4_1,
+    },
+    Entry {
+        format: Format::Iq4Nl,
+        word: "iq4_nl",
+        title: "IQ4_NL",
+        rule: "ŵ = d · level[code], 16 uneven levels −127 … 113, d of 32 weights in f16, the best of 15; llama.cpp",
+        sharing: Sharing::Fixed(32),
+        code_bits: 4.0,
+        block_bits: 16.0,
+        has_zero: false,
+        encoding: Encoding::Blocks(iq4::read_nl),
+        scale: scale::none,
+    },
+    Entry {
+        format: Format::Iq4Xs,
+        word: "iq4_xs",
+        title: "IQ4_XS",
+        rule: "ŵ = d · s · level[code], IQ4_NL's levels, s of 32 weights in 6 bits, d of 256 in f16; llama.cpp",
+        sharing: Sharing::Fixed(256),
+        code_bits: 136.0 / 32.0,
+        block_bits: 0.0,
+        has_zero: false,
+        encoding: Encoding::Blocks(iq4::read_xs),
+        scale: scale::none,
+    },
+    Entry {
+        format: Format::Mxfp4,
+        word: "mxfp4",
+        title: "MXFP4",
+        rule: "ŵ = 2ᵉ · ±{0, ½, 1, 1½, 2, 3, 4, 6}, e of 32 weights in 8 bits; OCP MX, as llama.cpp does it",
+        sharing: Sharing::Fixed(32),
+        code_bits: 4.0,
+        block_bits: 8.0,
+        has_zero: false,
+        encoding: Encoding::E2m1(false),
+        scale: e2m1::power_of_two,
+    },
+    Entry {
+        format: Format::Nvfp4,
+        word: "nvfp4",
+        title: "NVFP4",
+        rule: "ŵ = s · ±{0, ½, 1, 1½, 2, 3, 4, 6}, s of 16 weights in E4M3 times one f32 of the tensor; as compressed-tensors does it",
+        sharing: Sharing::Fixed(16),
+        code_bits: 4.0,
+        block_bits: 8.0,
+        has_zero: false,
+        encoding: Encoding::E2m1(true),
+        scale: scale::none,
     },
     Entry {
         format: Format::Q2K,
@@ -314,7 +374,7 @@ const TABLE: [Entry; Format::COUNT] = [
 const K_QUANT: &str = "256 weights share a scale in f16, 16 or 32 of them one in 4 to 8 bits; llama.cpp's layout, made by candle's search";
 
 impl Format {
-    const COUNT: usize = 17;
+    const COUNT: usize = 21;
 
     /// All of them, 4-bit ones first.
     pub const ALL: [Self; Self::COUNT] = {

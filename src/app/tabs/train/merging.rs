@@ -14,6 +14,7 @@ use super::typed::{Look, Typed};
 #[derive(Default)]
 pub struct Merging {
     folder: Typed,
+    unchecked: bool,
 }
 
 impl Merging {
@@ -41,10 +42,17 @@ impl Merging {
                 }
             });
             ui.label(RichText::new("It is made where it is not there yet.").small().color(Colors::of(ui).weak));
+            ui.add_space(6.0);
+            let mut checked = !self.unchecked;
+            ui.checkbox(&mut checked, "Check it on the run's rows").on_hover_text(
+                "Loss and most likely tokens of the adapter beside the base, of the merged model, and of the merged model in 4 bits; \
+                 on the rows that the run held out, or else on its data, 64 at most",
+            );
+            self.unchecked = !checked;
             ui.add_space(10.0);
             ui.horizontal(|ui| {
                 if ui.button("Write the model").clicked() {
-                    ask = Some(Action::Merge(run.clone(), PathBuf::from(self.folder.text().trim())));
+                    ask = Some(Action::Merge(run.clone(), PathBuf::from(self.folder.text().trim()), checked));
                 }
                 if ui.button("Cancel").clicked() {
                     ask = Some(Action::OfferMerge(None));

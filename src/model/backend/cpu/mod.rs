@@ -589,6 +589,10 @@ impl<'m> Backend for Cpu<'m> {
         Ok(())
     }
 
+    fn largest(&self, logits: &Buf, rows: usize, vocab: usize) -> Result<Vec<u32>> {
+        Ok(loss::largest_of_rows(&logits[..rows * vocab], vocab))
+    }
+
     fn logits_gradient<'a>(&'a self, logits: &'a Buf, rows: usize, vocab: usize) -> View<'a> {
         View::dense(logits, rows, vocab)
     }

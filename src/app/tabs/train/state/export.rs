@@ -6,11 +6,17 @@ use std::sync::Arc;
 use crate::adapter::Adapter;
 use crate::app::work::dialog::{Dialog, Filter, Kind};
 use crate::checkpoint::Checkpoint;
+use crate::device::Choice;
 use crate::error::{Error, Result};
 use crate::export::job::{self, Job as ExportedJob, Written};
 use crate::job::{Job, Wake};
+use crate::model::gpu;
 use crate::train::merge::{Change, write_model};
-use crate::train::{Record, Settings, saved};
+use crate::train::merge_check::{Compared, check};
+use crate::train::{Record, Settings, run, saved};
+
+/// Rows that a merged model is checked on.
+const CHECKED: usize = 64;
 
 /// Files that hold data.
 const DATA: [Filter; 2] = [("JSON lines or text", &["jsonl", "json", "txt", "md"]), ("All files", &["*"])];
@@ -91,18 +97,31 @@ impl Exports {
         self.dialog = Some((purpose, Dialog::open(title, kind, None, &self.wake)));
     }
 
-    /// Begins to write the model of a run with its adapter merged in.
+    /// Begins to write the model of a run with its adapter merged in, and then perhaps to read the run's rows with it.
     ///
     /// # Errors
     /// When another model is being written.
-    pub fn merge(&mut self, run: PathBuf, out: PathBuf) -> Result<()> {
+    pub fn merge(&mut self, run: PathBuf, out: PathBuf, checked: bool, device: Choice) -> Result<()> {
         self.is_free()?;
         let name = crate::train::history::name(&run);
         self.work = Some(Job::spawn(format!("Merging {name}"), Arc::clone(&self.wake), move |progress| {
             let settings = crate::train::history::settings(&run)?;
             let base = Checkpoint::open(&settings.model)?;
-            write_model(&base, &Change::Adapter(&Adapter::open(&run)?), None, &out, progress)?;
-            Ok(Found::Said(format!("The merged model is in {}.", out.display())))
+            let adapter = Adapter::open(&run)?;
+            write_model(&base, &Change::Adapter(&adapter), None, &out, progress)?;
+            let said = format!("The merged model is in {}.", out.display());
+            if !checked {
+                return Ok(Found::Said(said));
+            }
+            let (merged, place) = (Checkpoint::open(&out)?, gpu::open(device, settings.dtype)?);
+            let (data, held_out) = run::read(&settings, &base, progress)?;
+            let mut rows = held_out.unwrap_or(data.rows);
+            rows.rows.truncate(CHECKED);
+            let (base, adapter, merged, rows, place) = (&base, &adapter, &merged, &rows, &place);
+            let compared = Compared { base, adapter, merged, rows, batch: settings.batch, place };
+            let checked = check(&compared, progress)?;
+            let causes: String = checked.causes.iter().map(|cause| format!(" {cause}.")).collect();
+            Ok(Found::Said(format!("{said} Checked: {checked}.{causes}")))
         }));
         Ok(())
     }

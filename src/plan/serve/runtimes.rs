@@ -1,0 +1,187 @@
+//! The table of runtimes. A new one is one entry; what changes in one of them is one line.
+
+use super::Effect::{Differs, Flag, Ignores, Refuses};
+use super::{Feature, Form, Rule, Runtime};
+
+const fn rule(feature: Feature, effect: super::Effect, text: &'static str, source: &'static str) -> Rule {
+    Rule { feature, effect, text, source }
+}
+
+/// What llama.cpp's converter of adapters takes no part of; the same for Ollama, which loads its files.
+macro_rules! gguf_rules {
+    ($($more:expr),* $(,)?) => {
+        &[
+            rule(Feature::NotIn("GGUF"), Refuses, "it takes a GGUF file, made for its base", "llama.cpp convert_lora_to_gguf.py; #10551"),
+            rule(Feature::SavedModules, Refuses, "a tensor that is saved whole is \"not a lora_A or lora_B tensor\"", "llama.cpp#11554"),
+            rule(Feature::SavedHead, Refuses, "a tensor that is saved whole is \"not a lora_A or lora_B tensor\"", "llama.cpp#11554"),
+            rule(Feature::Dora, Refuses, "it knows no magnitudes", "llama.cpp convert_lora_to_gguf.py"),
+            rule(Feature::Bias, Refuses, "it knows no biases in adapters", "llama.cpp convert_lora_to_gguf.py"),
+            rule(Feature::Tokens, Refuses, "it knows no trained rows", "llama.cpp convert_lora_to_gguf.py; pull 9948"),
+            rule(Feature::Experts, Refuses, "a pair for a stack of experts has no name there", "llama.cpp convert_lora_to_gguf.py"),
+            rule(Feature::RsLora, Differs, "it scales by α / r of each pair, √r times less", "llama.cpp src/llama-adapter.h, get_scale"),
+            rule(Feature::Alphas, Differs, "it reads one α for all pairs, and alpha_pattern nowhere", "llama.cpp convert_lora_to_gguf.py"),
+            rule(Feature::TakenOut, Differs, "its pairs count on a base that was changed", "peft, path_initial_model_for_weight_conversion"),
+            rule(Feature::Variant, Differs, "its pairs are added everywhere, as plain LoRA", "llama.cpp convert_lora_to_gguf.py"),
+            $($more),*
+        ]
+    };
+}
+
+/// Bases that Ollama converts adapters for; GGUF adapters of others go through.
+const OLLAMA: &[&str] = &["llama", "mistral", "gemma2", "qwen2"];
+
+/// Every runtime, in the order of the command line's help.
+pub static RUNTIMES: [Runtime; 5] = [
+    Runtime {
+        name: "vllm",
+        form: Form::Peft,
+        rules: &[
+            rule(Feature::NotIn("PEFT"), Refuses, "it takes PEFT's folders", "vllm lora/peft_helper.py"),
+            rule(Feature::RankAbove(512), Refuses, "--max-lora-rank goes up to 512", "vllm config/lora.py; #2847"),
+            rule(
+                Feature::RankAbove(16),
+                Flag,
+                "start it with --max-lora-rank of at least this rank, the default is 16",
+                "vllm#2847",
+            ),
+            rule(
+                Feature::SavedModules,
+                Refuses,
+                "\"vLLM only supports modules_to_save being None\"",
+                "vllm lora/peft_helper.py; #9280",
+            ),
+            rule(
+                Feature::SavedHead,
+                Refuses,
+                "\"vLLM only supports modules_to_save being None\"; newer versions take the heads of classifiers",
+                "vllm lora/peft_helper.py",
+            ),
+            rule(Feature::Dora, Refuses, "\"vLLM does not yet support DoRA\"", "vllm lora/peft_helper.py; #6983"),
+            rule(Feature::Bias, Refuses, "\"Adapter bias is not supported\"", "vllm lora/peft_helper.py"),
+            rule(Feature::Tokens, Refuses, "it has no place for rows of an embedding", "vllm lora/peft_helper.py"),
+            rule(
+                Feature::Scales,
+                Differs,
+                "it reads no alpha_pattern and no rank_pattern: all pairs are scaled by α / r of the config",
+                "vllm lora/peft_helper.py",
+            ),
+            rule(
+                Feature::Embedding,
+                Ignores,
+                "pairs on embeddings are not loaded by newer versions",
+                "vllm lora/utils.py",
+            ),
+            rule(
+                Feature::Experts,
+                Refuses,
+                "it takes the two factors the other way round and the engine ends",
+                "vllm#41384, #52194",
+            ),
+            rule(
+                Feature::OtherNames,
+                Ignores,
+                "the base spells these modules otherwise: none of them is matched, without a warning",
+                "vllm#39369, #49354",
+            ),
+            rule(
+                Feature::TakenOut,
+                Differs,
+                "its pairs count on a base that was changed",
+                "peft, path_initial_model_for_weight_conversion",
+            ),
+            rule(
+                Feature::Variant,
+                Differs,
+                "its pairs are added everywhere, as plain LoRA",
+                "vllm lora/peft_helper.py",
+            ),
+        ],
+    },
+    Runtime { name: "llama.cpp", form: Form::Gguf, rules: gguf_rules!() },
+    Runtime {
+        name: "ollama",
+        form: Form::Gguf,
+        rules: gguf_rules!(
+            rule(
+                Feature::RealAlpha,
+                Refuses,
+                "its own converter reads α as a whole number; a GGUF file holds it as it is",
+                "ollama convert/convert.go; #17377"
+            ),
+            rule(
+                Feature::BaseOtherThan(OLLAMA),
+                Refuses,
+                "its own converter knows adapters of Llama, Gemma 2 and Qwen 2; a GGUF file goes by it",
+                "ollama convert/convert_adapter.go"
+            ),
+        ),
+    },
+    Runtime {
+        name: "mlx",
+        form: Form::Mlx,
+        rules: &[
+            rule(Feature::NotIn("mlx-lm"), Refuses, "it takes mlx-lm's own folders", "mlx-lm#1119; tuner/utils.py"),
+            rule(
+                Feature::SavedModules,
+                Refuses,
+                "it has no place for weights that are saved whole",
+                "mlx-lm tuner/utils.py",
+            ),
+            rule(
+                Feature::SavedHead,
+                Refuses,
+                "it has no place for weights that are saved whole",
+                "mlx-lm tuner/utils.py",
+            ),
+            rule(Feature::Bias, Refuses, "it has no place for biases", "mlx-lm tuner/lora.py"),
+            rule(Feature::Tokens, Refuses, "it has no place for rows of an embedding", "mlx-lm tuner/utils.py"),
+            rule(Feature::Ranks, Refuses, "it makes all pairs of one rank", "mlx-lm tuner/utils.py"),
+            rule(Feature::Scales, Differs, "it knows one scale for all pairs", "mlx-lm tuner/lora.py"),
+            rule(
+                Feature::TakenOut,
+                Differs,
+                "its pairs count on a base that was changed",
+                "peft, path_initial_model_for_weight_conversion",
+            ),
+            rule(Feature::Variant, Differs, "its pairs are added everywhere, as plain LoRA", "mlx-lm tuner/lora.py"),
+        ],
+    },
+    Runtime {
+        name: "sglang",
+        form: Form::Peft,
+        rules: &[
+            rule(Feature::NotIn("PEFT"), Refuses, "it takes PEFT's folders", "sglang srt/lora/lora_config.py"),
+            rule(Feature::SavedModules, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
+            rule(Feature::SavedHead, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
+            rule(Feature::Dora, Refuses, "it knows no magnitudes", "sglang srt/lora/lora_config.py"),
+            rule(Feature::Bias, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
+            rule(Feature::Tokens, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
+            rule(Feature::RsLora, Differs, "it scales by α / r", "sglang srt/lora/lora.py, scaling"),
+            rule(
+                Feature::Scales,
+                Differs,
+                "all pairs are scaled by α / r of the config",
+                "sglang srt/lora/lora.py, scaling",
+            ),
+            rule(
+                Feature::Experts,
+                Ignores,
+                "pairs of target_parameters are not applied, without a word",
+                "sglang#25528",
+            ),
+            rule(
+                Feature::OtherNames,
+                Ignores,
+                "the base spells these modules otherwise",
+                "sglang srt/lora/lora_manager.py",
+            ),
+            rule(
+                Feature::TakenOut,
+                Differs,
+                "its pairs count on a base that was changed",
+                "peft, path_initial_model_for_weight_conversion",
+            ),
+            rule(Feature::Variant, Differs, "its pairs are added everywhere, as plain LoRA", "sglang srt/lora/lora.py"),
+        ],
+    },
+];
