@@ -7,7 +7,7 @@
 
 use super::dialect::{Dialect, FactorOf, Name, Piece, Scale, Settings};
 use super::export::{Exported, Job};
-use super::{LoraLayer, PeftConfig, usual};
+use super::{LoraLayer, Part, PeftConfig, usual};
 use crate::checkpoint::gguf::names;
 use crate::checkpoint::gguf::write::{Planned, Value, write};
 use crate::checkpoint::{Checkpoint, Dtype, Role, expert_of};
@@ -58,6 +58,17 @@ fn parse(name: &str) -> Option<Name<'_>> {
         _ => return None,
     };
     Some(Name { module: module.to_owned(), part, adapter: None })
+}
+
+impl LoraLayer {
+    /// The whole layer, its rows in transformers' order where they are [`turned`](Self::turned) and the base says how many heads it has.
+    pub fn in_order(&self, base: Option<&Checkpoint>) -> Part {
+        let heads = base.and_then(Checkpoint::heads).filter(|_| self.turned);
+        Part {
+            heads: heads.map(|[queries, keys]| if self.role == Role::Q { queries } else { keys }),
+            ..Part::default()
+        }
+    }
 }
 
 /// The sizes that turning query and key needs.

@@ -113,17 +113,6 @@ pub struct Saved {
     base_layer: bool,
 }
 
-impl Saved {
-    /// The name that PEFT writes.
-    pub fn peft_name(&self) -> String {
-        let name = match self.name.rsplit_once('.') {
-            Some((module, leaf)) if self.base_layer => format!("{module}.base_layer.{leaf}"),
-            _ => self.name.clone(),
-        };
-        format!("{}{name}", crate::checkpoint::names::PEFT)
-    }
-}
-
 /// Rows of an embedding that an adapter holds: they replace the base's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainedTokens {
@@ -137,13 +126,6 @@ pub struct TrainedTokens {
     pub width: usize,
 }
 
-impl TrainedTokens {
-    /// The name that PEFT writes.
-    pub fn peft_name(&self) -> String {
-        format!("{}{}.token_adapter.trainable_tokens_delta", crate::checkpoint::names::PEFT, self.module)
-    }
-}
-
 /// Which part of a layer's ΔW is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Part {
@@ -155,17 +137,6 @@ pub struct Part {
     pub turned: bool,
     /// Heads of the base, for a layer whose rows are [`turned`](LoraLayer::turned).
     pub heads: Option<usize>,
-}
-
-impl LoraLayer {
-    /// The whole layer, its rows in transformers' order where they are [`turned`](Self::turned) and the base says how many heads it has.
-    pub fn in_order(&self, base: Option<&Checkpoint>) -> Part {
-        let heads = base.and_then(Checkpoint::heads).filter(|_| self.turned);
-        Part {
-            heads: heads.map(|[queries, keys]| if self.role == Role::Q { queries } else { keys }),
-            ..Part::default()
-        }
-    }
 }
 
 impl Adapter {

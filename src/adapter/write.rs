@@ -2,7 +2,7 @@
 
 use super::export::{Exported, Job};
 use super::factors::Source;
-use super::{Adapter, LoraLayer, Patterns, PeftConfig, Scaling, TargetModules, usual};
+use super::{Adapter, LoraLayer, Patterns, PeftConfig, Saved, Scaling, TargetModules, TrainedTokens, usual};
 use crate::checkpoint::names::PEFT;
 use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_whole};
 use crate::checkpoint::{Checkpoint, Dtype, NameMap};
@@ -249,6 +249,24 @@ impl NewAdapter {
         let config = serde_json::to_string_pretty(&self.to_json());
         let config = config.map_err(|error| Error::failure(error.to_string()))?;
         write_whole(&folder.join("adapter_config.json"), config.as_bytes())
+    }
+}
+
+impl Saved {
+    /// The name that PEFT writes.
+    pub fn peft_name(&self) -> String {
+        let name = match self.name.rsplit_once('.') {
+            Some((module, leaf)) if self.base_layer => format!("{module}.base_layer.{leaf}"),
+            _ => self.name.clone(),
+        };
+        format!("{}{name}", PEFT)
+    }
+}
+
+impl TrainedTokens {
+    /// The name that PEFT writes.
+    pub fn peft_name(&self) -> String {
+        format!("{}{}.token_adapter.trainable_tokens_delta", PEFT, self.module)
     }
 }
 
