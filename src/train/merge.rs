@@ -175,7 +175,7 @@ fn unchanged(base: &Checkpoint, content: Option<&Content>, name: &str, change: &
     let content = content.ok_or_else(missing)?;
     let named = |name: &str| match change {
         Change::Params(params) => params.list.iter().find(|param| param.name == name),
-        Change::Adapter(_) => None,
+        Change::Adapter(_) | Change::Nothing => None,
     };
     if let Some(module) = content.module.filter(|module| module.slice().is_some()) {
         return base.stacked(module, &|slice| match named(&slice.name) {
