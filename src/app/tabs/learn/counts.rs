@@ -99,6 +99,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
         |ui| super::goal(ui, view, Chapter::Counts, &now),
         |ui| said(ui, "10,000 times fewer, at r = 8.", &truth(counts.parameters())),
     );
+    if let Some(edit) = edit {
+        view.actions.push(Action::Counts(edit));
+    }
+}
+
+/// What else is often said.
+pub fn more(ui: &mut Ui) {
     said(
         ui,
         "adapters came before LoRA, so they do the same.",
@@ -107,9 +114,6 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
          full tuning is not always the most accurate: on GPT-3 its 73.8 % are within the range of LoRA's 73.4 % to 74.0 %. On a \
          new voice it can be far ahead: Train, Compare measures that.",
     );
-    if let Some(edit) = edit {
-        view.actions.push(Action::Counts(edit));
-    }
 }
 
 /// Every row of the paper's table beside what its own formula gives.

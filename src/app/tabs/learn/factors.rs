@@ -68,6 +68,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         [true, true] => format!("Both done. {error}"),
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Factors, &now), |ui| said(ui, "LoRA always saves.", &saving()));
+    if let Some(edit) = edit {
+        view.actions.push(Action::Factors(edit));
+    }
+}
+
+/// What else is often said.
+pub fn more(ui: &mut Ui) {
     said(
         ui,
         "LoRA computes ΔW and then decomposes it.",
@@ -75,9 +82,6 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
          Then gradients move A and B themselves: six numbers are trained, not nine. To decompose a ΔW that is there already is \
          another use of the same idea (`extract`).",
     );
-    if let Some(edit) = edit {
-        view.actions.push(Action::Factors(edit));
-    }
 }
 
 /// What B and A cost beside ΔW, small and large.

@@ -176,6 +176,13 @@ impl Looks {
                 Chapter::Tune => tune::ui(ui, view, &mut self.tune),
             }
             pieces::fold(ui, words.id, words.terms, fresh);
+            // Below what is to be done, so that a chapter stays on one screen.
+            match chapter {
+                Chapter::Ways => ways::more(ui, view),
+                Chapter::Factors => factors::more(ui),
+                Chapter::Counts => counts::more(ui),
+                _ => {}
+            }
             if !wide {
                 link(ui, view, chapter);
             }

@@ -61,6 +61,14 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         |ui| super::goal(ui, view, Chapter::Ways, &now),
         |ui| said(ui, "there are full, domain and task tuning.", &truth),
     );
+    if let Some(edit) = edit.or(data).or(moving) {
+        view.actions.push(Action::Ways(edit));
+    }
+}
+
+/// What else is often said.
+pub fn more(ui: &mut Ui, view: &View<'_>) {
+    let ways = &view.state.ways;
     let [whole, apart] = ways.serving();
     let serving = format!(
         "It needs what its base needs: merged, B A is inside the weights, and no token takes longer. Many versions are another \
@@ -69,9 +77,6 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         units::bytes(apart),
     );
     said(ui, "a tuned model needs more memory to run.", &serving);
-    if let Some(edit) = edit.or(data).or(moving) {
-        view.actions.push(Action::Ways(edit));
-    }
 }
 
 /// A row of the data, with what is to be predicted in colour.
