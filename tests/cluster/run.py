@@ -71,14 +71,14 @@ def ddp(work):
     folder = work / "trl-ddp"
     export(folder, "--for", "trl", "--launcher", "accelerate", "--gpus", "2", "--initial-adapter")
     run(["bash", "run.sh"], folder, CPU="2")
-    compare("trl by accelerate launch --cpu --num_processes 2", folder, work)
+    compare("trl by accelerate launch, two processes on gloo", folder, work)
 
 
 def fsdp(work):
     """Sharded over two processes by torch's own fully_shard on gloo: accelerate's FSDP takes no processor."""
     folder = work / "trl-fsdp"
     export(folder, "--for", "trl", "--launcher", "torchrun", "--gpus", "2", "--strategy", "fsdp", "--initial-adapter")
-    told = run(["torchrun", "--nproc_per_node", "2", Path(__file__).with_name("sharded.py"), folder], folder)
+    told = run([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", Path(__file__).with_name("sharded.py"), folder], folder)
     losses = json.loads(told.strip().splitlines()[-1])
     mine = ours(work)
     print(f"fully_shard on two processes: ours {mine[0]:.5f} … {mine[-1]:.5f}, theirs {losses[0]:.5f} … {losses[-1]:.5f}")
