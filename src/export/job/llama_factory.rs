@@ -69,10 +69,10 @@ fn config(plan: &Plan) -> Value {
     }
     let mut set = |key: &str, value: Value| config[key] = value;
     set("disable_gradient_checkpointing", json!(!s.checkpointing));
-    if plan.job.texts {
-        set("dataset", json!("train"));
-        set("dataset_dir", json!("data"));
-    } else {
+    // It asks for a name even where the rows are tokenized already.
+    set("dataset", json!("train"));
+    set("dataset_dir", json!("data"));
+    if !plan.job.texts {
         set("tokenized_path", json!("tokenized"));
     }
     if evaluates(plan) {
