@@ -49,8 +49,8 @@ fn a_merged_model_is_beside_what_was_trained() {
     }
     crate::support::change_json(&small.join("adapter_config.json"), |config| config["lora_alpha"] = json!(0.02));
     let lost = checked(None, "lost", &Adapter::open(&small).unwrap());
-    assert!(lost.causes.iter().any(|cause| cause.starts_with("bf16 rounding: ")), "{:?}", lost.causes);
-    assert!(exact.causes.iter().all(|cause| !cause.starts_with("bf16")), "{:?}", exact.causes);
+    assert!(lost.causes.iter().any(|cause| cause.starts_with("BF16 rounding: ")), "{:?}", lost.causes);
+    assert!(exact.causes.iter().all(|cause| !cause.starts_with("BF16")), "{:?}", exact.causes);
     // Of an adapter that makes its rows less likely than the base alone the base, or the rows, are the first suspects.
     let other = exact.adapter_loss >= exact.base_loss;
     assert_eq!(exact.causes.iter().any(|cause| cause.starts_with("wrong base or other data")), other);
