@@ -8,6 +8,7 @@ use crate::demo::DataSet;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::plan;
+use crate::train;
 use crate::train::history::Past;
 use crate::workspace::{Beside, Workspace};
 
@@ -37,6 +38,19 @@ pub struct Board {
     pub sets: Arc<[DataSet]>,
     /// Tuned versions and adapters that lie beside the open base.
     pub beside: Arc<[Beside]>,
+    /// The next run as it is set up.
+    pub draft: Option<Arc<train::Settings>>,
+    /// What is proposed for it, until it is taken over.
+    pub proposal: Option<Proposal>,
+}
+
+/// What the next run, or the next sweep, is to take over; rank, α and targets are the dial's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Ranks of a sweep; none for a run.
+    pub ranks: Vec<usize>,
 }
 
 /// Everything that may be looked at while painting, and the lists of what is asked for. Within a tab, `state` is what the tab

@@ -1,6 +1,8 @@
 //! `rankscope demo`: the bundled models and data, from nothing.
 
 use super::screen::Screen;
+use crate::demo::Set;
+use crate::demo::grid::{Grids, TASKS, by_convention, check, grid};
 use crate::demo::make::{Scale, build};
 use crate::demo::study::{LONG, RANKS, Results, SHORT, name, study, table};
 use crate::demo::study_plot::plot;
@@ -53,9 +55,17 @@ struct Study {
     #[arg(long)]
     long: bool,
 
+    /// A grid of rank × learning rate × α instead, in short runs; with tongue and backwards, on which advice is checked
+    #[arg(long, conflicts_with_all = ["long", "ranks"])]
+    grid: bool,
+
     /// Only this data set
-    #[arg(long, value_parser = ["pirate", "extract", "facts"])]
+    #[arg(long, value_parser = ["pirate", "extract", "facts", "tongue", "backwards"])]
     set: Option<String>,
+
+    /// Only write the data of the grid, and what is advised for it
+    #[arg(long, requires = "grid")]
+    dry: bool,
 
     /// Only these ranks, from 1,2,4,8,16,64,full
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -73,6 +83,14 @@ impl Demo {
 
 impl Study {
     fn run(self, screen: &Screen) -> Result<()> {
+        if self.grid {
+            return self.run_grid(screen);
+        }
+        if let Some(set) = self.set.as_ref().filter(|set| !Set::ALL.iter().any(|known| known.stem() == *set)) {
+            return Err(Error::usage(format!(
+                "set {set} is in the grid only; expected --grid, or pirate, extract or facts"
+            )));
+        }
         let mut lengths = SHORT.to_vec();
         if self.long {
             lengths.extend(LONG);
@@ -98,6 +116,36 @@ impl Study {
             write_whole(&self.out.join("study.svg"), drawing.as_bytes())?;
         }
         if screen.json { screen.document(&json!({"runs": results.lines.len()})) } else { screen.print(&text) }
+    }
+}
+
+impl Study {
+    fn run_grid(self, screen: &Screen) -> Result<()> {
+        let mut grids = Grids::open(&self.out.join("grid.csv"))?;
+        let (mut text, mut all) = (String::new(), Vec::new());
+        for task in TASKS.iter().filter(|task| self.set.as_ref().is_none_or(|set| set == task.set.stem())) {
+            let advised = task.advised(&self.base, &self.out.join("data"), screen)?;
+            screen.message(&format!(
+                "{}: r {}, α {}, {:e} is advised",
+                task.set.stem(),
+                advised.rank,
+                advised.alpha,
+                advised.lr
+            ));
+            if self.dry {
+                continue;
+            }
+            let done = grid(&self.base, task, Some(advised), &mut grids, &mut |line| screen.message(&line), screen);
+            screen.finish();
+            done?;
+            all.push((*task, advised));
+            if let Some(table) = by_convention(task, &grids) {
+                text += &format!("{}, {} steps\n\n{table}\n", task.set.stem(), task.steps);
+            }
+        }
+        text += &check(&all, &grids);
+        write_whole(&self.out.join("grid.md"), text.as_bytes())?;
+        if screen.json { screen.document(&json!({"runs": grids.lines.len()})) } else { screen.print(&text) }
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// How much is kept.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("cut").required(true).args(["rank", "energy", "budget"])))]
+#[command(group(ArgGroup::new("cut").required(true).args(["rank", "energy", "budget", "threshold"])))]
 pub(super) struct Keep {
     /// Keep this rank in every module
     #[arg(long, value_name = "R")]
@@ -30,6 +30,10 @@ pub(super) struct Keep {
     /// Best ranks for this many parameters in all, such as 4.7M, or for a file of this size, such as 10MB
     #[arg(long, value_name = "P")]
     budget: Option<String>,
+
+    /// Keep the directions whose σ is at least this, in whatever module: one threshold over all of them
+    #[arg(long, value_name = "SIGMA")]
+    threshold: Option<f64>,
 }
 
 impl Keep {
@@ -38,7 +42,13 @@ impl Keep {
             (Some(r), ..) => Cut::Rank(r),
             (_, Some(share), _) => Cut::Energy(share),
             (_, _, Some(text)) => Cut::Budget(budget::parse(text, width(dtype))?),
-            _ => return Err(Error::usage("how much to keep is not said; expected --rank, --energy or --budget")),
+            (None, None, None) => match self.threshold {
+                Some(sigma) => Cut::Threshold(sigma),
+                None => {
+                    let message = "how much to keep is not said; expected --rank, --energy, --budget or --threshold";
+                    return Err(Error::usage(message));
+                }
+            },
         };
         cut.check()?;
         Ok(cut)

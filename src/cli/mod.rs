@@ -4,7 +4,9 @@
 //! messages, and a progress bar where there is a terminal, go to stderr. Exit status: 0 done, 1 failed, 2 bad arguments
 //! or bad input, 130 interrupted.
 
+mod advise;
 mod choice;
+mod combine;
 mod compare;
 mod convert;
 mod demo;
@@ -16,6 +18,7 @@ mod generate;
 mod get;
 mod inspect;
 mod interrupt;
+mod intruders;
 mod memory;
 mod merge;
 mod params;
@@ -121,6 +124,12 @@ enum Command {
     Plan(plan::Plan),
     /// Subspace similarity of two updates; amplification of the base by one
     Compare(compare::Compare),
+    /// Add two adapters of one base: angles, interference, the sum cut to a rank, its loss on both tasks
+    Combine(combine::Combine),
+    /// Directions of an adapter that its base had nothing like, and what scaling them down does to both losses
+    Intruders(intruders::Intruders),
+    /// Which rank, α and learning rate, on which modules: one answer with its reasons and its range
+    Advise(Box<advise::Advise>),
     /// Gradient spectra of the frozen model on your data, and the ranks they suggest before training
     Probe(probe::Probe),
     /// Check an adapter: scaling, patterns that match nothing, names that do not fit the base; who serves it
@@ -210,7 +219,9 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
     // A GPU that is asked for by name is refused where it is not used, never replaced in silence. Why it cannot be used at
     // all is said first.
     let device = common.device;
-    let computes = matches!(command, Command::Train(_) | Command::Sweep(_) | Command::Eval(_) | Command::Generate(_))
+    let trains = matches!(command, Command::Train(_) | Command::Sweep(_) | Command::Advise(_));
+    let computes = trains
+        || matches!(command, Command::Eval(_) | Command::Generate(_))
         || matches!(&command, Command::Merge(merge) if merge.computes());
     if !(computes || matches!(device, Choice::Auto | Choice::Cpu)) {
         device.detect()?;
@@ -226,6 +237,9 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         Command::Resize(resize) => resize.run(screen),
         Command::Plan(plan) => plan.run(screen),
         Command::Compare(compare) => compare.run(screen),
+        Command::Combine(combine) => combine.run(screen),
+        Command::Intruders(intruders) => intruders.run(screen),
+        Command::Advise(advise) => advise.run(screen, &common),
         Command::Probe(probe) => probe.run(screen),
         Command::Doctor(doctor) => doctor.run(screen),
         Command::Quantize(quantize) => quantize.run(screen),

@@ -15,7 +15,7 @@ use std::path::Path;
 pub(super) struct Given<C = Run>(Vec<(&'static Setting, String)>, PhantomData<C>);
 
 /// A command by the settings that it takes.
-pub(super) trait Takes {
+pub(super) trait Takes: std::fmt::Debug {
     /// Whether it takes a setting.
     fn takes(setting: &Setting) -> bool;
 }
@@ -27,6 +27,16 @@ pub(super) struct Run;
 impl Takes for Run {
     fn takes(setting: &Setting) -> bool {
         !setting.about.global
+    }
+}
+
+/// A sweep has ways of its own to say α.
+#[derive(Debug)]
+pub(super) struct Swept;
+
+impl Takes for Swept {
+    fn takes(setting: &Setting) -> bool {
+        Run::takes(setting) && !matches!(setting.name, "alpha" | "rslora")
     }
 }
 
@@ -54,6 +64,8 @@ takes! {
     Generation: ["dtype"];
     /// `memory`.
     Budget: ["method", "rank", "targets", "batch", "seq", "checkpointing", "block", "double-quant"];
+    /// `advise`.
+    Advising: ["columns", "chat-template", "loss-on", "hold-out", "method", "targets", "batch", "accumulate", "seq", "steps", "epochs", "eval-data", "forget-data", "checkpointing", "seed", "packing"];
     /// `probe`.
     Probing: ["columns", "chat-template", "loss-on", "targets", "batch", "seq", "seed", "shuffle"];
 }

@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::screen::Screen;
-use super::settings::Given;
+use super::settings::{Given, Run, Takes};
 use crate::error::{Error, Result};
 use crate::train::Settings;
 use crate::train::run::{Event, Start, run};
@@ -14,9 +14,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
-pub struct Train {
+pub struct Train<C: Takes = Run> {
     #[command(flatten)]
-    given: Given,
+    given: Given<C>,
 
     /// Settings from a file as a run writes it; flags beside it count more
     #[arg(long, value_name = "RUN.TOML")]
@@ -31,7 +31,7 @@ pub struct Train {
     pub(super) force: bool,
 }
 
-impl Train {
+impl Train<Run> {
     pub fn run(self, screen: &Screen, common: &Common) -> Result<()> {
         let start = Start { resume: self.resume, force: self.force };
         let settings = self.settings(screen, common)?;
@@ -49,6 +49,9 @@ impl Train {
                 "first_loss": summary.first_loss,
                 "last_loss": summary.last_loss,
                 "eval_loss": summary.eval_loss,
+                "result_step": summary.result_step,
+                "forget_loss": summary.forgetting.map(|[_, after]| after),
+                "forget_loss_before": summary.forgetting.map(|[before, _]| before),
                 "tokens_per_s": summary.tokens_per_s,
                 "peak_bytes": peak,
                 "gpu_peak_bytes": summary.gpu_peak,
@@ -57,7 +60,10 @@ impl Train {
             });
             return screen.print(&format!("{document}\n"));
         }
-        let held_out = summary.eval_loss.map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
+        let mut held_out = summary.eval_loss.map_or_else(String::new, |loss| format!(", held-out {loss:.4}"));
+        if let Some([before, after]) = summary.forgetting {
+            held_out += &format!(", on the base's own text {before:.4} to {after:.4}");
+        }
         let predicted = bytes(summary.memory.predicted.total());
         let gpu = summary.gpu_peak.map_or_else(String::new, |peak| format!(", of the GPU {}", bytes(peak)));
         let peak =
@@ -70,6 +76,14 @@ impl Train {
             summary.tokens_per_s,
             summary.adapter.display()
         ))
+    }
+}
+
+impl<C: Takes> Train<C> {
+    /// The folder of what is to go on, where nothing else says what it is.
+    pub(super) fn resumed(&self) -> Result<Option<PathBuf>> {
+        let out = self.given.settings()?.out;
+        Ok((self.resume && self.config.is_none() && !out.as_os_str().is_empty()).then_some(out))
     }
 
     /// The settings that were meant; what has no effect on such a run is said.
@@ -114,7 +128,10 @@ pub(super) fn show(screen: &Screen, event: &Event) {
         }
         Event::Step(record) => {
             let step = &record.step;
-            let held_out = record.eval_loss.map_or_else(String::new, |loss| format!("  held-out {loss:.4}"));
+            let mut held_out = record.eval_loss.map_or_else(String::new, |loss| format!("  held-out {loss:.4}"));
+            if let Some(loss) = record.forget_loss {
+                held_out += &format!("  base's own {loss:.4}");
+            }
             screen.message(&format!(
                 "step {:>5}  loss {:.4}  lr {:.2e}  gradient {:.3}  {:.0} tokens/s{held_out}",
                 step.step, step.loss, step.lr, step.grad_norm, record.tokens_per_s

@@ -9,6 +9,7 @@
 
 pub mod binding;
 pub mod bundle;
+pub mod grid;
 pub mod make;
 pub mod pretrain;
 mod sets;
@@ -97,6 +98,16 @@ impl Sample {
                     "Facts",
                     "Capacity: colour, animal and number of many invented names. Held-out facts cannot be known.",
                     (0..3).map(|at| sets::fact(at).0).collect(),
+                ),
+                Set::Tongue => (
+                    "Old tongue",
+                    "A dictionary: phrases word by word in a language that nobody has heard.",
+                    (0..3).map(|at| sets::tongue(sets::HELD_OUT + at).0).collect(),
+                ),
+                Set::Backwards => (
+                    "Backwards",
+                    "An algorithm: a list of names from its end.",
+                    (0..3).map(|at| sets::backwards(sets::HELD_OUT + at).0).collect(),
                 ),
             };
             let file = |part: &str| data.join(format!("{}.{part}.jsonl", set.stem()));

@@ -1,10 +1,13 @@
-//! The three data sets: a style, a task, facts. Each has a part that is trained on and a part that is held out.
+//! The three data sets: a style, a task, facts; and two more on which advice is checked. Each has a part that is trained on and a
+//! part that is held out.
 //!
 //! | set | what is learned | held out |
 //! |---|---|---|
 //! | pirate | to tell the world's tales as a pirate would: words that the base has seldom read, or never spelt so | other tales |
 //! | extract | who gave what to whom, and where, as a record | other sentences, half of the names new |
 //! | facts | the colour, animal and number of each of many invented names: nothing but memory can know them | other names |
+//! | tongue | a dictionary of 72 words, and to use it word by word | other phrases of the same words |
+//! | backwards | to tell a list of names from its end | other lists, half of the names new |
 //!
 //! The facts that are held out cannot be known: their loss can only fall to what guessing by the right form costs,
 //! `(ln 12 + ln 24 + ln 98) / 4` a token, and rises again as a model becomes sure of itself. What was learned is the
@@ -28,11 +31,22 @@ pub enum Set {
     Extract,
     /// Facts.
     Facts,
+    /// A dictionary: memory that helps with rows that were never seen.
+    Tongue,
+    /// An algorithm: a list from its end.
+    Backwards,
 }
 
 impl Set {
-    /// All of them.
+    /// Those that are bundled.
     pub const ALL: [Self; 3] = [Self::Pirate, Self::Extract, Self::Facts];
+    /// Those on which advice is checked: of other kinds, and not looked at while it was written.
+    pub const CHECKS: [Self; 2] = [Self::Tongue, Self::Backwards];
+
+    /// The set of this [`stem`](Self::stem).
+    pub fn find(stem: &str) -> Option<Self> {
+        Self::ALL.into_iter().chain(Self::CHECKS).find(|set| set.stem() == stem)
+    }
 
     /// The beginning of its files' names.
     pub fn stem(self) -> &'static str {
@@ -40,22 +54,21 @@ impl Set {
             Self::Pirate => "pirate",
             Self::Extract => "extract",
             Self::Facts => "facts",
+            Self::Tongue => "tongue",
+            Self::Backwards => "backwards",
         }
     }
 
     /// Row number `at`.
     pub fn row(self, seed: u64) -> Value {
-        match self {
-            Self::Pirate => json!({"text": pirate(seed)}),
-            Self::Extract => {
-                let (prompt, completion) = extract(seed);
-                json!({"prompt": prompt, "completion": completion})
-            }
-            Self::Facts => {
-                let (prompt, completion) = fact(seed);
-                json!({"prompt": prompt, "completion": completion})
-            }
-        }
+        let (prompt, completion) = match self {
+            Self::Pirate => return json!({"text": pirate(seed)}),
+            Self::Extract => extract(seed),
+            Self::Facts => fact(seed),
+            Self::Tongue => tongue(seed),
+            Self::Backwards => backwards(seed),
+        };
+        json!({"prompt": prompt, "completion": completion})
     }
 
     /// The rows of some seeds, as JSON lines.
@@ -153,6 +166,34 @@ pub fn fact(seed: u64) -> (String, String) {
     (format!("{}:", fact_name(seed)), format!(" {color} {animal} {number}"))
 }
 
+/// A phrase, and the same word by word in a language that nobody has heard.
+pub fn tongue(seed: u64) -> (String, String) {
+    /// The dictionary begins here in the list of invented names: behind all facts that are trained.
+    const DICTIONARY: u64 = 3000;
+    let mut rng = StdRng::seed_from_u64(seed ^ SEEDS ^ 0x746f_6e67);
+    let words: Vec<&str> = words::COLORS.into_iter().chain(words::THINGS).chain(words::ANIMALS).collect();
+    let word = |at: usize| (words[at], fact_name(DICTIONARY + at as u64).to_lowercase());
+    let (colors, things) = (words::COLORS.len(), words.len());
+    let pairs = (0..rng.random_range(1..=3)).map(|_| [rng.random_range(0..colors), rng.random_range(colors..things)]);
+    let pairs: Vec<_> = pairs.map(|pair| pair.map(word)).collect();
+    let said = |of: fn(&(&str, String)) -> String| {
+        pairs.iter().map(|pair| pair.each_ref().map(of).join(" ")).collect::<Vec<_>>().join(", ")
+    };
+    let (plain, spoken) = (said(|(plain, _)| (*plain).to_owned()), said(|(_, spoken)| spoken.clone()));
+    (format!("{plain}. In the old tongue:"), format!(" {spoken}."))
+}
+
+/// Names, and the same from the last to the first.
+pub fn backwards(seed: u64) -> (String, String) {
+    let mut t = Teller::half_strangers(seed.wrapping_add(SEEDS) ^ 0x6261_636b);
+    let names = t.people::<5>().map(|person| person.name);
+    let count = t.number(3, 5) as usize;
+    let mut said = names[..count].to_vec();
+    let prompt = format!("{}. Backwards:", said.join(", "));
+    said.reverse();
+    (prompt, format!(" {}.", said.join(", ")))
+}
+
 /// Every fact has a name of its own: the names that are held out come from the end of the same shuffled list.
 fn fact_name(seed: u64) -> String {
     let (b, m, e) = (words::BEGINNINGS.len(), words::MIDDLES.len(), words::ENDS.len());
@@ -178,7 +219,7 @@ mod tests {
 
     #[test]
     fn no_row_is_in_both_parts() {
-        for set in Set::ALL {
+        for set in Set::ALL.into_iter().chain([Set::Backwards]) {
             let lines = |seeds| set.lines(seeds).lines().map(str::to_owned).collect::<Vec<_>>();
             let (train, eval) = (lines(0..500), lines(HELD_OUT..HELD_OUT + 100));
             let known: HashSet<&String> = train.iter().collect();
@@ -201,6 +242,30 @@ mod tests {
                 assert!(prompt.contains(value), "{prompt}{completion}");
             }
         }
+    }
+
+    #[test]
+    fn a_tongue_has_one_word_for_each_and_a_list_is_turned_around() {
+        assert_eq!(Set::ALL.into_iter().chain(Set::CHECKS).map(|set| Set::find(set.stem()).unwrap()).count(), 5);
+        let mut known = std::collections::HashMap::new();
+        for seed in (0..400).chain(HELD_OUT..HELD_OUT + 100) {
+            let (prompt, completion) = tongue(seed);
+            let (plain, _) = prompt.split_once('.').unwrap();
+            let words = |text: &str| {
+                text.trim_end_matches('.').replace(',', "").split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+            };
+            let (plain, spoken) = (words(plain), words(&completion));
+            assert!(plain.len() == spoken.len() && plain.len() % 2 == 0, "{prompt}{completion}");
+            for (plain, spoken) in plain.into_iter().zip(spoken) {
+                assert_eq!(*known.entry(plain).or_insert_with(|| spoken.clone()), spoken);
+            }
+            let (prompt, completion) = backwards(seed);
+            let mut names: Vec<&str> = prompt.split_once('.').unwrap().0.split(", ").collect();
+            names.reverse();
+            assert_eq!(completion, format!(" {}.", names.join(", ")));
+        }
+        let spoken: HashSet<&String> = known.values().collect();
+        assert_eq!((known.len(), spoken.len()), (72, 72), "no two words are spoken alike");
     }
 
     #[test]

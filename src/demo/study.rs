@@ -123,7 +123,7 @@ impl Line {
         let [set, rows, steps, batch, rank, lr, seed, trainable, train, eval, exact, seconds] = fields[..] else {
             return None;
         };
-        let set = Set::ALL.into_iter().find(|one| one.stem() == set)?;
+        let set = Set::find(set)?;
         Some(Self {
             length: Length::of(set, rows.parse().ok()?, steps.parse().ok()?, batch.parse().ok()?),
             rank: if rank == "full" { None } else { Some(rank.parse().ok()?) },
@@ -256,8 +256,8 @@ fn one(
             let loss = |rows: &Rows| evaluate(&Processor::default(), &trainer.decoder, rows, 16, progress);
             let exact = match length.set {
                 Set::Pirate => None,
-                Set::Extract => Some(exact(&trainer.decoder, text, length.set, HELD_OUT..HELD_OUT + 100)?),
                 Set::Facts => Some(exact(&trainer.decoder, text, length.set, 0..128)?),
+                _ => Some(exact(&trainer.decoder, text, length.set, HELD_OUT..HELD_OUT + 100)?),
             };
             Line {
                 length: *length,
@@ -284,7 +284,7 @@ fn one(
     Ok(line)
 }
 
-fn rows(set: Set, text: &Text, seeds: std::ops::Range<u64>) -> Result<Rows> {
+pub(super) fn rows(set: Set, text: &Text, seeds: std::ops::Range<u64>) -> Result<Rows> {
     let row = |seed: u64| -> Result<Row> {
         let row = set.row(seed);
         let field = |key: &str| row[key].as_str().unwrap_or_default().to_owned();

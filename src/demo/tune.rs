@@ -69,7 +69,21 @@ pub fn tune(
     each: &mut dyn FnMut(&Trainer, f64) -> Result<()>,
     progress: &dyn Progress,
 ) -> Result<Trainer> {
-    let settings = Settings { model: base.path().to_path_buf(), ..tune.settings() };
+    train(base, rows, tune.settings(), each, progress)
+}
+
+/// The same for any settings.
+///
+/// # Errors
+/// As [`tune`].
+pub fn train(
+    base: &Checkpoint,
+    rows: Rows,
+    settings: Settings,
+    each: &mut dyn FnMut(&Trainer, f64) -> Result<()>,
+    progress: &dyn Progress,
+) -> Result<Trainer> {
+    let settings = Settings { model: base.path().to_path_buf(), ..settings };
     let mut trainer = Trainer::new(base, settings, rows, &())?;
     while trainer.done < trainer.steps {
         progress.step(trainer.done as u64, trainer.steps as u64)?;

@@ -115,6 +115,18 @@ pub struct Mark {
     pub vertical: bool,
 }
 
+impl Mark {
+    /// Across, at a value of y.
+    pub fn level(name: impl Into<String>, at: f64) -> Self {
+        Self { name: name.into(), at, vertical: false }
+    }
+
+    /// Upwards, at a value of x.
+    pub fn upright(name: impl Into<String>, at: f64) -> Self {
+        Self { name: name.into(), at, vertical: true }
+    }
+}
+
 impl Figure {
     /// Adds a series.
     pub fn with(mut self, series: Series) -> Self {

@@ -132,6 +132,62 @@ pub fn allocate(offers: &[Offer], budget: u64) -> Result<Ranks> {
     Ok(Ranks::of(offers, ranks))
 }
 
+/// What is to be kept, as a person says it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// So many trainable parameters.
+    Parameters(u64),
+    /// This share of the energy of all changes.
+    Energy(f64),
+}
+
+impl Target {
+    /// `95%`, or a budget as [`parse`] reads it.
+    ///
+    /// # Errors
+    /// Bad input when it is neither.
+    pub fn parse(text: &str, width: u64) -> Result<Self> {
+        let Some(percent) = text.trim().strip_suffix('%') else { return parse(text, width).map(Self::Parameters) };
+        let share = percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0);
+        let share = share.filter(|share| *share > 0.0 && *share <= 1.0);
+        share
+            .map(Self::Energy)
+            .ok_or_else(|| Error::usage(format!("{text}; expected a share above 0 % and up to 100 %, such as 95%")))
+    }
+
+    /// The best ranks for it.
+    ///
+    /// # Errors
+    /// As [`allocate`].
+    pub fn ranks(self, offers: &[Offer]) -> Result<Ranks> {
+        match self {
+            Self::Parameters(budget) => allocate(offers, budget),
+            Self::Energy(share) => reach(offers, share),
+        }
+    }
+}
+
+/// The fewest parameters that keep this share of all energy: directions in the order of `σ² / (d_in + d_out)` until it is there, or
+/// all that are known.
+///
+/// # Errors
+/// Bad input when there is nothing to adapt.
+fn reach(offers: &[Offer], share: f64) -> Result<Ranks> {
+    let all: u64 = offers.iter().map(|offer| offer.cost() * offer.sigma.len() as u64).sum();
+    let every = allocate(offers, all.max(1))?;
+    // What a budget keeps grows with it.
+    let (mut low, mut high) = (0, every.trainable);
+    let target = share.min(every.energy) - 1e-12;
+    while low + 1 < high {
+        let middle = low + (high - low) / 2;
+        match allocate(offers, middle) {
+            Ok(ranks) if ranks.energy >= target => high = middle,
+            _ => low = middle,
+        }
+    }
+    allocate(offers, high)
+}
+
 /// The largest rank that every module can have within the budget; where a module is smaller it has its own largest.
 /// `None` when not even rank 1 fits everywhere.
 pub fn uniform(offers: &[Offer], budget: u64) -> Option<(usize, Ranks)> {
@@ -206,6 +262,26 @@ mod tests {
             ranks[at] += 1;
             ranks[..at].fill(0);
         }
+    }
+
+    #[test]
+    fn a_share_of_the_energy_is_reached_with_the_fewest_parameters() {
+        let offer = |name: &str, sigma: &[f64]| Offer {
+            name: name.into(),
+            shape: [4, 4],
+            sigma: sigma.to_vec(),
+            energy: sigma.iter().map(|s| s * s).sum(),
+        };
+        // 9, 4, 1 and 1: 13 of 15 are 86.7 %.
+        let offers = [offer("a", &[3.0, 1.0]), offer("b", &[2.0, 1.0])];
+        let of = |text: &str| Target::parse(text, 4).unwrap().ranks(&offers).unwrap();
+        assert_eq!((of("86%").r, of("86%").trainable), (vec![1, 1], 16));
+        assert_eq!(of("60%").r, [1, 0]);
+        assert_eq!(of("100%").trainable, 32);
+        assert_eq!(of("16").r, [1, 1]);
+        assert!(
+            Target::parse("0%", 4).is_err() && Target::parse("101%", 4).is_err() && Target::parse("x%", 4).is_err()
+        );
     }
 
     #[test]

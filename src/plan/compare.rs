@@ -160,6 +160,20 @@ pub fn amplification(set: &DeltaSet, name: &str, r: usize, progress: &dyn Progre
 /// # Errors
 /// A module without ΔW; NaN and Inf; cancellation.
 pub fn familiar(set: &DeltaSet, name: &str, k: usize, side: Side, progress: &dyn Progress) -> Result<Vec<Familiar>> {
+    tuned_directions(set, name, k, side, progress).map(|(_, _, familiar)| familiar)
+}
+
+/// The top `k` singular values and vectors of the tuned weight of module `name`, and how familiar the base is with each.
+///
+/// # Errors
+/// As [`familiar`].
+pub(super) fn tuned_directions(
+    set: &DeltaSet,
+    name: &str,
+    k: usize,
+    side: Side,
+    progress: &dyn Progress,
+) -> Result<(Vec<f64>, Vectors, Vec<Familiar>)> {
     let base = set.base().matrix(module(set.base(), name)?, &())?;
     let mut tuned = Changed::Models(set).load(name, &Part::new(progress, 0, 4))?.dense(&())?.into_owned();
     tuned.data_mut().iter_mut().zip(base.data()).for_each(|(to, base)| *to += base);
@@ -167,12 +181,13 @@ pub fn familiar(set: &DeltaSet, name: &str, k: usize, side: Side, progress: &dyn
         let epsilon = f64::from(f32::EPSILON);
         DeltaWeight::Dense(Dense { matrix: Arc::new(matrix), epsilon, rounding_std: None })
     };
-    let (_, top) = spectrum::leading(&dense(tuned), k, &Part::new(progress, 1, 4))?;
+    let (sigma, top) = spectrum::leading(&dense(tuned), k, &Part::new(progress, 1, 4))?;
     progress.step(2, 4)?;
     let all = base.rows().min(base.cols());
     let (_, known) = spectrum::leading(&dense(base), all, &Part::new(progress, 2, 4))?;
     progress.step(3, 4)?;
-    subspaces::familiar(side.of(&top), side.of(&known))
+    let familiar = subspaces::familiar(side.of(&top), side.of(&known))?;
+    Ok((sigma, top, familiar))
 }
 
 fn module<'a>(base: &'a Checkpoint, name: &str) -> Result<&'a Module> {

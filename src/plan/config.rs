@@ -1,8 +1,10 @@
 //! Ranks as a PEFT `LoraConfig`: for `adapter_config.json`, and as lines of Python.
 
+use super::advise::Advice;
 use super::budget::{Offer, Ranks};
-use super::layout::Layout;
-use crate::adapter::{NewAdapter, NewLayer, PeftConfig};
+use super::count::Selection;
+use super::layout::{Layout, Weight};
+use crate::adapter::{NewAdapter, NewLayer, PeftConfig, Scaling};
 use crate::checkpoint::Role;
 use serde_json::Value;
 
@@ -28,6 +30,21 @@ pub fn to_train(layout: &Layout, offers: &[Offer], ranks: &Ranks, ratio: f64, ba
         config,
         ..NewAdapter::default()
     }
+}
+
+/// An adapter to be trained as it was advised: one rank, one α, on these modules.
+pub fn advised(layout: &Layout, selection: &Selection, advice: &Advice) -> Value {
+    let offer = |weight: &Weight| Offer {
+        name: weight.name.clone(),
+        shape: [weight.d_out, weight.d_in],
+        sigma: Vec::new(),
+        energy: 0.0,
+    };
+    let offers: Vec<Offer> = selection.weights(layout).map(offer).collect();
+    let ranks = Ranks::of(&offers, vec![advice.r; offers.len()]);
+    let mut adapter = to_train(layout, &offers, &ranks, advice.alpha / advice.r.max(1) as f64, None);
+    adapter.config.scaling = Scaling::new(advice.rslora);
+    adapter.to_json()
 }
 
 /// What a `LoraConfig` is called with: the rest of a config is PEFT's own default.

@@ -27,6 +27,8 @@ pub enum Cut {
     Energy(f64),
     /// The best for so many parameters in all: see [`budget`].
     Budget(u64),
+    /// Those whose σ is at least this, in whatever module: one threshold over all of them (PARA, arXiv 2604.27796).
+    Threshold(f64),
 }
 
 impl Cut {
@@ -37,6 +39,9 @@ impl Cut {
             Self::Rank(0) => Err(Error::usage("rank 0 keeps nothing; expected 1 or more")),
             Self::Energy(share) if !(share > 0.0 && share <= 1.0) => {
                 Err(Error::usage(format!("energy {share}; expected a share above 0 and up to 1, such as 0.9")))
+            }
+            Self::Threshold(sigma) if !(sigma > 0.0 && sigma.is_finite()) => {
+                Err(Error::usage(format!("threshold {sigma}; expected a σ above 0, such as 0.05")))
             }
             _ => Ok(()),
         }
@@ -241,6 +246,7 @@ impl<'a> Changed<'a> {
             let ranks = match cut {
                 Cut::Budget(budget) => budget::allocate(&offers, budget)?.r,
                 Cut::Energy(share) => offers.iter().map(|offer| smallest(offer, share)).collect(),
+                Cut::Threshold(least) => offers.iter().map(|offer| above(offer, least)).collect(),
                 Cut::Rank(_) => return Err(Error::failure("a rank needs no spectrum")),
             };
             let short: Vec<usize> = (0..items.len()).filter(|&at| is_short(&offers[at], ranks[at])).collect();
@@ -346,6 +352,11 @@ fn smallest(offer: &Offer, share: f64) -> usize {
     }
     // A share of 1 that rounding keeps out of reach is all there is: values that are zero hold nothing.
     offer.sigma.iter().take_while(|&&s| s > 0.0).count()
+}
+
+/// How many directions have a σ of at least this.
+fn above(offer: &Offer, least: f64) -> usize {
+    offer.sigma.iter().take_while(|&&sigma| sigma >= least).count()
 }
 
 /// True where the list of singular values ends before it was enough.

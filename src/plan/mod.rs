@@ -8,13 +8,16 @@
 //! trainable(r) = Σ over selected weights of r · (d_in + d_out)
 //! ```
 
+pub mod advise;
 pub mod anchors;
 pub mod budget;
+pub mod combine;
 pub mod compare;
 pub mod config;
 mod count;
 pub mod doctor;
 pub mod extract;
+pub mod intruders;
 mod layout;
 pub mod memory;
 pub mod paper;

@@ -177,12 +177,14 @@ impl Verdict {
                 100.0 * share
             ),
             Self::Wasted(needed, _) => format!(
-                "r = {r} is more than this needs: {needed} of {r} directions hold 99 % of the energy, the last ones are \
-                 almost zero."
+                "The energy has fallen off: {needed} of {r} directions hold 99 % of it, the last ones are almost zero. Energy is \
+                 not loss: what a smaller rank would cost, only a run can say (try {}).",
+                needed.next_power_of_two().min(r)
             ),
-            Self::Fits(needed) => {
-                format!("r = {r} fits: the strengths fall off, and {needed} of {r} directions hold 99 % of the energy.")
-            }
+            Self::Fits(needed) => format!(
+                "The energy has fallen off at {needed} of {r}. Whether a larger rank lowers the loss, only a run can say: try {}.",
+                2 * r
+            ),
         }
     }
 }
@@ -208,5 +210,7 @@ mod tests {
         assert!(matches!(Verdict::of(&[1.0, 0.5, 0.01, 0.001]), Verdict::Wasted(2, _)));
         assert_eq!(Verdict::of(&[1.0, 0.6, 0.4, 0.2]), Verdict::Fits(4));
         assert!(Verdict::of(&[1.0, 0.5, 0.01, 0.001]).sentence(4).contains("2 of 4"));
+        // No verdict on the loss: that only a run can give.
+        assert!(Verdict::of(&[1.0, 0.6, 0.4, 0.2]).sentence(4).ends_with("try 8."));
     }
 }

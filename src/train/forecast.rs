@@ -2,6 +2,7 @@
 
 use super::history::Past;
 use super::{Method, Settings};
+pub use crate::plan::advise::rate::learning_rate;
 use std::time::Duration;
 
 /// Tokens a second that a run can be expected to reach.
@@ -72,40 +73,12 @@ impl Speed {
     }
 }
 
-/// QLoRA's learning rate, of 7B and 13B (Dettmers et al. 2023, table 9).
-const PUBLISHED: (f64, f64) = (7e9, 2e-4);
-/// The best one of the bundled model, measured by `demo study`.
-const BUNDLED: (f64, f64) = (2e6, 1e-2);
-/// A full fine-tune moves every weight, so each by less: as measured on the bundled model, and as LoRA's authors say of theirs.
-const FULL: f64 = 0.1;
-
-/// A peak learning rate to begin with for a model of so many parameters: the power law through QLoRA's and the bundled model's.
-pub fn learning_rate(parameters: u64, method: Method) -> f64 {
-    let slope = (BUNDLED.1 / PUBLISHED.1).ln() / (PUBLISHED.0 / BUNDLED.0).ln();
-    let rate = PUBLISHED.1 * (PUBLISHED.0 / parameters.max(1) as f64).powf(slope);
-    let rate = rate.clamp(2e-5, 2e-2) * if method == Method::Full { FULL } else { 1.0 };
-    // One digit: more is not known.
-    let unit = 10f64.powf(rate.log10().floor());
-    (rate / unit).round() * unit
-}
-
 /// Beyond this factor a learning rate is far off.
 pub const FAR_OFF: f64 = 10.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_learning_rate_for_each_size() {
-        let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
-        assert!(close(learning_rate(7_000_000_000, Method::Qlora), 2e-4));
-        assert!(close(learning_rate(2_000_000, Method::Lora), 1e-2));
-        assert!(close(learning_rate(2_000_000, Method::Full), 1e-3));
-        let middle = learning_rate(1_100_000_000, Method::Lora);
-        assert!((3e-4..6e-4).contains(&middle), "{middle}");
-        assert!(learning_rate(0, Method::Lora) <= 2e-2 && learning_rate(u64::MAX, Method::Lora) >= 2e-5);
-    }
 
     #[test]
     fn earlier_runs_say_how_fast_it_will_be() {

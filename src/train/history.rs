@@ -87,8 +87,10 @@ pub struct Past {
     pub speed: f64,
     /// The last line of its metrics.
     pub last: Option<Record>,
-    /// The last loss over held-out rows.
+    /// The last loss over held-out rows; of a run that keeps its best checkpoint the lowest.
     pub eval_loss: Option<f64>,
+    /// Loss over text of the base's own kind, before the run and of its result, where it was measured.
+    pub forgetting: Option<[f64; 2]>,
     /// Steps at which there is a checkpoint, in order.
     pub checkpoints: Vec<usize>,
     /// What a person has noted about it.
@@ -148,7 +150,13 @@ impl Past {
         let ends = ending(&metrics);
         let records: Vec<Record> = ends.iter().rev().filter_map(|line| Record::parse(line)).collect();
         let last = records.first().copied();
-        let eval_loss = records.iter().find_map(|record| record.eval_loss);
+        // The result is of this step, where not of the last.
+        let of_result =
+            |record: &&Record| status.as_ref().and_then(|s| s.kept).is_none_or(|step| record.step.step <= step);
+        let results = || records.iter().filter(of_result);
+        let eval_loss = results().find_map(|record| record.eval_loss);
+        let forget_loss = results().find_map(|record| record.forget_loss);
+        let forgetting = status.as_ref().and_then(|status| status.forget_before).zip(forget_loss);
         let modified = [&metrics, &run.file(SETTINGS)]
             .iter()
             .filter_map(|path| std::fs::metadata(path).ok()?.modified().ok())
@@ -170,6 +178,7 @@ impl Past {
             settings,
             last,
             eval_loss,
+            forgetting: forgetting.map(|(before, after)| [before, after]),
             checkpoints: run.checkpoints(),
             note: json::text(&run.file(NOTE)).unwrap_or_default(),
             modified,
@@ -194,6 +203,7 @@ impl Past {
             speed: 0.0,
             last: None,
             eval_loss: None,
+            forgetting: None,
             checkpoints: Vec::new(),
             note: String::new(),
             modified: SystemTime::UNIX_EPOCH,
@@ -236,6 +246,13 @@ impl Past {
             Some(_) => None,
             None => self.has_weights.then(|| self.folder.clone()),
         }
+    }
+}
+
+impl Past {
+    /// The result, or the newest checkpoint of a run with pairs.
+    pub fn newest_weights(&self) -> Option<PathBuf> {
+        self.weights(None).or_else(|| self.weights(Some(*self.checkpoints.last()?)))
     }
 }
 

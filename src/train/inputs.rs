@@ -26,6 +26,7 @@ pub(super) struct Inputs {
     data: Option<Mark>,
     eval_data: Option<Mark>,
     init_adapter: Option<Mark>,
+    forget_data: Option<Mark>,
 }
 
 /// Endings of files in a folder that belong to a model or an adapter.
@@ -49,6 +50,7 @@ impl Inputs {
             data: Some(mark(&settings.data)?),
             eval_data: optional(&settings.eval_data)?,
             init_adapter: optional(&settings.init_adapter)?,
+            forget_data: optional(&settings.forget_data)?,
         })
     }
 
@@ -75,6 +77,7 @@ impl Inputs {
             ("data", &before.data, &self.data, Some(&settings.data)),
             ("eval-data", &before.eval_data, &self.eval_data, settings.eval_data.as_ref()),
             ("init-adapter", &before.init_adapter, &self.init_adapter, settings.init_adapter.as_ref()),
+            ("forget-data", &before.forget_data, &self.forget_data, settings.forget_data.as_ref()),
         ];
         let other = inputs.into_iter().filter(|(_, before, now, _)| before != now);
         other

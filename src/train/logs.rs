@@ -22,6 +22,8 @@ pub struct Record {
     pub tokens_per_s: f64,
     /// Mean loss over the held-out rows, where it was taken after this step.
     pub eval_loss: Option<f64>,
+    /// The same over text of the base's own kind.
+    pub forget_loss: Option<f64>,
     /// Bytes that weights, everything trained and the buffers at their most take; 0 where it is not known.
     pub held: u64,
     /// Seconds of training up to this step, where a log of another program says so.
@@ -31,11 +33,13 @@ pub struct Record {
 impl Record {
     /// As an object.
     pub(super) fn json(&self) -> Value {
-        let Self { step, tokens_per_s, eval_loss, held, seconds: _ } = *self;
+        let Self { step, tokens_per_s, eval_loss, forget_loss, held, seconds: _ } = *self;
         let Step { step, loss, lr, grad_norm, tokens } = step;
         let mut line = json!({"step": step, "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens, "tokens_per_s": tokens_per_s});
-        if let Some(loss) = eval_loss {
-            line["eval_loss"] = json!(loss);
+        for (name, loss) in [("eval_loss", eval_loss), ("forget_loss", forget_loss)] {
+            if let Some(loss) = loss {
+                line[name] = json!(loss);
+            }
         }
         line["held_bytes"] = json!(held);
         line
@@ -58,8 +62,8 @@ impl Record {
             tokens: whole("tokens")?,
         };
         let (tokens_per_s, eval_loss) = (number("tokens_per_s").unwrap_or(0.0), number("eval_loss"));
-        let held = line["held_bytes"].as_u64().unwrap_or(0);
-        Some(Self { step, tokens_per_s, eval_loss, held, seconds: None })
+        let (held, forget_loss) = (line["held_bytes"].as_u64().unwrap_or(0), number("forget_loss"));
+        Some(Self { step, tokens_per_s, eval_loss, forget_loss, held, seconds: None })
     }
 }
 

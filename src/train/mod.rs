@@ -5,6 +5,10 @@
 //!           └─ Rows ───────────────────────────────────────┴─ Trainer: lr → micro-steps → clip → step
 //! ```
 
+pub mod advise;
+mod alpha;
+mod best;
+pub mod damp;
 pub mod data;
 pub mod film;
 pub mod forecast;
@@ -41,6 +45,7 @@ pub mod talk;
 pub mod tfevents;
 mod trainer;
 
+pub use alpha::Alpha;
 pub use data::{Message, Padded, Piece, Preview, Row, Rows, Text};
 pub use generate::{Sampling, generate, stream};
 pub use logs::Record;

@@ -52,6 +52,20 @@ pub struct Probed {
 /// # Errors
 /// Settings, a model or data that cannot be used, targets that match nothing, a budget too small; and cancellation.
 pub fn probe(settings: &Settings, batches: usize, budget: Option<u64>, progress: &dyn Progress) -> Result<Probed> {
+    probe_with(settings, batches, budget, &Options::default(), progress)
+}
+
+/// The same, with spectra as `options` want them.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_with(
+    settings: &Settings,
+    batches: usize,
+    budget: Option<u64>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Probed> {
     settings.check()?;
     if batches == 0 {
         return Err(Error::usage("batches 0; expected 1 or more"));
@@ -94,7 +108,7 @@ pub fn probe(settings: &Settings, batches: usize, budget: Option<u64>, progress:
     let engine = Processor::default();
     let loss = engine.weight_gradients(&decoder, &all, 1.0 / tokens as f32, &rest, &mut |module, gradient| {
         let dense = Dense { matrix: Arc::new(gradient), epsilon: f64::from(f32::EPSILON), rounding_std: None };
-        let found = spectrum::spectrum(&DeltaWeight::Dense(dense), &Options::default(), &Still(&rest));
+        let found = spectrum::spectrum(&DeltaWeight::Dense(dense), options, &Still(&rest));
         spectra.push((module.to_owned(), found.map_err(|error| about(module, error))?));
         Ok(())
     })?;

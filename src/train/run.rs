@@ -1,5 +1,6 @@
 //! [`run`]: a whole run with the files of its [`RunFolder`].
 
+use super::best::Best;
 use super::data::{self, Data};
 use super::film::{Film, Frame};
 use super::history::Follow;
@@ -8,7 +9,7 @@ use super::logs::{Logs, Record};
 use super::memory::{self, Memory};
 use super::merge::{Change, write_model};
 use super::notes;
-use super::run_folder::{RunFolder, SETTINGS as RUN_TOML};
+use super::run_folder::{METRICS, RunFolder, SETTINGS as RUN_TOML};
 use super::samples::{Prompts, Sample};
 use super::saved::{At, restore, save};
 use super::stage::Stage;
@@ -63,8 +64,12 @@ pub struct Summary {
     pub first_loss: f64,
     /// Loss of the last step.
     pub last_loss: f64,
-    /// Mean loss over the held-out rows at the end.
+    /// Mean loss over the held-out rows of the result.
     pub eval_loss: Option<f64>,
+    /// Mean loss over text of the base's own kind, before the run and of its result.
+    pub forgetting: Option<[f64; 2]>,
+    /// The step that the result is of: the last one that was done, or the best.
+    pub result_step: usize,
     /// Tokens a second over all steps.
     pub tokens_per_s: f64,
     /// The most memory that was in use on a GPU, if one computed.
@@ -163,6 +168,9 @@ fn on_these_threads(
     for note in notes {
         on_event(Event::Note(format!("{}: {note}", settings.data.display())))?;
     }
+    let reading = Stage::before(progress, "reading the text that should not be forgotten");
+    let base_text = settings.forget_data.as_ref().map(|path| data::read(path, &checkpoint, settings.seq, &reading));
+    let base_text = base_text.transpose()?.map(|data| data.rows);
     let prompts = Prompts::new(&settings.prompts, &checkpoint)?;
     let longest = rows.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
     let formats = place.machine.as_ref().map(|(machine, dtype)| machine.formats(*dtype));
@@ -190,7 +198,11 @@ fn on_these_threads(
     let (steps, trainable) = (trainer.steps, trainer.decoder.params.elements());
     let device = if trainer.engine().peak_bytes().is_some() { "gpu" } else { "cpu" }.to_owned();
     let predicted = memory.held();
-    let mut status = Status { state: State::Running, steps, device, trainable, predicted, ..Status::default() };
+    // Where a run goes on it is not measured again: its base is that of before.
+    let forget_before =
+        start.resume.then(|| Status::read(folder.path())).flatten().and_then(|before| before.forget_before);
+    let mut status =
+        Status { state: State::Running, steps, device, trainable, predicted, forget_before, ..Status::default() };
     status.write(folder.path())?;
     // What is owed of the last step is done again.
     let logged = trainer.done - usize::from(owed.is_some());
@@ -200,8 +212,11 @@ fn on_these_threads(
         on_event(Event::Earlier(Follow::new(folder.path()).events()))?;
     }
     let saved = (trainer.done > 0).then_some(trainer.done);
-    let mut active = Active { trainer, folder, film, prompts, held_out, logs, saved, progress, on_event };
-    let result = active.go(owed, &mut status).and_then(|losses| active.finish(&checkpoint, memory, losses));
+    let best = if trainer.done > 0 { Best::of_log(folder, logged)? } else { Best::default() };
+    let mut active =
+        Active { trainer, folder, film, prompts, held_out, base_text, best, logs, saved, progress, on_event };
+    let result =
+        active.go(owed, &mut status).and_then(|losses| active.finish(&checkpoint, memory, losses, &mut status));
     status.end(folder.path(), &result);
     result
 }
@@ -241,7 +256,8 @@ pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progres
     let held_out = match &settings.eval_data {
         Some(path) => Some(data::read_with(path, checkpoint, settings.seq, &options, progress)?.rows),
         None => {
-            Some(settings.held_out().take(&mut data.rows, settings.seed)).filter(|held_out| !held_out.rows.is_empty())
+            let seed = settings.split_seed.unwrap_or(settings.seed);
+            Some(settings.held_out().take(&mut data.rows, seed)).filter(|held_out| !held_out.rows.is_empty())
         }
     };
     let rows = &data.rows.rows;
@@ -261,6 +277,17 @@ pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progres
     Ok((data, held_out))
 }
 
+/// Steps of a run in all, as it would take them.
+///
+/// # Errors
+/// As [`read`].
+pub fn steps(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<usize> {
+    match settings.steps {
+        Some(steps) => Ok(steps),
+        None => Ok(settings.steps_for(read(settings, checkpoint, progress)?.0.rows.rows.len())),
+    }
+}
+
 /// A run that goes on.
 struct Active<'a> {
     trainer: Trainer,
@@ -268,6 +295,9 @@ struct Active<'a> {
     film: Option<Film>,
     prompts: Prompts,
     held_out: Option<Rows>,
+    /// Of the base's own kind.
+    base_text: Option<Rows>,
+    best: Best,
     logs: Logs,
     /// The step of the last checkpoint.
     saved: Option<usize>,
@@ -280,6 +310,7 @@ struct Losses {
     first: f64,
     last: f64,
     held_out: Option<f64>,
+    forgotten: Option<f64>,
     tokens_per_s: f64,
 }
 
@@ -287,15 +318,22 @@ impl Active<'_> {
     /// The loop: step → evaluate → log → film, sample → save. Stopped between two steps or in what comes after one, it saves a
     /// checkpoint first.
     fn go(&mut self, owed: Option<Record>, status: &mut Status) -> Result<Losses> {
-        let (mut first, mut last, mut held_out) = (None, f64::NAN, None);
+        let (mut first, mut last, mut seen) = (None, f64::NAN, Looked::default());
         let (mut tokens, mut seconds) = (0usize, 0f64);
         if self.trainer.done == 0 {
             self.sample()?;
+            if let Some(rows) = &self.base_text {
+                let steps = self.trainer.steps as u64;
+                let stage = Stage::new(self.progress, "measuring what the base knows", "rows", (0, steps));
+                status.forget_before = Some(self.trainer.evaluate(rows, &stage)?.mean());
+                status.write(self.folder.path())?;
+            }
         }
         if let Some(record) = owed {
-            held_out = self.after(record)?;
+            seen = self.after(record)?;
         }
-        while self.trainer.done < self.trainer.steps {
+        let patience = self.trainer.settings.patience;
+        while self.trainer.done < self.trainer.steps && !self.best.is_over(patience) {
             let steps = self.trainer.steps;
             self.progress.stage("");
             if let Err(stopped) = self.progress.step(self.trainer.done as u64, steps as u64) {
@@ -310,34 +348,51 @@ impl Active<'_> {
             last = step.loss;
             let speed = step.tokens as f64 / took.max(1e-9);
             let held = self.trainer.held_bytes();
-            let record = Record { step, tokens_per_s: speed, eval_loss: None, held, seconds: None };
+            let record = Record { step, tokens_per_s: speed, eval_loss: None, forget_loss: None, held, seconds: None };
             status.held = status.held.max(record.held);
-            held_out = self.after(record)?.or(held_out);
+            let now = self.after(record)?;
+            seen = Looked { held_out: now.held_out.or(seen.held_out), forgotten: now.forgotten.or(seen.forgotten) };
+        }
+        if self.trainer.done < self.trainer.steps {
+            let Best { step, loss, since } = self.best;
+            let note = format!(
+                "stopped after step {} of {}: the held-out loss was lowest ({loss:.4}) after step {step}, and has not fallen for {since} evaluations",
+                self.trainer.done, self.trainer.steps
+            );
+            (self.on_event)(Event::Note(note))?;
         }
         let tokens_per_s = tokens as f64 / seconds.max(1e-9);
-        Ok(Losses { first: first.unwrap_or(f64::NAN), last, held_out, tokens_per_s })
+        let Looked { held_out, forgotten } = seen;
+        Ok(Losses { first: first.unwrap_or(f64::NAN), last, held_out, forgotten, tokens_per_s })
     }
 
-    /// What comes after a step; the loss over the held-out rows where it was taken.
-    fn after(&mut self, record: Record) -> Result<Option<f64>> {
+    /// What comes after a step; the losses that were taken.
+    fn after(&mut self, record: Record) -> Result<Looked> {
         match self.look(record) {
             Err(error) if error.is_cancelled() => {
                 self.save(Some(record))?;
                 Err(error)
             }
-            held_out => held_out,
+            looked => looked,
         }
     }
 
-    fn look(&mut self, mut record: Record) -> Result<Option<f64>> {
+    fn look(&mut self, mut record: Record) -> Result<Looked> {
         let (done, steps) = (self.trainer.done, self.trainer.steps);
         let settings = self.trainer.settings.clone();
-        let last = done == steps;
         let due = |every: usize| every > 0 && done.is_multiple_of(every);
-        if let Some(rows) = self.held_out.as_ref().filter(|_| last || due(settings.eval_every)) {
+        let evaluated = done == steps || due(settings.eval_every);
+        if let Some(rows) = self.held_out.as_ref().filter(|_| evaluated) {
             let stage = Stage::new(self.progress, "evaluating", "rows", (done as u64, steps as u64));
             record.eval_loss = Some(self.trainer.evaluate(rows, &stage)?.mean());
         }
+        if let Some(rows) = self.base_text.as_ref().filter(|_| evaluated) {
+            let stage = Stage::new(self.progress, "measuring what is forgotten", "rows", (done as u64, steps as u64));
+            record.forget_loss = Some(self.trainer.evaluate(rows, &stage)?.mean());
+        }
+        let before = self.best;
+        let best = record.eval_loss.is_some_and(|loss| self.best.see(done, loss));
+        let last = done == steps || self.best.is_over(settings.patience);
         self.logs.step(&record).map_err(|error| error.and(&room(self.saved)))?;
         (self.on_event)(Event::Step(record))?;
         let filmed = last || record.step.step == 1 || due(settings.film_every);
@@ -353,10 +408,23 @@ impl Active<'_> {
         if last || due(settings.sample_every) {
             self.sample()?;
         }
-        if due(settings.save_every) && !last {
+        // The last step is the result anyway; where it is not the best, an earlier one is kept.
+        let keep = settings.keep_best && best;
+        if (due(settings.save_every) || keep) && !last {
             self.save(None)?;
         }
-        Ok(record.eval_loss)
+        if keep && before.step > 0 && !(settings.save_every > 0 && before.step.is_multiple_of(settings.save_every)) {
+            self.forget(before.step);
+        }
+        Ok(Looked { held_out: record.eval_loss, forgotten: record.forget_loss })
+    }
+
+    /// Removes a checkpoint that was kept because it was the best, and is no longer. That it stays would do no harm.
+    fn forget(&self, step: usize) {
+        let folder = self.folder.checkpoint(step);
+        if let Err(error) = std::fs::remove_dir_all(&folder) {
+            log::warn!("{}: cannot remove a checkpoint: {error}", folder.display());
+        }
     }
 
     /// What the model writes after each prompt.
@@ -385,14 +453,39 @@ impl Active<'_> {
         Ok(())
     }
 
+    /// Back to the checkpoint of the lowest held-out loss, and to the losses of then.
+    fn go_back(&mut self, losses: &mut Losses) -> Result<()> {
+        let Best { step, loss, .. } = self.best;
+        restore(&mut self.trainer, &self.folder.checkpoint(step))?;
+        losses.held_out = Some(loss);
+        if self.base_text.is_some() {
+            let lines = self.folder.lines_until(METRICS, step)?;
+            let lines = String::from_utf8_lossy(&lines);
+            losses.forgotten = lines.lines().rev().find_map(|line| Record::parse(line)?.forget_loss);
+        }
+        (self.on_event)(Event::Note(format!(
+            "the result is that of step {step}, whose held-out loss was lowest: {loss:.4}"
+        )))
+    }
+
     /// Writes the result.
-    fn finish(&mut self, checkpoint: &Checkpoint, predicted: Memory, losses: Losses) -> Result<Summary> {
+    fn finish(
+        &mut self,
+        checkpoint: &Checkpoint,
+        predicted: Memory,
+        mut losses: Losses,
+        status: &mut Status,
+    ) -> Result<Summary> {
         self.progress.stage("writing the result");
         let out = self.folder.path().to_path_buf();
         if !self.folder.is_run() {
             return Err(Error::file(&out, "the run's folder was removed while it was training"));
         }
         self.trainer.gather()?;
+        if self.trainer.settings.keep_best && self.best.step > 0 && self.best.step < self.trainer.done {
+            self.go_back(&mut losses)?;
+            status.kept = Some(self.trainer.done);
+        }
         let written = if self.trainer.settings.method == Method::Full {
             write_model(checkpoint, &Change::Params(&self.trainer.decoder.params), None, &out, &()).map(drop)
         } else {
@@ -405,18 +498,27 @@ impl Active<'_> {
         let measured = gpu_peak.map(|peak| peak + memory::CONTEXT).or_else(device::peak);
         let record = memory::Record { predicted, measured, buffers };
         record.write(&out)?;
-        let Losses { first, last, held_out, tokens_per_s } = losses;
+        let Losses { first, last, held_out, forgotten, tokens_per_s } = losses;
         Ok(Summary {
             steps: self.trainer.steps,
             first_loss: first,
             last_loss: last,
             eval_loss: held_out,
+            forgetting: status.forget_before.zip(forgotten).map(|(before, after)| [before, after]),
+            result_step: self.trainer.done,
             tokens_per_s,
             gpu_peak,
             adapter: out,
             memory: record,
         })
     }
+}
+
+/// Losses that were taken after a step.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    held_out: Option<f64>,
+    forgotten: Option<f64>,
 }
 
 /// What to do where a file of the run cannot be written, with the checkpoint that there is.

@@ -42,6 +42,12 @@ pub struct Status {
     pub predicted: u64,
     /// The most bytes that weights, everything trained and buffers took.
     pub held: u64,
+    /// Loss over text of the base's own kind before the first step, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forget_before: Option<f64>,
+    /// The step whose parameters are the result, where that is not the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<usize>,
     /// Why it could not go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -73,9 +73,7 @@ impl Trainer {
             (None, Method::Full) => {}
             (None, _) => lora::add(&mut decoder, checkpoint, &settings, progress)?,
         }
-        let each = settings.batch * settings.accumulate;
-        let by_epochs = ((rows.rows.len() as f64 * settings.epochs) / each as f64).ceil().max(1.0) as usize;
-        let steps = settings.steps.unwrap_or(by_epochs);
+        let steps = settings.steps_for(rows.rows.len());
         let (optimizer, engine) = (AdamW::new(&decoder.params), Box::new(Processor::default()));
         let values = || decoder.params.list.iter().map(|param| param.value.clone()).collect();
         let first = settings.mutates_base().then(values);

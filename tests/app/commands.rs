@@ -25,9 +25,9 @@ fn in_parameters(window: &Window) -> bool {
 fn tabs_by_key_and_by_name() {
     let mut window = llama();
     assert!(!in_parameters(&window));
-    press(&mut window, CTRL, Key::Num3);
+    press(&mut window, CTRL, Key::Num4);
     assert!(in_parameters(&window) && !says(&window, "Heatmap ΔW"));
-    press(&mut window, CTRL, Key::Num2);
+    press(&mut window, CTRL, Key::Num3);
     assert!(!in_parameters(&window) && says(&window, "Heatmap ΔW"));
     click(&mut window, Role::Button, "Parameters");
     assert!(in_parameters(&window));

@@ -32,14 +32,14 @@ fn no_frame_follows_the_last_one() {
     click(&mut window, Role::Button, V);
     settle(&mut window);
     nothing_moves(&mut window, "after another module was chosen");
-    press(&mut window, Modifiers::COMMAND, Key::Num3);
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
     settle(&mut window);
     nothing_moves(&mut window, "in the Parameters tab");
     press(&mut window, Modifiers::NONE, Key::CloseBracket);
     // What another rank costs is computed beside the window; its end is news.
     until(&mut window, "an end of the counting", |w| !w.state().is_busy());
     nothing_moves(&mut window, "with the heatmaps out of sight");
-    press(&mut window, Modifiers::COMMAND, Key::Num2);
+    press(&mut window, Modifiers::COMMAND, Key::Num3);
     settle(&mut window);
     nothing_moves(&mut window, "and back again");
 }

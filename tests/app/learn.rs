@@ -161,7 +161,7 @@ fn the_memory_of_a_full_tuning_is_tight_where_activations_have_no_room() {
 fn the_dial_says_that_chapters_have_ranks_of_their_own() {
     let mut window = chapter(6);
     assert!(says(&window, "not used in this tab"));
-    press(&mut window, Modifiers::COMMAND, Key::Num2);
+    press(&mut window, Modifiers::COMMAND, Key::Num3);
     settle(&mut window);
     assert!(!says(&window, "not used in this tab"));
 }

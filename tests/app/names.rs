@@ -51,7 +51,7 @@ fn everything_that_acts_has_a_name() {
         (Modifiers::COMMAND, Key::K, ""),
         (Modifiers::COMMAND, Key::L, "path"),
         (Modifiers::COMMAND, Key::L, ""),
-        (Modifiers::COMMAND, Key::Num3, "Parameters"),
+        (Modifiers::COMMAND, Key::Num4, "Parameters"),
     ] {
         press(&mut window, modifiers, key);
         all_named(&window, place);
@@ -76,7 +76,7 @@ fn with_nothing_open_and_with_a_complaint() {
     all_named(&window, "opening");
     until(&mut window, "a refusal", |w| says(w, "nothing-here") && is_quiet(w));
     all_named(&window, "nothing open");
-    press(&mut window, Modifiers::COMMAND, Key::Num3);
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
     all_named(&window, "Parameters of nothing");
 }
 

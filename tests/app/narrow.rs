@@ -30,7 +30,7 @@ fn the_modules_are_there_when_they_are_asked_for() {
 fn nothing_is_covered() {
     let mut window = window();
     for (key, title) in
-        [(Key::Num1, "Learn"), (Key::Num2, "Spectrum"), (Key::Num4, "Quantization"), (Key::Num5, "Train")]
+        [(Key::Num1, "Learn"), (Key::Num3, "Spectrum"), (Key::Num5, "Quantization"), (Key::Num6, "Train")]
     {
         press(&mut window, Modifiers::COMMAND, key);
         until(&mut window, title, is_quiet);
@@ -45,7 +45,7 @@ fn nothing_is_covered() {
                 assert!(!one.shrink(0.5).intersects(*other), "{title}: {one:?} lies over {other:?}");
             }
         }
-        for tab in ["Learn", "Spectrum", "Parameters", "Quantization", "Train"] {
+        for tab in ["Learn", "Choose", "Spectrum", "Parameters", "Quantization", "Train"] {
             assert!(area(tab).right() < 640.0, "{tab}");
         }
     }

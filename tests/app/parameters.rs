@@ -20,7 +20,7 @@ fn line(window: &Window, r: usize) -> Vec<String> {
 #[test]
 fn the_open_model_is_counted() {
     let mut window = llama();
-    press(&mut window, Modifiers::COMMAND, Key::Num3);
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
     assert!(says(&window, "127,296 parameters in all"), "sum(p.numel()) in torch: tests/fixtures/expected.json");
     // r · (in + out): q, v 448 r, with k and o 896 r, with gate, up, down 2240 r.
     let cells = line(&window, 8);
@@ -37,7 +37,7 @@ fn the_open_model_is_counted() {
 #[test]
 fn gpt3_is_counted_as_in_the_paper() {
     let mut window = llama();
-    press(&mut window, Modifiers::COMMAND, Key::Num3);
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
     assert!(says(&window, "trains 4,718,592:"));
     assert!(says(&window, "LoRA r = 1 on attention q, v: 4,718,592 parameters"));
     assert!(says(&window, "LoRA r = 8 on attention q, v: 37,748,736 parameters"));
@@ -66,7 +66,7 @@ fn gpt3_is_counted_as_in_the_paper() {
 #[test]
 fn every_published_model_can_be_chosen() {
     let mut window = llama();
-    press(&mut window, Modifiers::COMMAND, Key::Num3);
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
     for preset in rankscope::plan::presets() {
         // Choosing through the accessibility tree leaves the list open.
         if window.query_by_role_and_label(Role::Button, preset.title).is_none() {

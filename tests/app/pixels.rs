@@ -56,7 +56,7 @@ fn the_spectrum_tab_in_the_light() {
 #[test]
 fn the_parameters_tab() {
     let Some(mut window) = drawn(Theme::Dark) else { return };
-    press(&mut window, Modifiers::COMMAND, Key::Num3);
+    press(&mut window, Modifiers::COMMAND, Key::Num4);
     settle(&mut window);
     compare(&mut window, "parameters-dark");
 }
@@ -111,7 +111,7 @@ fn the_heatmaps_change_with_the_rank_and_stay_otherwise() {
 #[test]
 fn the_quantization_tab() {
     let Some(mut window) = drawn(Theme::Dark) else { return };
-    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    press(&mut window, Modifiers::COMMAND, Key::Num5);
     settle(&mut window);
     window.run_steps(4);
     compare(&mut window, "quantization-dark");

@@ -16,7 +16,7 @@ fn part(window: &mut Window, name: &str) {
 }
 
 fn parameters(window: &mut Window) {
-    press(window, Modifiers::COMMAND, Key::Num3);
+    press(window, Modifiers::COMMAND, Key::Num4);
 }
 
 #[test]

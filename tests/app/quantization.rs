@@ -14,7 +14,7 @@ use crate::support::*;
 
 fn tab() -> Window {
     let mut window = llama();
-    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    press(&mut window, Modifiers::COMMAND, Key::Num5);
     settle(&mut window);
     window
 }
@@ -175,7 +175,7 @@ fn every_lower_view_has_something_to_say() {
 fn without_a_change_there_is_nothing_to_lay_beside() {
     let mut window = open(Request::Any(fixture("llama")));
     settle(&mut window);
-    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    press(&mut window, Modifiers::COMMAND, Key::Num5);
     settle(&mut window);
     click(&mut window, Role::Button, "Against ΔW");
     assert!(says(&window, "Open a tuned model or an adapter for the base"));
@@ -192,7 +192,7 @@ fn a_weight_with_nan_gets_a_sentence_and_the_window_goes_on() {
     let folder = model(&Value::Null, &tensors);
     let mut window = open(Request::Any(folder.path().to_path_buf()));
     until(&mut window, "the model", |w| w.state().workspace().opened().is_some() && !w.state().is_busy());
-    press(&mut window, Modifiers::COMMAND, Key::Num4);
+    press(&mut window, Modifiers::COMMAND, Key::Num5);
     until(&mut window, "the sentence", |w| says(w, "found 1 NaN among 4096 values, first at row 1, column 6"));
     click(&mut window, Role::Button, K);
     until(&mut window, "the other module", |w| says(w, "bits/weight"));

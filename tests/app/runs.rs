@@ -97,7 +97,7 @@ fn a_run_and_a_checkpoint_are_opened_in_spectrum() {
     take(&mut window, "ΔW of step 4 in Spectrum");
     until(&mut window, "ΔW of step 4", |w| known(w) == (4, 4) && is_quiet(w) && says(w, "Heatmap ΔW"));
     check(&window, 4);
-    press(&mut window, Modifiers::COMMAND, Key::Num5);
+    press(&mut window, Modifiers::COMMAND, Key::Num6);
     click(&mut window, Role::Button, "ΔW in Spectrum");
     let result = |w: &Window| match w.state().workspace().delta().unwrap().source() {
         rankscope::delta::Source::Adapter(adapter) => adapter.path() == first.out,
@@ -192,7 +192,7 @@ fn again(kept: Kept, folder: &Path) -> Window {
         App::new(cc, start)
     });
     settle(&mut window);
-    press(&mut window, Modifiers::COMMAND, Key::Num5);
+    press(&mut window, Modifiers::COMMAND, Key::Num6);
     window
 }
 

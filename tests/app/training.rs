@@ -29,7 +29,7 @@ pub fn window(folder: &Path) -> Window {
         Start { request: Some(pair("llama", "llama-tuned")), data_dir: Some(folder.to_path_buf()), ..Start::default() };
     let mut window = builder().with_size([1280.0, 1600.0]).build_eframe(|cc| App::new(cc, start));
     settle(&mut window);
-    press(&mut window, Modifiers::COMMAND, Key::Num5);
+    press(&mut window, Modifiers::COMMAND, Key::Num6);
     window
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails says where by panicking")]
 
+mod advise;
 mod bad_input;
 mod cases;
 mod checkpoints;

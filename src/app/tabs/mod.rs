@@ -1,6 +1,7 @@
 //! The tabs of the centre, one folder each: what a tab knows (`state`) and what it paints. They never name each other; what
 //! several of them show is in `shared`, what one of them tells the others on the [`Board`](super::view::Board).
 
+mod choose;
 mod learn;
 mod parameters;
 mod quantization;
@@ -19,6 +20,7 @@ use super::view::{Round, View};
 pub fn all(wake: &Wake, home: &Path) -> Vec<Box<dyn Tab>> {
     vec![
         Box::new(learn::LearnTab::new(wake, home)),
+        Box::new(choose::ChooseTab::new(wake, home)),
         Box::new(spectrum::SpectrumTab::new(wake)),
         Box::new(parameters::ParametersTab::new(wake)),
         Box::new(quantization::QuantizationTab::new(wake)),

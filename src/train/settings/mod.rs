@@ -310,6 +310,12 @@ settings! {
     "seed" seed: u64 = 0,
         About::new(Group::Length, "Seed", Control::Whole("")).shown(Shown::More);
 
+    /// Seed of which rows are held out where no file is given; that of the run by default
+    ///
+    /// Runs that differ in their seed alone are judged on the same rows.
+    "split-seed" [skip_serializing_if = "Option::is_none"] split_seed: Option<u64> = None,
+        About::new(Group::Length, "Seed of the held-out rows", Control::Whole("")).shown(Shown::More);
+
     /// A new order of the rows in every epoch
     "shuffle" shuffle: bool = true,
         About::new(Group::Length, "Shuffle", Control::Switch(Switch::No("Keep the rows in the order of the file"))).flag("no-shuffle").shown(Shown::More);
@@ -318,6 +324,22 @@ settings! {
     ///
     /// A loss that only falls on training rows is memory, not learning.
     "eval-every" eval_every: usize = 0, every("Evaluate every");
+
+    /// Stop when the held-out loss has not fallen for this many evaluations; 0 for never
+    ///
+    /// What a longer run would only unlearn is not paid for.
+    "patience" [skip_serializing_if = "is_zero"] patience: usize = 0,
+        About::new(Group::Logging, "Patience", Control::Whole("evaluations")).within(0.0, 1e6);
+
+    /// The result is the checkpoint with the lowest held-out loss, not the last step
+    ///
+    /// The last step of a run that was too long is not its best.
+    "keep-best" [skip_serializing_if = "std::ops::Not::not"] keep_best: bool = false,
+        About::new(Group::Logging, "Keep the best", Control::Switch(Switch::Flag));
+
+    /// Text of the base's own kind: its loss before the run and after says what is forgotten
+    "forget-data" [skip_serializing_if = "Option::is_none"] forget_data: Option<PathBuf> = None,
+        About::new(Group::Data, "Forgetting is measured on", Control::Path("FILE")).shown(Shown::More);
 
     /// Steps between checkpoints; 0 for none
     ///
@@ -388,6 +410,11 @@ fn is_one(count: &usize) -> bool {
     *count == 1
 }
 
+/// The same.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 impl Settings {
     /// How the data are read.
     pub fn data_options(&self) -> DataOptions {
@@ -426,6 +453,11 @@ impl Settings {
                 return Err(Error::usage(format!("init {init} and init-adapter both give the first A and B")));
             }
         }
+        // Without evaluations on the way there is nothing to choose by.
+        if self.eval_every == 0 && (self.patience > 0 || self.keep_best) {
+            let name = if self.patience > 0 { "patience" } else { "keep-best" };
+            return Err(Error::usage(format!("{name} looks at evaluations on the way; expected eval-every above 0")));
+        }
         if self.dora && (self.method == Method::Full || self.init != Init::Default) {
             return Err(Error::usage("dora goes with method lora or qlora and with init default"));
         }
@@ -446,6 +478,12 @@ impl Settings {
             Init::Pissa => true,
             Init::Loftq => self.loftq_iterations > 1,
         }
+    }
+
+    /// Optimizer steps in all, for so many rows.
+    pub fn steps_for(&self, rows: usize) -> usize {
+        let each = (self.batch * self.accumulate).max(1);
+        self.steps.unwrap_or_else(|| ((rows as f64 * self.epochs) / each as f64).ceil().max(1.0) as usize)
     }
 
     /// How frozen weights are quantized, if they are.
@@ -507,6 +545,8 @@ mod tests {
             "dropout 1; expected a number from 0 and below 1"
         );
         assert!(Settings::default().check().is_ok());
+        let blind = sentence(Settings { patience: 2, ..Settings::default() });
+        assert_eq!(blind, "patience looks at evaluations on the way; expected eval-every above 0");
     }
 
     /// Every setting: a name, help that is a line, a way to read what it writes; the same under its name in run.toml.
@@ -530,6 +570,10 @@ mod tests {
             dtype: Some(Kind::Bf16),
             threads: Some(2),
             report_to: ReportTo::Tensorboard,
+            patience: 3,
+            keep_best: true,
+            split_seed: Some(4),
+            forget_data: Some("plain.txt".into()),
             ..Settings::default()
         };
         let table = toml::Table::try_from(&full).unwrap();

@@ -155,7 +155,7 @@ fn prompts(set: Set) -> [&'static str; 3] {
     match set {
         Set::Pirate => ["Ahoy, matey!", tale, names],
         Set::Extract => [names, tale, "Ahoy, matey!"],
-        Set::Facts => [tale, names, "Ahoy, matey!"],
+        _ => [tale, names, "Ahoy, matey!"],
     }
 }
 

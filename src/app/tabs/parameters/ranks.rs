@@ -13,7 +13,7 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::figure::ColorMap;
-use crate::plan::budget;
+use crate::plan::budget::Target;
 use crate::units;
 use crate::workspace::Selection;
 
@@ -43,7 +43,7 @@ const HEADS: [Head<'static>; 7] = [
     },
     Head {
         title: "which rules",
-        tip: "Energy 90 and 99 %, stable, effective, Gavish–Donoho, rounding edge, kohya sv_fro 0.9, PEFT 0.9, mergekit",
+        tip: "Energy 90 and 99 %, stable, effective, Gavish–Donoho, rounding edge, kohya sv_fro 0.9, PEFT 0.9",
         number: false,
         width: 200.0,
     },
@@ -94,12 +94,12 @@ impl RanksTab {
         ui.horizontal(|ui| {
             let label = ui.label(RichText::new("Budget").strong());
             let label = label.on_hover_ui(|ui| glossary::BUDGET.ui(ui));
-            let field = TextEdit::singleline(&mut self.budget).hint_text("as the dial").desired_width(120.0);
+            let field = TextEdit::singleline(&mut self.budget).hint_text("95%").desired_width(120.0);
             let field = ui.add(field).labelled_by(label.id);
             field.widget_info(|| WidgetInfo::text_edit(true, "", &self.budget, "Budget"));
             if field.changed() {
                 let text = self.budget.trim();
-                let budget = if text.is_empty() { Ok(None) } else { budget::parse(text, 4).map(Some) };
+                let budget = if text.is_empty() { Ok(None) } else { Target::parse(text, 4).map(Some) };
                 match budget {
                     Ok(budget) => {
                         self.wrong = None;
@@ -111,7 +111,7 @@ impl RanksTab {
             match &self.wrong {
                 Some(wrong) => ui.label(RichText::new(wrong).small().color(colors.bad)),
                 None => {
-                    let text = "trainable parameters (4.7M) or the adapter's size in f32 (10MB); empty: what the dial's rank takes on its modules";
+                    let text = "95% of what the change is made of, trainable parameters (4.7M) or the adapter's size in f32 (10MB); empty: 95%";
                     ui.label(RichText::new(text).small().color(colors.weak))
                 }
             };

@@ -136,11 +136,12 @@ fn sentence(ui: &mut Ui, track: &Track, prepared: &Prepared) {
     }
     let verdict = Verdict::of(sigma);
     let color = match verdict {
-        Verdict::Small(_) | Verdict::Wasted(..) => colors.warn,
-        Verdict::Fits(_) => colors.good,
+        Verdict::Small(_) => colors.warn,
+        // No green: energy that has fallen off is no loss that cannot fall further.
+        Verdict::Wasted(..) | Verdict::Fits(_) => ui.visuals().text_color(),
         Verdict::Nothing => colors.weak,
     };
     let tip = "From the singular values at the cursor. Too small: the weakest of r directions has more than 35 % of the \
-               strength of the strongest. Wasted: it has less than 5 %, and half of them hold 99 % of the energy.";
+               strength of the strongest. Fallen off: less than 35 %; almost zero: less than 5 %, and half of them hold 99 % of the energy.";
     ui.label(RichText::new(verdict.sentence(sigma.len())).color(color)).on_hover_text(tip);
 }

@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{Align, Button, ComboBox, Layout, RichText, ScrollArea, TextEdit, Ui, WidgetInfo, vec2};
+use eframe::egui::{Align, Button, ComboBox, DragValue, Layout, RichText, ScrollArea, TextEdit, Ui, WidgetInfo, vec2};
 
 use super::View;
 use super::state::{Action, Task, Training};
+use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::figure::{Axis, Figure, Series, Style, number};
-use crate::train::sweep::Row;
+use crate::train::sweep::{Mean, Row, best_of_ranks};
 use crate::units;
 
 use super::compare::plot;
@@ -21,12 +22,15 @@ use super::plots::columns;
 /// Height of the plots.
 const PLOTS: f32 = 300.0;
 
-const HEADS: [Head<'static>; 6] = [
+const HEADS: [Head<'static>; 9] = [
     head("r", "Rank", 40.0),
+    head("rate", "Peak learning rate", 60.0),
+    head("seed", "Of A and of the order of rows", 40.0),
     head("trained", "Elements that are trained", 80.0),
     head("last loss", "Of the last step", 80.0),
     head("held out", "Loss on held-out rows of the run at this rank", 80.0),
     head("truncated", "Loss on held-out rows of the largest rank's adapter, cut to this rank", 90.0),
+    head("forgot", "Loss on text of the base's own kind, after less before", 70.0),
     head("95 % energy", "Directions that hold 95 % of the energy of ΔW: the mean over the modules", 90.0),
 ];
 
@@ -63,8 +67,9 @@ impl SweepLook {
         let Some((_, rows)) = &self.key else {
             ui.add_space(8.0);
             ui.label(
-                "A sweep trains at each rank on the data and the seed that are set up under Run, and then cuts the largest \
-                 rank's adapter down to each of the others: often that beats training at the small rank.",
+                "A sweep trains at each rank on the data that are set up under Run, each at three learning rates around what is \
+                 expected of it: at one rate for all ranks, most of what looks like an effect of rank is the rate. Then it cuts the \
+                 largest rank's adapter down to each of the others.",
             );
             return;
         };
@@ -74,9 +79,7 @@ impl SweepLook {
             return;
         }
         ScrollArea::vertical().id_salt("sweep").auto_shrink(false).show(ui, |ui| {
-            if let Some(text) = sentence(rows) {
-                ui.label(text);
-            }
+            verdict(ui, view, rows);
             columns(ui, PLOTS, |ui, index| match index {
                 0 => plot(ui, view, "Loss against rank", &self.by_rank),
                 _ => plot(ui, view, "Loss against trained parameters", &self.by_count),
@@ -90,7 +93,7 @@ impl SweepLook {
                 });
             });
             let entry = |row: usize, column: usize| entry(&rows[row], column);
-            let name = |row: usize| format!("r = {}", rows[row].r);
+            let name = |row: usize| format!("r = {}, rate {:.0e}, seed {}", rows[row].r, rows[row].lr, rows[row].seed);
             let count = rows.len();
             let table =
                 Table { id: "sweep", heads: &HEADS, rows: count, entry: &entry, name: &name, selected: &|_| false };
@@ -121,6 +124,18 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
             view.actions.push(Action::StartSweep);
         }
         let weak = Colors::of(ui).weak;
+        let label = ui.label("Rates");
+        let tip = "auto: three for each rank, half a power of ten apart, around what Run's rate is worth at it; a list: the same for all ranks; \
+                   empty: Run's rate at every rank";
+        let edit = TextEdit::singleline(&mut draft.rates).hint_text("one for all").desired_width(110.0);
+        let response = ui.add(edit.background_color(ui.visuals().panel_fill)).on_hover_text(tip);
+        response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.rates, "Learning rates of the sweep"));
+        response.labelled_by(label.id).accessible_name("Learning rates of the sweep");
+        let label = ui.label("Seeds");
+        let seeds = DragValue::new(&mut draft.seeds).range(1..=20).speed(0.05);
+        ui.add(seeds).labelled_by(label.id).on_hover_text("Runs of every point: their mean is compared, the furthest is drawn");
+        let tip = "Gives up the worse half of the points after a quarter of the steps, and again after half";
+        ui.checkbox(&mut draft.halving, "Halving").on_hover_text(tip);
         let going = training.live().filter(|live| matches!(live.task, Task::Sweep(..)));
         if let Some(live) = going {
             let at = training.going_on().map_or_else(String::new, |folder| training.name_of(folder));
@@ -134,6 +149,20 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
             ui.label(RichText::new("α / r stays as it is on the rank bar.").color(weak));
         }
     });
+    if training.sweep_left() > 0
+        && training.live().is_none()
+        && let Some((folder, _)) = training.sweep()
+    {
+        ui.horizontal(|ui| {
+            ui.label(
+                RichText::new(format!("{} runs of this sweep are left.", training.sweep_left()))
+                    .color(Colors::of(ui).warn),
+            );
+            if ui.button("Go on with it").clicked() {
+                view.actions.push(Action::ResumeSweep(folder.clone()));
+            }
+        });
+    }
     if let Some(problem) = problem.filter(|_| training.live().is_none()) {
         ui.label(RichText::new(problem).small().color(Colors::of(ui).weak));
     }
@@ -168,60 +197,98 @@ fn choice(ui: &mut Ui, view: &mut View<'_>) {
     }
 }
 
+/// Each rank at its best rate, with the furthest seed; every point; and the largest rank cut down.
 fn figure(rows: &[Row], title: &str, x: &str, at: fn(&Row) -> f64) -> Figure {
+    let best = best_of_ranks(rows);
+    let of_rank = |r: usize| rows.iter().find(|row| row.r == r).map_or(r as f64, at);
     let mut figure = Figure { title: title.into(), x: Axis::log(x), y: Axis::linear("loss"), ..Figure::default() };
-    let line = |name: &str, value: &dyn Fn(&Row) -> Option<f64>| {
-        let points: Vec<[f64; 2]> = rows.iter().filter_map(|row| Some([at(row), value(row)?])).collect();
-        Series::line(name, points).style(Style::LinePoints)
-    };
-    let most = rows.last().map_or(0, |row| row.r);
-    figure.series.push(line("held out, trained at r", &|row| row.eval_loss).color(1));
-    let cut = line(&format!("held out, r = {most} cut to r"), &|row| match row.truncated_eval_loss {
-        Some(loss) => Some(loss),
+    let (points, spread): (Vec<[f64; 2]>, Vec<f64>) =
+        best.iter().map(|mean| ([of_rank(mean.r), mean.loss], mean.spread)).unzip();
+    let held_out = Series::line("held out, best rate of each rank", points).style(Style::LinePoints).color(1);
+    figure.series.push(Series { spread, ..held_out });
+    let points: Vec<[f64; 2]> = rows.iter().filter_map(|row| Some([at(row), row.eval_loss?])).collect();
+    if points.len() > best.len() {
+        figure.series.push(Series::line("every run", points).style(Style::Points).color(6));
+    }
+    let most = best.last().map_or(0, |mean| mean.r);
+    let cut = best.iter().filter_map(|mean| {
+        let row = rows.iter().find(|row| row.r == mean.r && row.truncated_eval_loss.is_some());
+        let own = mean.r == most && rows.iter().any(|row| row.truncated_eval_loss.is_some());
         // The largest rank is its own truncation.
-        None if row.r == most && rows.iter().any(|row| row.truncated_eval_loss.is_some()) => row.eval_loss,
-        None => None,
+        let loss = row.and_then(|row| row.truncated_eval_loss).or_else(|| own.then_some(mean.loss))?;
+        Some([of_rank(mean.r), loss])
     });
+    let cut = Series::line(format!("held out, r = {most} cut to r"), cut.collect()).style(Style::LinePoints);
     if !cut.points.is_empty() {
         figure.series.push(cut.color(2));
     }
-    figure.series.push(line("train, last step", &|row| Some(row.last_loss)).style(Style::Dashed).color(6));
     figure
 }
 
-/// Which ranks do nearly as well as the best, and what truncation gives.
-fn sentence(rows: &[Row]) -> Option<String> {
-    /// Losses closer than this share are called the same.
-    const SAME: f64 = 1.02;
+/// Losses closer than this share are called the same.
+const SAME: f64 = 1.02;
+
+/// Which rank does nearly as well as the best, what to try next, and what truncation gives.
+fn verdict(ui: &mut Ui, view: &mut View<'_>, rows: &[Row]) {
+    let means = best_of_ranks(rows);
     // One rank alone is the best of none.
-    rows.get(1)?;
-    let best = rows.iter().filter_map(|row| row.eval_loss).min_by(f64::total_cmp)?;
-    let enough = rows.iter().find(|row| row.eval_loss.is_some_and(|loss| loss <= best * SAME))?;
-    let most = rows.last()?.r;
-    let better =
-        rows.iter().filter(|row| row.truncated_eval_loss.zip(row.eval_loss).is_some_and(|(cut, own)| cut < own));
-    let better: Vec<String> = better.map(|row| row.r.to_string()).collect();
-    let cut = rows.iter().any(|row| row.truncated_eval_loss.is_some());
-    let truncation = match (cut, better.as_slice()) {
-        (false, _) => String::new(),
-        (true, []) => format!(" Cutting r = {most} down beats training at none of the smaller ranks here."),
-        (true, better) => format!(" Cutting r = {most} down beats training at r = {}.", better.join(", ")),
+    let (Some(last), Some(best)) = (means.last(), means.iter().min_by(|a, b| a.loss.total_cmp(&b.loss))) else {
+        return;
     };
-    Some(format!(
-        "On held-out rows r = {} comes within 2 % of the best loss ({}) at this learning rate and number of steps.{truncation}",
-        enough.r,
-        number::short(best, 4)
-    ))
+    if means.len() < 2 {
+        return;
+    }
+    let enough = means.iter().find(|mean| mean.loss <= best.loss * SAME).unwrap_or(best);
+    ui.horizontal_wrapped(|ui| {
+        let Mean { r, lr, .. } = *enough;
+        let short = number::short(best.loss, 4);
+        if best.r == last.r {
+            ui.label(format!("r = {} has the lowest loss ({short}), and is the largest that was tried.", best.r));
+            let next = 2 * best.r;
+            if ui.button(format!("Try r = {next}")).on_hover_text("Adds it to the ranks of the next sweep").clicked()
+                && let Some(draft) = view.state.draft()
+            {
+                let mut draft = draft.clone();
+                draft.ranks = format!("{}, {next}", draft.ranks.trim_end_matches([',', ' ']));
+                view.actions.push(Action::Set(Box::new(draft)));
+            }
+        } else {
+            ui.label(format!("On held-out rows r = {r} comes within 2 % of the best loss ({short}, r = {}), each rank at its own best rate.", best.r));
+        }
+        if ui.button(format!("Take r = {r}")).on_hover_text(format!("Turns the dial to it, and Run's rate to {lr:.0e}")).clicked() {
+            let mut dial = view.workspace.dial().clone();
+            dial.alpha *= r as f64 / dial.r.max(1) as f64;
+            dial.r = r;
+            view.effects.push(Effect::Turn(dial));
+            if let Some(draft) = view.state.draft() {
+                let mut draft = draft.clone();
+                draft.settings.lr = lr;
+                view.actions.push(Action::Set(Box::new(draft)));
+            }
+        }
+    });
+    let row = |mean: &Mean| rows.iter().find(|row| row.r == mean.r).and_then(|row| row.truncated_eval_loss);
+    if means.iter().any(|mean| row(mean).is_some()) {
+        let better = means.iter().filter(|mean| row(mean).is_some_and(|cut| cut < mean.loss));
+        let better: Vec<String> = better.map(|mean| mean.r.to_string()).collect();
+        ui.label(match better.as_slice() {
+            [] => format!("Cutting r = {} down beats training at none of the smaller ranks here.", last.r),
+            better => format!("Cutting r = {} down beats training at r = {}.", last.r, better.join(", ")),
+        });
+    }
 }
 
 fn entry(row: &Row, column: usize) -> Entry {
     let loss = |loss: Option<f64>| Entry::number(loss, |loss| number::whole(loss, 4));
     match column {
         0 => Entry::number(Some(row.r as f64), |r| format!("{r:.0}")),
-        1 => Entry::number(Some(row.trainable as f64), |n| units::exact(n as u64)),
-        2 => loss(Some(row.last_loss)),
-        3 => loss(row.eval_loss),
-        4 => loss(row.truncated_eval_loss),
+        1 => Entry::number(Some(row.lr), |lr| format!("{lr:.0e}")),
+        2 => Entry::number(Some(row.seed as f64), |seed| format!("{seed:.0}")),
+        3 => Entry::number(Some(row.trainable as f64), |n| units::exact(n as u64)),
+        4 => loss(Some(row.last_loss)),
+        5 => loss(row.eval_loss),
+        6 => loss(row.truncated_eval_loss),
+        7 => Entry::number(row.forget_loss.map(|[before, after]| after - before), |off| format!("{off:+.3}")),
         _ => Entry::number(Some(row.energy_95), |rank| number::short(rank, 3)),
     }
 }

@@ -13,6 +13,7 @@ use crate::adapter::Adapter;
 use crate::delta::Source;
 use crate::error::Result;
 use crate::job::{Job, Running, Wake};
+use crate::plan::budget::Target;
 use crate::plan::doctor::{self, Diagnosis};
 use crate::plan::extract::Extracted;
 use crate::plan::{Load, Preset};
@@ -31,8 +32,8 @@ pub enum Action {
     Model(Option<&'static Preset>),
     /// Batch, sequence and so on of the predicted run.
     Load(Load),
-    /// So many trainable parameters; `None` for what the dial's rank takes everywhere.
-    Budget(Option<u64>),
+    /// So many trainable parameters, or a share of the energy; `None` for 95 %.
+    Budget(Option<Target>),
     /// Gradients of the frozen model on this data.
     Probe(Probe),
     /// Count the tokens of this data.

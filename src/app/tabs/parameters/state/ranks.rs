@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::job::{Job, Wake};
-use crate::plan::budget::{self, Offer, Ranks as Best};
+use crate::plan::budget::{self, Offer, Ranks as Best, Target};
 use crate::plan::{Selection, Targets};
 use crate::spectrum::{RuleId, Spectrum, rule_rank};
 use crate::workspace::Workspace;
 
-/// The rules whose answers stand side by side.
-pub const RULES: [RuleId; 9] = [
+/// The rules whose answers stand side by side. mergekit's, any σ above 0, would always be the most.
+pub const RULES: [RuleId; 8] = [
     RuleId::Energy90,
     RuleId::Energy99,
     RuleId::Stable,
@@ -20,7 +20,6 @@ pub const RULES: [RuleId; 9] = [
     RuleId::RoundingEdge,
     RuleId::KohyaFro,
     RuleId::Peft,
-    RuleId::Mergekit,
 ];
 
 /// One module.
@@ -33,7 +32,7 @@ pub struct Row {
     /// Energy at one rank for all.
     pub uniform: f64,
     /// What [`RULES`] say.
-    pub rules: [Option<usize>; 9],
+    pub rules: [Option<usize>; 8],
 }
 
 impl Row {
@@ -61,11 +60,14 @@ pub struct Choice {
     pub missing: usize,
 }
 
-type Key = (u64, usize, usize, Targets, Option<u64>);
+/// What is kept where nobody says: a share that the spectra decide, not what the dial happens to take.
+const USUAL: Target = Target::Energy(0.95);
+
+type Key = (u64, usize, Targets, Option<Target>);
 
 #[derive(Default)]
 pub struct Ranks {
-    pub budget: Option<u64>,
+    pub budget: Option<Target>,
     pub choice: Option<Result<Choice>>,
     key: Option<Key>,
     job: Option<Job<Choice>>,
@@ -83,7 +85,7 @@ impl Ranks {
             self.choice = Some(result);
         }
         let dial = workspace.dial();
-        let key = (workspace.generation(), workspace.known(), dial.r, dial.targets.clone(), self.budget);
+        let key = (workspace.generation(), workspace.known(), dial.targets.clone(), self.budget);
         if self.job.is_some() || self.key.as_ref() == Some(&key) {
             return;
         }
@@ -102,22 +104,21 @@ impl Ranks {
         if spectra.is_empty() {
             return;
         }
-        let (r, targets, budget) = (dial.r, dial.targets.clone(), self.budget);
+        let (targets, target) = (dial.targets.clone(), self.budget.unwrap_or(USUAL));
         self.job = Some(Job::spawn("Choosing ranks", Arc::clone(wake), move |_| {
             let selection = Selection::new(&layout, &targets)?;
             let names: Vec<&str> = selection.weights(&layout).map(|weight| weight.name.as_str()).collect();
             let chosen: Vec<&(String, Arc<Spectrum>)> =
                 spectra.iter().filter(|(name, _)| names.contains(&name.as_str())).collect();
-            choose(&chosen, names.len() - chosen.len(), r, budget)
+            choose(&chosen, names.len() - chosen.len(), target)
         }));
     }
 }
 
-fn choose(spectra: &[&(String, Arc<Spectrum>)], missing: usize, r: usize, budget: Option<u64>) -> Result<Choice> {
+fn choose(spectra: &[&(String, Arc<Spectrum>)], missing: usize, target: Target) -> Result<Choice> {
     let offers: Vec<Offer> = spectra.iter().map(|(name, spectrum)| Offer::of(name, spectrum)).collect();
-    let at_dial = || offers.iter().map(|offer| offer.cost() * r.min(offer.max_rank()) as u64).sum();
-    let budget = budget.unwrap_or_else(at_dial);
-    let best = budget::allocate(&offers, budget)?;
+    let best = target.ranks(&offers)?;
+    let budget = if let Target::Parameters(budget) = target { budget } else { best.trainable };
     let uniform = budget::uniform(&offers, budget);
     let share =
         |offer: &Offer, r: usize| if offer.energy > 0.0 { (offer.kept(r) / offer.energy).min(1.0) } else { 1.0 };

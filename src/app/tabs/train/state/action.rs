@@ -57,6 +57,8 @@ pub enum Action {
     Compare(PathBuf, bool),
     /// Look at a sweep.
     ShowSweep(PathBuf),
+    /// Go on with a sweep that was stopped.
+    ResumeSweep(PathBuf),
     /// Keep what a person has noted about a run.
     Note(PathBuf, String),
     /// Delete a run.
@@ -150,11 +152,13 @@ impl Training {
             }
             Action::Compare(folder, on) => self.compare(&folder, on),
             Action::ShowSweep(folder) => {
-                let read = move || Ok((Group::read(&folder).map(|group| group.rows).unwrap_or_default(), folder));
-                self.in_background("Reading a sweep", read, |training, (rows, folder), _| {
-                    training.sweep = Some((folder, rows))
+                let read = move || Ok((Group::read(&folder).unwrap_or_default(), folder));
+                self.in_background("Reading a sweep", read, |training, (group, folder), _| {
+                    training.sweep_left = group.missing();
+                    training.sweep = Some((folder, group.rows));
                 });
             }
+            Action::ResumeSweep(folder) => self.resume_sweep(folder, round),
             Action::Note(folder, note) => {
                 let write = move || history::write_note(&folder, &note);
                 self.in_background("Writing a note", write, |training, (), _| training.run_list.look_again());
@@ -430,8 +434,12 @@ impl Training {
 
     fn start_sweep(&mut self, round: &mut Round<'_>) {
         let Some(mut draft) = self.ready(round) else { return };
-        match sweep::ranks(&draft.ranks) {
-            Ok(ranks) => {
+        let grid = sweep::ranks(&draft.ranks).and_then(|ranks| {
+            let rates = sweep::rates(&draft.rates)?;
+            Ok(sweep::Grid { ranks, rates, alpha: None, seeds: draft.seeds, halving: draft.halving })
+        });
+        match grid {
+            Ok(grid) => {
                 let name = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
                 let free = self.free_folder(&draft.name, &name.replace("-full", "-sweep"));
                 self.in_background(
@@ -439,12 +447,29 @@ impl Training {
                     move || Ok(free.claim()),
                     |training, out, round| {
                         draft.settings.out = out;
-                        training.begin_next(Task::Sweep(Box::new(draft.settings), ranks), VecDeque::new(), round);
+                        let task = Task::Sweep(Box::new(draft.settings), Box::new(grid));
+                        training.begin_next(task, VecDeque::new(), round);
                     },
                 );
             }
             Err(error) => round.effects.push(Effect::Complain(error)),
         }
+    }
+
+    /// A sweep goes on from what its folder says.
+    fn resume_sweep(&mut self, folder: PathBuf, round: &mut Round<'_>) {
+        if !self.is_free(round) {
+            return;
+        }
+        let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
+        let read = move || {
+            let plan = Group::read(&folder).and_then(|group| group.plan);
+            let plan = plan.ok_or_else(|| Error::file(&folder, "the folder does not say what its sweep was to do"))?;
+            Ok((Settings { out: folder, device, ..plan.settings }, plan.grid))
+        };
+        self.in_background("Reading a sweep", read, |training, (settings, grid), round| {
+            training.begin_next(Task::Sweep(Box::new(settings), Box::new(grid)), VecDeque::new(), round);
+        });
     }
 
     /// Begins, unless something else has begun meanwhile.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::app::view::Proposal;
 use crate::checkpoint::Checkpoint;
 use crate::demo::{DataSet, Sample};
 use crate::device::{self, Choice, Device};
@@ -30,6 +31,12 @@ pub struct Draft {
     pub full_lr: f64,
     /// Ranks of a sweep.
     pub ranks: String,
+    /// Learning rates of a sweep: `auto` for three around what the rate is worth at each rank, empty for one.
+    pub rates: String,
+    /// Seeds of every point of a sweep.
+    pub seeds: usize,
+    /// A sweep gives up the worse half of its points on the way.
+    pub halving: bool,
     /// The device as it is kept: no part of a run's settings.
     pub(super) device: String,
     /// Everything else. Last, as TOML wants its tables.
@@ -52,7 +59,16 @@ impl Default for Draft {
             film_every: 5,
             ..Settings::default()
         };
-        Self { name: String::new(), full_lr: 3e-4, ranks: "1, 2, 4, 8, 16".to_owned(), device: String::new(), settings }
+        Self {
+            name: String::new(),
+            full_lr: 3e-4,
+            ranks: "1, 4, 16, 64".to_owned(),
+            rates: "auto".to_owned(),
+            seeds: 1,
+            halving: false,
+            device: String::new(),
+            settings,
+        }
     }
 }
 
@@ -85,6 +101,15 @@ impl Draft {
     pub fn other_data(s: &mut Settings, path: PathBuf) {
         if s.data != path {
             (s.data, s.eval_data, s.prompts, s.columns) = (path, None, Vec::new(), Columns::default());
+        }
+    }
+
+    /// Takes over what is proposed.
+    pub(super) fn take_over(&mut self, proposal: &Proposal) {
+        self.settings.lr = proposal.lr;
+        if !proposal.ranks.is_empty() {
+            let ranks: Vec<String> = proposal.ranks.iter().map(usize::to_string).collect();
+            self.ranks = ranks.join(", ");
         }
     }
 

@@ -20,8 +20,8 @@ use super::pause::{Pausable, PauseToken};
 pub enum Task {
     /// One run.
     Run(Box<Settings>, Start),
-    /// A run for each rank.
-    Sweep(Box<Settings>, Vec<usize>),
+    /// A run for each point of a grid.
+    Sweep(Box<Settings>, Box<sweep::Grid>),
 }
 
 impl Task {
@@ -146,7 +146,7 @@ fn carry_out(task: Task, progress: &dyn Progress, sender: &Sender<LiveEvent>) ->
             };
             run::run(*settings, start, progress, on_event).map(drop)
         }
-        Task::Sweep(settings, ranks) => {
+        Task::Sweep(settings, grid) => {
             let on_event = &mut |event| {
                 send(match event {
                     SweepEvent::Run(_, settings) => LiveEvent::Begins(settings),
@@ -155,7 +155,7 @@ fn carry_out(task: Task, progress: &dyn Progress, sender: &Sender<LiveEvent>) ->
                 });
                 Ok(())
             };
-            sweep::sweep(&settings, &ranks, false, progress, on_event).map(drop)
+            sweep::sweep(&settings, &grid, false, progress, on_event).map(drop)
         }
     }
 }

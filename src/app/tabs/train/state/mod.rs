@@ -26,7 +26,7 @@ use crate::demo::{DataSet, Sample};
 use crate::error::{Error, Result};
 use crate::job::{Running, Wake};
 use crate::train::history::{self, Past};
-use crate::train::sweep::Row;
+use crate::train::sweep::{self, Row};
 use crate::train::{Method, Settings};
 use crate::workspace::{Request, Workspace};
 
@@ -64,6 +64,8 @@ pub struct Training {
     compared: Vec<PathBuf>,
     /// Rows of the sweep that was last begun or looked at, and its folder.
     sweep: Option<(PathBuf, Vec<Row>)>,
+    /// Runs of it that are still to be done, while it does not go on.
+    sweep_left: usize,
     /// Why the last run could not go on, with its folder.
     failure: Option<(PathBuf, String)>,
     /// Runs whose program was gone when this window began, and that nobody has put aside.
@@ -131,6 +133,7 @@ impl Training {
             shown: None,
             compared: Vec::new(),
             sweep: None,
+            sweep_left: 0,
             failure: None,
             interrupted: Vec::new(),
             looked: false,
@@ -146,7 +149,17 @@ impl Training {
     pub fn logic(&mut self, round: &mut Round<'_>) {
         let mut draft = self.draft.take().unwrap_or_else(|| Draft::from_kept(&round.settings.training));
         self.bundled(round.workspace);
+        let proposal = round.board.proposal.take();
+        if let Some(proposal) = &proposal {
+            draft.take_over(proposal);
+        }
         self.outlook.logic(&mut draft, round.workspace, &self.wake);
+        if round.board.draft.as_deref() != Some(&draft.settings) {
+            round.board.draft = Some(Arc::new(draft.settings.clone()));
+        }
+        if proposal.is_some() {
+            round.settings.training = draft.kept();
+        }
         self.draft = Some(draft);
         self.kept.clone_from(&round.settings.runs);
         let folders = self.folders(&round.settings.run_folders);
@@ -302,6 +315,12 @@ impl Training {
     fn ended(&mut self, result: Result<()>, round: &mut Round<'_>) {
         let Some(live) = self.live.take() else { return };
         let folder = live.task.folder().clone();
+        if result.is_err() && matches!(live.task, Task::Sweep(..)) {
+            // What is left stands in its folder.
+            let left = folder.clone();
+            let read = move || Ok(sweep::Group::read(&left).map_or(0, |group| group.missing()));
+            self.in_background("Reading a sweep", read, |training, left, _| training.sweep_left = left);
+        }
         let name = history::name(&folder);
         match result {
             Ok(()) => round.effects.push(Effect::Say(format!("{name} is finished."))),
@@ -323,6 +342,7 @@ impl Training {
     fn begin(&mut self, task: Task, queue: VecDeque<Task>) {
         if let Task::Sweep(settings, _) = &task {
             self.sweep = Some((settings.out.clone(), Vec::new()));
+            self.sweep_left = 0;
         }
         self.live = Some(Live::start(task, queue, Arc::clone(&self.wake)));
     }
@@ -448,6 +468,11 @@ impl Training {
     /// The sweep that was last begun or looked at.
     pub fn sweep(&self) -> Option<&(PathBuf, Vec<Row>)> {
         self.sweep.as_ref()
+    }
+
+    /// Runs of it that are still to be done, while it does not go on.
+    pub fn sweep_left(&self) -> usize {
+        self.sweep_left
     }
 
     /// Folders of sweeps on the disk.

@@ -1,0 +1,141 @@
+//! The Choose tab: one answer to "which rank, which α and learning rate, on which modules?", with its reasons in order of weight, what
+//! is uncertain, and what to do with it.
+
+mod answer;
+mod reasons;
+mod state;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use eframe::egui::{Rect, RichText, ScrollArea, Ui, pos2};
+
+use crate::app::effect::Effect;
+use crate::app::look::theme::Colors;
+use crate::app::tabs::{Command, Tab};
+use crate::app::view::{self, Round};
+use crate::job::{Running, Wake};
+
+use state::{Action, Choosing};
+
+/// What the views of this tab look at.
+type View<'a> = view::View<'a, Choosing, Action>;
+
+/// The tab.
+pub struct ChooseTab {
+    state: Choosing,
+    actions: Vec<Action>,
+    looks: reasons::Reasons,
+    /// It was painted since the last round: what is looked at is computed.
+    seen: bool,
+}
+
+impl ChooseTab {
+    /// Nothing yet; `wake` makes the window look again, `home` is the program's own folder.
+    pub fn new(wake: &Wake, home: &Path) -> Self {
+        let state = Choosing::new(Arc::clone(wake), home);
+        Self { state, actions: Vec::new(), looks: reasons::Reasons::default(), seen: false }
+    }
+}
+
+impl Tab for ChooseTab {
+    fn id(&self) -> &'static str {
+        "choose"
+    }
+
+    fn title(&self) -> &'static str {
+        "Choose"
+    }
+
+    fn commands(&self) -> Vec<Command> {
+        let title = "Take over the rank, α and learning rate that are advised".to_owned();
+        let take = Command { id: "take", title, keys: None, help: "" };
+        if self.state.answer().is_some() { vec![take] } else { Vec::new() }
+    }
+
+    fn run(&mut self, command: &str, round: &mut Round<'_>) {
+        if command == "take" {
+            self.state.carry_out(Action::Take, round);
+        }
+    }
+
+    fn logic(&mut self, round: &mut Round<'_>) {
+        for action in std::mem::take(&mut self.actions) {
+            self.state.carry_out(action, round);
+        }
+        self.state.logic(round, std::mem::take(&mut self.seen));
+    }
+
+    fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        if !self.seen {
+            self.seen = true;
+            view.effects.wake();
+        }
+        view.within(&self.state, &mut self.actions, |view| ui_of(ui, view, &mut self.looks));
+    }
+
+    fn running(&self) -> Vec<&dyn Running> {
+        self.state.running()
+    }
+}
+
+/// Below this width the plot stands under the reasons.
+const WIDE: f32 = 860.0;
+
+fn ui_of(ui: &mut Ui, view: &mut View<'_>, looks: &mut reasons::Reasons) {
+    let colors = Colors::of(ui);
+    if view.workspace.base().is_none() {
+        ui.heading("Which rank?");
+        ui.label(RichText::new("Open a model, and its data under Train: the answer stands here.").color(colors.weak));
+        return;
+    }
+    answer::ui(ui, view);
+    let Some(answer) = view.state.answer().cloned() else {
+        ui.add_space(8.0);
+        let text = match view.state.failure() {
+            Some(why) => RichText::new(why.to_string()).color(colors.bad),
+            None => RichText::new(format!("{} …", view.state.stage())).color(colors.weak),
+        };
+        ui.label(text);
+        return;
+    };
+    ui.add_space(10.0);
+    let room = ui.available_rect_before_wrap();
+    if room.width() < WIDE {
+        ScrollArea::vertical().id_salt("choose").auto_shrink(false).show(ui, |ui| {
+            looks.list(ui, &answer);
+            ui.add_space(10.0);
+            ui.allocate_ui([ui.available_width(), 320.0].into(), |ui| looks.plot(ui, view, &answer));
+            ui.add_space(10.0);
+            looks.unknown(ui, &answer);
+        });
+        return;
+    }
+    let cut = room.left() + (room.width() * 0.52).round();
+    let left = Rect::from_min_max(room.min, pos2(cut - 12.0, room.bottom()));
+    let right = Rect::from_min_max(pos2(cut + 12.0, room.top()), room.max);
+    crate::app::shared::layout::within(ui, left, |ui| {
+        ScrollArea::vertical().id_salt("reasons").auto_shrink(false).show(ui, |ui| {
+            // The bar for scrolling lies over the right edge.
+            ui.set_max_width(ui.available_width() - 12.0);
+            looks.list(ui, &answer);
+        });
+    });
+    crate::app::shared::layout::within(ui, right, |ui| {
+        let height = (ui.available_height() * 0.58).max(200.0).min(ui.available_height());
+        ui.allocate_ui([ui.available_width(), height].into(), |ui| {
+            ui.set_min_height(height);
+            looks.plot(ui, view, &answer);
+        });
+        ui.add_space(8.0);
+        ScrollArea::vertical().id_salt("unknown").auto_shrink(false).show(ui, |ui| looks.unknown(ui, &answer));
+    });
+    ui.advance_cursor_after_rect(room);
+    if view.state.wants_spectra(view.workspace) && !view.jobs.is_sweeping() && !looks.asked_for_spectra {
+        // Of a small model all spectra are there in a second; of a large one a person asks for them.
+        looks.asked_for_spectra = true;
+        if view.workspace.layout().is_some_and(|layout| layout.parameters < state::SMALL) {
+            view.effects.push(Effect::AnalyseAll);
+        }
+    }
+}

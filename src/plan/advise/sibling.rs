@@ -1,0 +1,69 @@
+//! A tuned model or adapter of the same base: what its change would take, and why that is no advice for training.
+
+use super::{Facts, Found, Reason};
+use crate::error::Result;
+use crate::figure::{Axis, Figure, Mark, Series, Style};
+use crate::units::{count, percent};
+
+pub(super) const REASON: Reason = Reason {
+    id: "sibling",
+    title: "What was tuned before",
+    source: "LoRA Learns Less and Forgets Less (arXiv 2405.09673); Bai & Yin 1993 (rounding edge)",
+    judge,
+};
+
+fn judge(facts: &Facts) -> Result<Option<Found>> {
+    let Some(sibling) = &facts.sibling else { return Ok(None) };
+    let [least, median, most] = sibling.energy_90;
+    let value = format!("90 % of the change in {median} directions ({least} to {most})");
+    let rounding = match sibling.above_rounding {
+        Some([_, above, _]) => {
+            format!(" Beyond {above} directions in a module of the middle there is only rounding noise.")
+        }
+        None => String::new(),
+    };
+    let says = match sibling.adapter {
+        Some(r) => format!(
+            "{} was trained at rank {r}, so no module can show more than {r} directions: that it uses {median} of them says nothing of what a larger rank would do.",
+            sibling.name
+        ),
+        None => format!(
+            "To copy what full tuning changed in {}, 90 % of it would take rank {median} in the middle. Training a LoRA needs 10 to 100 times fewer for the same loss: read this as the size of that change, not as a rank to train at.{rounding}",
+            sibling.name
+        ),
+    };
+    Ok(Some(Found { value, says, weight: 0.25, bound: None, figure: figure(facts) }))
+}
+
+/// Energy against parameters: one rank everywhere, the best ranks, and what lies beyond the edge of rounding.
+fn figure(facts: &Facts) -> Option<Figure> {
+    let sibling = facts.sibling.as_ref()?;
+    let line = |points: &mut dyn Iterator<Item = (u64, f64)>| {
+        points.map(|(n, share)| [n as f64, 100.0 * share]).collect::<Vec<_>>()
+    };
+    let uniform = line(&mut sibling.uniform.iter().map(|&(_, n, share)| (n, share)));
+    let best = line(&mut sibling.best.iter().copied());
+    let edge = sibling.above_rounding.map(|[_, above, _]| facts.selection.per_rank * above as u64);
+    Some(Figure {
+        title: "Energy of the change that is kept, against parameters".into(),
+        x: Axis::log("parameters"),
+        y: Axis::linear("% of the energy"),
+        series: vec![
+            Series::line("best ranks", best).color(2),
+            Series::line("one rank for all", uniform).style(Style::LinePoints).color(1),
+        ],
+        marks: edge
+            .map(|n| Mark::upright(format!("rounding noise beyond {}", count(n)), n as f64))
+            .into_iter()
+            .collect(),
+        ..Figure::default()
+    })
+    .filter(|figure| figure.series.iter().any(|series| !series.points.is_empty()))
+}
+
+/// What the curve says of one rank.
+pub(super) fn kept(facts: &Facts, r: usize) -> Option<String> {
+    let sibling = facts.sibling.as_ref()?;
+    let (_, n, share) = sibling.uniform.iter().find(|(known, ..)| *known == r)?;
+    Some(format!("rank {r} everywhere keeps {} of it with {} numbers", percent(*share), count(*n)))
+}
