@@ -10,14 +10,15 @@
 
 use super::history::{self, Past};
 use super::probe::{Found, probe_with};
-use super::{Method, Settings, memory, pace, run};
+use super::{Method, Settings, list, memory, pace, run};
 use crate::checkpoint::{Checkpoint, Kind};
 use crate::delta::{DeltaSet, Source};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::model::gpu::Kind as Dtype;
 use crate::plan::advise::{self, Advice, DataFacts, Facts, Forgetting, Grid, Pull, Room, Sibling, Tried};
 use crate::plan::budget::{self, Offer};
-use crate::plan::memory::{CONTEXT, Load, Place, Precision};
+use crate::plan::memory::{CONTEXT, Load, Place};
 use crate::plan::{Layout, Selection, Targets};
 use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Options, RuleId, Spectrum, rule_rank};
@@ -96,7 +97,7 @@ pub fn gather(question: &Question, progress: &dyn Progress) -> Result<Facts> {
     let mut load = memory::load(settings, longest);
     if question.room.is_some() {
         // A size that somebody names is that of a card.
-        load = Load { precision: Precision::Bf16, process: CONTEXT, place: Place::Gpu(memory::PIECES), ..load };
+        load = Load { process: CONTEXT, place: Place::Gpu(Dtype::Bf16.into()), ..load };
     }
     let gradients = if has_data && question.batches > 0 && layout.spec.is_some() {
         progress.stage("looking at the gradients of your data");
@@ -112,7 +113,7 @@ pub fn gather(question: &Question, progress: &dyn Progress) -> Result<Facts> {
         Some(SiblingFrom::Spectra { name, adapter, known }) => Some(summary(name.clone(), *adapter, known)?),
         None => None,
     };
-    let past: Vec<Past> = history::list(&question.runs).into_iter().filter(|past| is_alike(past, settings)).collect();
+    let past: Vec<Past> = list::list(&question.runs).into_iter().filter(|past| is_alike(past, settings)).collect();
     let seconds_of_run = seconds(settings, &checkpoint, row_tokens, &past);
     progress.step(1, 1)?;
     Ok(Facts {
