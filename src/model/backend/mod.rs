@@ -12,13 +12,16 @@
 
 mod cpu;
 mod dry;
+mod gpu_buffers;
 mod meter;
 mod on_gpu;
+mod parts;
 
 pub use cpu::Cpu;
 pub use dry::Dry;
 pub use meter::{Meter, Metered};
 pub use on_gpu::{Grads as GpuGrads, OnGpu, Tally};
+pub use parts::{Cols, Factor, Lookup, Nonlinear, Place};
 
 use super::branch::Lora;
 use super::decoder::{Attention, Experts, NormWeights};
@@ -27,89 +30,9 @@ use super::linear::Linear;
 use super::ops::latent::Row as LatentRow;
 use super::weight::Vector;
 use crate::error::Result;
-use crate::spec::{Activation, Rope};
+use crate::spec::Rope;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Which columns of a row a matrix fills: `stride` values from row to row, the first at `first`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cols {
-    /// First column.
-    pub first: usize,
-    /// Values of a row.
-    pub stride: usize,
-}
-
-impl Cols {
-    /// Rows of `width` values, all of them.
-    pub fn all(width: usize) -> Self {
-        Self { first: 0, stride: width }
-    }
-}
-
-/// A factor of a product.
-pub trait Factor: Copy {
-    /// Rows and columns exchanged.
-    fn t(self) -> Self;
-}
-
-/// Where the rows of a buffer are in their sequences.
-#[derive(Debug)]
-pub struct Place<'a, B: Backend> {
-    /// Rows of all sequences.
-    pub rows: usize,
-    /// Rows of a sequence.
-    pub seq: usize,
-    /// Position of a sequence's first row: as many rows of keys and values are there already.
-    pub first: usize,
-    /// No row's position in its own row of data is as high.
-    pub positions: usize,
-    /// For every row where in its sequence its own row of data begins; `None` where that is always 0.
-    pub starts: Option<&'a B::Ids>,
-    /// Cosines and sines, by [`AttentionSpec::rope`](crate::spec::AttentionSpec::rope).
-    pub angles: &'a [B::Angles],
-}
-
-impl<B: Backend> Clone for Place<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B: Backend> Copy for Place<'_, B> {}
-
-/// What embeddings are looked up with.
-#[derive(Debug)]
-pub struct Lookup<'a, B: Backend> {
-    /// Token ids.
-    pub ids: &'a B::Ids,
-    /// As [`Place::starts`].
-    pub starts: Option<&'a B::Ids>,
-    /// Tokens of a sequence.
-    pub seq: usize,
-    /// Position of a sequence's first token.
-    pub first: usize,
-}
-
-/// The nonlinearity of an MLP over rows of `[gate | up]`, or of `up` alone.
-#[derive(Clone, Copy, Debug)]
-pub struct Nonlinear {
-    /// The function.
-    pub activation: Activation,
-    /// `f(gate) ∘ up`.
-    pub gated: bool,
-    /// Columns of what comes out.
-    pub width: usize,
-    /// α₊ and α₋ of an xIELU.
-    pub alphas: [f32; 2],
-}
-
-impl Nonlinear {
-    /// Columns of what goes in.
-    pub fn stride(&self) -> usize {
-        if self.gated { 2 * self.width } else { self.width }
-    }
-}
 
 /// The operations of a decoder. A context: it knows the parameters' values, where buffers come from, and dropout.
 pub trait Backend: Sized {

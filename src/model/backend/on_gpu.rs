@@ -1,5 +1,7 @@
 //! [`OnGpu`]: a decoder's operations over a machine's memory.
 
+use super::gpu_buffers::{Cache, Kept, Logits, Routes, Sum};
+pub use super::gpu_buffers::{Grads, Tally};
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::{Error, Result};
 use crate::model::branch::Lora;
@@ -31,63 +33,6 @@ pub struct OnGpu<'m> {
     pub dropout: Option<Dropout>,
     /// Where the sizes of logits and weights are noted, when memory is predicted.
     pub tally: Option<&'m Tally>,
-}
-
-/// The largest buffers of a kind, in bytes.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// Logits and their gradient.
-    pub logits: Cell<u64>,
-    /// A weight, made for one product.
-    pub weight: Cell<u64>,
-}
-
-/// Gradients.
-#[derive(Debug)]
-pub enum Grads {
-    /// Of what is trained: beside the values.
-    Params,
-    /// Of weights that are only looked at.
-    Own(Vec<Tensor>),
-}
-
-/// A sum of losses.
-#[derive(Debug)]
-pub enum Sum {
-    /// Added to [`OnGpu::totals`].
-    Added,
-    /// One `f64`.
-    Own(Tensor),
-}
-
-/// Rows of logits and their gradient.
-#[derive(Debug)]
-pub struct Logits {
-    values: Tensor,
-    d: Option<Tensor>,
-}
-
-/// Keys and values of one block and one sequence.
-#[derive(Debug)]
-pub struct Cache {
-    keys: Tensor,
-    values: Tensor,
-    capacity: usize,
-}
-
-/// Where tokens go, on a machine that computes nothing: room for scores, weights and the rows' tokens.
-pub struct Routes {
-    scores: Tensor,
-    weights: Tensor,
-    _tokens: Tensor,
-    ranges: Vec<Range<usize>>,
-}
-
-/// What attention keeps.
-pub struct Kept {
-    /// As it was projected.
-    qkv: Tensor,
-    split: SplitQkv,
 }
 
 const EXPERTS: &str = "a mixture of experts";
@@ -418,7 +363,7 @@ impl<'m> Backend for OnGpu<'m> {
         let spec = &experts.spec;
         let rows = logits.len() / spec.count * spec.chosen;
         let (weights, tokens) = (self.gpu.alloc(rows)?, self.gpu.alloc_f32(rows)?);
-        Ok(Routes { scores: logits, weights, _tokens: tokens, ranges: super::meter::spread(rows, spec.count) })
+        Ok(Routes { scores: logits, weights, tokens, ranges: super::meter::spread(rows, spec.count) })
     }
 
     fn ranges(&self, routes: &Routes) -> Vec<Range<usize>> {

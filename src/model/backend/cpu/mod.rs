@@ -1,7 +1,10 @@
 //! [`Cpu`]: the processor, on all threads of the pool, in `f32`; with a [`Unit`] large products have their factors rounded to
 //! bf16.
 
+mod context;
 mod rows;
+
+pub use context::{Cache, Cpu, Kept};
 
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
@@ -31,47 +34,9 @@ const PANEL: usize = 64;
 /// Logits that are held at once: 16 MB.
 pub(super) const LOGITS: usize = 1 << 22;
 
-/// The processor, with what a pass needs everywhere.
-#[derive(Clone, Copy, Debug)]
-pub struct Cpu<'m> {
-    /// Everything trained.
-    pub params: &'m Params,
-    /// Where buffers come from.
-    pub pool: &'m Pool,
-    /// Dropout of the branches' input, in training.
-    pub dropout: Option<Dropout>,
-    /// Looks at every module's output, where something is to be found.
-    pub watch: Option<&'m Watch>,
-    /// What multiplies bf16, where products are computed in it.
-    pub unit: Option<Unit>,
-}
-
-impl<'m> Cpu<'m> {
-    /// Without dropout.
-    pub fn new(params: &'m Params, pool: &'m Pool) -> Self {
-        Self { params, pool, dropout: None, watch: None, unit: None }
-    }
-}
-
 /// As the operations want them.
 fn starts<'a>(place: &Place<'a, Cpu<'_>>) -> &'a [u32] {
     place.starts.map_or(&[], Vec::as_slice)
-}
-
-/// Keys and values of one block and one sequence, growing.
-#[derive(Debug, Default)]
-pub struct Cache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-/// Rows of queries, keys and values.
-#[derive(Debug)]
-pub struct Kept {
-    /// As attention reads them.
-    qkv: Buf,
-    /// As they were projected, where they are changed in ways that need it for the way back.
-    raw: Option<Buf>,
 }
 
 impl Factor for View<'_> {
@@ -622,13 +587,5 @@ impl<'m> Backend for Cpu<'m> {
         if let Some(watch) = self.watch {
             watch.see(module, buf.chunks(at.stride).flat_map(|row| &row[at.first..at.first + width]));
         }
-    }
-}
-
-impl Lookup<'_, Cpu<'_>> {
-    /// Position of a token in its own row of data.
-    fn position(&self, number: usize) -> usize {
-        let start = self.starts.and_then(|starts| starts.get(number)).map_or(0, |&start| start as usize);
-        self.first + number % self.seq - start
     }
 }

@@ -1,0 +1,54 @@
+//! [`Cpu`] itself, and what it keeps of attention.
+
+use crate::model::backend::Lookup;
+use crate::model::dropout::Dropout;
+use crate::model::ops::bf16::Unit;
+use crate::model::ops::{Buf, Pool};
+use crate::model::params::Params;
+use crate::model::watch::Watch;
+
+/// The processor, with what a pass needs everywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu<'m> {
+    /// Everything trained.
+    pub params: &'m Params,
+    /// Where buffers come from.
+    pub pool: &'m Pool,
+    /// Dropout of the branches' input, in training.
+    pub dropout: Option<Dropout>,
+    /// Looks at every module's output, where something is to be found.
+    pub watch: Option<&'m Watch>,
+    /// What multiplies bf16, where products are computed in it.
+    pub unit: Option<Unit>,
+}
+
+impl<'m> Cpu<'m> {
+    /// Without dropout.
+    pub fn new(params: &'m Params, pool: &'m Pool) -> Self {
+        Self { params, pool, dropout: None, watch: None, unit: None }
+    }
+}
+
+/// Keys and values of one block and one sequence, growing.
+#[derive(Debug, Default)]
+pub struct Cache {
+    pub(super) keys: Vec<f32>,
+    pub(super) values: Vec<f32>,
+}
+
+/// Rows of queries, keys and values.
+#[derive(Debug)]
+pub struct Kept {
+    /// As attention reads them.
+    pub(super) qkv: Buf,
+    /// As they were projected, where they are changed in ways that need it for the way back.
+    pub(super) raw: Option<Buf>,
+}
+
+impl Lookup<'_, Cpu<'_>> {
+    /// Position of a token in its own row of data.
+    pub(super) fn position(&self, number: usize) -> usize {
+        let start = self.starts.and_then(|starts| starts.get(number)).map_or(0, |&start| start as usize);
+        self.first + number % self.seq - start
+    }
+}
