@@ -437,7 +437,8 @@ impl Plan {
             out: group.join(format!("r-{rank}")),
             eval_every: steps,
             film_every: (steps / 20).max(1),
-            prompts: set.prompts.clone(),
+            // One is enough to be written before and after: at the end one asks what one likes.
+            prompts: set.prompts.iter().take(1).cloned().collect(),
             device: Choice::Cpu,
             ..run.settings()
         }
