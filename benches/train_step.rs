@@ -20,7 +20,8 @@
 
 use rankscope::checkpoint::Checkpoint;
 use rankscope::device::Choice;
-use rankscope::model::gpu::{self, Kind};
+use rankscope::model::ComputeDtype;
+use rankscope::model::gpu;
 use rankscope::spec::ModelSpec;
 use rankscope::train::{Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::{Value, json};
@@ -76,7 +77,7 @@ fn main() {
             let number = |text: &str| text.parse::<usize>().unwrap();
             let settings = Settings {
                 method: if method == "lora" { Method::Lora } else { Method::Qlora },
-                dtype: Some(if dtype == "f32" { Kind::F32 } else { Kind::Bf16 }),
+                dtype: Some(if dtype == "f32" { ComputeDtype::F32 } else { ComputeDtype::Bf16 }),
                 device: if dtype == "processor" { Choice::Cpu } else { Choice::Cuda(0) },
                 rank: 16,
                 checkpointing: checkpointing == "on",

@@ -19,7 +19,7 @@
 //!
 //! | floor | modules | what they are |
 //! |---|---|---|
-//! | 0 | [`defect`], [`error`], `guard`, [`hash`], [`matrix`], [`progress`], [`room`], `simd`, [`units`] | the currency: the report of a panic, a sentence, files of strangers, numbers that are the same everywhere, matrices, memory, progress with cancellation, wide loops, words for numbers |
+//! | 0 | [`defect`], [`error`], `guard`, [`hash`], `interrupt`, [`matrix`], [`progress`], [`room`], `simd`, [`units`] | the currency: the report of a panic, a sentence, files of strangers, signals, numbers that are the same everywhere, matrices, memory, progress with cancellation, wide loops, words for numbers |
 //! | 1 | [`spec`], [`figure`] | what a decoder computes, as plain data: one file a family turns `config.json` into it; plots as data, and the writers of SVG, CSV and HTML |
 //! | 2 | [`checkpoint`], [`device`] | safetensors files and hub folders; what there is to compute on |
 //! | 3 | [`adapter`], [`quant`] | PEFT's LoRA adapters; weights in a few bits, as bitsandbytes and llama.cpp make them, and the errors of that |
@@ -55,6 +55,7 @@ pub mod export;
 pub mod figure;
 mod guard;
 pub mod hash;
+mod interrupt;
 #[cfg(feature = "gui")]
 pub mod job;
 pub mod matrix;

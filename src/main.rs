@@ -61,7 +61,7 @@ fn window(asked: Window) -> Result<()> {
         Ok(name) => Some(name.parse().map_err(Error::usage)?),
         Err(_) => None,
     };
-    app::run(&Start { request, renderer, data_dir: None }).map_err(Error::failure)
+    app::run(&Start { request, renderer, ..Start::default() }).map_err(Error::failure)
 }
 
 #[cfg(not(feature = "gui"))]

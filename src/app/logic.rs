@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use eframe::egui;
 
@@ -54,6 +55,7 @@ impl App {
     fn in_tabs<T>(&mut self, ctx: &egui::Context, act: impl FnOnce(&mut [Box<dyn Tab>], &mut Round<'_>) -> T) -> T {
         let mut round = Round {
             ctx,
+            ending: self.ending.load(Ordering::Relaxed),
             workspace: &self.workspace,
             shown: &self.shown,
             settings: &mut self.settings,

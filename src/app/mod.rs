@@ -1,7 +1,7 @@
 //! The window. [`App::logic`](eframe::App::logic) receives results and decides; [`App::ui`](eframe::App::ui) paints and
 //! pushes `Effect`s. What paints sees a `View` of everything and changes nothing but its own looks.
 //!
-//! From bottom to top; a file names what is below it, and no tab another one (`tests/floors.rs` holds that):
+//! From bottom to top; a file names what is below it, and no tab another one (`tests/it/floors.rs` holds that):
 //!
 //! ```text
 //! look      theme, fonts, terms, what persists
@@ -26,6 +26,7 @@ mod work;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Stroke};
 
@@ -77,6 +78,8 @@ pub struct App {
     /// Spectra were asked for, whatever is in front.
     demanded: bool,
     data_dir: PathBuf,
+    /// The system wants the program to end.
+    ending: Arc<AtomicBool>,
 }
 
 const SETTINGS: &str = "rankscope-settings";
@@ -136,6 +139,7 @@ impl App {
             asked: false,
             demanded: false,
             data_dir,
+            ending: start.ending,
         }
     }
 

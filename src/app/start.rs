@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use eframe::egui_wgpu::{WgpuSetup, wgpu};
 use eframe::{NativeOptions, Renderer, egui};
 
 use super::App;
+use crate::interrupt;
 use crate::workspace::Request;
 
 /// The name under which settings are kept.
@@ -21,6 +23,8 @@ pub struct Start {
     pub renderer: Option<Renderer>,
     /// Where the bundled sample is written; in the user's data folder otherwise.
     pub data_dir: Option<PathBuf>,
+    /// True once the system wants the program to end: the window closes, a run saves its checkpoint first.
+    pub ending: Arc<AtomicBool>,
 }
 
 /// Runs the window until it is closed.
@@ -63,7 +67,15 @@ fn attempt(start: &Start, renderer: Renderer, software: bool) -> eframe::Result 
         setup.native_adapter_selector = Some(Arc::new(hardware));
     }
     let start = start.clone();
-    eframe::run_native(APP_ID, options, Box::new(move |cc| Ok(Box::new(App::new(cc, start)))))
+    let create = move |cc: &eframe::CreationContext<'_>| {
+        let (ctx, ending) = (cc.egui_ctx.clone(), Arc::clone(&start.ending));
+        interrupt::listen(move || {
+            ending.store(true, Ordering::Relaxed);
+            ctx.request_repaint();
+        });
+        Ok(Box::new(App::new(cc, start)) as Box<dyn eframe::App>)
+    };
+    eframe::run_native(APP_ID, options, Box::new(create))
 }
 
 /// The fastest adapter that can draw on the window and is no software.

@@ -127,6 +127,8 @@ impl<S, A> View<'_, S, A> {
 pub struct Round<'a> {
     /// The window's context.
     pub ctx: &'a egui::Context,
+    /// The system wants the program to end.
+    pub ending: bool,
     /// What is loaded and computed.
     pub workspace: &'a Workspace,
     /// The current module as a picture.

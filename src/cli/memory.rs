@@ -7,7 +7,7 @@ use super::settings::{Budget, Given};
 use super::text::Table;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::gpu::Kind;
+use crate::model::ComputeDtype;
 use crate::plan::memory::cluster::{COUNTS, counts, per_gpu, total};
 use crate::plan::memory::{
     CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Strategy, Verdict, largest, predict,
@@ -46,8 +46,8 @@ pub struct Memory {
     optimizer: Optimizer,
 
     /// Data type of trained values and activations
-    #[arg(long, value_parser = choice::one_of(Kind::ALL), default_value = "f32")]
-    dtype: Kind,
+    #[arg(long, value_parser = choice::one_of(ComputeDtype::ALL), default_value = "f32")]
+    dtype: ComputeDtype,
 }
 
 impl Memory {
@@ -62,8 +62,8 @@ impl Memory {
         let (method, rank) = (settings.method, settings.rank);
         let targets: Targets = settings.targets.parse()?;
         let precision = match self.dtype {
-            Kind::Bf16 => Precision::Bf16,
-            Kind::F32 => Precision::F32,
+            ComputeDtype::Bf16 => Precision::Bf16,
+            ComputeDtype::F32 => Precision::F32,
         };
         let load = Load { optimizer: self.optimizer, precision, ..load(&settings, settings.seq) };
         let selection = Selection::new(&layout, &targets)?;

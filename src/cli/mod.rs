@@ -17,7 +17,6 @@ mod extract;
 mod generate;
 mod get;
 mod inspect;
-mod interrupt;
 mod intruders;
 mod memory;
 mod merge;
@@ -212,7 +211,7 @@ fn dispatch(arguments: Arguments, screen: &Screen, window: impl FnOnce(Window) -
         }
         return window(Window { paths, base, tuned, adapter, device: common.device });
     };
-    interrupt::listen();
+    crate::interrupt::listen(|| ());
     if !paths.is_empty() || named.iter().any(|path| path.is_some()) {
         return Err(Error::usage("what stands before a command is for the window; put it behind the command"));
     }

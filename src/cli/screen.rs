@@ -1,7 +1,7 @@
 //! [`Screen`]: stdout and stderr, and the progress bar between them.
 
-use super::interrupt;
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::progress::Progress;
 use crate::units::visible_lines;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

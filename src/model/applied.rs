@@ -67,7 +67,7 @@ enum Step<'a> {
 }
 
 /// A linear layer of the base that gets a pair as a branch.
-pub struct Branch<'a> {
+pub struct Placed<'a> {
     /// The base's name of the module.
     pub module: String,
     /// The adapter's layer.
@@ -183,13 +183,13 @@ impl<'a> Applied<'a> {
     }
 
     /// The branches of linear layers in blocks, where nothing else changes their weights; those of a stack of experts once.
-    pub fn branches(&self) -> Vec<Branch<'a>> {
-        let mut branches: Vec<Branch> = Vec::new();
+    pub fn branches(&self) -> Vec<Placed<'a>> {
+        let mut branches: Vec<Placed> = Vec::new();
         for (name, edit) in &self.edits {
             match (edit.branch(), edit.stack()) {
-                (Some(layer), _) => branches.push(Branch { module: module_name(name).to_owned(), layer }),
+                (Some(layer), _) => branches.push(Placed { module: module_name(name).to_owned(), layer }),
                 (None, Some(layer)) if !branches.iter().any(|known| std::ptr::eq(known.layer, layer)) => {
-                    branches.push(Branch { module: layer.module.clone(), layer });
+                    branches.push(Placed { module: layer.module.clone(), layer });
                 }
                 _ => {}
             }

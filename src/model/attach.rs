@@ -1,6 +1,6 @@
 //! Branches on a decoder: those of an adapter on disk, or new ones.
 
-use super::applied::{Applied, Branch};
+use super::applied::{Applied, Placed};
 use super::branch::{Beside, Dora, Lora};
 use super::decoder::{Block, Decoder};
 use super::params::Kind;
@@ -26,7 +26,7 @@ impl Decoder {
         let applied = Applied::new(checkpoint, adapter)?;
         let changed = applied.overlay()?;
         let mut decoder = Self::load(changed.as_ref().unwrap_or(checkpoint), frozen, progress)?;
-        for Branch { module, layer } in applied.branches() {
+        for Placed { module, layer } in applied.branches() {
             if layer.experts.is_some() {
                 decoder.attach_stack(adapter, layer)?;
                 continue;

@@ -50,7 +50,7 @@ mod weight;
 
 pub use crate::spec::{self, ModelSpec};
 pub use adamw::{AdamW, Rates, Update};
-pub use applied::{Applied, Branch};
+pub use applied::{Applied, Placed};
 pub use backend::Cpu;
 pub use decoder::Decoder;
 pub use described::{Kept, Rank};

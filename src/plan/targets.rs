@@ -1,9 +1,9 @@
 //! [`Targets`]: which modules get an adapter.
 
 use super::layout::{Layout, Weight};
+use crate::adapter::{Budget, Pattern};
 use crate::checkpoint::{Group, Role};
 use crate::error::{Error, Result};
-use regex::Regex;
 use std::fmt;
 use std::str::FromStr;
 
@@ -95,7 +95,10 @@ impl Targets {
             Self::QV => Matcher::Roles(|weight| matches!(weight.role, Role::Q | Role::V | Role::Qkv | Role::Kv)),
             Self::Attention => Matcher::Roles(|weight| weight.role.group() == Group::Attention),
             Self::AllLinear => Matcher::Roles(|_| true),
-            Self::Custom(items) => Matcher::Items(items.iter().map(|item| Item::parse(item)).collect::<Result<_>>()?),
+            Self::Custom(items) => {
+                let mut budget = Budget::default();
+                Matcher::Items(items.iter().map(|item| Item::parse(item, &mut budget)).collect::<Result<_>>()?)
+            }
         })
     }
 }
@@ -112,24 +115,18 @@ pub enum Matcher {
 pub enum Item {
     /// A module's name or the end of it, or the word for a role.
     Name(String),
-    /// A regular expression on the whole name, and how it was written.
-    Pattern(Regex, String),
+    /// An expression for whole names, and how it was written.
+    Pattern(Pattern, String),
 }
 
 impl Item {
-    fn parse(text: &str) -> Result<Self> {
+    fn parse(text: &str, budget: &mut Budget) -> Result<Self> {
         let slashes = text.strip_prefix('/').and_then(|text| text.strip_suffix('/'));
         let expression =
             slashes.or_else(|| text.contains(['*', '+', '?', '(', '[', '{', '|', '^', '$', '\\']).then_some(text));
         let Some(expression) = expression else { return Ok(Self::Name(text.to_owned())) };
-        match Regex::new(&format!("^(?:{expression})$")) {
-            Ok(regex) => Ok(Self::Pattern(regex, text.to_owned())),
-            Err(error) => {
-                let reason = error.to_string();
-                let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                Err(Error::usage(format!("target \"{text}\" is not a regular expression: {reason}")))
-            }
-        }
+        let pattern = Pattern::whole(expression, budget).map_err(|why| Error::usage(format!("target {why}")))?;
+        Ok(Self::Pattern(pattern, text.to_owned()))
     }
 
     fn named(&self, weight: &Weight) -> bool {
@@ -137,7 +134,7 @@ impl Item {
             Self::Name(name) => {
                 weight.name.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }
-            Self::Pattern(regex, _) => regex.is_match(&weight.name),
+            Self::Pattern(pattern, _) => pattern.matches(&weight.name),
         }
     }
 

@@ -76,9 +76,39 @@ impl Speed {
 /// Beyond this factor a learning rate is far off.
 pub const FAR_OFF: f64 = 10.0;
 
+/// The least sequence that cuts no row: a multiple of 64, not more than the model allows.
+pub fn sequence(longest: usize, most: usize) -> usize {
+    longest.next_multiple_of(64).max(64).min(most.max(2))
+}
+
+/// A batch for so many rows: the largest that fits, but no more than leaves ten steps in an epoch.
+pub fn batch(rows: usize, accumulate: usize, fits: usize) -> usize {
+    (rows / accumulate.max(1) / 10).min(fits).max(1)
+}
+
+/// Time of the evaluations in that of the training: a row takes a third, as nothing goes backward.
+pub fn evaluation_share(held_out: usize, every: usize, rows_of_a_step: usize) -> f64 {
+    held_out as f64 / 3.0 / (every * rows_of_a_step).max(1) as f64
+}
+
+/// Steps between evaluations: ten in a run, fewer where they would take more than a tenth of its time.
+pub fn evaluate_every(held_out: usize, rows_of_a_step: usize, steps: usize) -> usize {
+    let least = evaluation_share(held_out, 1, rows_of_a_step) / 0.1;
+    (steps / 10).max(least.ceil() as usize).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_and_batches_for_the_data() {
+        assert_eq!((sequence(100, 2048), sequence(3000, 2048), sequence(1, 32)), (128, 2048, 32));
+        assert_eq!((batch(1000, 1, 16), batch(100, 2, 16), batch(5, 1, 16)), (16, 5, 1));
+        // 300 held-out rows take as long as 100 rows of training: a step of 4 rows, 25 of them.
+        assert_eq!(evaluation_share(300, 25, 4), 1.0);
+        assert_eq!((evaluate_every(300, 4, 200), evaluate_every(12, 4, 200)), (250, 20));
+    }
 
     #[test]
     fn earlier_runs_say_how_fast_it_will_be() {

@@ -141,6 +141,40 @@ fn closing_asks_and_saves() {
 }
 
 #[test]
+fn a_signal_of_the_system_closes_and_saves() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = Start {
+        request: Some(pair("llama", "llama-tuned")),
+        data_dir: Some(folder.path().to_path_buf()),
+        ..Start::default()
+    };
+    let ending = Arc::clone(&start.ending);
+    let mut window = builder().with_size([1280.0, 1600.0]).build_eframe(|cc| App::new(cc, start));
+    settle(&mut window);
+    press(&mut window, Modifiers::COMMAND, Key::Num5);
+    let path = data(folder.path());
+    write(&mut window, "Data file", path.to_str().unwrap());
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    until(&mut window, "the data", |w| says(w, "36 rows, "));
+    number_in(&mut window, "Length of the run", 100_000);
+    click(&mut window, Role::Button, "Start the run");
+    until(&mut window, "numbers", |w| step(w) > 2);
+    ending.store(true, std::sync::atomic::Ordering::Relaxed);
+    let closes = |w: &Window| {
+        let commands = w.output().viewport_output.get(&ViewportId::ROOT).map(|output| output.commands.clone());
+        commands.is_some_and(|commands| commands.contains(&eframe::egui::ViewportCommand::Close))
+    };
+    let closed = std::cell::Cell::new(false);
+    until(&mut window, "the end", |w| {
+        closed.set(closed.get() || closes(w));
+        closed.get() && is_quiet(w)
+    });
+    let run = runs(folder.path()).remove(0);
+    assert!(std::fs::read_dir(run.join("checkpoints")).unwrap().count() > 0, "no checkpoint");
+    assert!(!status::is_running(&run));
+}
+
+#[test]
 fn a_run_that_was_cut_off_is_offered() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings {

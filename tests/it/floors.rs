@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, lowest first. `use crate::` goes down, or stays within one folder; the ground floor is one folder.
 const FLOORS: [&[&str]; 12] = [
-    &["defect", "error", "guard", "hash", "matrix", "progress", "room", "simd", "units"],
+    &["defect", "error", "guard", "hash", "interrupt", "matrix", "progress", "room", "simd", "units"],
     &["spec", "figure"],
     &["device", "checkpoint"],
     &["adapter", "quant"],

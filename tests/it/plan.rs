@@ -252,7 +252,7 @@ fn the_builder_reproduces_transformers_and_peft() {
 fn a_config_that_cannot_be_counted_says_why() {
     let reason = |text: &str| spec(text).unwrap_err().to_string();
     assert!(reason("{}").contains("model_type"));
-    assert!(reason(r#"{"model_type": "bert"}"#).contains("a model of type bert is not known here"));
+    assert!(reason(r#"{"model_type": "bart"}"#).contains("a model of type bart is not known here"));
     assert!(reason(r#"{"model_type": "llama", "num_attention_heads": 4}"#).contains("hidden_size"));
     let zero = r#"{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 0, "num_hidden_layers": 2,
         "intermediate_size": 9, "vocab_size": 9}"#;

@@ -26,6 +26,8 @@ pub struct Preview {
     pub predicted: usize,
     /// Tokens of the longest row.
     pub longest: usize,
+    /// The same before it was cut.
+    pub whole: usize,
     /// Lines left out, and lines cut to `seq` tokens.
     pub unused: [usize; 2],
     /// Sentences about single lines.
@@ -53,7 +55,8 @@ impl Preview {
     /// # Errors
     /// As [`run::read`].
     pub fn read(settings: &Settings, checkpoint: &Checkpoint, progress: &dyn Progress) -> Result<Self> {
-        let (Data { rows, notes, left_out, cut, .. }, held_out) = run::read(settings, checkpoint, progress)?;
+        let (Data { rows, notes, left_out, cut, longest: whole }, held_out) =
+            run::read(settings, checkpoint, progress)?;
         let text = Text::of(checkpoint, settings.chat_template.as_deref()).ok();
         let piece = |id: u32, predicted: bool| {
             let shown = text.as_ref().map(|text| text.token(id).unwrap_or_default());
@@ -79,6 +82,7 @@ impl Preview {
             tokens: rows.iter().map(|row| row.ids.len()).sum(),
             predicted: rows.iter().map(Row::predictions).sum(),
             longest: rows.iter().map(|row| row.ids.len()).max().unwrap_or(0),
+            whole,
             unused: [left_out, cut],
             notes,
             prompts,

@@ -14,7 +14,7 @@ pub use value::Named;
 use super::data::{Columns, DataOptions, HoldOut, LossOn};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::model::gpu::Kind;
+use crate::model::ComputeDtype;
 use crate::quant::{Format, QuantType, Scheme};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -391,8 +391,8 @@ settings! {
     /// Data type of weights and activations on a GPU; bf16 by default
     ///
     /// What is trained is kept in 32 bits. The processor computes in f32; asked for bf16, it rounds the factors of large products (AVX512-BF16 or AMX).
-    "dtype" [skip_serializing_if = "Option::is_none"] dtype: Option<Kind> = None,
-        About::new(Group::Method, "Precision", Control::Choice(Kind::choices)).shown(Shown::Custom);
+    "dtype" [skip_serializing_if = "Option::is_none"] dtype: Option<ComputeDtype> = None,
+        About::new(Group::Method, "Precision", Control::Choice(ComputeDtype::choices)).shown(Shown::Custom);
 
     /// Compute threads; all cores by default
     ///
@@ -567,7 +567,7 @@ mod tests {
             dora: true,
             steps: Some(7),
             prompts: vec!["Once".to_owned(), "Twice".to_owned()],
-            dtype: Some(Kind::Bf16),
+            dtype: Some(ComputeDtype::Bf16),
             threads: Some(2),
             report_to: ReportTo::Tensorboard,
             patience: 3,

@@ -3,7 +3,7 @@
 use super::about::Choice;
 use super::{Init, Method, Quant, ReportTo, Schedule};
 use crate::device;
-use crate::model::gpu::Kind;
+use crate::model::ComputeDtype;
 use crate::plan::memory::Strategy;
 use crate::train::data::{Columns, HoldOut, LossOn};
 use std::collections::BTreeMap;
@@ -255,7 +255,7 @@ impl Named for ReportTo {
     }
 }
 
-impl Named for Kind {
+impl Named for ComputeDtype {
     const ALL: &'static [Self] = &[Self::Bf16, Self::F32];
 
     fn choice(self) -> Choice {

@@ -2,6 +2,7 @@
 //! status 2, and the rest goes on.
 
 mod folders;
+mod fuzz;
 mod headers;
 mod mutations;
 mod pairs;

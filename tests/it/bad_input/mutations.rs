@@ -8,7 +8,7 @@ use rankscope::error::Error;
 use std::path::Path;
 
 /// xorshift64*: the same numbers each time.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn below(&mut self, bound: usize) -> usize {
@@ -19,7 +19,7 @@ impl Random {
     }
 
     /// A few changes of the kinds that break parsers.
-    fn mutate(&mut self, bytes: &mut Vec<u8>) {
+    pub(super) fn mutate(&mut self, bytes: &mut Vec<u8>) {
         const PIECES: [&str; 14] = [
             "0",
             "-1",

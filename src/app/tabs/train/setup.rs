@@ -76,9 +76,7 @@ impl Setup {
         }
         for setting in rows {
             self.row(ui, setting, s);
-            if setting.name == "lr" {
-                proposed_rate(ui, view, s);
-            }
+            propose(ui, view, setting, s);
         }
     }
 
@@ -328,26 +326,85 @@ fn method(ui: &mut Ui, s: &mut Settings) {
     reason(ui, s.method.choice().about);
 }
 
-/// The learning rate for a model of this size, where the one that is set is another; far off it stands out.
-fn proposed_rate(ui: &mut Ui, view: &View<'_>, s: &mut Settings) {
-    let Some(base) = view.workspace.base() else { return };
-    let proposed = forecast::learning_rate(base.parameters(), s.method);
-    let off = (s.lr / proposed).max(proposed / s.lr);
-    if off < 1.5 {
-        return;
+/// What suits the model and the data better than what is set: a reason, whether that is far off, the value.
+struct Proposal {
+    text: String,
+    far: bool,
+    value: String,
+    why: &'static str,
+}
+
+/// What is proposed for a setting, where another value is set.
+fn proposal(view: &View<'_>, setting: &Setting, s: &Settings) -> Option<Proposal> {
+    let base = view.workspace.base()?;
+    let outlook = view.state.outlook();
+    let preview = outlook.preview.latest();
+    let rows_of_a_step = s.batch * s.accumulate;
+    match setting.name {
+        "lr" => {
+            let proposed = forecast::learning_rate(base.parameters(), s.method);
+            let off = (s.lr / proposed).max(proposed / s.lr);
+            let far = off >= forecast::FAR_OFF;
+            let text = match far {
+                true => format!("{off:.0} times off what suits a model of this size: {proposed:.0e}."),
+                false => format!("For a model of this size: {proposed:.0e}."),
+            };
+            let why = "Between QLoRA's 2e-4 at 7B and the best rate of the bundled model, measured; a tenth of it for every weight";
+            (off >= 1.5).then(|| Proposal { text, far, value: format!("{proposed:.0e}"), why })
+        }
+        "seq" => {
+            let (preview, most) = (preview?, base.spec().ok()?.max_positions);
+            let (proposed, cut) = (forecast::sequence(preview.whole, most), preview.unused[1]);
+            let why = "The least that cuts no row, within what the model allows";
+            let text = match cut {
+                0 => format!("The longest row has {} tokens.", preview.whole),
+                cut => format!("{} rows are cut; the longest has {} tokens.", units::exact(cut as u64), preview.whole),
+            };
+            let far = cut * 10 > preview.rows;
+            let off = if cut > 0 { s.seq < proposed } else { s.seq >= 4 * proposed };
+            off.then(|| Proposal { text, far, value: proposed.to_string(), why })
+        }
+        "batch" => {
+            let rows = preview?.rows;
+            let fits = outlook.batch.unwrap_or(1);
+            let proposed = forecast::batch(rows, s.accumulate, fits);
+            let few = rows < 2 * rows_of_a_step;
+            let text = match few {
+                true => format!("An epoch of {rows} rows has fewer than two steps."),
+                false => format!("{} fit the memory with room to spare.", fits),
+            };
+            let why = "The largest that fits, but no more than leaves ten steps in an epoch";
+            let far = few || outlook.fit() == Some(Fit::Not);
+            (s.batch > proposed && (far || s.batch > fits)).then(|| Proposal {
+                text,
+                far,
+                value: proposed.to_string(),
+                why,
+            })
+        }
+        "eval-every" => {
+            let preview = preview?;
+            let share = forecast::evaluation_share(preview.held_out, s.eval_every, rows_of_a_step);
+            let proposed = forecast::evaluate_every(preview.held_out, rows_of_a_step, preview.steps(s));
+            let text = format!("Evaluations take about {} of the time of the steps.", units::percent(share));
+            let why = "Ten evaluations in a run, fewer where they would take more than a tenth of its time";
+            let off = s.eval_every > 0 && share > 0.15 && s.eval_every < proposed;
+            off.then(|| Proposal { text, far: share > 0.5, value: proposed.to_string(), why })
+        }
+        _ => None,
     }
+}
+
+/// A proposal and the button that takes it; far off it stands out.
+fn propose(ui: &mut Ui, view: &View<'_>, setting: &Setting, s: &mut Settings) {
+    let Some(Proposal { text, far, value, why }) = proposal(view, setting, s) else { return };
     let colors = Colors::of(ui);
-    let far = off >= forecast::FAR_OFF;
-    let text = match far {
-        true => format!("{off:.0} times off what suits a model of this size: {proposed:.0e}."),
-        false => format!("For a model of this size: {proposed:.0e}."),
-    };
     ui.horizontal_wrapped(|ui| {
         ui.label(RichText::new(text).small().color(if far { colors.warn } else { colors.weak }));
-        let why = "Between QLoRA's 2e-4 at 7B and the best rate of the bundled model, measured; a tenth of it for every weight";
-        let button = ui.small_button(format!("Use {proposed:.0e}")).on_hover_text(why);
-        if button.accessible_name("Use the proposed learning rate").clicked() {
-            s.lr = proposed;
+        let button = ui.small_button(format!("Use {value}")).on_hover_text(why);
+        let name = if setting.name == "lr" { "learning rate" } else { setting.about.label };
+        if button.accessible_name(&format!("Use the proposed {}", name.to_lowercase())).clicked() {
+            set(ui, setting, s, Some(value));
         }
     });
 }

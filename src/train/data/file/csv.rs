@@ -1,6 +1,6 @@
 //! Tables with a heading line: CSV, TSV, and what a spreadsheet writes where commas are for numbers.
 
-use super::{COLUMNS, Content, Kind, Rows};
+use super::{Content, Kind, Rows, is_column};
 use crate::error::{Error, Result};
 use crate::train::data::decode::Input;
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ fn is(ending: &str, input: &Input) -> bool {
     }
     // A table without an ending to tell is known by its heading.
     let line = input.first_line();
-    let known = |name: &str| COLUMNS.contains(&name.trim().trim_matches('"'));
+    let known = |name: &str| is_column(name.trim().trim_matches('"'));
     let heading = |by: u8| line.contains(by as char) && line.split(by as char).all(known);
     !matches!(ending, "json" | "jsonl" | "ndjson") && SEPARATORS.into_iter().any(heading)
 }

@@ -6,6 +6,7 @@ mod lines;
 mod parquet;
 mod prose;
 
+use super::columns::ROLES;
 use super::decode::{Far, Input};
 use crate::error::{Error, Result};
 use serde_json::Value;
@@ -42,22 +43,10 @@ struct Kind {
 /// The kinds; the first that takes a file reads it.
 const KINDS: [Kind; 5] = [parquet::KIND, csv::KIND, array::KIND, lines::KIND, prose::KIND];
 
-/// Columns by which a table is known that has no ending to tell: the forms of the rows.
-pub(super) const COLUMNS: [&str; 13] = [
-    "text",
-    "prompt",
-    "completion",
-    "instruction",
-    "input",
-    "output",
-    "messages",
-    "conversations",
-    "system",
-    "tools",
-    "input_ids",
-    "labels",
-    "response",
-];
+/// Whether a table is known by a column of this name, where it has no ending to tell.
+pub(super) fn is_column(name: &str) -> bool {
+    ROLES.contains(&name) || name == "response"
+}
 
 /// A file that is being read: what it holds, a note about how it is read, and how far it is.
 pub(super) struct Opened {

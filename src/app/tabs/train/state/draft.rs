@@ -13,7 +13,8 @@ use crate::demo::{DataSet, Sample};
 use crate::device::{self, Choice, Device};
 use crate::error::{Error, Result};
 use crate::job::{Job, Running, Wake};
-use crate::model::gpu::{self, Formats, Kind};
+use crate::model::ComputeDtype;
+use crate::model::gpu::{self, Formats};
 use crate::progress::Progress;
 use crate::train::data::{self, Columns, DataOptions, HoldOut};
 use crate::train::forecast::Speed;
@@ -136,6 +137,8 @@ pub struct Outlook {
     pub device: Option<Device>,
     /// Predicted memory, of that device.
     pub memory: Option<Result<Memory>>,
+    /// The largest batch that fits the device.
+    pub batch: Option<usize>,
     /// Free bytes of the device.
     pub free: Option<u64>,
     /// Operations for a token.
@@ -190,14 +193,18 @@ impl Outlook {
     fn predict(&mut self, draft: &mut Draft, generation: u64, base: &Arc<Checkpoint>, wake: &Wake) {
         if let Some(result) = self.predicting.as_mut().and_then(Job::take) {
             self.predicting = None;
-            let predicted =
-                result.unwrap_or_else(|error| Predicted { device: None, memory: Err(error), operations: None });
+            let predicted = result.unwrap_or_else(|error| Predicted {
+                device: None,
+                memory: Err(error),
+                operations: None,
+                batch: None,
+            });
             if predicted.device.as_ref().is_some_and(on_processor) {
                 // Which knows nothing else: what was said of a GPU does not count here.
                 draft.settings.dtype = None;
             }
             self.operations = predicted.operations;
-            self.memory = Some(predicted.memory);
+            (self.memory, self.batch) = (Some(predicted.memory), predicted.batch);
             self.device = predicted.device;
             self.free = self.device.as_ref().and_then(|device| device.memory).map(|memory| memory.free);
         }
@@ -309,9 +316,7 @@ impl Outlook {
     /// Whether the run fits the device.
     pub fn fit(&self) -> Option<Fit> {
         let (memory, free) = (self.memory.as_ref()?.as_ref().ok()?, self.free?);
-        // On the processor the program is there already.
-        let here = self.device.as_ref().is_none_or(on_processor);
-        let need = if here { memory.held() } else { memory.total() };
+        let need = needed(memory, self.device.as_ref().is_none_or(on_processor));
         let share = need as f64 / free.max(1) as f64;
         Some(if share > 1.0 {
             Fit::Not
@@ -352,6 +357,7 @@ struct Predicted {
     device: Option<Device>,
     memory: Result<Memory>,
     operations: Option<f64>,
+    batch: Option<usize>,
 }
 
 impl Predicted {
@@ -359,7 +365,13 @@ impl Predicted {
         let device = meant(devices, settings.device);
         let predicted = |device: &Device| predict(base, settings, longest, device);
         let memory = settings.check().and_then(|()| predicted(device.as_ref().map_err(Clone::clone)?));
-        Self { device: device.ok(), memory, operations: pace::operations(base, settings).ok() }
+        let fits = |device: &Device, batch: usize| {
+            let memory = predict(base, &Settings { batch, ..settings.clone() }, longest, device).ok()?;
+            let free = device.memory?.free as f64;
+            (needed(&memory, on_processor(device)) as f64 <= free * TIGHT).then_some(batch)
+        };
+        let batch = device.as_ref().ok().and_then(|device| BATCHES.into_iter().find_map(|batch| fits(device, batch)));
+        Self { device: device.ok(), memory, operations: pace::operations(base, settings).ok(), batch }
     }
 }
 
@@ -378,7 +390,7 @@ fn meant(devices: &[(Choice, Result<Device>)], choice: Choice) -> Result<Device>
 
 /// Memory of the run on this device, as the engine predicts it before it begins.
 fn predict(base: &Checkpoint, settings: &Settings, longest: usize, device: &Device) -> Result<Memory> {
-    let dtype = settings.dtype.unwrap_or(Kind::Bf16);
+    let dtype = settings.dtype.unwrap_or(ComputeDtype::Bf16);
     let formats = match device.choice {
         Choice::Cpu => None,
         Choice::Adapter(..) => Some(Formats::adapter(dtype, ADAPTER)),
@@ -386,6 +398,14 @@ fn predict(base: &Checkpoint, settings: &Settings, longest: usize, device: &Devi
     };
     memory::predict_for(base, settings, longest, formats)
 }
+
+/// Bytes that a run still needs: on the processor the program is there already.
+fn needed(memory: &Memory, here: bool) -> u64 {
+    if here { memory.held() } else { memory.total() }
+}
+
+/// Batches that are tried, the largest first.
+const BATCHES: [usize; 6] = [32, 16, 8, 4, 2, 1];
 
 /// Above this share of the free memory a run may fail where something else needs memory too.
 const TIGHT: f64 = 0.85;
@@ -429,10 +449,10 @@ mod tests {
         let gpu = Device { choice: Choice::Cuda(0), name: "GPU".into(), cores: None, memory: Some(room) };
         let settings = Settings { rank: 4, seq: 64, ..Settings::default() };
         let of = |settings: &Settings, device: &Device| predict(&base, settings, 64, device).unwrap();
-        let on_gpu = memory::predict_for(&base, &settings, 64, Some(Kind::Bf16.into())).unwrap();
+        let on_gpu = memory::predict_for(&base, &settings, 64, Some(ComputeDtype::Bf16.into())).unwrap();
         assert_eq!(of(&settings, &gpu), on_gpu);
         assert_eq!(on_gpu.process, memory::CONTEXT);
-        let exact = Settings { dtype: Some(Kind::F32), ..settings.clone() };
+        let exact = Settings { dtype: Some(ComputeDtype::F32), ..settings.clone() };
         assert!(of(&exact, &gpu).activations > on_gpu.activations);
         assert!(of(&settings, &Device::cpu()).process != memory::CONTEXT);
         // What is asked for, and what there is.

@@ -182,7 +182,7 @@ impl Training {
                 Err(error) => round.effects.push(Effect::Complain(error)),
             }
         }
-        self.close(round.ctx);
+        self.close(round.ctx, round.ending);
         round.board.runs.clone_from(&self.run_list.runs);
         round.board.sets.clone_from(&self.sets.1);
     }
@@ -501,7 +501,12 @@ impl Training {
     }
 
     /// A run does not end with the window unless a person says so; then it saves a checkpoint first.
-    fn close(&mut self, ctx: &egui::Context) {
+    fn close(&mut self, ctx: &egui::Context, ending: bool) {
+        // The system does not wait for an answer.
+        if ending && !matches!(self.closing, Closing::Soon | Closing::Now) {
+            self.closing = Closing::Soon;
+            self.live.iter().for_each(Running::cancel);
+        }
         let requested = ctx.input(|input| input.viewport().close_requested());
         if requested && self.live.is_some() && self.closing != Closing::Now {
             ctx.send_viewport_cmd(egui::ViewportCommand::CancelClose);

@@ -1,5 +1,5 @@
 //! Ctrl-C, and the signals by which a system ends a program: the work ends at its next step with exit status 130, a run with a
-//! checkpoint; a second one ends the program at once.
+//! checkpoint, and the window closes; a second one ends the program at once.
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,18 +9,19 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 /// Exit status of what was interrupted, as a shell has it.
 const STATUS: i32 = 130;
 
-/// Listens from now on: to SIGINT, and on Unix to SIGTERM and SIGHUP. Where the system does not allow it, they end the program
-/// as they always do.
-pub fn listen() {
+/// Listens from now on: to SIGINT, and on Unix to SIGTERM and SIGHUP; calls `heard` at the first of them, on a thread of its own.
+/// Where the system does not allow it, they end the program as they always do.
+pub fn listen(heard: impl Fn() + Send + 'static) {
     #[expect(clippy::disallowed_methods, reason = "asked twice: whoever waits is not to wait for what does not listen")]
-    let heard = keep_nohup(|| {
-        ctrlc::set_handler(|| {
+    let listening = keep_nohup(|| {
+        ctrlc::set_handler(move || {
             if REQUESTED.swap(true, Ordering::Relaxed) {
                 std::process::exit(STATUS);
             }
+            heard();
         })
     });
-    if let Err(error) = heard {
+    if let Err(error) = listening {
         log::debug!("signals are not caught: {error}");
     }
 }
