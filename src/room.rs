@@ -140,6 +140,23 @@ pub fn zeros(count: usize) -> Result<Vec<f32>> {
     Ok(values)
 }
 
+/// Looks whether the address space has room for `bytes` that are set aside and hardly used: `ulimit -v` counts them all the same.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_addresses(bytes: u64) -> Result<()> {
+    match address_space().filter(|space| bytes > space.free) {
+        Some(space) => Err(short(usize::try_from(bytes).unwrap_or(usize::MAX), Some(space.free))),
+        None => Ok(()),
+    }
+}
+
+/// Bytes of the processor's third-level cache, where Linux tells.
+pub fn cache() -> Option<u64> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index3/size").ok()?;
+    text.trim().strip_suffix('K')?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 fn short(bytes: usize, free: Option<u64>) -> Error {
     let free = free.map_or_else(String::new, |free| format!(", and {:.2} GB are free", free as f64 / 1e9));
     Error::failure(format!("not enough memory: {:.2} GB are needed at once{free}", bytes as f64 / 1e9))

@@ -150,7 +150,7 @@ impl Memory {
     /// Each GPU of several.
     fn cluster(&self, layout: &Layout, pairs: &Pairs, load: &Load, gpus: usize) -> Result<Cluster> {
         let room = self.gpu_memory.clamp(1, 1 << 20) << 30;
-        let place = Place::Gpu(Kind::Bf16.into());
+        let place = Place::Gpu(ComputeDtype::Bf16.into());
         let load = Load { process: CONTEXT, place, precision: Precision::Bf16, ..*load };
         let number = |n: Option<usize>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
         let (mut strategies, mut lines) = (Vec::new(), String::new());

@@ -200,6 +200,7 @@ impl Spectrum {
 /// # Errors
 /// [`Error::Cancelled`], seen between panels, blocks and steps; a failure when ΔW holds NaN or infinity.
 pub fn spectrum(delta: &DeltaWeight, options: &Options, progress: &dyn Progress) -> Result<Spectrum> {
+    svd::check_room()?;
     match delta {
         DeltaWeight::LowRank(low) => of_factors(low, options, progress),
         DeltaWeight::Dense(dense) => of_matrix(dense, options, progress),

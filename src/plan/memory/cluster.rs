@@ -209,7 +209,7 @@ mod tests {
         let layout = Layout::preset("llama-3.2-1b").unwrap();
         let targets: Targets = "all-linear".parse().unwrap();
         let pairs = Pairs::uniform(&Selection::new(&layout, &targets).unwrap(), 16);
-        let place = Place::Gpu(crate::model::gpu::Kind::Bf16.into());
+        let place = Place::Gpu(crate::model::ComputeDtype::Bf16.into());
         let load = Load {
             method: Method::Full,
             batch: 1,

@@ -32,8 +32,11 @@ pub fn largest(layout: &Layout, selection: &Selection, r: usize, load: &Load, ro
         _ => last(selection.max_rank(), |r| Ok(need(r, load)? <= room))?,
     };
     let batch = last(MOST_BATCH, |batch| Ok(need(r, &Load { batch, ..*load })? <= room))?;
-    // A sequence of one predicts nothing.
-    let seq = last(MOST_SEQ, |seq| Ok(need(r, &Load { seq: seq.max(2), ..*load })? <= room))?;
+    // A sequence of one predicts nothing; learned positions end.
+    let positions = layout.spec.as_ref().filter(|spec| spec.positions.is_some()).map(|spec| spec.max_positions);
+    let seq = last(positions.map_or(MOST_SEQ, |most| most.min(MOST_SEQ)), |seq| {
+        Ok(need(r, &Load { seq: seq.max(2), ..*load })? <= room)
+    })?;
     Ok(Largest { rank, batch, seq: seq.filter(|&seq| seq >= 2) })
 }
 

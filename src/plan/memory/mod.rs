@@ -395,6 +395,9 @@ fn sizes<'a>(layout: &'a Layout, load: &Load) -> Result<&'a Arc<ModelSpec>> {
             return Err(Error::usage(format!("{name} 0; expected 1 or more")));
         }
     }
+    if spec.positions.is_some() && load.seq > spec.max_positions {
+        return Err(Error::usage(format!("seq {}; {} has {} positions", load.seq, layout.name, spec.max_positions)));
+    }
     if (load.batch as u64).checked_mul(load.seq as u64).is_none_or(|tokens| tokens > MOST_TOKENS) {
         return Err(Error::usage(format!(
             "batch {} of sequences of {}: more than {MOST_TOKENS} tokens at once, which no machine holds",

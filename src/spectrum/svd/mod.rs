@@ -25,6 +25,8 @@ use faer::{Mat, MatRef, Par};
 use super::Vectors;
 use crate::error::Error;
 use crate::matrix::Matrix;
+use crate::room;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use kernels::{frobenius, is_finite};
 
@@ -36,6 +38,19 @@ pub struct Found {
     pub tolerance: Option<f64>,
     /// Leading singular vectors, where asked for.
     pub vectors: Option<Vectors>,
+}
+
+/// faer's products set twice the third-level cache aside on every thread, and end the program where they cannot: looked at once.
+///
+/// # Errors
+/// When the address space is too small for that.
+pub fn check_room() -> Result<(), Error> {
+    static SEEN: AtomicBool = AtomicBool::new(false);
+    if !SEEN.load(Ordering::Relaxed) {
+        room::check_addresses(2 * room::cache().unwrap_or(0) * rayon::current_num_threads() as u64)?;
+        SEEN.store(true, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// All threads of the pool we run in.

@@ -6,7 +6,7 @@ use crate::app::view::Round;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::export::job::{ENGINES, Engine, Job, LAUNCHERS, Launcher, Strategy, Written};
-use crate::model::gpu::Kind;
+use crate::model::ComputeDtype;
 use crate::plan::memory::cluster::{COUNTS, Count, Term, counts, per_gpu};
 use crate::plan::memory::{CONTEXT, Load, Place, Precision};
 use crate::train::Settings;
@@ -175,7 +175,7 @@ impl Training {
 fn memory(settings: &Settings, (gpus, room): (usize, u64)) -> Result<ByStrategy> {
     let checkpoint = Checkpoint::open(&settings.model)?;
     let (layout, pairs, load) = planned(&checkpoint, settings, settings.seq)?;
-    let place = Place::Gpu(Kind::Bf16.into());
+    let place = Place::Gpu(ComputeDtype::Bf16.into());
     let load = Load { process: CONTEXT, place, precision: Precision::Bf16, ..load };
     let one = |&strategy: &Strategy| {
         let terms = per_gpu(&layout, &pairs, &load, strategy, gpus)?;
