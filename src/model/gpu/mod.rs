@@ -34,6 +34,7 @@ mod weights;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
+pub use super::ComputeDtype as Kind;
 pub use super::backend::GpuGrads;
 pub use choice::{Auto, auto};
 pub use describe::{Access, BufferParam, Kernel, ParamElement};
