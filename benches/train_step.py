@@ -2,6 +2,7 @@
 import json, statistics, sys, time
 
 folder, threads, targets, batch, seq, steps = sys.argv[1:7]
+rank = int(sys.argv[7]) if len(sys.argv) > 7 else None  # LoRA over weights that are not quantized, of this rank
 import torch
 torch.set_num_threads(int(threads))
 import transformers
@@ -11,11 +12,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from peft import LoraConfig, get_peft_model
 
 batch, seq, steps = int(batch), int(seq), int(steps)
-quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32)
+quantized = None if rank else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=quantized, device_map="cpu")
 model.config.use_cache = False
 names = "all-linear" if targets == "all-linear" else targets.split(",")
-model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=names, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM"))
+model = get_peft_model(model, LoraConfig(r=rank or 8, lora_alpha=2 * (rank or 8), target_modules=names, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM"))
 model.train()
 vocab = model.config.vocab_size
 data = torch.tensor([[(r * 7919 + t * 104729 + t * t * 31) % (vocab - 3) + 3 for t in range(seq)] for r in range(16)])

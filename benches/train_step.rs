@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench train_step                          every row; RANKSCOPE_PYTHON names the interpreter (python3)
 //! cargo bench --bench train_step -- --large               the 1.1B shape, this side only
+//! cargo bench --bench train_step -- --delta               a gated DeltaNet block of Qwen3.5-0.8B's widths, LoRA in f32, beside torch + peft
 //! cargo bench --bench train_step -- --cuda                a GPU: losses beside the processor's, 1.1B beside torch + peft
 //! ```
 //!
@@ -93,6 +94,7 @@ fn main() {
             child(Path::new(folder), Settings { dtype, ..settings });
         }
         ["--cuda"] => cuda(),
+        ["--delta"] => delta(),
         ["--large"] => {
             let folder = tempfile::tempdir().unwrap();
             write(folder.path(), &LARGE);
@@ -128,6 +130,31 @@ fn table() {
             }
             std::io::stdout().flush().unwrap();
         }
+    }
+}
+
+/// A gated DeltaNet block with its MLP, of Qwen3.5-0.8B's widths; torch's own functions on the other side, on as many threads.
+fn delta() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({"architectures": ["Qwen3_5ForCausalLM"], "model_type": "qwen3_5_text", "hidden_size": 1024,
+        "intermediate_size": 3584, "num_hidden_layers": 1, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 16, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+        "layer_types": ["linear_attention"], "vocab_size": 1024, "max_position_embeddings": 4096, "tie_word_embeddings": true,
+        "torch_dtype": "bfloat16"});
+    write_model(folder.path(), &config);
+    let python = std::env::var("RANKSCOPE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let threads = std::thread::available_parallelism().unwrap().to_string();
+    println!("| LoRA r 16 on all linears, {threads} threads | rankscope | torch + peft |\n|---|---|---|");
+    for (batch, seq) in [("1", "512"), ("2", "1024")] {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.arg("--cuda-child").arg(folder.path()).args(["lora", "processor", "off", batch, seq, "6"]);
+        let here = last_line(child);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/train_step.py");
+        let mut child = Command::new(&python);
+        child.arg(script).arg(folder.path()).args([&threads, "all-linear", batch, seq, "6", "16"]);
+        let there = last_line(child);
+        println!("| {batch} × {seq} | {} | {} |", cell(&here), cell(&there));
+        std::io::stdout().flush().unwrap();
     }
 }
 
@@ -283,18 +310,27 @@ fn write(folder: &Path, shape: &Shape) {
     let config = json!({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden, "intermediate_size": ffn,
         "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocab,
         "max_position_embeddings": seq, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": false, "torch_dtype": "bfloat16"});
+    write_model(folder, &config);
+}
+
+/// The model that a config describes.
+fn write_model(folder: &Path, config: &Value) {
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
-    let spec = ModelSpec::of_config(&config, &folder.join("config.json"), None).unwrap();
-    let matrices = spec.modules().map(|module| (module.name.clone(), module.shape.to_vec()));
-    let norms = spec.norms().map(|norm| (norm.name.clone(), vec![norm.width]));
-    let tensors: Vec<(String, Vec<usize>)> = matrices.chain(norms).collect();
+    let spec = ModelSpec::of_config(config, &folder.join("config.json"), None).unwrap();
+    let weight = |name: &str| format!("{name}.weight");
+    let matrices = spec.modules().map(|module| (weight(&module.name), module.shape.to_vec()));
+    let norms = spec.norms().map(|norm| (weight(&norm.name), vec![norm.width]));
+    let states = spec.blocks.iter().filter_map(|block| block.recurrence()).flat_map(|of| {
+        let conv = (weight(&of.conv.names[0]), vec![of.channels().0, 1, of.conv.kernel]);
+        let norm = of.norm.iter().map(|norm| (weight(&norm.name), vec![norm.width]));
+        let vectors = of.vectors.iter().map(|name| (name.clone(), vec![of.value_heads]));
+        [conv].into_iter().chain(norm).chain(vectors)
+    });
+    let tensors: Vec<(String, Vec<usize>)> = matrices.chain(norms).chain(states).collect();
     let (mut header, mut at) = (serde_json::Map::new(), 0);
     for (name, sizes) in &tensors {
         let bytes = 2 * sizes.iter().product::<usize>();
-        header.insert(
-            format!("{name}.weight"),
-            json!({"dtype": "BF16", "shape": sizes, "data_offsets": [at, at + bytes]}),
-        );
+        header.insert(name.clone(), json!({"dtype": "BF16", "shape": sizes, "data_offsets": [at, at + bytes]}));
         at += bytes;
     }
     let mut header = Value::Object(header).to_string();

@@ -15,6 +15,7 @@ use super::decoder::{Block, NormWeights};
 use super::ffn;
 use super::half::{Held, Reads};
 use super::mixer;
+use super::per_layer;
 use crate::error::Result;
 
 /// What a block's pass forward keeps for the pass backward, beside its input.
@@ -27,6 +28,7 @@ pub(super) struct Tape<B: Backend> {
     ffn: Option<ffn::Tape<B>>,
     /// The feed-forward's output before its norm.
     ffn_out: Option<B::Buf>,
+    per_layer: Option<per_layer::Tape<B>>,
 }
 
 impl Block {
@@ -79,7 +81,11 @@ impl Block {
             )?;
             ffn_tape = Some(kept);
         }
-        Ok((out, Tape { mixer: tape, mixed, middle, ffn: ffn_tape, ffn_out }))
+        let per_layer = self.per_layer.as_ref().map(|part| part.forward(on, place, &mut out)).transpose()?;
+        if self.scalar != 1.0 {
+            on.scale(&mut out, self.scalar)?;
+        }
+        Ok((out, Tape { mixer: tape, mixed, middle, ffn: ffn_tape, ffn_out, per_layer }))
     }
 
     /// Adds `s ·` what `write` gives to `out`, through a norm where there is one: then what went into the norm is given. `write`
@@ -142,7 +148,13 @@ impl Block {
         wanted: bool,
         grads: &mut B::Grads,
     ) -> Result<()> {
-        let Tape { mixer, mixed, middle, ffn, ffn_out } = tape;
+        let Tape { mixer, mixed, middle, ffn, ffn_out, per_layer } = tape;
+        if self.scalar != 1.0 {
+            on.scale(d, self.scalar)?;
+        }
+        if let (Some(part), Some(tape)) = (&self.per_layer, per_layer) {
+            part.backward(on, place, tape, d, grads)?;
+        }
         // Parallel blocks: both halves get the gradient of the output, and add to it.
         let out_gradient = if self.parallel { Some(on.copy(d)?) } else { None };
         if let (Some(half), Some(tape)) = (&self.ffn, ffn) {

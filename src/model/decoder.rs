@@ -4,10 +4,11 @@ use super::backend::{Backend, Cols};
 use super::branch::Branch;
 pub use super::ffn::{Expert, Experts, FeedForward, Mlp, Shared};
 use super::linear::Linear;
-pub use super::mixer::{Attention, Latent, Mixer};
+pub use super::mixer::{Attention, Latent, Mixer, Recurrence};
 use super::ops::magnitude;
 use super::ops::norm::Norm;
 use super::params::Params;
+pub use super::per_layer::{Inputs, PerLayer};
 use super::weight::{Frozen, Loader, Vector, Weight};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
@@ -105,6 +106,10 @@ pub struct Block {
     pub parallel: bool,
     /// Multiplies both outputs before they are added.
     pub residual_scale: f32,
+    /// What is added after both.
+    pub per_layer: Option<PerLayer>,
+    /// Multiplies the block's output.
+    pub scalar: f32,
     /// Of the stream.
     pub width: usize,
 }
@@ -113,19 +118,22 @@ impl Block {
     /// Its linear layers, in the order of a pass forward.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         let mixer = self.mixer.iter().flat_map(Mixer::linears);
-        mixer.chain(self.ffn.iter().flat_map(FeedForward::linears))
+        let per_layer = self.per_layer.iter().flat_map(PerLayer::linears);
+        mixer.chain(self.ffn.iter().flat_map(FeedForward::linears)).chain(per_layer)
     }
 
     /// Mutable variant of [`linears`](Self::linears).
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let mixer = self.mixer.iter_mut().flat_map(Mixer::linears_mut);
-        mixer.chain(self.ffn.iter_mut().flat_map(FeedForward::linears_mut))
+        let per_layer = self.per_layer.iter_mut().flat_map(PerLayer::linears_mut);
+        mixer.chain(self.ffn.iter_mut().flat_map(FeedForward::linears_mut)).chain(per_layer)
     }
 
     /// Its norms.
     pub fn norms(&self) -> impl Iterator<Item = &NormWeights> {
         let own = [&self.norm_in, &self.norm_mixed, &self.norm_ffn, &self.norm_out];
-        own.into_iter().filter_map(Option::as_ref).chain(self.mixer.iter().flat_map(Mixer::norms))
+        let per_layer = self.per_layer.iter().map(|part| &part.norm);
+        own.into_iter().filter_map(Option::as_ref).chain(self.mixer.iter().flat_map(Mixer::norms)).chain(per_layer)
     }
 }
 
@@ -139,6 +147,7 @@ pub struct Decoder {
     pub(super) embedding: Linear,
     /// Learned positions, and the row of position 0.
     pub(super) positions: Option<(Linear, usize)>,
+    pub(super) per_layer: Option<Inputs>,
     pub(super) embedding_norm: Option<NormWeights>,
     pub(super) blocks: Vec<Block>,
     pub(super) norm: Option<NormWeights>,
@@ -163,6 +172,10 @@ pub(super) trait Source {
     fn trained_values(&mut self, name: &str, width: usize) -> Result<Vector>;
     /// The biases of all copies of a module, where the file has them in one tensor.
     fn stacked_bias(&mut self, stack: &str, copies: usize, width: usize) -> Result<Vec<Vector>>;
+    /// A number that is never trained.
+    fn buffer(&mut self, name: &str) -> Result<f32>;
+    /// Vectors that make up `count` values, by the names of their tensors without `.weight`.
+    fn vectors(&mut self, names: &[String], count: usize) -> Result<Vec<Vector>>;
 }
 
 /// Builds a decoder from a spec, in the order of the model.
@@ -172,7 +185,7 @@ impl<S: Source> Builder<'_, S> {
     fn module(&mut self, spec: &ModuleSpec) -> Result<Linear> {
         let weight = self.0.weight(spec)?;
         let bias = if spec.bias { Some(self.0.bias(&spec.name, spec.shape[0])?) } else { None };
-        Ok(Linear::new(spec.name.clone(), spec.shape, weight, bias))
+        Ok(Linear { scale: spec.scale, ..Linear::new(spec.name.clone(), spec.shape, weight, bias) })
     }
 
     fn parts(&mut self, parts: &[PartSpec]) -> Result<Vec<Part>> {
@@ -180,25 +193,48 @@ impl<S: Source> Builder<'_, S> {
     }
 
     fn norm(&mut self, spec: &Option<NormSpec>) -> Result<Option<NormWeights>> {
-        let Some(spec) = spec else { return Ok(None) };
-        let plus = if spec.plus_one { 1.0 } else { 0.0 };
-        let weight = match spec.weight {
-            true => self.0.scale(&spec.name, spec.width, plus)?,
-            false => Vector::Frozen(vec![1.0; spec.width]),
-        };
-        let bias = if spec.bias { Some(self.0.bias(&spec.name, spec.width)?) } else { None };
-        Ok(Some(NormWeights { spec: spec.clone(), weight, bias }))
+        spec.as_ref().map(|spec| self.norm_of(spec)).transpose()
     }
 
-    fn mixer(&mut self, spec: &spec::Mixer) -> Result<Mixer> {
-        let spec::Mixer::Attention(spec) = spec;
+    fn mixer(&mut self, spec: &spec::Mixer, block: usize) -> Result<Mixer> {
+        match spec {
+            spec::Mixer::Attention(spec) => self.attention(spec, block).map(Mixer::Attention),
+            spec::Mixer::Recurrence(spec) => self.recurrence(spec).map(Mixer::Recurrence),
+            spec::Mixer::Both(attention, recurrence) => {
+                Ok(Mixer::Both(self.attention(attention, block)?, self.recurrence(recurrence)?))
+            }
+        }
+    }
+
+    fn recurrence(&mut self, spec: &spec::RecurrenceSpec) -> Result<Recurrence> {
+        let projections = self.parts(&spec.projections)?;
+        let (channels, _) = spec.channels();
+        let conv = self.0.vectors(&spec.conv.names, channels * spec.conv.kernel)?;
+        let conv_bias = match spec.conv.names.first().filter(|_| spec.conv.bias) {
+            Some(name) => Some(self.0.bias(name, channels)?),
+            None => None,
+        };
+        let mut vectors = Vec::new();
+        for name in &spec.vectors {
+            vectors.extend(self.0.vectors(std::slice::from_ref(name), spec.value_heads)?);
+        }
+        let norm = match &spec.norm {
+            Some(norm) => Some(self.0.scale(&norm.name, norm.width, 0.0)?),
+            None => None,
+        };
+        let o = self.module(&spec.o)?;
+        Ok(Recurrence { projections, conv, conv_bias, vectors, norm, o, order: spec.order(), spec: spec.clone() })
+    }
+
+    fn attention(&mut self, spec: &spec::AttentionSpec, block: usize) -> Result<Attention> {
         let latent = spec.latent.as_ref().map(|latent| self.latent(latent)).transpose()?;
         let projections = self.parts(&spec.projections)?;
         let (q_norm, k_norm) = (self.norm(&spec.q_norm)?, self.norm(&spec.k_norm)?);
+        let v_norm = self.norm(&spec.v_norm)?;
         let gate = spec.gate.as_ref().map(|gate| self.module(gate)).transpose()?;
         let sinks = spec.sinks.as_ref().map(|name| self.0.trained_values(name, spec.heads)).transpose()?;
         let o = self.module(&spec.o)?;
-        Ok(Mixer::Attention(Attention { projections, latent, q_norm, k_norm, gate, sinks, o, spec: spec.clone() }))
+        Ok(Attention { projections, latent, q_norm, k_norm, v_norm, gate, sinks, o, block, spec: spec.clone() })
     }
 
     fn latent(&mut self, spec: &LatentSpec) -> Result<Latent> {
@@ -299,14 +335,48 @@ impl<S: Source> Builder<'_, S> {
         }
     }
 
-    fn block(&mut self, spec: &BlockSpec, width: usize) -> Result<Block> {
+    fn norm_of(&mut self, spec: &NormSpec) -> Result<NormWeights> {
+        let plus = if spec.plus_one { 1.0 } else { 0.0 };
+        let weight = match spec.weight {
+            true => self.0.scale(&spec.name, spec.width, plus)?,
+            false => Vector::Frozen(vec![1.0; spec.width]),
+        };
+        let bias = if spec.bias { Some(self.0.bias(&spec.name, spec.width)?) } else { None };
+        Ok(NormWeights { spec: spec.clone(), weight, bias })
+    }
+
+    fn per_layer_inputs(&mut self, spec: &spec::PerLayerInputs) -> Result<Inputs> {
+        let (table, projection) = (self.module(&spec.table)?, self.module(&spec.projection)?);
+        Ok(Inputs { table, projection, norm: self.norm_of(&spec.norm)?, spec: spec.clone() })
+    }
+
+    fn per_layer(&mut self, spec: &spec::PerLayerSpec) -> Result<PerLayer> {
+        let (gate, projection) = (self.module(&spec.gate)?, self.module(&spec.projection)?);
+        Ok(PerLayer { gate, projection, norm: self.norm_of(&spec.norm)?, spec: spec.clone() })
+    }
+
+    fn block(&mut self, spec: &BlockSpec, number: usize, width: usize) -> Result<Block> {
         let BlockSpec { parallel, residual_scale, .. } = *spec;
         let norm_in = self.norm(&spec.norm_in)?;
-        let mixer = spec.mixer.as_ref().map(|mixer| self.mixer(mixer)).transpose()?;
+        let mixer = spec.mixer.as_ref().map(|mixer| self.mixer(mixer, number)).transpose()?;
         let (norm_mixed, norm_ffn) = (self.norm(&spec.norm_mixed)?, self.norm(&spec.norm_ffn)?);
         let ffn = spec.ffn.as_ref().map(|ffn| self.feed_forward(ffn)).transpose()?;
         let norm_out = self.norm(&spec.norm_out)?;
-        Ok(Block { norm_in, mixer, norm_mixed, norm_ffn, ffn, norm_out, parallel, residual_scale, width })
+        let per_layer = spec.per_layer.as_ref().map(|part| self.per_layer(part)).transpose()?;
+        let scalar = spec.scalar.as_ref().map_or(Ok(1.0), |name| self.0.buffer(name))?;
+        Ok(Block {
+            norm_in,
+            mixer,
+            norm_mixed,
+            norm_ffn,
+            ffn,
+            norm_out,
+            parallel,
+            residual_scale,
+            per_layer,
+            scalar,
+            width,
+        })
     }
 }
 
@@ -335,11 +405,27 @@ impl Decoder {
             Some(positions) => Some((builder.module(&positions.module)?, positions.offset)),
             None => None,
         };
+        let per_layer = spec.per_layer.as_ref().map(|inputs| builder.per_layer_inputs(inputs)).transpose()?;
         let embedding_norm = builder.norm(&spec.embedding_norm)?;
-        let blocks = spec.blocks.iter().map(|block| builder.block(block, spec.hidden)).collect::<Result<_>>()?;
+        let blocks = spec
+            .blocks
+            .iter()
+            .enumerate()
+            .map(|(at, block)| builder.block(block, at, spec.hidden))
+            .collect::<Result<_>>()?;
         let norm = builder.norm(&spec.norm)?;
         let head = spec.head.as_ref().map(|head| builder.module(head)).transpose()?;
-        Ok(Self { params: Params::default(), embedding, positions, embedding_norm, blocks, norm, head, spec })
+        Ok(Self {
+            params: Params::default(),
+            embedding,
+            positions,
+            per_layer,
+            embedding_norm,
+            blocks,
+            norm,
+            head,
+            spec,
+        })
     }
 
     /// The head: its own, or the embedding.
@@ -349,12 +435,14 @@ impl Decoder {
 
     /// The linear layers of all blocks, in order.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.blocks.iter().flat_map(Block::linears)
+        let per_layer = self.per_layer.iter().map(|inputs| &inputs.projection);
+        per_layer.chain(self.blocks.iter().flat_map(Block::linears))
     }
 
     /// Mutable variant of [`linears`](Self::linears).
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        self.blocks.iter_mut().flat_map(Block::linears_mut)
+        let per_layer = self.per_layer.iter_mut().map(|inputs| &mut inputs.projection);
+        per_layer.chain(self.blocks.iter_mut().flat_map(Block::linears_mut))
     }
 
     /// The mixtures of experts, block after block.
@@ -368,12 +456,14 @@ impl Decoder {
     /// Embeddings, positions and a head of its own.
     pub(super) fn tables(&self) -> impl Iterator<Item = &Linear> {
         let positions = self.positions.as_ref().map(|(table, _)| table);
-        [&self.embedding].into_iter().chain(positions).chain(&self.head)
+        let per_layer = self.per_layer.iter().map(|inputs| &inputs.table);
+        [&self.embedding].into_iter().chain(positions).chain(per_layer).chain(&self.head)
     }
 
     /// Every norm.
     pub(super) fn norms(&self) -> impl Iterator<Item = &NormWeights> {
-        self.embedding_norm.iter().chain(self.blocks.iter().flat_map(Block::norms)).chain(&self.norm)
+        let per_layer = self.per_layer.iter().map(|inputs| &inputs.norm);
+        self.embedding_norm.iter().chain(per_layer).chain(self.blocks.iter().flat_map(Block::norms)).chain(&self.norm)
     }
 
     /// The numbers of what is trained, as the way forward meets them.

@@ -61,6 +61,16 @@ impl Source for Blank<'_> {
         Ok(self.vector(format!("{module}.bias"), width))
     }
 
+    fn buffer(&mut self, _name: &str) -> Result<f32> {
+        // Not 1, which would not be multiplied by.
+        Ok(0.5)
+    }
+
+    fn vectors(&mut self, names: &[String], count: usize) -> Result<Vec<Vector>> {
+        // However many there are: together they have so many values.
+        Ok(vec![self.vector(names.concat(), count)])
+    }
+
     fn scalar(&mut self, _name: &str) -> Result<f32> {
         Ok(1.0)
     }

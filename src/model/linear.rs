@@ -21,6 +21,8 @@ pub struct Linear {
     pub weight: Weight,
     /// b.
     pub bias: Option<Vector>,
+    /// Multiplies `x Wᵀ`, but not b.
+    pub scale: f32,
     /// What is trained beside W.
     pub branch: Option<Beside>,
     /// Number among the gradients of its block, where the frozen weight's own is wanted.
@@ -32,7 +34,7 @@ pub struct Linear {
 impl Linear {
     /// Without a branch.
     pub fn new(module: String, shape: [usize; 2], weight: Weight, bias: Option<Vector>) -> Self {
-        Self { module, shape, weight, bias, branch: None, watched: None, parts: Vec::new() }
+        Self { module, shape, weight, bias, scale: 1.0, branch: None, watched: None, parts: Vec::new() }
     }
 
     /// The pair of factors beside W, of whichever kind the branch is.
@@ -70,7 +72,7 @@ impl Linear {
         keep: bool,
     ) -> Result<()> {
         let x_at = Cols { first: rows.start * self.shape[1], stride: self.shape[1] };
-        let pass = Forward { on, linear: self, x, x_at, rows: rows.len(), at, scale: 1.0, keep };
+        let pass = Forward { on, linear: self, x, x_at, rows: rows.len(), at, scale: self.scale, keep };
         match &self.branch {
             Some(branch) => branch.forward(&pass, y),
             None => {
@@ -133,12 +135,12 @@ impl Linear {
         for (number, part) in wanted.into_iter().chain(self.watched.map(|number| (number, 0..out))) {
             let d = on.view(dy, rows, part.len(), Cols { first: at.first + part.start, ..at });
             let to = on.grad(grads, number, [part.len(), width])?;
-            on.product(to, true, 1.0, d.t(), on.view(x, rows, width, x_at))?;
+            on.product(to, true, self.scale, d.t(), on.view(x, rows, width, x_at))?;
         }
         if let Some(number) = self.bias.as_ref().and_then(Vector::trained) {
             on.add_column_sums(grads, number, out, dy, rows, at)?;
         }
-        let pass = Backward { on, linear: self, x, x_at, rows, dy, at, scale: 1.0 };
+        let pass = Backward { on, linear: self, x, x_at, rows, dy, at, scale: self.scale };
         match (&self.branch, dx) {
             (Some(branch), dx) => branch.backward(&pass, dx, grads),
             (None, Some((dx, keep))) => self.product_backward(&pass, dx, keep),

@@ -1,6 +1,7 @@
 //! The whole model, on any [`Backend`]: loss and gradients of a batch, and logits one token after the other.
 
 use super::backend::{Backend, Cols, Cpu, Factor, Lookup, Place};
+use super::beside::Beside;
 use super::block::Tape;
 use super::decoder::Decoder;
 use super::watch::Watch;
@@ -113,6 +114,7 @@ pub(super) struct Input<B: Backend> {
     seq: usize,
     first: usize,
     positions: usize,
+    beside: Beside<B>,
 }
 
 impl<B: Backend> Input<B> {
@@ -127,19 +129,21 @@ impl<B: Backend> Input<B> {
             seq: batch.seq,
             first: 0,
             positions,
+            beside: Beside::default(),
         })
     }
 
     pub(super) fn place(&self) -> Place<'_, B> {
         let Self { rows, seq, first, positions, .. } = *self;
-        Place { rows, seq, first, positions, starts: self.starts.as_ref(), angles: &self.angles }
+        Place { rows, seq, first, positions, starts: self.starts.as_ref(), angles: &self.angles, beside: &self.beside }
     }
 
     /// Of `batch` sequences of `seq` tokens, whichever they are.
     fn blank(on: &B, spec: &ModelSpec, batch: usize, seq: usize) -> Result<Self> {
         let rows = batch * seq;
         let angles = on.angles(&spec.ropes, seq, seq)?;
-        Ok(Self { ids: on.blank_ids(rows)?, starts: None, angles, rows, seq, first: 0, positions: seq })
+        let (ids, beside) = (on.blank_ids(rows)?, Beside::default());
+        Ok(Self { ids, starts: None, angles, rows, seq, first: 0, positions: seq, beside })
     }
 
     fn lookup(&self) -> Lookup<'_, B> {
@@ -182,6 +186,9 @@ impl Decoder {
     pub(super) fn begin<B: Backend>(&self, on: &B, input: &Input<B>) -> Result<(B::Buf, Option<B::Buf>)> {
         let embedded = self.embed(on, input)?;
         on.see(|| self.embedding.module.clone(), &embedded, self.spec.hidden, Cols::all(self.spec.hidden));
+        if let Some(inputs) = &self.per_layer {
+            input.beside.set_inputs(inputs.forward(on, &embedded, input.rows, &input.lookup())?);
+        }
         match &self.embedding_norm {
             Some(norm) => Ok((on.norm(norm, &embedded)?, Some(embedded))),
             None => Ok((embedded, None)),
@@ -283,8 +290,8 @@ impl Decoder {
         grads: &mut B::Grads,
     ) -> Result<B::Sum> {
         let place = input.place();
-        let (first, embedded) = self.begin(on, input)?;
-        let mut inputs = vec![first];
+        let (begin, embedded) = self.begin(on, input)?;
+        let mut inputs = vec![begin];
         let mut tapes: Vec<Option<Tape<B>>> = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
             let (out, tape) = block.forward(on, place, &inputs[layer], None)?;
@@ -295,13 +302,20 @@ impl Decoder {
         let (sum, mut d) = self.end(on, targets, backward.scale, &x, grads)?;
         drop(x);
         let trained = self.embedding.weight.trained().is_some();
+        let mut first = None;
         for (layer, block) in self.blocks.iter().enumerate().rev() {
             let Some(x) = inputs.pop() else { break };
+            if layer == 0 && self.per_layer.is_some() {
+                first = Some(on.copy(&x)?);
+            }
             let tape = match tapes.pop().flatten() {
                 Some(tape) => tape,
                 None => block.forward(on, place, &x, None)?.1,
             };
             block.backward(on, place, &x, tape, &mut d, layer > 0 || trained, grads)?;
+        }
+        if let (Some(inputs), Some(x), Some(d_inputs)) = (&self.per_layer, first, input.beside.take_inputs_gradient()) {
+            inputs.backward(on, &x, input.rows, &input.lookup(), d_inputs, &mut d, grads)?;
         }
         if trained {
             if let (Some(norm), Some(embedded)) = (&self.embedding_norm, &embedded) {
@@ -438,7 +452,16 @@ impl Decoder {
         }
         let (rows, first) = (ids.len(), cache.length);
         let angles = Arc::clone(&cache.angles);
-        let input = Input { ids: on.ids(ids)?, starts: None, angles, rows, seq: rows, first, positions };
+        let input = Input {
+            ids: on.ids(ids)?,
+            starts: None,
+            angles,
+            rows,
+            seq: rows,
+            first,
+            positions,
+            beside: Beside::default(),
+        };
         let mut x = self.begin(on, &input)?.0;
         for (block, cache) in self.blocks.iter().zip(&mut cache.blocks) {
             x = block.forward(on, input.place(), &x, cache.as_mut())?.0;

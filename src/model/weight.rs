@@ -250,6 +250,37 @@ impl Source for Loader<'_> {
         self.scale(name, width, plus)
     }
 
+    fn buffer(&mut self, name: &str) -> Result<f32> {
+        let path = self.checkpoint.path();
+        let tensor = self.checkpoint.tensor(name).filter(|tensor| tensor.elements() == 1);
+        let tensor =
+            tensor.ok_or_else(|| Error::tensor(path, name, "the model has no such number, its type asks for it"))?;
+        Ok(self.checkpoint.tensor_matrix(tensor, &())?.data()[0])
+    }
+
+    fn vectors(&mut self, names: &[String], count: usize) -> Result<Vec<Vector>> {
+        let path = self.checkpoint.path();
+        let mut left = count;
+        let mut list = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let tensor = self.checkpoint.tensor(&format!("{name}.weight")).or_else(|| self.checkpoint.tensor(name));
+            let tensor = tensor.ok_or_else(|| {
+                Error::tensor(path, name, "the model has no such weight, its config.json asks for it")
+            })?;
+            let found = tensor.elements() as usize;
+            let last = at + 1 == names.len();
+            if found > left || last && found < left {
+                let message = format!("found shape {:?}, expected {left} values from config.json", tensor.shape);
+                return Err(Error::tensor(path, &tensor.name, message));
+            }
+            left -= found;
+            self.done += tensor.bytes;
+            let values = self.checkpoint.tensor_matrix(tensor, &())?.into_data();
+            list.push(self.vector(name.clone(), values, 0.0));
+        }
+        Ok(list)
+    }
+
     fn scalar(&mut self, name: &str) -> Result<f32> {
         if self.frozen == Frozen::Nothing {
             let message = "the numbers of an xIELU are not trained here: train with lora or qlora";

@@ -4,7 +4,7 @@ use super::presets;
 use crate::checkpoint::{Checkpoint, Dtype, Group, Kind, Place, Role, expert_of, layer_of};
 use crate::error::{Error, Result};
 use crate::guard;
-use crate::spec::{ModelSpec, ModuleSpec, goes_to_four_bits};
+use crate::spec::{ModelSpec, ModuleSpec, RecurrenceSpec, goes_to_four_bits};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -164,7 +164,18 @@ impl Layout {
             parameters: norm.parameters(),
             dtype: Dtype::BF16,
         });
-        let mut weights: Vec<Weight> = modules.chain(norms).collect();
+        let tensors = spec.blocks.iter().filter_map(|block| block.recurrence()).flat_map(RecurrenceSpec::tensors);
+        let tensors = tensors.map(|(name, count)| Weight {
+            name: name.to_owned(),
+            role: Role::of(name),
+            layer: layer_of(name),
+            d_out: count,
+            d_in: 1,
+            linear: false,
+            parameters: count as u64,
+            dtype: Dtype::BF16,
+        });
+        let mut weights: Vec<Weight> = modules.chain(norms).chain(tensors).collect();
         weights.sort_by_cached_key(|weight| Place::new(&weight.name, weight.role));
         Self { name: name.into(), parameters: spec.parameters(), weights, note: None, spec: Some(Arc::new(spec)) }
     }

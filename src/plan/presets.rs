@@ -76,6 +76,8 @@ impl Preset {
     }
 }
 
+const BY_CLASS: &str =
+    "The sizes are those of the config class in transformers 5.24; the published file could not be read.";
 const TEXT: &str = "The text model alone; the hub's figure includes the vision tower.";
 
 /// Every preset, by family and size.
@@ -142,6 +144,10 @@ static PRESETS: &[Preset] = &[
     new("Qwen", "qwen3-8b", "Qwen3 8B", "Qwen/Qwen3-8B", ("qwen3", [4096, 12288, 36, 32, 8, 151936], "")),
     new("Qwen", "qwen3-14b", "Qwen3 14B", "Qwen/Qwen3-14B", ("qwen3", [5120, 17408, 40, 40, 8, 151936], "")),
     new("Qwen", "qwen3-32b", "Qwen3 32B", "Qwen/Qwen3-32B", ("qwen3", [5120, 25600, 64, 64, 8, 151936], r#""head_dim": 128"#)),
+
+    new("Qwen", "qwen3.5-9b", "Qwen3.5 9B", "Qwen/Qwen3.5-9B", ("qwen3_5_text", [4096, 12288, 32, 16, 4, 248_320], "")).note(BY_CLASS),
+    new("OLMo", "olmo-hybrid-7b", "OLMo hybrid 7B", "allenai/Olmo-Hybrid-7B", ("olmo_hybrid", [3840, 11008, 32, 30, 30, 100_352], "")).note(BY_CLASS),
+    new("Bamba", "bamba-9b", "Bamba 9.8B", "ibm-fms/Bamba-9.8b-2.2T-hf", ("bamba", [4096, 14336, 32, 32, 8, 128_000], "")).note(BY_CLASS),
 
     new("Gemma", "gemma-2-2b", "Gemma 2 2B", "google/gemma-2-2b", ("gemma2", [2304, 9216, 26, 8, 4, 256000], "")),
     new("Gemma", "gemma-2-9b", "Gemma 2 9B", "google/gemma-2-9b", ("gemma2", [3584, 14336, 42, 16, 8, 256000], "")),

@@ -19,10 +19,12 @@
 
 mod activation;
 pub mod families;
+mod recurrence;
 mod role;
 mod rope;
 
 pub use activation::Activation;
+pub use recurrence::{ConvSpec, GatedNormSpec, RecurrenceKind, RecurrenceSpec};
 pub use role::{Group, Role};
 pub use rope::{Beyond, Positions, Rope};
 
@@ -43,6 +45,8 @@ pub struct ModelSpec {
     pub embedding_scale: f32,
     /// Learned positions, added to the embeddings.
     pub positions: Option<PositionsSpec>,
+    /// What every block gets of a token beside the stream (Gemma 4).
+    pub per_layer: Option<PerLayerInputs>,
     /// After the embeddings (BLOOM).
     pub embedding_norm: Option<NormSpec>,
     /// The blocks.
@@ -91,14 +95,54 @@ pub struct BlockSpec {
     pub parallel: bool,
     /// Multiplies both outputs before they are added (Granite's `residual_multiplier`).
     pub residual_scale: f32,
+    /// What is added after both: the block's part of the per-layer inputs, through a gate (Gemma 4).
+    pub per_layer: Option<PerLayerSpec>,
+    /// The checkpoint's name of a number that multiplies the block's output.
+    pub scalar: Option<String>,
+}
+
+/// `x += norm(projection(f(gate(x)) ∘ p))`, p the block's columns of the per-layer inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerLayerSpec {
+    /// `[width, hidden]`.
+    pub gate: ModuleSpec,
+    /// `[hidden, width]`.
+    pub projection: ModuleSpec,
+    /// Before it is added.
+    pub norm: NormSpec,
+    /// f.
+    pub activation: Activation,
+    /// First of its columns.
+    pub first: usize,
+}
+
+/// Per-layer inputs: `(norm(projection(embedded)) + scale · table[token]) / √2`, `[tokens, blocks · width]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PerLayerInputs {
+    /// An embedding of all blocks, `[vocab, blocks · width]`.
+    pub table: ModuleSpec,
+    /// Multiplies its rows.
+    pub scale: f32,
+    /// `[blocks · width, hidden]`.
+    pub projection: ModuleSpec,
+    /// Over each block's columns.
+    pub norm: NormSpec,
 }
 
 impl BlockSpec {
     /// Its attention, where it has one.
     pub fn attention(&self) -> Option<&AttentionSpec> {
         match &self.mixer {
-            Some(Mixer::Attention(attention)) => Some(attention),
-            None => None,
+            Some(Mixer::Attention(attention) | Mixer::Both(attention, _)) => Some(attention),
+            _ => None,
+        }
+    }
+
+    /// Its mixer with a state, where it has one.
+    pub fn recurrence(&self) -> Option<&RecurrenceSpec> {
+        match &self.mixer {
+            Some(Mixer::Recurrence(recurrence) | Mixer::Both(_, recurrence)) => Some(recurrence),
+            _ => None,
         }
     }
 
@@ -113,10 +157,12 @@ impl BlockSpec {
     /// Its modules, in the order of a pass forward.
     pub fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
         let attention = self.attention().into_iter();
-        let mixer = attention.flat_map(|spec| {
-            let latent = spec.latent.iter().flat_map(LatentSpec::modules);
-            latent.chain(spec.projections.iter().map(|part| &part.module)).chain(&spec.gate).chain([&spec.o])
-        });
+        let mixer = attention
+            .flat_map(|spec| {
+                let latent = spec.latent.iter().flat_map(LatentSpec::modules);
+                latent.chain(spec.projections.iter().map(|part| &part.module)).chain(&spec.gate).chain([&spec.o])
+            })
+            .chain(self.recurrence().into_iter().flat_map(RecurrenceSpec::modules));
         let (dense, experts) = match &self.ffn {
             Some(FeedForward::Dense(mlp)) => (Some(mlp), None),
             Some(FeedForward::Experts(experts)) => (None, Some(experts)),
@@ -126,17 +172,18 @@ impl BlockSpec {
             let shared = experts.shared.iter().flat_map(|shared| shared.mlp.modules().chain(&shared.gate));
             [&experts.router].into_iter().chain(experts.mlp.modules()).chain(shared)
         });
-        mixer.chain(dense.into_iter().flat_map(MlpSpec::modules)).chain(experts)
+        let per_layer = self.per_layer.iter().flat_map(|part| [&part.gate, &part.projection]);
+        mixer.chain(dense.into_iter().flat_map(MlpSpec::modules)).chain(experts).chain(per_layer)
     }
 
     /// Its norms.
     pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
         let heads = self.attention().into_iter().flat_map(|spec| {
             let latent = spec.latent.iter().flat_map(|latent| latent.q.iter().map(|q| &q.1).chain([&latent.kv_norm]));
-            latent.chain(&spec.q_norm).chain(&spec.k_norm)
+            latent.chain(&spec.q_norm).chain(&spec.k_norm).chain(&spec.v_norm)
         });
         let own = self.norm_in.iter().chain(&self.norm_mixed).chain(&self.norm_ffn).chain(&self.norm_out);
-        own.chain(heads)
+        own.chain(heads).chain(self.per_layer.iter().map(|part| &part.norm))
     }
 }
 
@@ -145,6 +192,10 @@ impl BlockSpec {
 pub enum Mixer {
     /// Causal attention.
     Attention(AttentionSpec),
+    /// Through a state of fixed size.
+    Recurrence(RecurrenceSpec),
+    /// Both of them, added up (Falcon-H1).
+    Both(AttentionSpec, RecurrenceSpec),
 }
 
 /// A projection that fills columns of a row: from this one on.
@@ -186,10 +237,20 @@ pub struct AttentionSpec {
     pub q_norm: Option<NormSpec>,
     /// Norm of keys.
     pub k_norm: Option<NormSpec>,
-    /// These two come after the rotary embedding (Hunyuan).
+    /// Norm of each head's values (Gemma 4).
+    pub v_norm: Option<NormSpec>,
+    /// Values are what the key projection gives (Gemma 4).
+    pub keys_are_values: bool,
+    /// The block whose keys and values are read, as they are after norms and the rotary embedding: there are none of its own.
+    pub reads_keys_of: Option<usize>,
+    /// Later blocks read its keys and values.
+    pub shares_keys: bool,
+    /// Norms of queries and keys come after the rotary embedding (Hunyuan).
     pub norm_after_rope: bool,
     /// `[heads · head_dim, hidden]`: the sigmoid of what it gives multiplies the attention's output (Muse Glimmer).
     pub gate: Option<ModuleSpec>,
+    /// Each query comes with as many columns behind it, which gate the attention's output so (Qwen3-Next).
+    pub gated_queries: bool,
     /// Output projection, `[hidden, heads · head_dim]`.
     pub o: ModuleSpec,
     /// Which of [`ModelSpec::ropes`] turns queries and keys; `None` for none.
@@ -255,6 +316,11 @@ impl AttentionSpec {
     /// Columns of a row of queries, keys and values.
     pub fn row(&self) -> usize {
         (self.heads + self.kv_heads) * self.head_dim + self.kv_heads * self.value_dim
+    }
+
+    /// Columns of what the projections give.
+    pub fn projected(&self) -> usize {
+        self.row() + if self.gated_queries { self.width() } else { 0 }
     }
 
     /// Columns of the attention's output before its projection.
@@ -425,6 +491,8 @@ pub struct ModuleSpec {
     pub shape: [usize; 2],
     /// There is a bias, `[out]`.
     pub bias: bool,
+    /// Multiplies what the weight gives, but no bias (Falcon-H1).
+    pub scale: f32,
     /// A linear layer of a block: no embedding or head.
     pub linear: bool,
     /// The file has it as `[in, out]` (transformers' Conv1D).
@@ -509,13 +577,15 @@ impl ModelSpec {
     pub fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
         let positions = self.positions.iter().map(|positions| &positions.module);
         let blocks = self.blocks.iter().flat_map(BlockSpec::modules);
-        [&self.embedding].into_iter().chain(positions).chain(blocks).chain(&self.head)
+        let per_layer = self.per_layer.iter().flat_map(|inputs| [&inputs.table, &inputs.projection]);
+        [&self.embedding].into_iter().chain(positions).chain(per_layer).chain(blocks).chain(&self.head)
     }
 
     /// Every norm.
     pub fn norms(&self) -> impl Iterator<Item = &NormSpec> {
         let blocks = self.blocks.iter().flat_map(BlockSpec::norms);
-        self.embedding_norm.iter().chain(blocks).chain(&self.norm)
+        let per_layer = self.per_layer.iter().map(|inputs| &inputs.norm);
+        self.embedding_norm.iter().chain(per_layer).chain(blocks).chain(&self.norm)
     }
 
     /// Parameters as transformers counts them: a tied head once, no buffers.
@@ -524,7 +594,8 @@ impl ModelSpec {
         let mlps = self.blocks.iter().filter_map(BlockSpec::mlp);
         let scalars: u64 = mlps.filter_map(|mlp| mlp.scalars.as_ref()).map(|scalars| scalars.len() as u64).sum();
         let sinks: u64 = self.attentions().filter(|of| of.sinks.is_some()).map(|of| of.heads as u64).sum();
-        modules + scalars + sinks + self.norms().map(NormSpec::parameters).sum::<u64>()
+        let recurrences = self.blocks.iter().filter_map(BlockSpec::recurrence).map(RecurrenceSpec::parameters);
+        modules + scalars + sinks + recurrences.sum::<u64>() + self.norms().map(NormSpec::parameters).sum::<u64>()
     }
 
     fn attentions(&self) -> impl Iterator<Item = &AttentionSpec> {

@@ -15,7 +15,9 @@ pub enum Role {
     Qkv,
     /// Keys and values from one compressed matrix (multi-head latent attention).
     Kv,
-    /// Output projection of the attention.
+    /// What else the mixer of a block reads: gates and decays of linear attention, the input of Mamba or of a convolution.
+    In,
+    /// Output projection of what mixes tokens.
     O,
     /// Gate of a gated MLP.
     Gate,
@@ -40,7 +42,7 @@ pub enum Role {
 /// The part of a block that a role belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Group {
-    /// q, k, v, o and their fused forms.
+    /// q, k, v, o and their fused forms; of linear attention, Mamba and convolutions too.
     Attention,
     /// gate, up, down and their fused forms.
     Mlp,
@@ -50,12 +52,13 @@ pub enum Group {
 
 impl Role {
     /// Every role, in the order of a block.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Q,
         Self::K,
         Self::V,
         Self::Qkv,
         Self::Kv,
+        Self::In,
         Self::O,
         Self::Gate,
         Self::Up,
@@ -76,6 +79,7 @@ impl Role {
             Self::V => "v",
             Self::Qkv => "qkv",
             Self::Kv => "kv",
+            Self::In => "in",
             Self::O => "o",
             Self::Gate => "gate",
             Self::Up => "up",
@@ -97,6 +101,7 @@ impl Role {
             Self::V => "value projection",
             Self::Qkv => "query, key and value projection",
             Self::Kv => "key and value projection",
+            Self::In => "input projection of a mixer",
             Self::O => "output projection",
             Self::Gate => "gate projection",
             Self::Up => "up projection",
@@ -113,7 +118,7 @@ impl Role {
     /// Attention, MLP, or neither.
     pub fn group(self) -> Group {
         match self {
-            Self::Q | Self::K | Self::V | Self::Qkv | Self::Kv | Self::O => Group::Attention,
+            Self::Q | Self::K | Self::V | Self::Qkv | Self::Kv | Self::In | Self::O => Group::Attention,
             Self::Gate | Self::Up | Self::GateUp | Self::Down => Group::Mlp,
             _ => Group::Other,
         }

@@ -131,6 +131,14 @@ impl Rope {
         Ok(rope)
     }
 
+    /// A share of a head's pairs turns by the frequencies that it would have if all did, the others do not (Gemma 4).
+    pub fn proportional(theta: f64, head_dim: usize, share: f64, factor: f64) -> Self {
+        let turned = (share * head_dim as f64) as usize / 2;
+        let of = |(pair, power): (usize, f32)| if pair < turned { 1.0 / power / factor as f32 } else { 0.0 };
+        let frequencies = powers(theta as f32, head_dim).into_iter().enumerate().map(of).collect();
+        Self { frequencies, beyond: None, scale: 1.0, interleaved: false }
+    }
+
     /// arXiv 2309.00071.
     fn yarn(
         &mut self,

@@ -330,39 +330,69 @@ fn packed_rows_do_not_see_each_other() {
     for (folder, expected) in folders() {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let decoder = Decoder::load(&Checkpoint::open(&folder).unwrap(), Frozen::Nothing, &()).unwrap();
-        let rows = ids(&expected);
-        let parts: [&[u32]; 5] = [&rows[0][..9], &rows[1][..20], &rows[0][9..17], &rows[1][3..30], &rows[0][..4]];
-        let labels = |ids: &[u32]| ids.iter().map(|&id| id as i32).collect::<Vec<_>>();
-        let (mut alone, mut apart) = (0.0, decoder.params.zeros());
-        for part in parts {
-            let batch = Batch { ids: part, labels: &labels(part), seq: part.len(), starts: &[] };
-            let (sum, grads) = gradient(&decoder, batch, false, None);
-            alone += sum;
-            for (to, from) in apart.0.iter_mut().flatten().zip(grads.0.iter().flatten()) {
-                *to += from;
-            }
-        }
-        // 9 + 20 + 8 in one sequence, 27 + 4 and six of padding in the other.
-        let mut packed = parts.concat();
-        packed.extend([0; 6]);
-        let mut labels = labels(&packed);
-        labels[68..].fill(-100);
-        let starts: Vec<u32> = [(0, 9), (9, 20), (29, 8), (0, 27), (27, 4)]
-            .into_iter()
-            .flat_map(|(start, count)| std::iter::repeat_n(start, count))
-            .chain(31..37)
-            .collect();
-        let batch = Batch { ids: &packed, labels: &labels, seq: 37, starts: &starts };
-        assert_eq!(batch.predictions(), 68 - 5);
-        let (together, grads) = gradient(&decoder, batch, true, None);
-        assert!((together - alone).abs() < 1e-5 * alone, "{name}: {together} against {alone}");
-        for ((found, expected), param) in grads.0.iter().zip(&apart.0).zip(&decoder.params.list) {
-            let largest = expected.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
-            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-3 * largest, "{name} {}: {worst} of {largest}", param.name);
-        }
-        let wrong = Batch { starts: &[1; 74], ..batch };
-        let pool = Pool::default();
-        assert!(decoder.loss(&Cpu::new(&decoder.params, &pool), wrong).is_err());
+        packed_as_apart(&name, &decoder, &ids(&expected));
     }
+}
+
+/// Families that mix tokens by more than attention: with a state, keys of other blocks, inputs beside the stream.
+#[test]
+fn hybrids_go_on_pack_and_have_the_slopes_of_their_loss() {
+    for name in ["qwen3_5", "gemma4", "lfm2", "falcon_h1"] {
+        let checkpoint = Checkpoint::open(&fixtures().join("families").join(name)).unwrap();
+        let mut decoder = Decoder::load(&checkpoint, Frozen::Nothing, &()).unwrap();
+        let row = |from: u32| (0..40).map(|at| (from + at * 7 + at * at) % 60 + 3).collect::<Vec<u32>>();
+        packed_as_apart(name, &decoder, &[row(0), row(5)]);
+        let (pool, ids) = (Pool::default(), row(11));
+        let on = Cpu::new(&decoder.params, &pool);
+        let mut grown = Cache::new(&on, &decoder, 40).unwrap();
+        decoder.next(&on, &ids[..17], &mut grown).unwrap();
+        for at in 17..40 {
+            let found = decoder.next(&on, &ids[at..=at], &mut grown).unwrap();
+            let whole = decoder.next(&on, &ids[..=at], &mut Cache::new(&on, &decoder, 40).unwrap()).unwrap();
+            let worst = found.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-4, "{name}, after {at}: logits differ by {worst}");
+        }
+        let (ids, labels) = batch_of(&[row(2), row(9)]);
+        let batch = Batch { ids: &ids, labels: &labels, seq: 37, starts: &[] };
+        let (kept, again) = (gradient(&decoder, batch, false, None), gradient(&decoder, batch, true, None));
+        assert!(kept.0 == again.0 && kept.1.0 == again.1.0, "{name}: checkpointing changes the gradient");
+        slopes_agree(name, &mut decoder, batch, None);
+    }
+}
+
+/// Rows of data that share sequences give the loss and the gradient that they give apart.
+fn packed_as_apart(name: &str, decoder: &Decoder, rows: &[Vec<u32>]) {
+    let parts: [&[u32]; 5] = [&rows[0][..9], &rows[1][..20], &rows[0][9..17], &rows[1][3..30], &rows[0][..4]];
+    let labels = |ids: &[u32]| ids.iter().map(|&id| id as i32).collect::<Vec<_>>();
+    let (mut alone, mut apart) = (0.0, decoder.params.zeros());
+    for part in parts {
+        let batch = Batch { ids: part, labels: &labels(part), seq: part.len(), starts: &[] };
+        let (sum, grads) = gradient(decoder, batch, false, None);
+        alone += sum;
+        for (to, from) in apart.0.iter_mut().flatten().zip(grads.0.iter().flatten()) {
+            *to += from;
+        }
+    }
+    // 9 + 20 + 8 in one sequence, 27 + 4 and six of padding in the other.
+    let mut packed = parts.concat();
+    packed.extend([0; 6]);
+    let mut labels = labels(&packed);
+    labels[68..].fill(-100);
+    let starts: Vec<u32> = [(0, 9), (9, 20), (29, 8), (0, 27), (27, 4)]
+        .into_iter()
+        .flat_map(|(start, count)| std::iter::repeat_n(start, count))
+        .chain(31..37)
+        .collect();
+    let batch = Batch { ids: &packed, labels: &labels, seq: 37, starts: &starts };
+    assert_eq!(batch.predictions(), 68 - 5);
+    let (together, grads) = gradient(decoder, batch, true, None);
+    assert!((together - alone).abs() < 1e-5 * alone, "{name}: {together} against {alone}");
+    for ((found, expected), param) in grads.0.iter().zip(&apart.0).zip(&decoder.params.list) {
+        let largest = expected.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3 * largest, "{name} {}: {worst} of {largest}", param.name);
+    }
+    let wrong = Batch { starts: &[1; 74], ..batch };
+    let pool = Pool::default();
+    assert!(decoder.loss(&Cpu::new(&decoder.params, &pool), wrong).is_err());
 }

@@ -237,7 +237,10 @@ fn a_probe_suggests_ranks_within_its_budget() {
 #[test]
 fn predicted_buffers_are_those_that_were_kept() {
     let folder = tempfile::tempdir().unwrap();
-    for model in ["llama", "gemma3", "gpt2"] {
+    for model in
+        ["llama", "gemma3", "gpt2", "families/qwen3_5", "families/gemma4", "families/lfm2", "families/falcon_h1"]
+    {
+        let family = model.starts_with("families");
         for (method, checkpointing, dropout) in [
             (Method::Qlora, false, 0.0),
             (Method::Qlora, true, 0.0),
@@ -249,7 +252,9 @@ fn predicted_buffers_are_those_that_were_kept() {
                 (s.method, s.checkpointing, s.dropout) = (method, checkpointing, dropout);
             });
             let checkpoint = open(model);
-            let rows = Rows { rows: rows().into_iter().map(Row::all).collect() };
+            // The families know fewer tokens.
+            let known = |row: Vec<u32>| row.into_iter().map(|id| if family { id % 60 + 3 } else { id }).collect();
+            let rows = Rows { rows: rows().into_iter().map(known).map(Row::all).collect() };
             let predicted = memory::predict(&checkpoint, &settings, 24).unwrap();
             let mut trainer = Trainer::new(&checkpoint, settings, rows, &()).unwrap();
             for _ in 0..3 {
@@ -259,7 +264,7 @@ fn predicted_buffers_are_those_that_were_kept() {
             let said = (predicted.activations + predicted.logits + predicted.workspace) as f64;
             println!("{model} {method:?} {checkpointing} {dropout}: {said} against {kept}: {:.3}", said / kept);
             assert!(
-                (said / kept - 1.0).abs() < 0.1,
+                (said / kept - 1.0).abs() < if family { 0.05 } else { 0.1 },
                 "{model} {method:?} {checkpointing} {dropout}: {said} against {kept}"
             );
             let frozen = trainer.decoder.frozen_bytes() as f64;

@@ -23,8 +23,9 @@ pub use meter::{Meter, Metered};
 pub use on_gpu::{Grads as GpuGrads, OnGpu, Tally};
 pub use parts::{Cols, Factor, Lookup, Nonlinear, Place};
 
+use super::beside::Beside;
 use super::branch::Lora;
-use super::decoder::{Attention, Experts, NormWeights};
+use super::decoder::{Attention, Experts, NormWeights, Recurrence};
 use super::dropout::Dropout;
 use super::linear::Linear;
 use super::ops::latent::Row as LatentRow;
@@ -58,6 +59,8 @@ pub trait Backend: Sized {
     type Cache;
     /// Which experts the tokens go through.
     type Routes;
+    /// What a recurrence keeps for the way back.
+    type Recurred;
     /// Rows of logits, and their gradient.
     type Logits;
     /// Losses, token by token.
@@ -293,7 +296,7 @@ pub trait Backend: Sized {
         cache: Option<&mut Self::Cache>,
     ) -> Result<(Self::Buf, Self::Heads)>;
 
-    /// The gradient by the rows of queries, keys and values.
+    /// The gradient by the rows of queries, keys and values; `shared` is what other blocks add to the one by keys and values.
     ///
     /// # Errors
     /// As [`alloc`](Self::alloc).
@@ -304,6 +307,7 @@ pub trait Backend: Sized {
         heads: Self::Heads,
         attended: Self::Buf,
         d_attended: &Self::Buf,
+        shared: Option<&Self::Buf>,
         grads: &mut Self::Grads,
     ) -> Result<Self::Buf>;
 
@@ -410,6 +414,19 @@ pub trait Backend: Sized {
     /// As [`route`](Self::route).
     fn route_backward(&self, experts: &Experts, routes: Self::Routes, dw: Self::Buf) -> Result<Self::Buf>;
 
+    /// Keys and values as attention reads them, `[rows, keys | values]`.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn keys_values(&self, attention: &Attention, heads: &Self::Heads) -> Result<Self::Buf>;
+
+    /// Copies `width` columns into others, or adds them.
+    ///
+    /// # Errors
+    /// As [`product`](Self::product).
+    fn copy_columns(&self, from: (&Self::Buf, Cols), to: (&mut Self::Buf, Cols), width: usize, add: bool)
+    -> Result<()>;
+
     /// `x ∘ sigmoid(gate)`; a gate of fewer values has one for each row of `x`.
     ///
     /// # Errors
@@ -421,6 +438,55 @@ pub trait Backend: Sized {
     /// # Errors
     /// As [`product`](Self::product).
     fn gate_backward(&self, x: &Self::Buf, gate: &mut Self::Buf, d: &mut Self::Buf) -> Result<()>;
+
+    /// Takes what gates the output apart from the queries that it comes with.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn split_gate(&self, attention: &Attention, rows: Self::Buf) -> Result<(Self::Buf, Self::Buf)>;
+
+    /// The way back.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn join_gate(&self, attention: &Attention, qkv: Self::Buf, gate: Self::Buf) -> Result<Self::Buf>;
+
+    /// Convolution and recurrence over what a mixer's projections gave.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn recur(
+        &self,
+        of: &Recurrence,
+        place: Place<Self>,
+        rows: Self::Buf,
+        cache: Option<&mut Self::Cache>,
+    ) -> Result<Self::Recurred>;
+
+    /// What its output projection reads: through gate and norm.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn recurred(&self, of: &Recurrence, kept: &Self::Recurred) -> Result<Self::Buf>;
+
+    /// The gradient by what its projections gave, from the one by what its output projection reads.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn recur_backward(
+        &self,
+        of: &Recurrence,
+        place: Place<Self>,
+        kept: Self::Recurred,
+        d: Self::Buf,
+        grads: &mut Self::Grads,
+    ) -> Result<Self::Buf>;
+
+    /// Room for the state of a sequence that grows.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc).
+    fn state(&self, of: &Recurrence) -> Result<Self::Cache>;
 
     /// Room for the keys and values of up to `positions` tokens.
     ///

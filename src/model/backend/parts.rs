@@ -1,6 +1,7 @@
 //! What the operations of a [`Backend`] take: where columns and rows lie, and a nonlinearity.
 
 use super::Backend;
+use crate::model::beside::Beside;
 use crate::spec::Activation;
 
 /// Which columns of a row a matrix fills: `stride` values from row to row, the first at `first`.
@@ -26,7 +27,6 @@ pub trait Factor: Copy {
 }
 
 /// Where the rows of a buffer are in their sequences.
-#[derive(Debug)]
 pub struct Place<'a, B: Backend> {
     /// Rows of all sequences.
     pub rows: usize,
@@ -40,6 +40,8 @@ pub struct Place<'a, B: Backend> {
     pub starts: Option<&'a B::Ids>,
     /// Cosines and sines, by [`AttentionSpec::rope`](crate::spec::AttentionSpec::rope).
     pub angles: &'a [B::Angles],
+    /// What blocks read beside the stream.
+    pub(in crate::model) beside: &'a Beside<B>,
 }
 
 impl<B: Backend> Clone for Place<'_, B> {

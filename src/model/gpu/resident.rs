@@ -122,8 +122,20 @@ fn refused(decoder: &Decoder) -> Option<String> {
         {
             return Some(format!("the activation {:?}", mlp.spec.activation));
         }
-        let Some(Mixer::Attention(attention)) = &block.mixer else { continue };
+        let attention = match &block.mixer {
+            Some(Mixer::Attention(attention)) => attention,
+            Some(Mixer::Recurrence(_) | Mixer::Both(..)) => {
+                return Some("linear attention, Mamba or a convolution".to_owned());
+            }
+            None => continue,
+        };
         let spec = &attention.spec;
+        if spec.gated_queries {
+            return Some("gated attention".to_owned());
+        }
+        if block.per_layer.is_some() || spec.shares_keys || spec.reads_keys_of.is_some() || spec.v_norm.is_some() {
+            return Some("attention with normalized values, shared keys or per-layer inputs".to_owned());
+        }
         if spec.head_dim > WIDEST {
             return Some(format!("attention with heads of {} values, more than {WIDEST},", spec.head_dim));
         }

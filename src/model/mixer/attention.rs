@@ -16,6 +16,8 @@ use crate::spec::{AttentionSpec, QkvLayout};
 pub struct Attention {
     /// What it computes.
     pub spec: AttentionSpec,
+    /// Number of its block.
+    pub block: usize,
     /// Query, key and value projections: one or three; none where they come from latents.
     pub projections: Vec<Part>,
     /// Queries, keys and values from latents.
@@ -24,6 +26,8 @@ pub struct Attention {
     pub q_norm: Option<NormWeights>,
     /// Norm of keys.
     pub k_norm: Option<NormWeights>,
+    /// Norm of values.
+    pub v_norm: Option<NormWeights>,
     /// The sigmoid of what it gives multiplies the attention's output.
     pub gate: Option<Linear>,
     /// A score for each head that belongs to no key.
@@ -59,7 +63,7 @@ impl Attention {
 
     /// The way back needs the rows as they were before they were clipped or normalized.
     pub(in crate::model) fn keeps_raw(&self) -> bool {
-        self.q_norm.is_some() || self.k_norm.is_some() || self.spec.clip > 0.0
+        self.q_norm.is_some() || self.k_norm.is_some() || self.v_norm.is_some() || self.spec.clip > 0.0
     }
 
     pub(in crate::model) fn rules(&self) -> Rules {
@@ -79,8 +83,14 @@ impl Attention {
         latent.chain(projections).chain(&mut self.gate).chain([&mut self.o]).collect()
     }
 
-    pub(super) fn norms(&self) -> Vec<&NormWeights> {
-        self.latent.iter().flat_map(Latent::norms).chain(&self.q_norm).chain(&self.k_norm).collect()
+    pub(super) fn norms(&self) -> impl Iterator<Item = &NormWeights> {
+        self.latent.iter().flat_map(Latent::norms).chain(&self.q_norm).chain(&self.k_norm).chain(&self.v_norm)
+    }
+
+    /// Keys and then values in a row.
+    fn keys_values(&self) -> (usize, Cols) {
+        let (stride, first) = (self.spec.row(), self.spec.queries());
+        (stride - first, Cols { first, stride })
     }
 
     pub(super) fn forward<B: Backend>(
@@ -94,14 +104,31 @@ impl Attention {
             let h = reads.values(on)?;
             let gate = self.project_gate(on, place.rows, &h)?;
             match &self.latent {
-                None => (gate, project(on, &self.projections, place.rows, self.spec.row(), &h)?, None),
+                None => (gate, project(on, &self.projections, place.rows, self.spec.projected(), &h)?, None),
                 Some(latent) => {
                     let (qkv, tape) = latent.forward(on, &self.spec, place.rows, &h)?;
                     (gate, qkv, Some(tape))
                 }
             }
         };
+        let (qkv, gate) = match self.spec.gated_queries {
+            true => on.split_gate(self, qkv).map(|(qkv, gate)| (qkv, Some(gate)))?,
+            false => (qkv, gate),
+        };
+        let mut qkv = qkv;
+        let (width, at) = self.keys_values();
+        if self.spec.keys_are_values {
+            let keys = on.copy(&qkv)?;
+            let to = Cols { first: at.first + width / 2, ..at };
+            on.copy_columns((&keys, at), (&mut qkv, to), width / 2, false)?;
+        }
+        if let Some(of) = self.spec.reads_keys_of {
+            place.beside.keys_of(of, |keys| on.copy_columns((keys, Cols::all(width)), (&mut qkv, at), width, false))?;
+        }
         let (attended, heads) = on.attention(self, place, qkv, cache)?;
+        if self.spec.shares_keys {
+            place.beside.share_keys(self.block, on.keys_values(self, &heads)?);
+        }
         let width = self.spec.width();
         on.see(|| parent(&self.o.module), &attended, width, Cols::all(width));
         Ok(Tape { heads, attended, gate, latent })
@@ -135,12 +162,33 @@ impl Attention {
             if let Some(gate) = &mut gate {
                 on.gate_backward(&attended, gate, &mut d_attended)?;
             }
-            on.attention_backward(self, place, heads, attended, &d_attended, grads)?
+            let shared = if self.spec.shares_keys { place.beside.take_gradient(self.block) } else { None };
+            on.attention_backward(self, place, heads, attended, &d_attended, shared.as_ref(), grads)?
+        };
+        let (width, at) = self.keys_values();
+        if let Some(of) = self.spec.reads_keys_of {
+            let zeros = || on.zeros(place.rows * width);
+            place
+                .beside
+                .add_gradient(of, zeros, |to| on.copy_columns((&d_qkv, at), (to, Cols::all(width)), width, true))?;
+        }
+        let d_qkv = if self.spec.keys_are_values {
+            let values = on.copy(&d_qkv)?;
+            let mut d_qkv = d_qkv;
+            let from = Cols { first: at.first + width / 2, ..at };
+            on.copy_columns((&values, from), (&mut d_qkv, at), width / 2, true)?;
+            d_qkv
+        } else {
+            d_qkv
+        };
+        let d_qkv = match gate.take_if(|_| self.spec.gated_queries) {
+            Some(d_gate) => on.join_gate(self, d_qkv, d_gate)?,
+            None => d_qkv,
         };
         let h = reads.values(on)?;
         let mut dh = if wanted { Some(on.alloc(on.len(reads.x))?) } else { None };
         for (index, part) in self.projections.iter().enumerate() {
-            let at = Cols { first: part.offset, stride: self.spec.row() };
+            let at = Cols { first: part.offset, stride: self.spec.projected() };
             let dx = dh.as_mut().map(|dh| (dh, index > 0));
             part.linear.backward(on, &h, (&d_qkv, at), dx, grads)?;
         }

@@ -99,6 +99,37 @@ pub fn gate_backward(x: &[f32], gate: &mut [f32], d: &mut [f32]) {
     parts.for_each(|((d, x), gate)| run(x, gate, d));
 }
 
+/// Rows of `[query | gate]` of every head of `width` columns in all, then keys and values, become rows of `row` columns without gates,
+/// and rows of gates.
+pub fn split_gate(rows: &[f32], head_dim: usize, width: usize, row: usize, qkv: &mut [f32], gate: &mut [f32]) {
+    let parts = qkv.par_chunks_mut(row).zip(gate.par_chunks_mut(width)).zip(rows.par_chunks(row + width));
+    parts.for_each(|((qkv, gate), from)| {
+        let (both, rest) = from.split_at(2 * width);
+        let (q, kv) = qkv.split_at_mut(width);
+        let heads = q.chunks_exact_mut(head_dim).zip(gate.chunks_exact_mut(head_dim));
+        for ((q, gate), both) in heads.zip(both.chunks_exact(2 * head_dim)) {
+            q.copy_from_slice(&both[..head_dim]);
+            gate.copy_from_slice(&both[head_dim..]);
+        }
+        kv.copy_from_slice(rest);
+    });
+}
+
+/// The way back.
+pub fn join_gate(qkv: &[f32], gate: &[f32], head_dim: usize, width: usize, row: usize, rows: &mut [f32]) {
+    let parts = rows.par_chunks_mut(row + width).zip(qkv.par_chunks(row).zip(gate.par_chunks(width)));
+    parts.for_each(|(to, (qkv, gate))| {
+        let (both, rest) = to.split_at_mut(2 * width);
+        let (q, kv) = qkv.split_at(width);
+        let heads = q.chunks_exact(head_dim).zip(gate.chunks_exact(head_dim));
+        for ((q, gate), both) in heads.zip(both.chunks_exact_mut(2 * head_dim)) {
+            both[..head_dim].copy_from_slice(q);
+            both[head_dim..].copy_from_slice(gate);
+        }
+        rest.copy_from_slice(kv);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

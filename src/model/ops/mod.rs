@@ -6,7 +6,9 @@
 pub mod activation;
 pub mod attention;
 pub mod bf16;
+pub mod conv;
 pub mod experts;
+pub mod gated;
 pub mod gemm;
 pub mod heads;
 pub mod latent;
@@ -15,6 +17,7 @@ pub mod magnitude;
 pub mod norm;
 pub mod pool;
 pub mod rope;
+pub mod scan;
 pub(crate) mod simd;
 
 pub use pool::{Buf, Pool};
@@ -49,6 +52,18 @@ pub fn add_scaled(to: &mut [f32], from: &[f32], scale: f32) {
 /// `to = from`.
 pub fn copy(to: &mut [f32], from: &[f32]) {
     to.par_chunks_mut(1 << 16).zip(from.par_chunks(1 << 16)).for_each(|(to, from)| to.copy_from_slice(from));
+}
+
+/// Copies the first `width` values of rows that are some distance apart into others, or adds them.
+pub fn copy_columns(from: (&[f32], usize), to: (&mut [f32], usize), width: usize, add: bool) {
+    let ((from, from_stride), (to, to_stride)) = (from, to);
+    to.par_chunks_mut(to_stride).zip(from.par_chunks(from_stride)).for_each(|(to, from)| {
+        let (to, from) = (&mut to[..width], &from[..width]);
+        match add {
+            true => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
+            false => to.copy_from_slice(from),
+        }
+    });
 }
 
 /// Adds `bias` to every row of a matrix whose rows are `stride` apart.

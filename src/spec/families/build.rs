@@ -223,9 +223,10 @@ impl Modules {
         Self { prefix: format!("{stem}{}.{layer}.", t.layers), layer: Some(layer), transposed: t.transposed }
     }
 
-    /// The whole name of something in the block.
-    pub(super) fn name(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+    /// Those around the blocks of the decoder whose embedding this is.
+    pub(super) fn around(embedding: &ModuleSpec, t: &Traits) -> Self {
+        let stem = embedding.name.strip_suffix(t.embedding).unwrap_or_default();
+        Self { prefix: stem.to_owned(), layer: None, transposed: t.transposed }
     }
 
     /// A linear layer.
@@ -237,6 +238,7 @@ impl Modules {
             layer: self.layer,
             shape,
             bias,
+            scale: 1.0,
             linear: true,
             transposed: self.transposed,
             copies: 1,
@@ -244,7 +246,12 @@ impl Modules {
         }
     }
 
-    fn table(&self, name: &str, role: Role, shape: [usize; 2], bias: bool) -> ModuleSpec {
+    /// The whole name of something in the block.
+    pub(super) fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    pub(super) fn table(&self, name: &str, role: Role, shape: [usize; 2], bias: bool) -> ModuleSpec {
         ModuleSpec { linear: false, transposed: false, ..self.linear(name, role, shape, bias) }
     }
 }
@@ -330,8 +337,13 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             layout,
             q_norm: head_norm(0),
             k_norm: head_norm(1),
+            v_norm: None,
+            keys_are_values: false,
+            reads_keys_of: None,
+            shares_keys: false,
             norm_after_rope: false,
             gate: None,
+            gated_queries: false,
             o: m.linear(&attention(t.o), Role::O, [hidden, query], t.o_bias),
             rope: if ropes.is_empty() { None } else { Some(0) },
             rope_offset: 0,
@@ -353,6 +365,8 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             norm_out: norm(&prefix, t.norms[3], hidden),
             parallel: t.parallel,
             residual_scale: 1.0,
+            per_layer: None,
+            scalar: None,
         }
     };
     let tied = keys.tied(t.tied)?;
@@ -366,6 +380,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             module: top.table(name, Role::Embedding, [longest + offset, hidden], false),
             offset,
         }),
+        per_layer: None,
         embedding_norm: None,
         blocks: (0..layers).map(block).collect(),
         embedding,
@@ -429,7 +444,7 @@ impl ModelSpec {
     /// Changes every block's attention; `change` gets the block's number.
     pub(super) fn each_attention(&mut self, mut change: impl FnMut(usize, &mut AttentionSpec)) {
         for (layer, block) in self.blocks.iter_mut().enumerate() {
-            if let Some(Mixer::Attention(attention)) = &mut block.mixer {
+            if let Some(Mixer::Attention(attention) | Mixer::Both(attention, _)) = &mut block.mixer {
                 change(layer, attention);
             }
         }

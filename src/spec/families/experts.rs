@@ -254,7 +254,7 @@ pub(super) fn minimax_m2(keys: &Keys) -> Result<ModelSpec> {
 }
 
 /// Blocks of Qwen's mixtures: every `decoder_sparse_step`th, without those that are listed.
-fn qwen_blocks(keys: &Keys) -> Result<impl Fn(usize) -> bool> {
+pub(super) fn qwen_blocks(keys: &Keys) -> Result<impl Fn(usize) -> bool> {
     let step = keys.size_or(&["decoder_sparse_step"], 1)?;
     let listed = keys.get("mlp_only_layers").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     Ok(move |layer: usize| {

@@ -231,6 +231,48 @@ impl<'a> Keys<'a> {
         Ok(Rope { interleaved: of.interleaved, ..rope })
     }
 
+    /// What kind each block is of: one of `known`, by a list of names or without it by `rule`.
+    pub(super) fn kinds(
+        &self,
+        key: &str,
+        layers: usize,
+        known: &[&'static str],
+        rule: impl Fn(usize) -> &'static str,
+    ) -> Result<Vec<&'static str>> {
+        let Some(found) = self.get(key) else { return Ok((0..layers).map(rule).collect()) };
+        let names: Option<Vec<&str>> = found.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        let names = names.filter(|names| names.len() == layers);
+        let names = names.ok_or_else(|| self.wrong(format!("found {key} {found}, expected {layers} names")))?;
+        let of = |name: &str| {
+            // Older names of the same.
+            let name = match name {
+                "attention" => "full_attention",
+                "mamba" | "mamba2" => "linear_attention",
+                other => other,
+            };
+            known.iter().copied().find(|known| *known == name).unwrap_or_else(|| {
+                self.refuse(format!("layer type {name:?}; supported are {}", known.join(", ")));
+                known[0]
+            })
+        };
+        Ok(names.into_iter().map(of).collect())
+    }
+
+    /// Two numbers, the second of which may be infinite in any of the spellings that there are.
+    pub(super) fn limits(&self, key: &str) -> Result<[f32; 2]> {
+        let Some(found) = self.get(key) else { return Ok([0.0, f32::INFINITY]) };
+        let number = |x: &Value| match x {
+            Value::Number(x) => x.as_f64().map(|x| x as f32),
+            Value::Object(map) => map.get("__float__").and_then(Value::as_str).map(|_| f32::INFINITY),
+            Value::String(_) => Some(f32::INFINITY),
+            _ => None,
+        };
+        let pair = found.as_array().filter(|list| list.len() == 2);
+        let pair =
+            pair.and_then(|list| Some([number(&list[0])?, number(&list[1])?])).filter(|[a, b]| *a >= 0.0 && a <= b);
+        pair.ok_or_else(|| self.wrong(format!("found {key} {found}, expected two numbers, the smaller first")))
+    }
+
     /// A rotary embedding over heads of `head_dim`. `part` names which parameters of `rope_parameters` where there are
     /// several (`full_attention`); `of` says what holds where the config is silent.
     pub(super) fn rope(&self, part: Option<&str>, head_dim: usize, of: &RopeDefaults) -> Result<Rope> {
@@ -286,6 +328,10 @@ impl<'a> Keys<'a> {
                 rename("default");
             }
             _ => {}
+        }
+        if kind == "proportional" {
+            let factor = number("factor").unwrap_or(1.0);
+            return Ok(Rope::proportional(theta, head_dim, share, factor));
         }
         let rope = Rope::new(theta, dims, scaling.as_ref(), positions);
         let rope = rope.or_else(|message| {

@@ -5,6 +5,7 @@
 mod build;
 mod keys;
 mod nearest;
+mod recurrent;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ mod exaone4;
 mod experts;
 mod falcon;
 mod gemma;
+mod gemma4;
 mod glm;
 mod gpt2;
 mod gpt_bigcode;
@@ -29,18 +31,22 @@ mod granite;
 mod helium;
 mod hunyuan;
 mod internlm3;
+mod lfm2;
 mod llama;
 mod llama4;
+mod mamba;
 mod ministral;
 mod mistral;
 mod muse_glimmer;
 mod nanochat;
 mod nemotron;
 mod olmo;
+mod olmo_hybrid;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen;
+mod qwen3_5;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
@@ -124,6 +130,14 @@ static FAMILIES: &[Family] = &[
     family("nanochat", &["NanoChatForCausalLM"], nanochat::nanochat),
     family("apertus", &["ApertusForCausalLM"], apertus::apertus),
     family("muse_glimmer_text", &[], muse_glimmer::text),
+    family("gemma4_text", &["Gemma4ForCausalLM"], gemma4::gemma4),
+    family("qwen3_5_text", &["Qwen3_5ForCausalLM"], qwen3_5::qwen3_5),
+    family("qwen3_next", &["Qwen3NextForCausalLM"], qwen3_5::qwen3_next),
+    family("qwen3_5_moe_text", &["Qwen3_5MoeForCausalLM"], qwen3_5::qwen3_5_moe),
+    family("olmo_hybrid", &["OlmoHybridForCausalLM"], olmo_hybrid::olmo_hybrid),
+    family("lfm2", &["Lfm2ForCausalLM"], lfm2::lfm2),
+    family("bamba", &["BambaForCausalLM"], mamba::bamba),
+    family("falcon_h1", &["FalconH1ForCausalLM"], mamba::falcon_h1),
     family("opt", &["OPTForCausalLM"], opt::opt),
     family("gptj", &["GPTJForCausalLM"], gptj::gptj),
     family("falcon", &["FalconForCausalLM"], falcon::falcon),
@@ -145,10 +159,13 @@ static FAMILIES: &[Family] = &[
 /// Models of several parts whose text goes through the decoder alone: their `model_type`, and the class of the whole.
 const WRAPPERS: &[(&str, &str)] = &[
     ("gemma3", "Gemma3ForConditionalGeneration"),
+    ("gemma4", "Gemma4ForConditionalGeneration"),
     ("llava", "LlavaForConditionalGeneration"),
     ("llama4", "Llama4ForConditionalGeneration"),
     ("mistral3", "Mistral3ForConditionalGeneration"),
     ("muse_glimmer", "MuseGlimmerForConditionalGeneration"),
+    ("qwen3_5", "Qwen3_5ForConditionalGeneration"),
+    ("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration"),
     ("qwen2_vl", "Qwen2VLForConditionalGeneration"),
     ("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
     ("qwen3_vl", "Qwen3VLForConditionalGeneration"),

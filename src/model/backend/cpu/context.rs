@@ -29,11 +29,15 @@ impl<'m> Cpu<'m> {
     }
 }
 
-/// Keys and values of one block and one sequence, growing.
+/// What one block keeps of one sequence that grows.
 #[derive(Debug, Default)]
 pub struct Cache {
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
+    /// Of a recurrence.
+    pub(super) state: Vec<f32>,
+    /// The last rows that its convolution has seen.
+    pub(super) window: Vec<f32>,
 }
 
 /// Rows of queries, keys and values.

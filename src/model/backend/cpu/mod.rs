@@ -2,6 +2,7 @@
 //! bf16.
 
 mod context;
+mod recurrence;
 mod rows;
 
 pub use context::{Cache, Cpu, Kept};
@@ -9,7 +10,7 @@ pub use context::{Cache, Cpu, Kept};
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
 use crate::model::branch::Lora;
-use crate::model::decoder::{Attention, Experts, NormWeights};
+use crate::model::decoder::{Attention, Experts, NormWeights, Recurrence};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{self, Heads};
@@ -61,6 +62,7 @@ impl<'m> Backend for Cpu<'m> {
     type Heads = Kept;
     type Cache = Cache;
     type Routes = Routes;
+    type Recurred = recurrence::Recurred;
     type Logits = Buf;
     type Losses = f64;
     type Sum = f64;
@@ -323,6 +325,7 @@ impl<'m> Backend for Cpu<'m> {
         heads: Kept,
         attended: Buf,
         d_attended: &Buf,
+        shared: Option<&Buf>,
         grads: &mut Grads,
     ) -> Result<Buf> {
         let (row, rules) = (attention.row(), attention.rules());
@@ -339,6 +342,11 @@ impl<'m> Backend for Cpu<'m> {
         }
         drop(attended);
         let mut d_qkv = qkv;
+        if let Some(shared) = shared {
+            let (stride, first) = (row.stride, attention.spec.queries());
+            let width = stride - first;
+            ops::copy_columns((shared, width), (&mut d_qkv[first..], stride), width, true);
+        }
         self.scale_queries(attention, place, &mut d_qkv);
         let after = attention.spec.norm_after_rope;
         if !after {
@@ -447,6 +455,65 @@ impl<'m> Backend for Cpu<'m> {
             width => routing::gate_rows_backward(x, gate, width, d),
         }
         Ok(())
+    }
+
+    fn keys_values(&self, attention: &Attention, heads: &Kept) -> Result<Buf> {
+        let (stride, first) = (attention.spec.row(), attention.spec.queries());
+        let width = stride - first;
+        let mut to = self.pool.take(heads.qkv.len() / stride * width);
+        ops::copy_columns((&heads.qkv[first..], stride), (&mut to, width), width, false);
+        Ok(to)
+    }
+
+    fn copy_columns(&self, from: (&Buf, Cols), to: (&mut Buf, Cols), width: usize, add: bool) -> Result<()> {
+        let ((from, from_at), (to, to_at)) = (from, to);
+        let from = (&from[from_at.first..], from_at.stride);
+        ops::copy_columns(from, (&mut to[to_at.first..], to_at.stride), width, add);
+        Ok(())
+    }
+
+    fn split_gate(&self, attention: &Attention, rows: Buf) -> Result<(Buf, Buf)> {
+        let spec = &attention.spec;
+        let count = rows.len() / spec.projected();
+        let (mut qkv, mut gate) = (self.pool.take(count * spec.row()), self.pool.take(count * spec.width()));
+        heads::split_gate(&rows, spec.head_dim, spec.width(), spec.row(), &mut qkv, &mut gate);
+        Ok((qkv, gate))
+    }
+
+    fn join_gate(&self, attention: &Attention, qkv: Buf, gate: Buf) -> Result<Buf> {
+        let spec = &attention.spec;
+        let mut rows = self.pool.take(qkv.len() + gate.len());
+        heads::join_gate(&qkv, &gate, spec.head_dim, spec.width(), spec.row(), &mut rows);
+        Ok(rows)
+    }
+
+    fn recur(
+        &self,
+        of: &Recurrence,
+        place: Place<Self>,
+        rows: Buf,
+        cache: Option<&mut Cache>,
+    ) -> Result<recurrence::Recurred> {
+        Ok(self.run_recurrence(of, place, rows, cache))
+    }
+
+    fn recurred(&self, of: &Recurrence, kept: &recurrence::Recurred) -> Result<Buf> {
+        Ok(self.recurrence_output(of, kept))
+    }
+
+    fn recur_backward(
+        &self,
+        of: &Recurrence,
+        place: Place<Self>,
+        kept: recurrence::Recurred,
+        d: Buf,
+        grads: &mut Grads,
+    ) -> Result<Buf> {
+        Ok(self.recurrence_backward(of, place, kept, d, grads))
+    }
+
+    fn state(&self, _of: &Recurrence) -> Result<Cache> {
+        Ok(Cache::default())
     }
 
     fn cache(&self, _attention: &Attention, _positions: usize) -> Result<Cache> {

@@ -15,7 +15,9 @@ impl<'m> Cpu<'m> {
     pub(super) fn turn(&self, attention: &Attention, place: Place<Self>, rows: &mut [f32], back: bool) {
         let Some(table) = attention.spec.rope.and_then(|rope| place.angles.get(rope)) else { return };
         let (row, spec) = (attention.row(), &attention.spec);
-        for ((offset, step), heads) in [(row.q, spec.heads), (row.k, spec.kv_heads)] {
+        // Keys of another block have been turned there.
+        let keys = if spec.reads_keys_of.is_some() { 0 } else { spec.kv_heads };
+        for ((offset, step), heads) in [(row.q, spec.heads), (row.k, keys)] {
             let at = Turned { stride: row.stride, offset: offset + spec.rope_offset, step, heads };
             table.turn(rows, at, place.seq, place.first, starts(&place), back);
         }
@@ -70,7 +72,8 @@ impl<'m> Cpu<'m> {
             Some((norm, Groups { groups, stride, offset, step, x_stride, x_offset: offset, x_step: step }))
         };
         let q = of(&attention.q_norm, row.q, spec.heads);
-        q.into_iter().chain(of(&attention.k_norm, row.k, spec.kv_heads))
+        let k = of(&attention.k_norm, row.k, spec.kv_heads);
+        q.into_iter().chain(k).chain(of(&attention.v_norm, row.v, spec.kv_heads))
     }
 
     pub(super) fn norm_weights(
