@@ -50,6 +50,7 @@ pub struct Cache {
 pub struct Routes {
     pub(super) scores: Tensor,
     pub(super) weights: Tensor,
+    #[expect(dead_code, reason = "held: its memory is counted until the routes are dropped")]
     pub(super) tokens: Tensor,
     pub(super) ranges: Vec<Range<usize>>,
 }

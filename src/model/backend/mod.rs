@@ -23,7 +23,6 @@ pub use meter::{Meter, Metered};
 pub use on_gpu::{Grads as GpuGrads, OnGpu, Tally};
 pub use parts::{Cols, Factor, Lookup, Nonlinear, Place};
 
-use super::beside::Beside;
 use super::branch::Lora;
 use super::decoder::{Attention, Experts, NormWeights, Recurrence};
 use super::dropout::Dropout;

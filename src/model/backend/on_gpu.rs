@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::branch::Lora;
 use crate::model::decoder::{Attention, Experts, NormWeights, Recurrence};
 use crate::model::dropout::Dropout;
-use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Resident, Span, SplitQkv, Tensor};
+use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Resident, Span, Tensor};
 use crate::model::linear::Linear;
 use crate::model::ops::attention::Row;
 use crate::model::ops::latent::Row as LatentRow;
