@@ -103,7 +103,7 @@ fn ui_of(ui: &mut Ui, view: &mut View<'_>, looks: &mut reasons::Reasons) {
     let room = ui.available_rect_before_wrap();
     if room.width() < WIDE {
         ScrollArea::vertical().id_salt("choose").auto_shrink(false).show(ui, |ui| {
-            looks.list(ui, &answer);
+            looks.rows(ui, &answer);
             ui.add_space(10.0);
             ui.allocate_ui([ui.available_width(), 320.0].into(), |ui| looks.plot(ui, view, &answer));
             ui.add_space(10.0);
@@ -118,7 +118,7 @@ fn ui_of(ui: &mut Ui, view: &mut View<'_>, looks: &mut reasons::Reasons) {
         ScrollArea::vertical().id_salt("reasons").auto_shrink(false).show(ui, |ui| {
             // The bar for scrolling lies over the right edge.
             ui.set_max_width(ui.available_width() - 12.0);
-            looks.list(ui, &answer);
+            looks.rows(ui, &answer);
         });
     });
     crate::app::shared::layout::within(ui, right, |ui| {

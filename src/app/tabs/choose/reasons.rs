@@ -25,7 +25,7 @@ impl Reasons {
     }
 
     /// Paints the list; a click looks at a reason.
-    pub fn list(&mut self, ui: &mut Ui, answer: &Answer) {
+    pub fn rows(&mut self, ui: &mut Ui, answer: &Answer) {
         let looked_at = self.looked_at(answer).map(|why| why.criterion);
         ui.label(RichText::new("Why, in order of weight").strong());
         ui.add_space(2.0);
