@@ -595,7 +595,16 @@ impl ModelSpec {
         let scalars: u64 = mlps.filter_map(|mlp| mlp.scalars.as_ref()).map(|scalars| scalars.len() as u64).sum();
         let sinks: u64 = self.attentions().filter(|of| of.sinks.is_some()).map(|of| of.heads as u64).sum();
         let recurrences = self.blocks.iter().filter_map(BlockSpec::recurrence).map(RecurrenceSpec::parameters);
-        modules + scalars + sinks + recurrences.sum::<u64>() + self.norms().map(NormSpec::parameters).sum::<u64>()
+        // ERNIE alone counts what evens out the load of its experts.
+        let counted =
+            |experts: &&ExpertsSpec| experts.routing.bias.as_ref().is_some_and(|name| name.contains("moe_statics."));
+        let biases: u64 = self.experts().filter(counted).map(|experts| experts.count as u64).sum();
+        modules
+            + scalars
+            + sinks
+            + biases
+            + recurrences.sum::<u64>()
+            + self.norms().map(NormSpec::parameters).sum::<u64>()
     }
 
     fn attentions(&self) -> impl Iterator<Item = &AttentionSpec> {
