@@ -222,7 +222,7 @@ fn uncertain(facts: &Facts) -> Vec<Uncertain> {
         found.push(Uncertain {
             what: "The learning rate: it moves the loss more than the rank does, and only runs tell the best one."
                 .into(),
-            how: "a short sweep over three ranks and three rates (advise --try)".into(),
+            how: "a short sweep over three ranks and three rates of each".into(),
             seconds: of_runs(9.0),
         });
     } else if facts.grid.seeds() < 2 {
@@ -242,7 +242,7 @@ fn uncertain(facts: &Facts) -> Vec<Uncertain> {
     if facts.forgetting.is_empty() {
         found.push(Uncertain {
             what: "What the base forgets: no run has been measured on text of its own kind.".into(),
-            how: "a file of such text (--forget-data) in the next run".into(),
+            how: "a file of such text beside the next run (--forget-data)".into(),
             seconds: of_runs(1.0),
         });
     }

@@ -44,7 +44,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
         trained.on_hover_text(exact(advice.trainable));
         if let (Some(need), Some(room)) = (advice.bytes, &facts.room) {
             let verdict = Verdict::of(need, room.bytes);
-            let text = format!("{} of {}", verdict.as_str(), bytes(room.bytes));
+            let text = format!("{} {}", verdict.as_str(), bytes(room.bytes));
             number(ui, &format!("memory, {}", facts.method.as_str()), &bytes(need), &text, false)
                 .on_hover_text("Predicted from the buffers that a run of Train holds");
         }

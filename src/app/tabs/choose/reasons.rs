@@ -1,6 +1,8 @@
 //! The reasons in order of their weight, the plot of the one that is looked at, and what is not known.
 
-use eframe::egui::{Align, Layout, Rect, RichText, Sense, Stroke, StrokeKind, Ui, WidgetInfo, accesskit::Role, vec2};
+use eframe::egui::{
+    Align, Label, Layout, Rect, RichText, Sense, Stroke, StrokeKind, Ui, WidgetInfo, accesskit::Role, vec2,
+};
 
 use super::View;
 use super::state::Answer;
@@ -70,8 +72,9 @@ const BAR: f32 = 44.0;
 fn reason(ui: &mut Ui, why: &Why, chosen: bool) -> bool {
     let colors = Colors::of(ui);
     let ground = ui.painter().add(eframe::egui::Shape::Noop);
+    let width = ui.available_width();
     let inner = ui.scope(|ui| {
-        ui.set_min_width(ui.available_width());
+        ui.set_width(width);
         eframe::egui::Frame::new().inner_margin(8.0).show(ui, |ui| {
             ui.set_min_width(ui.available_width());
             ui.horizontal(|ui| {
@@ -80,7 +83,9 @@ fn reason(ui: &mut Ui, why: &Why, chosen: bool) -> bool {
                 let filled = Rect::from_min_size(bar.min, vec2(BAR * why.weight as f32, bar.height()));
                 ui.painter().rect_filled(filled, 3.0, colors.accent);
                 ui.label(RichText::new(why.title).strong());
-                ui.label(RichText::new(&why.value).color(colors.weak));
+                // One line: what is longer would widen the whole list.
+                let value = Label::new(RichText::new(&why.value).color(colors.weak)).truncate();
+                ui.add(value).on_hover_text(&why.value);
             });
             ui.label(&why.says);
             ui.label(RichText::new(why.source).small().color(colors.weak));
