@@ -12,25 +12,22 @@
 
 mod cpu;
 mod dry;
-mod experts;
 mod gpu_buffers;
-mod latent;
 mod meter;
 mod on_gpu;
 mod parts;
 
 pub use cpu::Cpu;
 pub use dry::Dry;
-pub use experts::{Buffers, ExpertOps};
-pub use latent::LatentOps;
 pub use meter::{Meter, Metered};
 pub use on_gpu::{Grads as GpuGrads, OnGpu, Tally};
 pub use parts::{Cols, Factor, Lookup, Nonlinear, Place};
 
 use super::branch::Lora;
-use super::decoder::{Attention, NormWeights, Recurrence};
+use super::decoder::{Attention, Experts, NormWeights, Recurrence};
 use super::dropout::Dropout;
 use super::linear::Linear;
+use super::ops::latent::Row as LatentRow;
 use super::weight::Vector;
 use crate::error::Result;
 use crate::spec::Rope;
@@ -38,7 +35,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The operations of a decoder. A context: it knows the parameters' values, where buffers come from, and dropout.
-pub trait Backend: ExpertOps + LatentOps {
+pub trait Backend: Sized {
+    /// Activations.
+    type Buf;
     /// A matrix that is multiplied.
     type View<'a>: Factor
     where
@@ -49,12 +48,16 @@ pub trait Backend: ExpertOps + LatentOps {
         Self: 'a;
     /// Whole numbers: token ids, targets, begins of rows.
     type Ids;
+    /// Gradients of what is trained.
+    type Grads;
     /// Cosines and sines of one rotary embedding.
     type Angles;
     /// What attention keeps for the way back, beside its output.
     type Heads;
     /// Keys and values of one block and one sequence, growing.
     type Cache;
+    /// Which experts the tokens go through.
+    type Routes;
     /// What a recurrence keeps for the way back.
     type Recurred;
     /// Rows of logits, and their gradient.
@@ -306,6 +309,109 @@ pub trait Backend: ExpertOps + LatentOps {
         shared: Option<&Self::Buf>,
         grads: &mut Self::Grads,
     ) -> Result<Self::Buf>;
+
+    /// Some columns of rows, by themselves.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc); so do the three that follow, and all four where a backend has no kernel for them.
+    fn columns(&self, x: &Self::Buf, rows: usize, at: Cols, width: usize) -> Result<Self::Buf>;
+
+    /// The way back: they are written.
+    ///
+    /// # Errors
+    /// As [`columns`](Self::columns).
+    fn put_columns(&self, from: &Self::Buf, width: usize, to: &mut Self::Buf, at: Cols) -> Result<()>;
+
+    /// Rows of queries, keys and values from queries, what a latent gave, and `[latent | shared key]`.
+    ///
+    /// # Errors
+    /// As [`columns`](Self::columns).
+    fn join_latent(&self, row: LatentRow, q: &Self::Buf, given: &Self::Buf, kv: &Self::Buf) -> Result<Self::Buf>;
+
+    /// The way back: gradients by these three, the last without the latent's.
+    ///
+    /// # Errors
+    /// As [`columns`](Self::columns).
+    fn split_latent(&self, row: LatentRow, d: &Self::Buf) -> Result<(Self::Buf, Self::Buf, Self::Buf)>;
+
+    /// Chooses experts by the router's logits `[tokens, experts]`.
+    ///
+    /// # Errors
+    /// As [`alloc`](Self::alloc); so do those that follow, and all of them where a backend has no kernels for experts.
+    fn route(&self, experts: &Experts, logits: Self::Buf) -> Result<Self::Routes>;
+
+    /// The rows of each expert.
+    fn ranges(&self, routes: &Self::Routes) -> Vec<Range<usize>>;
+
+    /// Rows of tokens, expert after expert.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    fn dispatch(&self, routes: &Self::Routes, x: &Self::Buf, width: usize) -> Result<Self::Buf>;
+
+    /// Sums of rows by their tokens.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    fn combine(
+        &self,
+        routes: &Self::Routes,
+        from: &Self::Buf,
+        width: usize,
+        to: &mut Self::Buf,
+        keep: bool,
+    ) -> Result<()>;
+
+    /// Multiplies rows by the weights of their experts.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    fn weigh(&self, routes: &Self::Routes, rows: &mut Self::Buf, width: usize) -> Result<()>;
+
+    /// The way back, from rows `x`: `d` becomes the gradient by them; the one by the weights is added to `dw`.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    fn weigh_backward(
+        &self,
+        routes: &Self::Routes,
+        x: &Self::Buf,
+        d: &mut Self::Buf,
+        width: usize,
+        dw: &mut Self::Buf,
+    ) -> Result<()>;
+
+    /// Adds an expert's bias to its rows, times their weights.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    fn add_expert_bias(
+        &self,
+        routes: &Self::Routes,
+        rows: Range<usize>,
+        to: &mut Self::Buf,
+        bias: &Vector,
+    ) -> Result<()>;
+
+    /// The way back: the gradient by the weights is added to `dw`, that of the bias to its own where it is trained.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    fn expert_bias_backward(
+        &self,
+        routes: &Self::Routes,
+        rows: Range<usize>,
+        d: &Self::Buf,
+        bias: &Vector,
+        dw: &mut Self::Buf,
+        grads: &mut Self::Grads,
+    ) -> Result<()>;
+
+    /// The gradient by the router's logits, from the one by the weights.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    fn route_backward(&self, experts: &Experts, routes: Self::Routes, dw: Self::Buf) -> Result<Self::Buf>;
 
     /// Keys and values as attention reads them, `[rows, keys | values]`.
     ///

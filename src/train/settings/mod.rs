@@ -5,12 +5,10 @@
 //! [`Settings::check`] follow from it.
 
 mod about;
-mod report_to;
 mod value;
 
 pub use crate::plan::Method;
 pub use about::{About, Choice, Control, Group, Setting, Shown, Switch, Touches};
-pub use report_to::ReportTo;
 pub use value::Named;
 
 use super::data::{Columns, DataOptions, HoldOut, LossOn};
@@ -60,6 +58,23 @@ pub enum Quant {
     Fp4,
     /// As stored: plain LoRA.
     None,
+}
+
+/// Where the metrics of a run go beside its own files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportTo {
+    /// Nowhere else.
+    #[default]
+    None,
+    /// Event files in the run's folder.
+    Tensorboard,
+}
+
+impl ReportTo {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// Declares [`Settings`], its defaults and the table [`SETTINGS`]. An entry is its documentation (the first line is the short

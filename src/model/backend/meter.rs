@@ -1,9 +1,7 @@
 //! [`Meter`]: a backend that computes nothing. Going through a pass on it tells how many bytes of buffers that takes under
 //! the rule of a [`Pool`](crate::model::Pool), and how many floating-point operations.
 
-mod experts;
-
-use super::{Backend, Buffers, Cols, Factor, Lookup, Nonlinear, Place};
+use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
 use crate::model::branch::Lora;
 use crate::model::decoder::{Attention, Experts, NormWeights, Recurrence};
@@ -134,21 +132,18 @@ pub struct MeteredRecurrence {
     scanned: Option<(Sized, Sized, Vec<Sized>)>,
 }
 
-impl Buffers for Meter {
-    type Grads = ();
-    type Buf = Sized;
-    /// Scores and weights, and the rows of each expert: as if all were chosen equally often.
-    type Routes = (Sized, Sized, Vec<Range<usize>>);
-}
-
 impl Backend for Meter {
+    type Buf = Sized;
     type View<'a> = Shape;
     type Out<'a> = Shape;
     type Ids = usize;
+    type Grads = ();
     type Angles = ();
     /// Rows of queries, keys and values, and a copy where they are normalized.
     type Heads = (Sized, Option<Sized>);
     type Cache = ();
+    /// Scores and weights, and the rows of each expert: as if all were chosen equally often.
+    type Routes = (Sized, Sized, Vec<Range<usize>>);
     type Recurred = MeteredRecurrence;
     type Logits = Sized;
     type Losses = ();
@@ -461,6 +456,77 @@ impl Backend for Meter {
 
     fn cache(&self, _attention: &Attention, _positions: usize) -> Result<()> {
         Ok(())
+    }
+
+    fn columns(&self, _x: &Sized, rows: usize, _at: Cols, width: usize) -> Result<Sized> {
+        Ok(self.take(rows * width))
+    }
+
+    fn put_columns(&self, _from: &Sized, _width: usize, _to: &mut Sized, _at: Cols) -> Result<()> {
+        Ok(())
+    }
+
+    fn join_latent(&self, row: LatentRow, q: &Sized, _given: &Sized, _kv: &Sized) -> Result<Sized> {
+        Ok(self.take(q.count / row.queries() * row.stride()))
+    }
+
+    fn split_latent(&self, row: LatentRow, d: &Sized) -> Result<(Sized, Sized, Sized)> {
+        let rows = d.count / row.stride();
+        let (dq, given) = (self.take(rows * row.queries()), self.take(rows * row.given()));
+        Ok((dq, given, self.take(rows * (row.rank + row.rope))))
+    }
+
+    fn route(&self, experts: &Experts, logits: Sized) -> Result<Self::Routes> {
+        let spec = &experts.spec;
+        let rows = logits.count / spec.count * spec.chosen;
+        Ok((logits, self.take(rows), spread(rows, spec.count)))
+    }
+
+    fn ranges(&self, (.., ranges): &Self::Routes) -> Vec<Range<usize>> {
+        ranges.clone()
+    }
+
+    fn dispatch(&self, (_, weights, _): &Self::Routes, _x: &Sized, width: usize) -> Result<Sized> {
+        Ok(self.take(weights.count * width))
+    }
+
+    fn combine(&self, _: &Self::Routes, _from: &Sized, _width: usize, _to: &mut Sized, _keep: bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn weigh(&self, _: &Self::Routes, _rows: &mut Sized, _width: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn weigh_backward(
+        &self,
+        _: &Self::Routes,
+        _x: &Sized,
+        _d: &mut Sized,
+        _width: usize,
+        _dw: &mut Sized,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn add_expert_bias(&self, _: &Self::Routes, _rows: Range<usize>, _to: &mut Sized, _bias: &Vector) -> Result<()> {
+        Ok(())
+    }
+
+    fn expert_bias_backward(
+        &self,
+        _: &Self::Routes,
+        _rows: Range<usize>,
+        _d: &Sized,
+        _bias: &Vector,
+        _dw: &mut Sized,
+        (): &mut (),
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn route_backward(&self, _experts: &Experts, (logits, ..): Self::Routes, _dw: Sized) -> Result<Sized> {
+        Ok(logits)
     }
 
     fn gate(&self, x: &Sized, _gate: &Sized) -> Result<Sized> {
