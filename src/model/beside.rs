@@ -1,20 +1,20 @@
 //! What blocks read beside the stream, of one batch: per-layer inputs, and keys and values of earlier blocks; and the gradients by them,
 //! which later blocks add up before earlier ones take them.
 
-use super::backend::Backend;
+use super::backend::Buffers;
 use crate::error::{Error, Result};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 /// See above. Blocks run one after the other: cells are enough.
-pub(super) struct Beside<B: Backend> {
+pub(super) struct Beside<B: Buffers> {
     inputs: RefCell<Option<B::Buf>>,
     d_inputs: RefCell<Option<B::Buf>>,
     keys: RefCell<BTreeMap<usize, B::Buf>>,
     d_keys: RefCell<BTreeMap<usize, B::Buf>>,
 }
 
-impl<B: Backend> Default for Beside<B> {
+impl<B: Buffers> Default for Beside<B> {
     fn default() -> Self {
         Self {
             inputs: RefCell::default(),
@@ -25,7 +25,7 @@ impl<B: Backend> Default for Beside<B> {
     }
 }
 
-impl<B: Backend> Beside<B> {
+impl<B: Buffers> Beside<B> {
     /// The per-layer inputs of the batch.
     pub(super) fn set_inputs(&self, inputs: B::Buf) {
         *self.inputs.borrow_mut() = Some(inputs);

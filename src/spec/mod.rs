@@ -19,11 +19,13 @@
 
 mod activation;
 pub mod families;
+mod per_layer;
 mod recurrence;
 mod role;
 mod rope;
 
 pub use activation::Activation;
+pub use per_layer::{PerLayerInputs, PerLayerSpec};
 pub use recurrence::{ConvSpec, GatedNormSpec, RecurrenceKind, RecurrenceSpec};
 pub use role::{Group, Role};
 pub use rope::{Beyond, Positions, Rope};
@@ -99,34 +101,6 @@ pub struct BlockSpec {
     pub per_layer: Option<PerLayerSpec>,
     /// The checkpoint's name of a number that multiplies the block's output.
     pub scalar: Option<String>,
-}
-
-/// `x += norm(projection(f(gate(x)) ∘ p))`, p the block's columns of the per-layer inputs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PerLayerSpec {
-    /// `[width, hidden]`.
-    pub gate: ModuleSpec,
-    /// `[hidden, width]`.
-    pub projection: ModuleSpec,
-    /// Before it is added.
-    pub norm: NormSpec,
-    /// f.
-    pub activation: Activation,
-    /// First of its columns.
-    pub first: usize,
-}
-
-/// Per-layer inputs: `(norm(projection(embedded)) + scale · table[token]) / √2`, `[tokens, blocks · width]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PerLayerInputs {
-    /// An embedding of all blocks, `[vocab, blocks · width]`.
-    pub table: ModuleSpec,
-    /// Multiplies its rows.
-    pub scale: f32,
-    /// `[blocks · width, hidden]`.
-    pub projection: ModuleSpec,
-    /// Over each block's columns.
-    pub norm: NormSpec,
 }
 
 impl BlockSpec {

@@ -155,6 +155,11 @@ fn in_bf16_losses_and_gradients_are_near() {
 
 /// `(loss(p + h·v) − loss(p − h·v)) / 2h` against `gradient · v`, v along the gradient of one parameter after the other.
 fn slopes_agree(name: &str, decoder: &mut Decoder, batch: Batch, dropout: Option<Dropout>) {
+    slopes_agree_within(0.05, name, decoder, batch, dropout);
+}
+
+/// The same for changes of the loss of about twice `change`.
+fn slopes_agree_within(change: f64, name: &str, decoder: &mut Decoder, batch: Batch, dropout: Option<Dropout>) {
     let (sum, grads) = gradient(decoder, batch, false, dropout);
     if dropout.is_none() {
         let pool = Pool::default();
@@ -165,7 +170,7 @@ fn slopes_agree(name: &str, decoder: &mut Decoder, batch: Batch, dropout: Option
         let g = &grads.0[number];
         let norm = g.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         // A change of the loss that is large against f32's rounding and small against its curvature.
-        let h = 0.05 / norm;
+        let h = change / norm;
         let before = decoder.params.list[number].value.clone();
         let at = |sign: f64, decoder: &mut Decoder| {
             let along = |(&x, &g): (&f32, &f32)| (f64::from(x) + sign * h * f64::from(g) / norm) as f32;
@@ -356,7 +361,8 @@ fn hybrids_go_on_pack_and_have_the_slopes_of_their_loss() {
         let batch = Batch { ids: &ids, labels: &labels, seq: 37, starts: &[] };
         let (kept, again) = (gradient(&decoder, batch, false, None), gradient(&decoder, batch, true, None));
         assert!(kept.0 == again.0 && kept.1.0 == again.1.0, "{name}: checkpointing changes the gradient");
-        slopes_agree(name, &mut decoder, batch, None);
+        // Gemma 4 is steep.
+        slopes_agree_within(if name == "gemma4" { 0.01 } else { 0.05 }, name, &mut decoder, batch, None);
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
 use crate::model::branch::Lora;
-use crate::model::decoder::{Attention, Experts, NormWeights, Recurrence};
+use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub struct Meter {
     shelf: Rc<RefCell<Shelf<Size>>>,
     dropout: Option<Dropout>,
-    threads: usize,
+    pub(super) threads: usize,
     found: Cell<Metered>,
     /// What a product counts for: more than 1 where only one of several equal pieces is gone through.
     times: Cell<f64>,
@@ -62,7 +62,7 @@ impl Room for Size {
 #[derive(Debug)]
 pub struct Sized {
     room: Size,
-    count: usize,
+    pub(super) count: usize,
     shelf: Rc<RefCell<Shelf<Size>>>,
 }
 
@@ -97,7 +97,7 @@ impl Meter {
         Metered { most: shelf.most(), made: shelf.made(), ..self.found.get() }
     }
 
-    fn take(&self, count: usize) -> Sized {
+    pub(super) fn take(&self, count: usize) -> Sized {
         Sized { room: self.shelf.borrow_mut().take(count), count, shelf: Rc::clone(&self.shelf) }
     }
 
@@ -107,7 +107,7 @@ impl Meter {
         self.found.set(found);
     }
 
-    fn count(&self, operations: f64) {
+    pub(super) fn count(&self, operations: f64) {
         self.note(|found| found.flops += self.times.get() * operations);
     }
 
@@ -123,31 +123,9 @@ pub(super) fn spread(rows: usize, experts: usize) -> Vec<Range<usize>> {
     (0..experts).map(|expert| expert * rows / experts..(expert + 1) * rows / experts).collect()
 }
 
-/// What a recurrence keeps.
-#[derive(Debug)]
-pub struct MeteredRecurrence {
-    rows: Sized,
-    conv: Sized,
-    /// Factors, what was given, what chunks begin with.
-    scanned: Option<(Sized, Sized, Vec<Sized>)>,
-}
-
 impl Backend for Meter {
-    type Buf = Sized;
     type View<'a> = Shape;
     type Out<'a> = Shape;
-    type Ids = usize;
-    type Grads = ();
-    type Angles = ();
-    /// Rows of queries, keys and values, and a copy where they are normalized.
-    type Heads = (Sized, Option<Sized>);
-    type Cache = ();
-    /// Scores and weights, and the rows of each expert: as if all were chosen equally often.
-    type Routes = (Sized, Sized, Vec<Range<usize>>);
-    type Recurred = MeteredRecurrence;
-    type Logits = Sized;
-    type Losses = ();
-    type Sum = ();
 
     fn merges(&self) -> bool {
         true
@@ -372,98 +350,12 @@ impl Backend for Meter {
         Ok(qkv)
     }
 
-    fn keys_values(&self, attention: &Attention, heads: &Self::Heads) -> Result<Sized> {
-        let spec = &attention.spec;
-        Ok(self.take(heads.0.count / spec.row() * (spec.row() - spec.queries())))
-    }
-
-    fn copy_columns(&self, _from: (&Sized, Cols), _to: (&mut Sized, Cols), _width: usize, _add: bool) -> Result<()> {
-        Ok(())
-    }
-
-    fn split_gate(&self, attention: &Attention, rows: Sized) -> Result<(Sized, Sized)> {
-        let spec = &attention.spec;
-        let count = rows.count / spec.projected();
-        Ok((self.take(count * spec.row()), self.take(count * spec.width())))
-    }
-
-    fn join_gate(&self, _attention: &Attention, qkv: Sized, gate: Sized) -> Result<Sized> {
-        Ok(self.take(qkv.count + gate.count))
-    }
-
-    fn recur(
-        &self,
-        of: &Recurrence,
-        place: Place<Self>,
-        rows: Sized,
-        _cache: Option<&mut ()>,
-    ) -> Result<MeteredRecurrence> {
-        let spec = &of.spec;
-        let rows = if of.order.is_some() { self.take(rows.count) } else { rows };
-        let conv = self.take(place.rows * spec.channels().0);
-        let Some(scan) = of.scan() else {
-            drop(self.take(rows.count));
-            return Ok(MeteredRecurrence { rows, conv, scanned: None });
-        };
-        let sequences = place.rows / place.seq;
-        let (factors, y) = (self.take(place.rows * 2 * spec.value_heads), self.take(place.rows * spec.width()));
-        let (own, each) = scan.buffers(place.seq, sequences, self.threads, false);
-        let mut own: Vec<Sized> = own.into_iter().map(|count| self.take(count)).collect();
-        drop(each.into_iter().map(|count| self.take(count)).collect::<Vec<_>>());
-        self.count(scan.flops(place.seq, sequences, false));
-        own.truncate(1);
-        Ok(MeteredRecurrence { rows, conv, scanned: Some((factors, y, own)) })
-    }
-
-    fn recurred(&self, of: &Recurrence, kept: &MeteredRecurrence) -> Result<Sized> {
-        Ok(self.take(kept.rows.count / of.spec.row() * of.spec.width()))
-    }
-
-    fn recur_backward(
-        &self,
-        of: &Recurrence,
-        place: Place<Self>,
-        kept: MeteredRecurrence,
-        d: Sized,
-        (): &mut (),
-    ) -> Result<Sized> {
-        let MeteredRecurrence { rows, conv, scanned } = kept;
-        let d_rows = self.take(rows.count);
-        let d_conv = match (of.scan(), scanned) {
-            (Some(scan), Some((factors, y, states))) => {
-                drop(y);
-                let sequences = place.rows / place.seq;
-                let (d_conv, d_factors) = (self.take(conv.count), self.take(factors.count));
-                let (own, each) = scan.buffers(place.seq, sequences, self.threads, true);
-                let own: Vec<Sized> = own.into_iter().map(|count| self.take(count)).collect();
-                drop(each.into_iter().map(|count| self.take(count)).collect::<Vec<_>>());
-                self.count(scan.flops(place.seq, sequences, true));
-                drop((own, factors, states, d_factors));
-                d_conv
-            }
-            _ => {
-                drop(self.take(rows.count));
-                d
-            }
-        };
-        drop((conv, d_conv));
-        Ok(if of.order.is_some() { rows } else { d_rows })
-    }
-
-    fn state(&self, _of: &Recurrence) -> Result<()> {
-        Ok(())
-    }
-
     fn cache(&self, _attention: &Attention, _positions: usize) -> Result<()> {
         Ok(())
     }
 
     fn columns(&self, _x: &Sized, rows: usize, _at: Cols, width: usize) -> Result<Sized> {
         Ok(self.take(rows * width))
-    }
-
-    fn put_columns(&self, _from: &Sized, _width: usize, _to: &mut Sized, _at: Cols) -> Result<()> {
-        Ok(())
     }
 
     fn join_latent(&self, row: LatentRow, q: &Sized, _given: &Sized, _kv: &Sized) -> Result<Sized> {

@@ -13,18 +13,22 @@
 mod cpu;
 mod dry;
 mod gpu_buffers;
+mod gpu_hybrids;
+mod hybrids;
 mod meter;
+mod meter_hybrids;
 mod on_gpu;
 mod parts;
 
 pub use cpu::Cpu;
 pub use dry::Dry;
+pub use hybrids::{Buffers, Hybrids};
 pub use meter::{Meter, Metered};
 pub use on_gpu::{Grads as GpuGrads, OnGpu, Tally};
 pub use parts::{Cols, Factor, Lookup, Nonlinear, Place};
 
 use super::branch::Lora;
-use super::decoder::{Attention, Experts, NormWeights, Recurrence};
+use super::decoder::{Attention, Experts, NormWeights};
 use super::dropout::Dropout;
 use super::linear::Linear;
 use super::ops::latent::Row as LatentRow;
@@ -35,9 +39,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The operations of a decoder. A context: it knows the parameters' values, where buffers come from, and dropout.
-pub trait Backend: Sized {
-    /// Activations.
-    type Buf;
+pub trait Backend: Hybrids {
     /// A matrix that is multiplied.
     type View<'a>: Factor
     where
@@ -46,26 +48,6 @@ pub trait Backend: Sized {
     type Out<'a>
     where
         Self: 'a;
-    /// Whole numbers: token ids, targets, begins of rows.
-    type Ids;
-    /// Gradients of what is trained.
-    type Grads;
-    /// Cosines and sines of one rotary embedding.
-    type Angles;
-    /// What attention keeps for the way back, beside its output.
-    type Heads;
-    /// Keys and values of one block and one sequence, growing.
-    type Cache;
-    /// Which experts the tokens go through.
-    type Routes;
-    /// What a recurrence keeps for the way back.
-    type Recurred;
-    /// Rows of logits, and their gradient.
-    type Logits;
-    /// Losses, token by token.
-    type Losses;
-    /// The sum of losses, perhaps not yet known.
-    type Sum;
 
     /// Whether a branch is added to its weight for a product where that is cheaper than two thin products over the tokens. Not
     /// where weights are multiplied in bf16: a small `s · B A` would be lost in the rounding of W.
@@ -220,7 +202,7 @@ pub trait Backend: Sized {
     /// The norms of the rows of a weight `[out, in]`.
     ///
     /// # Errors
-    /// As [`alloc`](Self::alloc); so do the three that follow, and all four where a backend has no kernel for them.
+    /// As [`alloc`](Self::alloc); so do the two that follow, and all three where a backend has no kernel for them.
     fn row_norms(&self, weight: &Self::Buf, shape: [usize; 2]) -> Result<Self::Buf>;
 
     /// Multiplies row `o` of a weight by `m[o] / norms[o]`, `m` a trained vector.
@@ -313,14 +295,8 @@ pub trait Backend: Sized {
     /// Some columns of rows, by themselves.
     ///
     /// # Errors
-    /// As [`alloc`](Self::alloc); so do the three that follow, and all four where a backend has no kernel for them.
+    /// As [`alloc`](Self::alloc); so do the two that follow, and all three where a backend has no kernel for them.
     fn columns(&self, x: &Self::Buf, rows: usize, at: Cols, width: usize) -> Result<Self::Buf>;
-
-    /// The way back: they are written.
-    ///
-    /// # Errors
-    /// As [`columns`](Self::columns).
-    fn put_columns(&self, from: &Self::Buf, width: usize, to: &mut Self::Buf, at: Cols) -> Result<()>;
 
     /// Rows of queries, keys and values from queries, what a latent gave, and `[latent | shared key]`.
     ///
@@ -413,19 +389,6 @@ pub trait Backend: Sized {
     /// As [`route`](Self::route).
     fn route_backward(&self, experts: &Experts, routes: Self::Routes, dw: Self::Buf) -> Result<Self::Buf>;
 
-    /// Keys and values as attention reads them, `[rows, keys | values]`.
-    ///
-    /// # Errors
-    /// As [`alloc`](Self::alloc).
-    fn keys_values(&self, attention: &Attention, heads: &Self::Heads) -> Result<Self::Buf>;
-
-    /// Copies `width` columns into others, or adds them.
-    ///
-    /// # Errors
-    /// As [`product`](Self::product).
-    fn copy_columns(&self, from: (&Self::Buf, Cols), to: (&mut Self::Buf, Cols), width: usize, add: bool)
-    -> Result<()>;
-
     /// `x ∘ sigmoid(gate)`; a gate of fewer values has one for each row of `x`.
     ///
     /// # Errors
@@ -437,55 +400,6 @@ pub trait Backend: Sized {
     /// # Errors
     /// As [`product`](Self::product).
     fn gate_backward(&self, x: &Self::Buf, gate: &mut Self::Buf, d: &mut Self::Buf) -> Result<()>;
-
-    /// Takes what gates the output apart from the queries that it comes with.
-    ///
-    /// # Errors
-    /// As [`alloc`](Self::alloc).
-    fn split_gate(&self, attention: &Attention, rows: Self::Buf) -> Result<(Self::Buf, Self::Buf)>;
-
-    /// The way back.
-    ///
-    /// # Errors
-    /// As [`alloc`](Self::alloc).
-    fn join_gate(&self, attention: &Attention, qkv: Self::Buf, gate: Self::Buf) -> Result<Self::Buf>;
-
-    /// Convolution and recurrence over what a mixer's projections gave.
-    ///
-    /// # Errors
-    /// As [`alloc`](Self::alloc).
-    fn recur(
-        &self,
-        of: &Recurrence,
-        place: Place<Self>,
-        rows: Self::Buf,
-        cache: Option<&mut Self::Cache>,
-    ) -> Result<Self::Recurred>;
-
-    /// What its output projection reads: through gate and norm.
-    ///
-    /// # Errors
-    /// As [`alloc`](Self::alloc).
-    fn recurred(&self, of: &Recurrence, kept: &Self::Recurred) -> Result<Self::Buf>;
-
-    /// The gradient by what its projections gave, from the one by what its output projection reads.
-    ///
-    /// # Errors
-    /// As [`alloc`](Self::alloc).
-    fn recur_backward(
-        &self,
-        of: &Recurrence,
-        place: Place<Self>,
-        kept: Self::Recurred,
-        d: Self::Buf,
-        grads: &mut Self::Grads,
-    ) -> Result<Self::Buf>;
-
-    /// Room for the state of a sequence that grows.
-    ///
-    /// # Errors
-    /// As [`alloc`](Self::alloc).
-    fn state(&self, of: &Recurrence) -> Result<Self::Cache>;
 
     /// Room for the keys and values of up to `positions` tokens.
     ///

@@ -5,7 +5,7 @@ pub use super::gpu_buffers::{Grads, Tally};
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::{Error, Result};
 use crate::model::branch::Lora;
-use crate::model::decoder::{Attention, Experts, NormWeights, Recurrence};
+use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Resident, Span, Tensor};
 use crate::model::linear::Linear;
@@ -39,7 +39,7 @@ const EXPERTS: &str = "a mixture of experts";
 
 impl<'m> OnGpu<'m> {
     /// There are no kernels for this: its memory alone can be asked for.
-    fn only_thought_of(&self, what: &str) -> Result<()> {
+    pub(super) fn only_thought_of(&self, what: &str) -> Result<()> {
         if self.gpu.is_dry() {
             return Ok(());
         }
@@ -95,7 +95,6 @@ impl Factor for Mat<'_> {
 }
 
 impl<'m> Backend for OnGpu<'m> {
-    type Buf = Tensor;
     type View<'a>
         = Mat<'a>
     where
@@ -104,17 +103,6 @@ impl<'m> Backend for OnGpu<'m> {
         = Mat<'a>
     where
         Self: 'a;
-    type Ids = Tensor;
-    type Grads = Grads;
-    type Angles = Angles;
-    type Heads = Kept;
-    type Cache = Cache;
-    type Routes = Routes;
-    /// What the projections gave, and on a machine that computes nothing all else that would be kept.
-    type Recurred = Vec<Tensor>;
-    type Logits = Logits;
-    type Losses = Tensor;
-    type Sum = Sum;
 
     fn merges(&self) -> bool {
         false
@@ -345,10 +333,6 @@ impl<'m> Backend for OnGpu<'m> {
         self.gpu.alloc(rows * width)
     }
 
-    fn put_columns(&self, _from: &Tensor, _width: usize, _to: &mut Tensor, _at: Cols) -> Result<()> {
-        self.only_thought_of("latent attention")
-    }
-
     fn join_latent(&self, row: LatentRow, q: &Tensor, _given: &Tensor, _kv: &Tensor) -> Result<Tensor> {
         self.only_thought_of("latent attention")?;
         self.gpu.alloc(q.len() / row.queries() * row.stride())
@@ -418,61 +402,6 @@ impl<'m> Backend for OnGpu<'m> {
 
     fn gate_backward(&self, _x: &Tensor, _gate: &mut Tensor, _d: &mut Tensor) -> Result<()> {
         self.only_thought_of("a gated output")
-    }
-
-    fn keys_values(&self, attention: &Attention, heads: &Kept) -> Result<Tensor> {
-        self.only_thought_of("attention that shares its keys")?;
-        let spec = &attention.spec;
-        self.gpu.alloc(heads.qkv.len() / spec.row() * (spec.row() - spec.queries()))
-    }
-
-    fn copy_columns(&self, _from: (&Tensor, Cols), _to: (&mut Tensor, Cols), _width: usize, _add: bool) -> Result<()> {
-        self.only_thought_of("what blocks read beside the stream")
-    }
-
-    fn split_gate(&self, attention: &Attention, rows: Tensor) -> Result<(Tensor, Tensor)> {
-        self.only_thought_of("gated attention")?;
-        let spec = &attention.spec;
-        let count = rows.len() / spec.projected();
-        Ok((self.gpu.alloc(count * spec.row())?, self.gpu.alloc(count * spec.width())?))
-    }
-
-    fn join_gate(&self, _attention: &Attention, qkv: Tensor, gate: Tensor) -> Result<Tensor> {
-        self.only_thought_of("gated attention")?;
-        self.gpu.alloc(qkv.len() + gate.len())
-    }
-
-    fn recur(&self, of: &Recurrence, place: Place<Self>, rows: Tensor, _: Option<&mut Cache>) -> Result<Vec<Tensor>> {
-        self.only_thought_of("a recurrence")?;
-        let conv = self.gpu.alloc(place.rows * of.spec.channels().0)?;
-        let Some(scan) = of.scan() else { return Ok(vec![rows, conv]) };
-        let (own, _) = scan.buffers(place.seq, place.rows / place.seq, 1, false);
-        let own: Vec<Tensor> = own.into_iter().map(|count| self.gpu.alloc(count)).collect::<Result<_>>()?;
-        Ok([rows, conv].into_iter().chain(own).collect())
-    }
-
-    fn recurred(&self, of: &Recurrence, kept: &Vec<Tensor>) -> Result<Tensor> {
-        self.gpu.alloc(kept.first().map_or(0, Tensor::len) / of.spec.row() * of.spec.width())
-    }
-
-    fn recur_backward(
-        &self,
-        of: &Recurrence,
-        place: Place<Self>,
-        kept: Vec<Tensor>,
-        _d: Tensor,
-        _grads: &mut Grads,
-    ) -> Result<Tensor> {
-        let d_rows = self.gpu.alloc(kept.first().map_or(0, Tensor::len))?;
-        if let Some(scan) = of.scan() {
-            let (own, _) = scan.buffers(place.seq, place.rows / place.seq, 1, true);
-            drop(own.into_iter().map(|count| self.gpu.alloc(count)).collect::<Result<Vec<_>>>()?);
-        }
-        Ok(d_rows)
-    }
-
-    fn state(&self, _of: &Recurrence) -> Result<Cache> {
-        Err(Error::usage("a recurrence is not computed on a GPU here: --device cpu"))
     }
 
     fn activation(&self, f: Nonlinear, up: &Tensor) -> Result<Tensor> {

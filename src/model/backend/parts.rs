@@ -1,6 +1,6 @@
-//! What the operations of a [`Backend`] take: where columns and rows lie, and a nonlinearity.
+//! What the operations of a [`Backend`](super::Backend) take: where columns and rows lie, and a nonlinearity.
 
-use super::Backend;
+use super::Buffers;
 use crate::model::beside::Beside;
 use crate::spec::Activation;
 
@@ -27,7 +27,7 @@ pub trait Factor: Copy {
 }
 
 /// Where the rows of a buffer are in their sequences.
-pub struct Place<'a, B: Backend> {
+pub struct Place<'a, B: Buffers> {
     /// Rows of all sequences.
     pub rows: usize,
     /// Rows of a sequence.
@@ -44,17 +44,17 @@ pub struct Place<'a, B: Backend> {
     pub(in crate::model) beside: &'a Beside<B>,
 }
 
-impl<B: Backend> Clone for Place<'_, B> {
+impl<B: Buffers> Clone for Place<'_, B> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<B: Backend> Copy for Place<'_, B> {}
+impl<B: Buffers> Copy for Place<'_, B> {}
 
 /// What embeddings are looked up with.
 #[derive(Debug)]
-pub struct Lookup<'a, B: Backend> {
+pub struct Lookup<'a, B: Buffers> {
     /// Token ids.
     pub ids: &'a B::Ids,
     /// As [`Place::starts`].

@@ -113,7 +113,8 @@ impl Latent {
             }
             let mut d_latent = on.alloc(rows * row.rank)?;
             on.norm_backward(&self.kv_norm, &latent, &d_normed, &mut d_latent, false, grads)?;
-            on.put_columns(&d_latent, row.rank, &mut d_kv, Cols { first: 0, stride: row.rank + row.rope })?;
+            let to = Cols { first: 0, stride: row.rank + row.rope };
+            on.copy_columns((&d_latent, Cols::all(row.rank)), (&mut d_kv, to), row.rank, false)?;
         }
         drop(d_heads);
         let dx = dh.as_mut().map(|(dh, keep)| (&mut **dh, *keep));

@@ -80,13 +80,6 @@ pub fn columns(x: &[f32], first: usize, stride: usize, width: usize, to: &mut [f
     });
 }
 
-/// The way back of [`columns`].
-pub fn put_columns(from: &[f32], width: usize, to: &mut [f32], first: usize, stride: usize) {
-    to.par_chunks_mut(stride).zip(from.par_chunks(width)).for_each(|(to, from)| {
-        to[first..first + width].copy_from_slice(from);
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,7 +101,7 @@ mod tests {
         let mut part = vec![0.0; 6];
         columns(&kv, 0, 5, 3, &mut part);
         let mut back = vec![0.0; 10];
-        put_columns(&part, 3, &mut back, 0, 5);
+        super::super::copy_columns((&part, 3), (&mut back, 5), 3, false);
         assert_eq!((back[..3].to_vec(), back[3], &back[5..8]), (kv[..3].to_vec(), 0.0, &kv[5..8]));
     }
 }

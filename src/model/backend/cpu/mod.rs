@@ -10,7 +10,7 @@ pub use context::{Cache, Cpu, Kept};
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
 use crate::model::branch::Lora;
-use crate::model::decoder::{Attention, Experts, NormWeights, Recurrence};
+use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{self, Heads};
@@ -46,7 +46,6 @@ impl Factor for View<'_> {
 }
 
 impl<'m> Backend for Cpu<'m> {
-    type Buf = Buf;
     type View<'a>
         = View<'a>
     where
@@ -55,16 +54,6 @@ impl<'m> Backend for Cpu<'m> {
         = Out<'a>
     where
         Self: 'a;
-    type Ids = Vec<u32>;
-    type Grads = Grads;
-    type Angles = Table;
-    type Heads = Kept;
-    type Cache = Cache;
-    type Routes = Routes;
-    type Recurred = recurrence::Recurred;
-    type Logits = Buf;
-    type Losses = f64;
-    type Sum = f64;
 
     fn merges(&self) -> bool {
         self.unit.is_none()
@@ -367,11 +356,6 @@ impl<'m> Backend for Cpu<'m> {
         Ok(to)
     }
 
-    fn put_columns(&self, from: &Buf, width: usize, to: &mut Buf, at: Cols) -> Result<()> {
-        latent::put_columns(from, width, to, at.first, at.stride);
-        Ok(())
-    }
-
     fn join_latent(&self, row: LatentRow, q: &Buf, given: &Buf, kv: &Buf) -> Result<Buf> {
         let mut to = self.pool.take(q.len() / row.queries() * row.stride());
         latent::join(row, q, given, kv, &mut to);
@@ -454,65 +438,6 @@ impl<'m> Backend for Cpu<'m> {
             width => routing::gate_rows_backward(x, gate, width, d),
         }
         Ok(())
-    }
-
-    fn keys_values(&self, attention: &Attention, heads: &Kept) -> Result<Buf> {
-        let (stride, first) = (attention.spec.row(), attention.spec.queries());
-        let width = stride - first;
-        let mut to = self.pool.take(heads.qkv.len() / stride * width);
-        ops::copy_columns((&heads.qkv[first..], stride), (&mut to, width), width, false);
-        Ok(to)
-    }
-
-    fn copy_columns(&self, from: (&Buf, Cols), to: (&mut Buf, Cols), width: usize, add: bool) -> Result<()> {
-        let ((from, from_at), (to, to_at)) = (from, to);
-        let from = (&from[from_at.first..], from_at.stride);
-        ops::copy_columns(from, (&mut to[to_at.first..], to_at.stride), width, add);
-        Ok(())
-    }
-
-    fn split_gate(&self, attention: &Attention, rows: Buf) -> Result<(Buf, Buf)> {
-        let spec = &attention.spec;
-        let count = rows.len() / spec.projected();
-        let (mut qkv, mut gate) = (self.pool.take(count * spec.row()), self.pool.take(count * spec.width()));
-        heads::split_gate(&rows, spec.head_dim, spec.width(), spec.row(), &mut qkv, &mut gate);
-        Ok((qkv, gate))
-    }
-
-    fn join_gate(&self, attention: &Attention, qkv: Buf, gate: Buf) -> Result<Buf> {
-        let spec = &attention.spec;
-        let mut rows = self.pool.take(qkv.len() + gate.len());
-        heads::join_gate(&qkv, &gate, spec.head_dim, spec.width(), spec.row(), &mut rows);
-        Ok(rows)
-    }
-
-    fn recur(
-        &self,
-        of: &Recurrence,
-        place: Place<Self>,
-        rows: Buf,
-        cache: Option<&mut Cache>,
-    ) -> Result<recurrence::Recurred> {
-        Ok(self.run_recurrence(of, place, rows, cache))
-    }
-
-    fn recurred(&self, of: &Recurrence, kept: &recurrence::Recurred) -> Result<Buf> {
-        Ok(self.recurrence_output(of, kept))
-    }
-
-    fn recur_backward(
-        &self,
-        of: &Recurrence,
-        place: Place<Self>,
-        kept: recurrence::Recurred,
-        d: Buf,
-        grads: &mut Grads,
-    ) -> Result<Buf> {
-        Ok(self.recurrence_backward(of, place, kept, d, grads))
-    }
-
-    fn state(&self, _of: &Recurrence) -> Result<Cache> {
-        Ok(Cache::default())
     }
 
     fn cache(&self, _attention: &Attention, _positions: usize) -> Result<Cache> {

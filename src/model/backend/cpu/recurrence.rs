@@ -1,12 +1,16 @@
 //! Mixers with a state on the processor: convolution, recurrence, gate and norm.
 
-use super::{Cache, Cpu, starts};
-use crate::model::backend::Place;
+use super::{Cache, Cpu, Kept, starts};
+use crate::error::Result;
+use crate::model::backend::{Buffers, Cols, Hybrids, Place};
+use crate::model::decoder::Attention;
 use crate::model::mixer::Recurrence;
 use crate::model::ops::conv::{self, Conv};
+use crate::model::ops::experts::Routes;
 use crate::model::ops::gated::{self, Gated};
+use crate::model::ops::rope::Table;
 use crate::model::ops::simd::{sigmoid, wide};
-use crate::model::ops::{self, Buf, scan};
+use crate::model::ops::{self, Buf, heads, scan};
 use crate::model::params::Grads;
 use crate::model::weight::Vector;
 use crate::spec::RecurrenceKind;
@@ -367,5 +371,74 @@ impl Cpu<'_> {
                 to
             }
         }
+    }
+}
+
+impl Buffers for Cpu<'_> {
+    type Buf = Buf;
+    type Ids = Vec<u32>;
+    type Grads = Grads;
+    type Angles = Table;
+    type Heads = Kept;
+    type Cache = Cache;
+    type Routes = Routes;
+    type Recurred = Recurred;
+    type Logits = Buf;
+    type Losses = f64;
+    type Sum = f64;
+}
+
+impl Hybrids for Cpu<'_> {
+    fn keys_values(&self, attention: &Attention, heads: &Kept) -> Result<Buf> {
+        let (stride, first) = (attention.spec.row(), attention.spec.queries());
+        let width = stride - first;
+        let mut to = self.pool.take(heads.qkv.len() / stride * width);
+        ops::copy_columns((&heads.qkv[first..], stride), (&mut to, width), width, false);
+        Ok(to)
+    }
+
+    fn copy_columns(&self, from: (&Buf, Cols), to: (&mut Buf, Cols), width: usize, add: bool) -> Result<()> {
+        let ((from, from_at), (to, to_at)) = (from, to);
+        let from = (&from[from_at.first..], from_at.stride);
+        ops::copy_columns(from, (&mut to[to_at.first..], to_at.stride), width, add);
+        Ok(())
+    }
+
+    fn split_gate(&self, attention: &Attention, rows: Buf) -> Result<(Buf, Buf)> {
+        let spec = &attention.spec;
+        let count = rows.len() / spec.projected();
+        let (mut qkv, mut gate) = (self.pool.take(count * spec.row()), self.pool.take(count * spec.width()));
+        heads::split_gate(&rows, spec.head_dim, spec.width(), spec.row(), &mut qkv, &mut gate);
+        Ok((qkv, gate))
+    }
+
+    fn join_gate(&self, attention: &Attention, qkv: Buf, gate: Buf) -> Result<Buf> {
+        let spec = &attention.spec;
+        let mut rows = self.pool.take(qkv.len() + gate.len());
+        heads::join_gate(&qkv, &gate, spec.head_dim, spec.width(), spec.row(), &mut rows);
+        Ok(rows)
+    }
+
+    fn recur(&self, of: &Recurrence, place: Place<Self>, rows: Buf, cache: Option<&mut Cache>) -> Result<Recurred> {
+        Ok(self.run_recurrence(of, place, rows, cache))
+    }
+
+    fn recurred(&self, of: &Recurrence, kept: &Recurred) -> Result<Buf> {
+        Ok(self.recurrence_output(of, kept))
+    }
+
+    fn recur_backward(
+        &self,
+        of: &Recurrence,
+        place: Place<Self>,
+        kept: Recurred,
+        d: Buf,
+        grads: &mut Grads,
+    ) -> Result<Buf> {
+        Ok(self.recurrence_backward(of, place, kept, d, grads))
+    }
+
+    fn state(&self, _of: &Recurrence) -> Result<Cache> {
+        Ok(Cache::default())
     }
 }

@@ -93,29 +93,29 @@ impl Scan {
         2 * self.key_dim + self.heads() * (self.value_dim + 2)
     }
 
-    /// Values that a lane works with.
-    fn scratch(&self) -> usize {
-        self.pieces().iter().sum()
+    /// Values that a lane works with, in rows of data of up to so many rows.
+    fn scratch(&self, longest: usize) -> usize {
+        self.pieces(longest).iter().sum()
     }
 
     /// Of [`Work`], in its order.
-    fn pieces(&self) -> [usize; 23] {
-        let c = self.chunk;
+    fn pieces(&self, longest: usize) -> [usize; 23] {
+        let c = self.chunk.min(longest);
         let (keys, values, square) = (c * self.key_dim, c * self.value_dim, c * c);
         let states = self.heads() * self.key_dim * self.value_dim;
         let (k, v, s) = (keys, values, square);
         [k, k, s, s, c, c, c, c, s, s, s, v, v, v, v, states, k, k, k, v, s, s, c]
     }
 
-    /// Values of the buffers that [`forward`] or [`backward`] takes in this order for `sequences` of `rows` rows; then those of the lanes
-    /// that `threads` work on.
-    pub fn buffers(&self, rows: usize, sequences: usize, threads: usize, back: bool) -> (Vec<usize>, Vec<usize>) {
+    /// Values of the buffers that [`forward`] or [`backward`] takes, in this order, for `sequences` of `rows` rows where `threads` work.
+    pub fn buffers(&self, rows: usize, sequences: usize, threads: usize, back: bool) -> Vec<usize> {
         let all = rows * sequences;
-        let own = match back {
-            false => vec![sequences * rows.div_ceil(self.chunk) * self.state(), all * self.width()],
-            true => vec![all * self.lanes() * self.gradients()],
-        };
-        (own, vec![self.scratch(); threads.min(sequences * self.lanes())])
+        let lanes = sequences * self.lanes();
+        let at_once = lanes.div_ceil(lanes.div_ceil(threads.max(1)).max(1)) * self.scratch(rows);
+        match back {
+            false => vec![sequences * rows.div_ceil(self.chunk) * self.state(), all * self.width(), at_once],
+            true => vec![all * self.lanes() * self.gradients(), at_once],
+        }
     }
 
     /// Floating-point operations of the products for `sequences` of `rows` rows.
@@ -189,9 +189,8 @@ pub fn forward(
     ends.resize_with(segments.len() * scan.lanes(), || None);
     let kept = lanes(scan, segments, &mut states, |rows| rows.div_ceil(chunk) * each);
     let given = lanes(scan, segments, &mut outputs, |rows| rows * wide);
-    kept.into_par_iter().zip(given).zip(ends).for_each(|((kept, given), end)| {
-        let mut scratch = pool.take(scan.scratch());
-        let mut work = Work::new(scan, &mut scratch);
+    let tasks: Vec<_> = kept.into_iter().zip(given).zip(ends).collect();
+    on_threads(scan, segments, pool, tasks, |((kept, given), end), work| {
         let running = std::mem::take(&mut work.states);
         match &end {
             Some(end) => running.copy_from_slice(end),
@@ -219,6 +218,27 @@ pub fn forward(
         }
     });
     states
+}
+
+/// Does a task for each lane, as many of them at once as there are threads, each of which works in a part of one buffer: how much memory that
+/// takes does not depend on who is faster.
+fn on_threads<T: Send>(
+    scan: &Scan,
+    segments: &[Range<usize>],
+    pool: &Pool,
+    tasks: Vec<T>,
+    run: impl Fn(T, &mut Work) + Sync,
+) {
+    let each = tasks.len().div_ceil(rayon::current_num_threads()).max(1);
+    let longest = segments.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    let size = scan.scratch(longest);
+    let mut scratch = pool.take(tasks.len().div_ceil(each) * size);
+    let mut tasks: Vec<Option<T>> = tasks.into_iter().map(Some).collect();
+    tasks.par_chunks_mut(each).zip(scratch.par_chunks_mut(size.max(1))).for_each(|(tasks, scratch)| {
+        for task in tasks.iter_mut().filter_map(Option::take) {
+            run(task, &mut Work::new(scan, longest, scratch));
+        }
+    });
 }
 
 /// Where the rows of lanes lie in a buffer of pieces.
@@ -267,10 +287,9 @@ pub fn backward(
             &states[begun - size..begun]
         })
         .collect();
-    lanes(scan, segments, &mut gradients, |rows| rows * stride).into_par_iter().zip(kept).for_each(|(lane, states)| {
+    let tasks: Vec<_> = lanes(scan, segments, &mut gradients, |rows| rows * stride).into_iter().zip(kept).collect();
+    on_threads(scan, segments, pool, tasks, |(lane, states), work| {
         let Lane { number, segment, piece } = lane;
-        let mut scratch = pool.take(scan.scratch());
-        let mut work = Work::new(scan, &mut scratch);
         let running = std::mem::take(&mut work.states);
         running.fill(0.0);
         for (index, first) in segment.clone().step_by(chunk).enumerate().collect::<Vec<_>>().into_iter().rev() {

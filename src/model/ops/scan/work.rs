@@ -201,9 +201,9 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(scan: &Scan, scratch: &'a mut [f32]) -> Self {
+    pub(super) fn new(scan: &Scan, longest: usize, scratch: &'a mut [f32]) -> Self {
         let [q, k, qk, kk, sums, grown, left, f, d, p, a, v, m, x, new, states, dq, dk, keys, d_new, d_p, d_a, d_sums] =
-            cut(scratch, scan.pieces());
+            cut(scratch, scan.pieces(longest));
         Self {
             q,
             k,
