@@ -129,7 +129,7 @@ fn compile(expression: &str, text: &str, budget: &mut Budget) -> Result<Box<Rege
     } else {
         reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
     };
-    Err(format!("{:?} is not a pattern that can be read: {reason}", cut(text)))
+    Err(format!("{:?} is not a regular expression that can be read: {reason}", cut(text)))
 }
 
 /// Values by pattern, in the order of the file; the first key that matches decides.

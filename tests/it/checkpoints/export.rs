@@ -98,6 +98,10 @@ fn gguf(path: &Path) -> (f32, HashMap<String, Matrix>) {
                 };
                 assert_eq!(value, expected);
             }
+            4 => {
+                assert!(key.starts_with("llama.attention.head_count"), "{key}");
+                take(4);
+            }
             6 => alpha = f32::from_le_bytes(take(4).try_into().unwrap()),
             other => panic!("type {other}"),
         }
