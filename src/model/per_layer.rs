@@ -64,6 +64,7 @@ impl Inputs {
     }
 
     /// From the gradient by the inputs: those of what is trained; added to `d`, the one by the embeddings.
+    #[expect(clippy::too_many_arguments, reason = "what the way back needs of the way there")]
     pub(super) fn backward<B: Backend>(
         &self,
         on: &B,

@@ -163,6 +163,7 @@ impl BlockSpec {
 
 /// What mixes tokens.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one of them a block, and never many at once")]
 pub enum Mixer {
     /// Causal attention.
     Attention(AttentionSpec),

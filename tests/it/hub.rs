@@ -13,10 +13,13 @@ use std::sync::{Arc, Mutex};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+/// What was asked for: path and range.
+type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// A hub with one repository; every request is kept.
 struct Hub {
     address: String,
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Asked,
 }
 
 /// What a hub does with a request for a file: how many bytes it gives before it breaks off.
@@ -25,7 +28,7 @@ type Limit = Arc<Mutex<Option<usize>>>;
 fn hub(files: Vec<(&'static str, Vec<u8>, serde_json::Value)>, limit: Limit) -> Hub {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let asked: Arc<Mutex<Vec<(String, Option<String>)>>> = Arc::default();
+    let asked: Asked = Arc::default();
     let list: Vec<serde_json::Value> = files
         .iter()
         .map(|(name, _, about)| {
@@ -53,10 +56,10 @@ fn hub(files: Vec<(&'static str, Vec<u8>, serde_json::Value)>, limit: Limit) -> 
                 if reader.read_line(&mut header).is_err() || header.trim().is_empty() {
                     break;
                 }
-                if let Some((name, value)) = header.split_once(':') {
-                    if name.eq_ignore_ascii_case("range") {
-                        range = Some(value.trim().to_owned());
-                    }
+                if let Some((name, value)) = header.split_once(':')
+                    && name.eq_ignore_ascii_case("range")
+                {
+                    range = Some(value.trim().to_owned());
                 }
             }
             log.lock().unwrap().push((path.clone(), range.clone()));

@@ -72,7 +72,8 @@ fn what_cannot_be_is_said() {
     let base = || Settings { init_adapter: None, ..reference().settings };
     // A rank above a module's smaller side is that side there.
     let wide = trainer(Settings { rank: 33, ..base() }, reference().rows);
-    let pair = |end: &str| wide.decoder.linears().find(|linear| linear.module.ends_with(end)).unwrap().pair().unwrap().r;
+    let pair =
+        |end: &str| wide.decoder.linears().find(|linear| linear.module.ends_with(end)).unwrap().pair().unwrap().r;
     assert_eq!((pair("k_proj"), pair("q_proj")), (32, 33));
     let error = refused(Settings { targets: "query".into(), ..base() });
     assert!(error.contains("query") && error.contains("q_proj"), "{error}");

@@ -10,15 +10,14 @@ const UNKNOWN: i32 = 2;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
+/// Keys and values of a file's metadata.
+pub(crate) type Pairs = Vec<(String, Value)>;
+
 /// Keys and values for a vocabulary of `size` tokens; a sentence for what llama.cpp has no word for.
 ///
 /// # Errors
 /// A tokenizer of a kind that is not written here, in a sentence.
-pub(crate) fn pairs(
-    tokenizer: &Json,
-    config: &Json,
-    size: usize,
-) -> Result<(Vec<(String, Value)>, Vec<String>), String> {
+pub(crate) fn pairs(tokenizer: &Json, config: &Json, size: usize) -> Result<(Pairs, Vec<String>), String> {
     let model = &tokenizer["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
     let vocabulary =

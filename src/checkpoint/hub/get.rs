@@ -109,7 +109,7 @@ pub fn get(ask: &Ask, progress: &dyn Progress) -> Result<Got> {
             && !part.starts_with('.')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
-    if parts.len() > 2 || !parts.iter().all(|part| good(part)) {
+    if parts.len() > 2 || !parts.iter().all(good) {
         return Err(Error::usage(format!("found {:?}, expected a repository as owner/name", ask.repository)));
     }
     let revision = ask.revision.as_deref().unwrap_or("main");

@@ -281,6 +281,7 @@ pub trait Backend: Hybrids {
     ///
     /// # Errors
     /// As [`alloc`](Self::alloc).
+    #[expect(clippy::too_many_arguments, reason = "what the way back needs of the way there")]
     fn attention_backward(
         &self,
         attention: &Attention,

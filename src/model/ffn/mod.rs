@@ -13,6 +13,10 @@ use crate::error::{Error, Result};
 
 /// What follows, token by token.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of them a block: what a box would save is nothing beside its weights"
+)]
 pub enum FeedForward {
     /// An MLP.
     Dense(Mlp),

@@ -16,6 +16,10 @@ use crate::error::{Error, Result};
 
 /// What mixes tokens.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of them a block: what a box would save is nothing beside its weights"
+)]
 pub enum Mixer {
     /// Causal attention.
     Attention(Attention),

@@ -263,7 +263,7 @@ impl Routes {
                 let (factor, mean) = match routing.floor {
                     // w = scale · p / Σ p
                     Some(floor) if sum > floor => {
-                        let along: f32 = choices.clone().map(|at| of(at)).map(|(expert, dw)| dw * scores[expert]).sum();
+                        let along: f32 = choices.clone().map(of).map(|(expert, dw)| dw * scores[expert]).sum();
                         (routing.scale / sum, along / sum)
                     }
                     Some(floor) => (routing.scale / floor, 0.0),

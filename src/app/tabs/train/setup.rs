@@ -403,7 +403,7 @@ fn propose(ui: &mut Ui, view: &View<'_>, setting: &Setting, s: &mut Settings) {
         ui.label(RichText::new(text).small().color(if far { colors.warn } else { colors.weak }));
         let button = ui.small_button(format!("Use {value}")).on_hover_text(why);
         let name = if setting.name == "lr" { "learning rate" } else { setting.about.label };
-        if button.accessible_name(&format!("Use the proposed {}", name.to_lowercase())).clicked() {
+        if button.accessible_name(format!("Use the proposed {}", name.to_lowercase())).clicked() {
             set(ui, setting, s, Some(value));
         }
     });

@@ -573,7 +573,7 @@ fn is_data(path: &Path) -> bool {
     // A model's own files end in .json as well.
     let model = path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("config"));
     let data = ["jsonl", "ndjson", "csv", "tsv", "parquet", "txt", "text", "md"];
-    data.iter().any(|name| ends(name)) || ends(&"json") && !model && !path.to_string_lossy().ends_with(".index.json")
+    data.iter().any(&ends) || ends(&"json") && !model && !path.to_string_lossy().ends_with(".index.json")
 }
 
 /// True for the folder of a run, of this program or another. One that holds nothing but an adapter is opened as that.
