@@ -51,6 +51,11 @@ impl Weight {
         (self.linear || table) && self.max_rank() > 0
     }
 
+    /// Whether it is the kernel of a convolution inside a mixer: `[channels, rows that one sees]`, kept as it is computed with.
+    pub fn is_kernel(&self) -> bool {
+        self.leaf().ends_with("conv1d") || self.name.ends_with(".conv.conv")
+    }
+
     /// The largest rank that `B·A` of this shape can have, `min(d_out, d_in)`.
     pub fn max_rank(&self) -> usize {
         self.d_out.min(self.d_in)

@@ -170,7 +170,9 @@ fn slopes_agree_within(change: f64, name: &str, decoder: &mut Decoder, batch: Ba
         let g = &grads.0[number];
         let norm = g.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         // A change of the loss that is large against f32's rounding and small against its curvature.
-        let h = change / norm;
+        // What stands in an exponent is not moved far: the loss then changes by little more than f32 tells.
+        let (far, most) = (change / norm, 0.3);
+        let (h, blur) = if far < most { (far, 0.0) } else { (most, 1e-3) };
         let before = decoder.params.list[number].value.clone();
         let at = |sign: f64, decoder: &mut Decoder| {
             let along = |(&x, &g): (&f32, &f32)| (f64::from(x) + sign * h * f64::from(g) / norm) as f32;
@@ -181,7 +183,7 @@ fn slopes_agree_within(change: f64, name: &str, decoder: &mut Decoder, batch: Ba
         decoder.params.list[number].value = before;
         let what = &decoder.params.list[number];
         assert!(
-            (slope / norm - 1.0).abs() < 0.02,
+            (slope - norm).abs() < 0.02 * norm + blur,
             "{name} {} {:?}: slope {slope}, gradient {norm}",
             what.name,
             what.kind
@@ -363,7 +365,7 @@ fn hybrids_go_on_pack_and_have_the_slopes_of_their_loss() {
         let (kept, again) = (gradient(&decoder, batch, false, None), gradient(&decoder, batch, true, None));
         assert!(kept.0 == again.0 && kept.1.0 == again.1.0, "{name}: checkpointing changes the gradient");
         // Gemma 4 is steep.
-        slopes_agree_within(if name == "gemma4" { 0.01 } else { 0.05 }, name, &mut decoder, batch, None);
+        slopes_agree_within(if name == "gemma4" { 0.01 } else { 0.02 }, name, &mut decoder, batch, None);
     }
 }
 

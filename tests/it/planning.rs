@@ -8,7 +8,7 @@ use rankscope::delta::{DeltaSet, Source};
 use rankscope::model::{Backward, Batch, Cpu, Decoder, Frozen, Pool};
 use rankscope::plan::compare::{self, Side};
 use rankscope::plan::extract::{Changed, Cut, extract};
-use rankscope::plan::{Layout, Method};
+use rankscope::plan::{Layout, Method, Weight};
 use rankscope::train::merge::{Change, write_model};
 use rankscope::train::probe::probe;
 use rankscope::train::{Row, Rows, Settings, Trainer, memory};
@@ -263,15 +263,18 @@ fn predicted_buffers_are_those_that_were_kept() {
             let kept = trainer.peak_activations() as f64;
             let said = (predicted.activations + predicted.logits + predicted.workspace) as f64;
             println!("{model} {method:?} {checkpointing} {dropout}: {said} against {kept}: {:.3}", said / kept);
+            // Where little is kept, it counts whether the threads of attention were ever all at work at once.
+            let allowed = if family && !checkpointing { 0.05 } else { 0.1 };
             assert!(
-                (said / kept - 1.0).abs() < if family { 0.05 } else { 0.1 },
+                (said / kept - 1.0).abs() < allowed,
                 "{model} {method:?} {checkpointing} {dropout}: {said} against {kept}"
             );
             let frozen = trainer.decoder.frozen_bytes() as f64;
             if method != Method::Full {
-                // Norms and biases, in `f32`, are not counted there.
+                // Norms, biases and kernels, in `f32`, are not counted there.
                 let layout = Layout::of(&checkpoint).unwrap();
-                let matrices = layout.weights.iter().filter(|weight| weight.d_in > 1).map(|weight| weight.parameters);
+                let matrix = |weight: &&Weight| weight.d_in > 1 && !weight.is_kernel();
+                let matrices = layout.weights.iter().filter(matrix).map(|weight| weight.parameters);
                 let vectors = 4 * (layout.parameters - matrices.sum::<u64>());
                 let weights = (predicted.weights + predicted.constants - vectors) as f64;
                 assert!((weights / frozen - 1.0).abs() < 1e-3, "{model} {method:?}: {weights} against {frozen}");

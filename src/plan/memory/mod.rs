@@ -427,7 +427,8 @@ fn kept(weight: &Weight, load: &Load) -> (u64, u64) {
         (0, 0)
     } else if weight.goes_to_four_bits() && (load.method == Method::Qlora || stored_4bit) {
         (elements.div_ceil(2), scales(elements, load.scheme))
-    } else if weight.d_in == 1 {
+    } else if weight.d_in == 1 || weight.is_kernel() {
+        // As vectors are.
         (4 * weight.parameters, 0)
     } else {
         (width(weight.dtype, load) * elements + 4 * weight.parameters.saturating_sub(elements), 0)
