@@ -86,7 +86,8 @@ fn arrows_choose_in_the_palette() {
     let mut window = llama();
     press(&mut window, CTRL, Key::K);
     write(&mut window, "Command", "show");
-    // Learn, Spectrum, Parameters, and more below them.
+    // Learn, Choose, Spectrum, Parameters, and more below them.
+    press(&mut window, Modifiers::NONE, Key::ArrowDown);
     press(&mut window, Modifiers::NONE, Key::ArrowDown);
     press(&mut window, Modifiers::NONE, Key::ArrowDown);
     press(&mut window, Modifiers::NONE, Key::ArrowDown);

@@ -151,7 +151,7 @@ fn a_signal_of_the_system_closes_and_saves() {
     let ending = Arc::clone(&start.ending);
     let mut window = builder().with_size([1280.0, 1600.0]).build_eframe(|cc| App::new(cc, start));
     settle(&mut window);
-    press(&mut window, Modifiers::COMMAND, Key::Num5);
+    press(&mut window, Modifiers::COMMAND, Key::Num6);
     let path = data(folder.path());
     write(&mut window, "Data file", path.to_str().unwrap());
     press(&mut window, Modifiers::NONE, Key::Enter);
@@ -329,8 +329,15 @@ fn methods_are_compared_and_ranks_are_swept() {
     click(&mut window, Role::Button, "Start the sweep");
     until(&mut window, "its end", |w| says(w, "is finished.") && says(w, "On held-out rows r = ") && is_quiet(w));
     get(&window, Role::Image, "Loss against rank");
-    let row = |r: usize| window.get_by_role_and_label(Role::Row, &format!("r = {r}")).rect();
-    assert!(row(2).top() > row(1).top());
+    // Three rates at each rank.
+    let rows = |r: usize| {
+        let all = window.get_all_by_role(Role::Row).filter(|row| {
+            row.accesskit_node().label().is_some_and(|label| label.starts_with(&format!("r = {r}, rate ")))
+        });
+        all.map(|row| row.rect().top()).collect::<Vec<f32>>()
+    };
+    assert_eq!((rows(1).len(), rows(2).len()), (3, 3));
+    assert!(rows(2)[0] > rows(1)[2]);
 }
 
 /// Every setting of the table that the window shows as a row has one, and it changes what is set up.
