@@ -36,6 +36,10 @@ fn ignore_file_size_signal() {
 fn ignore_file_size_signal() {}
 
 /// Mesa's layer that sorts GPUs for a desktop complains on stderr where there is no desktop.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the first thing that the program does: no other thread reads the environment"
+)]
 fn ask_no_desktop() {
     if cfg!(target_os = "linux") && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: no other thread runs yet.
