@@ -28,7 +28,7 @@ pub use activation::Activation;
 pub use per_layer::{PerLayerInputs, PerLayerSpec};
 pub use recurrence::{ConvSpec, GatedNormSpec, RecurrenceKind, RecurrenceSpec};
 pub use role::{Group, Role};
-pub use rope::{Beyond, Positions, Rope};
+pub use rope::{Beyond, Positions, Rope, alibi_slopes};
 
 /// A decoder, described.
 #[derive(Clone, Debug, PartialEq)]
@@ -307,17 +307,6 @@ impl AttentionSpec {
     pub fn queries(&self) -> usize {
         self.heads * self.head_dim
     }
-}
-
-/// Slopes of attention with linear biases, head by head (arXiv 2108.12409): powers of `2^(−8/n)`, `n` the largest power of
-/// two that is no more than `heads`; further heads take every second power of `2^(−4/n)`.
-pub fn alibi_slopes(heads: usize) -> Vec<f32> {
-    let closest = 1usize << heads.max(1).ilog2();
-    let base = 2f64.powf(-8.0 / closest as f64);
-    let between = 2f64.powf(-4.0 / closest as f64);
-    let first = (1..=closest).map(|power| base.powi(power as i32) as f32);
-    let rest = (0..heads - closest.min(heads)).map(|at| between.powi(2 * at as i32 + 1) as f32);
-    first.chain(rest).collect()
 }
 
 /// What follows the mixer, token by token.

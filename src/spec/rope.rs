@@ -231,3 +231,14 @@ impl Rope {
 fn powers(theta: f32, dims: usize) -> Vec<f32> {
     (0..dims / 2).map(|i| theta.powf((2 * i) as f32 / dims as f32)).collect()
 }
+
+/// Slopes of attention with linear biases, head by head (arXiv 2108.12409): powers of `2^(−8/n)`, `n` the largest power of
+/// two that is no more than `heads`; further heads take every second power of `2^(−4/n)`.
+pub fn alibi_slopes(heads: usize) -> Vec<f32> {
+    let closest = 1usize << heads.max(1).ilog2();
+    let base = 2f64.powf(-8.0 / closest as f64);
+    let between = 2f64.powf(-4.0 / closest as f64);
+    let first = (1..=closest).map(|power| base.powi(power as i32) as f32);
+    let rest = (0..heads - closest.min(heads)).map(|at| between.powi(2 * at as i32 + 1) as f32);
+    first.chain(rest).collect()
+}

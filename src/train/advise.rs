@@ -1,4 +1,4 @@
-//! [`advise`]: gathers what a choice of rank rests on, and has it judged by [`plan::advise`](crate::plan::advise).
+//! [`advise()`]: gathers what a choice of rank rests on, and has it judged by [`plan::advise`](crate::plan::advise).
 //!
 //! ```text
 //! model ─ Layout ────────────┐
@@ -74,7 +74,7 @@ pub fn advise(question: &Question, progress: &dyn Progress) -> Result<(Facts, Ad
 /// What is known.
 ///
 /// # Errors
-/// As [`advise`].
+/// As [`advise()`].
 pub fn gather(question: &Question, progress: &dyn Progress) -> Result<Facts> {
     let settings = &question.settings;
     settings.check()?;

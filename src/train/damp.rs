@@ -1,4 +1,4 @@
-//! [`damp`]: what scaling an adapter's intruders down does to its task and to what the base could do; and the adapter that results.
+//! Damping: what scaling an adapter's intruders down does to its task and to what the base could do; and the adapter that results.
 
 use super::{Rows, Settings, evaluate};
 use crate::adapter::{Adapter, NewAdapter, NewLayer, Scaling};

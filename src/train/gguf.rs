@@ -1,4 +1,4 @@
-//! [`write`]: a model, with an adapter merged in or without, as the GGUF file that llama.cpp reads.
+//! [`write()`]: a model, with an adapter merged in or without, as the GGUF file that llama.cpp reads.
 //!
 //! Which tensor is of which type under a word such as `q4_k_m` follows llama.cpp's quantizer for dense models: heads and values in
 //! more bits, vectors in F32, and a coarser block type where rows are no whole super-blocks.
