@@ -1,17 +1,19 @@
 //! What `auto` means: a GPU where one is faster, otherwise the processor; and why.
 
-use super::machine::Machine;
 #[cfg(feature = "wgpu")]
-use super::{ops::Gpu, ops::Mat, wgpu::Wgpu};
+use super::{machine::Machine, ops::Gpu, ops::Mat, wgpu::Wgpu};
 #[cfg(feature = "wgpu")]
 use crate::device::Adapter;
 use crate::device::{Choice, Device};
+#[cfg(feature = "wgpu")]
 use crate::error::Result;
 #[cfg(feature = "wgpu")]
 use crate::model::ComputeDtype;
 #[cfg(feature = "wgpu")]
 use crate::model::ops::gemm::{Out, View, parallel};
-use std::sync::{Arc, OnceLock};
+#[cfg(feature = "wgpu")]
+use std::sync::Arc;
+use std::sync::OnceLock;
 #[cfg(feature = "wgpu")]
 use std::time::{Duration, Instant};
 
