@@ -28,6 +28,22 @@ pub(super) struct Index {
     pub(super) tensors: Vec<(String, usize)>,
 }
 
+/// Files beside config and weights that a model needs: tokenizer, templates, settings.
+pub const BESIDE: [&str; 13] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+];
 const CONFIG: &str = "config.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const MODEL: &str = "model.safetensors";

@@ -29,6 +29,7 @@ pub mod write;
 
 pub use crate::spec::{Group, Role};
 pub use dtype::Dtype;
+pub use folder::BESIDE;
 pub use ggml::BlockType;
 pub use gguf::Tokenizer as EmbeddedTokenizer;
 pub(crate) use module::Place;

@@ -4,6 +4,7 @@
 //! Every point is run with the first seed; those that come close to the best, and the one that was advised, with the other two as
 //! well, so that the best is a mean of three. Every run is a line of a CSV file; lines that are there are not computed again.
 
+use super::append;
 use super::sets::{HELD_OUT, Set};
 use super::study::{SEEDS, rows};
 use super::tune::{SEQ, Tune, train};
@@ -14,7 +15,6 @@ use crate::progress::Progress;
 use crate::train::advise::{Question, advise};
 use crate::train::store::write_whole;
 use crate::train::{Alpha, Method, Rows, Settings, Text, evaluate};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -250,12 +250,7 @@ impl Grids {
     }
 
     fn add(&mut self, line: Line) -> Result<()> {
-        let write = || {
-            let mut file = std::fs::OpenOptions::new().append(true).open(&self.path)?;
-            file.write_all(format!("{}\n", line.text()).as_bytes())?;
-            file.sync_data()
-        };
-        write().map_err(|error| Error::write(&self.path, &error))?;
+        append(&self.path, &line.text())?;
         self.lines.push(line);
         Ok(())
     }

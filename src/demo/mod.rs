@@ -24,6 +24,7 @@ pub use sets::Set;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::train::{Method, Settings};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tune::Tune;
@@ -171,6 +172,16 @@ fn write(to: &Path, progress: &dyn Progress) -> Result<()> {
         written.map_err(|e| Error::write(&path, &e))?;
     }
     progress.step(total, total)
+}
+
+/// Adds a line to a file of results, on the disk before the next run begins.
+fn append(path: &Path, line: &str) -> Result<()> {
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
+        writeln!(file, "{line}")?;
+        file.sync_data()
+    };
+    write().map_err(|error| Error::write(path, &error))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! a low rank is behind because it is *slow*, and after many (with one seed), where what is still missing is *capacity*. Every run is a line
 //! of a CSV file; lines that are there are not computed again.
 
+use super::append;
 use super::sets::{HELD_OUT, Set};
 use super::tune::{SEQ, Tune, tune};
 use crate::checkpoint::Checkpoint;
@@ -13,7 +14,6 @@ use crate::model::{Decoder, Processor};
 use crate::progress::Progress;
 use crate::train::{Method, Row, Rows, Sampling, Text, evaluate, generate};
 use serde_json::Value;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -173,12 +173,7 @@ impl Results {
     }
 
     pub(super) fn add(&mut self, line: Line) -> Result<()> {
-        let write = || {
-            let mut file = std::fs::OpenOptions::new().append(true).open(&self.path)?;
-            file.write_all(format!("{}\n", line.text()).as_bytes())?;
-            file.sync_data()
-        };
-        write().map_err(|error| Error::write(&self.path, &error))?;
+        append(&self.path, &line.text())?;
         self.lines.push(line);
         Ok(())
     }

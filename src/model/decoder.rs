@@ -87,6 +87,25 @@ pub(super) fn project<B: Backend>(on: &B, parts: &[Part], rows: usize, stride: u
     Ok(to)
 }
 
+/// Gradients of what [`project`] reads, from those of its rows: trained weights of the parts, and `h` where that is `wanted`.
+pub(super) fn project_backward<B: Backend>(
+    on: &B,
+    parts: &[Part],
+    stride: usize,
+    h: &B::Buf,
+    d_rows: &B::Buf,
+    wanted: bool,
+    grads: &mut B::Grads,
+) -> Result<Option<B::Buf>> {
+    let mut dh = if wanted { Some(on.alloc(on.len(h))?) } else { None };
+    for (index, part) in parts.iter().enumerate() {
+        let at = Cols { first: part.offset, stride };
+        let dx = dh.as_mut().map(|dh| (dh, index > 0));
+        part.linear.backward(on, h, (d_rows, at), dx, grads)?;
+    }
+    Ok(dh)
+}
+
 /// One block, the weights of a [`BlockSpec`].
 #[derive(Debug)]
 pub struct Block {

@@ -11,6 +11,7 @@ use crate::model::gpu::Formats;
 pub use crate::plan::memory::{CONTEXT, Memory, context};
 use crate::plan::memory::{Load, Optimizer, Place, Precision};
 use crate::plan::{Layout, Pairs, memory};
+use crate::units;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -102,7 +103,6 @@ pub fn check_in(memory: &Memory, there: Option<device::Memory>, already: u64, fo
     if force || need <= free {
         return Ok(());
     }
-    let gb = |bytes: u64| bytes as f64 / 1e9;
     let weights = memory.weights + memory.constants;
     let largest = [
         (weights, "--method qlora keeps the weights in 4 bits"),
@@ -111,12 +111,12 @@ pub fn check_in(memory: &Memory, there: Option<device::Memory>, already: u64, fo
     ];
     let advice = largest.iter().max_by_key(|(bytes, _)| *bytes).map_or("", |(_, advice)| advice);
     Err(Error::usage(format!(
-        "the run needs about {:.1} GB (weights {:.1}, trained {:.1}, activations {:.1}), {:.1} GB are free; {advice}, --force tries all the same",
-        gb(need),
-        gb(weights),
-        gb(memory.trained()),
-        gb(memory.activations),
-        gb(free)
+        "the run needs about {} of memory (weights {}, trained {}, activations {}), {} are free; {advice}, --force tries all the same",
+        units::bytes(need),
+        units::bytes(weights),
+        units::bytes(memory.trained()),
+        units::bytes(memory.activations),
+        units::bytes(free)
     )))
 }
 

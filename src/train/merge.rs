@@ -2,7 +2,7 @@
 
 use super::store::{Planned, Tensor, write_sharded, write_whole};
 use crate::adapter::Adapter;
-use crate::checkpoint::{Checkpoint, Content, Dtype};
+use crate::checkpoint::{BESIDE, Checkpoint, Content, Dtype};
 use crate::error::{Error, Result};
 use crate::guard;
 use crate::matrix::Matrix;
@@ -21,21 +21,6 @@ pub enum Change<'a> {
     /// The base as it is.
     Nothing,
 }
-
-/// Files beside the weights that a model needs.
-const BESIDE: [&str; 11] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-];
 
 /// Bytes of the tensors of one file: transformers' own limit (`max_shard_size`).
 const SHARD: u64 = 5_000_000_000;

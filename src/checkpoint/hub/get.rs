@@ -11,6 +11,7 @@
 //! git's SHA-1 of others) before it gets its name. What was broken off goes on where it stopped.
 
 use super::root;
+use crate::checkpoint::BESIDE;
 use crate::error::{Error, Result};
 use crate::guard;
 use crate::progress::Progress;
@@ -69,27 +70,8 @@ const PIECE: u64 = 32 << 20;
 /// Tries of one piece.
 const TRIES: u32 = 4;
 
-/// Settings, tokenizer and the like beside the weights.
-const BESIDE: [&str; 18] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-    "adapter_config.json",
-    "quantize_config.json",
-    "quant_config.json",
-    "README.md",
-];
+/// What says how the weights are to be read; a model's other files are [`BESIDE`].
+const CONFIGS: [&str; 4] = ["config.json", "adapter_config.json", "quantize_config.json", "quant_config.json"];
 
 struct Client {
     agent: Agent,
@@ -215,15 +197,13 @@ fn chosen(all: Vec<Remote>, ask: &Ask) -> Result<Vec<Remote>> {
     let weights = |file: &Remote| {
         if safetensors { ends(file, ".safetensors") || ends(file, ".safetensors.index.json") } else { pickles(file) }
     };
+    let beside = |name: &str| BESIDE.contains(&name) || CONFIGS.contains(&name);
     // Mistral's own single file repeats what transformers' files hold.
     let twice = |file: &Remote| {
         file.name.starts_with("consolidated") && all.iter().any(|other| other.name.starts_with("model"))
     };
     let twice: Vec<String> = all.iter().filter(|file| twice(file)).map(|file| file.name.clone()).collect();
-    Ok(all
-        .into_iter()
-        .filter(|file| (weights(file) && !twice.contains(&file.name)) || BESIDE.contains(&file.name.as_str()))
-        .collect())
+    Ok(all.into_iter().filter(|file| (weights(file) && !twice.contains(&file.name)) || beside(&file.name)).collect())
 }
 
 impl Client {

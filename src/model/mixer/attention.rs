@@ -3,7 +3,7 @@
 use super::latent::{self, Latent};
 use crate::error::Result;
 use crate::model::backend::{Backend, Cols, Place};
-use crate::model::decoder::{NormWeights, Part, project};
+use crate::model::decoder::{NormWeights, Part, project, project_backward};
 use crate::model::half::{Held, Reads};
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{Row, Rules};
@@ -186,12 +186,7 @@ impl Attention {
             None => d_qkv,
         };
         let h = reads.values(on)?;
-        let mut dh = if wanted { Some(on.alloc(on.len(reads.x))?) } else { None };
-        for (index, part) in self.projections.iter().enumerate() {
-            let at = Cols { first: part.offset, stride: self.spec.projected() };
-            let dx = dh.as_mut().map(|dh| (dh, index > 0));
-            part.linear.backward(on, &h, (&d_qkv, at), dx, grads)?;
-        }
+        let mut dh = project_backward(on, &self.projections, self.spec.projected(), &h, &d_qkv, wanted, grads)?;
         if let (Some(linear), Some(d_gate)) = (&self.gate, &gate) {
             let dx = dh.as_mut().map(|dh| (dh, true));
             linear.backward(on, &h, (d_gate, Cols::all(self.spec.width())), dx, grads)?;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::model::backend::{Backend, Cols, Place};
-use crate::model::decoder::{Part, project};
+use crate::model::decoder::{Part, project, project_backward};
 use crate::model::half::{Held, Reads};
 use crate::model::linear::Linear;
 use crate::model::ops::scan::{CHUNK, Scan};
@@ -98,12 +98,6 @@ impl Recurrence {
             on.recur_backward(self, place, tape.0, d, grads)?
         };
         let h = reads.values(on)?;
-        let mut dh = if wanted { Some(on.alloc(on.len(reads.x))?) } else { None };
-        for (index, part) in self.projections.iter().enumerate() {
-            let at = Cols { first: part.offset, stride: self.spec.row() };
-            let dx = dh.as_mut().map(|dh| (dh, index > 0));
-            part.linear.backward(on, &h, (&d_rows, at), dx, grads)?;
-        }
-        Ok(dh)
+        project_backward(on, &self.projections, self.spec.row(), &h, &d_rows, wanted, grads)
     }
 }
