@@ -104,17 +104,7 @@ fn stack(base: &Checkpoint, names: &NameMap, layer: &LoraLayer, experts: usize) 
     let [out, _] = layer.shape;
     let mut entries = Vec::new();
     for (expert, halves) in split(layer, experts) {
-        let found: Vec<(usize, &str, Part)> = halves
-            .into_iter()
-            .filter_map(|(spellings, rows)| {
-                let at = spellings.iter().find_map(|name| names.find(name))?;
-                let part = Part { expert: Some(expert), rows: Some(rows), ..Part::default() };
-                Some((at, base.modules()[at].name.as_str(), part))
-            })
-            .collect();
-        if found.is_empty()
-            && let Some(at) = together(names, layer, expert)
-        {
+        if let Some(at) = together(names, layer, expert) {
             let module = &base.modules()[at];
             let turned = is_turned(base, module, layer);
             let [out, inner] = layer.shape;
@@ -127,6 +117,14 @@ fn stack(base: &Checkpoint, names: &NameMap, layer: &LoraLayer, experts: usize) 
             entries.push((at, one));
             continue;
         }
+        let found: Vec<(usize, &str, Part)> = halves
+            .into_iter()
+            .filter_map(|(spellings, rows)| {
+                let at = spellings.iter().find_map(|name| names.find(name))?;
+                let part = Part { expert: Some(expert), rows: Some(rows), ..Part::default() };
+                Some((at, base.modules()[at].name.as_str(), part))
+            })
+            .collect();
         if found.iter().map(|(.., part)| part.rows.as_ref().map_or(0, |rows| rows.len())).sum::<usize>() == out {
             for (at, name, part) in found {
                 let module = &base.modules()[at];

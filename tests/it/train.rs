@@ -1,12 +1,13 @@
 //! Training against torch 2.15, peft 0.21 and bitsandbytes 0.50: `qlora/run.json`.
 
-use crate::support::{Reference, fixtures, reference};
+use crate::support::{Reference, fixtures, rankscope, reference};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
 use rankscope::model::{Backward, Batch, Cpu, Decoder, Dropout, Frozen, Kind, Pool};
 use rankscope::train::merge::{Change, write_model};
 use rankscope::train::{Init, Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::Value;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 fn trainer(settings: Settings, rows: Rows) -> Trainer {
@@ -253,11 +254,21 @@ fn family(base: &Path) -> Result<String, String> {
     if let Some(far) = far(loss, &expected["loss"], 3e-4) {
         return Err(format!("loss {far}"));
     }
-    let adapted = Settings { init_adapter: Some(adapter), ..settings };
+    let adapted = Settings { init_adapter: Some(adapter.clone()), ..settings };
     let mut trainer = Trainer::new(&checkpoint, adapted, rows(), &()).map_err(|error| error.to_string())?;
     let loss = trainer.evaluate(&rows(), &()).map_err(|error| error.to_string())?.mean();
     if let Some(far) = far(loss, &expected["adapter_loss"], 3e-4) {
         return Err(format!("loss with adapter {far}"));
+    }
+    // The same where the adapter is put into the weights, as eval, merge and ΔW have it.
+    let mut data = tempfile::NamedTempFile::new().unwrap();
+    ids.iter().for_each(|row| writeln!(data, "{}", serde_json::json!({ "input_ids": row })).unwrap());
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let (model, data, adapter) = (path(base), path(data.path()), path(&adapter));
+    let ran = rankscope(&["eval", &model, "--data", &data, "--seq", "64", "--adapter", &adapter, "--json"]);
+    let found = serde_json::from_str::<Value>(&ran.stdout).map_err(|_| ran.stderr.trim().to_owned())?;
+    if let Some(far) = far(found["loss"].as_f64().unwrap(), &expected["adapter_loss"], 3e-4) {
+        return Err(format!("loss with the adapter in the weights {far}"));
     }
     let (losses_hold, norms_hold) = held(base);
     for at in 0..losses_hold {
