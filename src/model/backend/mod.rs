@@ -13,6 +13,7 @@
 mod cpu;
 mod dry;
 mod gpu_buffers;
+mod gpu_heads;
 mod gpu_hybrids;
 mod hybrids;
 mod meter;

@@ -7,13 +7,12 @@ use crate::error::{Error, Result};
 use crate::model::branch::Lora;
 use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
-use crate::model::gpu::{Angles, Ctx, Element, Gpu, HeadsOf, Mat, ParamStore, Resident, Span, Tensor};
+use crate::model::gpu::{Angles, Ctx, Element, Gpu, Mat, ParamStore, Resident, Span, Tensor};
 use crate::model::linear::Linear;
-use crate::model::ops::attention::Row;
 use crate::model::ops::latent::Row as LatentRow;
 use crate::model::ops::loss;
 use crate::model::weight::Vector;
-use crate::spec::Rope;
+use crate::spec::{Activation, AttentionSpec, Rope};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,6 +35,7 @@ pub struct OnGpu<'m> {
 }
 
 const EXPERTS: &str = "a mixture of experts";
+const CLAMPED: &str = "a clamped SwiGLU";
 
 impl<'m> OnGpu<'m> {
     /// There are no kernels for this: its memory alone can be asked for.
@@ -44,34 +44,6 @@ impl<'m> OnGpu<'m> {
             return Ok(());
         }
         Err(Error::usage(format!("{what} is not computed on a GPU here: --device cpu")))
-    }
-
-    fn heads<'a>(&'a self, attention: &'a Attention, place: Place<'a, Self>, capacity: usize) -> Result<HeadsOf<'a>> {
-        let norms = match (&attention.q_norm, &attention.k_norm) {
-            (Some(q), Some(k)) => Some((self.weights.norm(q)?, self.weights.norm(k)?)),
-            _ => None,
-        };
-        // Queries in groups with their key and value are read where they lie.
-        let (d, group) = (attention.spec.head_dim, attention.spec.heads / attention.spec.kv_heads);
-        let (row, q_group) = match (attention.row(), attention.is_regrouped()) {
-            (row, false) => (row, None),
-            (Row { stride, .. }, true) => {
-                let step = (group + 2) * d;
-                (Row { stride, q: (0, d), k: (group * d, step), v: ((group + 1) * d, step) }, Some(step))
-            }
-        };
-        Ok(HeadsOf {
-            row,
-            q_group,
-            rules: attention.rules(),
-            angles: attention.spec.rope.and_then(|rope| place.angles.get(rope)),
-            norms,
-            seq: place.seq,
-            first: place.first,
-            capacity,
-            positions: place.positions,
-            starts: place.starts,
-        })
     }
 
     /// Tables are never in 4 bits.
@@ -303,9 +275,12 @@ impl<'m> Backend for OnGpu<'m> {
         let cache = cache.map(|cache| &*cache);
         let heads = self.heads(attention, place, cache.map_or(place.seq, |cache| cache.capacity))?;
         let kv = cache.map(|cache| (&cache.keys, &cache.values));
+        let qkv = self.widened(attention, &qkv, attention.spec.row(), heads.row.stride)?.unwrap_or(qkv);
         let split = heads.split(self.ctx(), &qkv, kv)?;
         let attended = heads.forward(self.gpu, &split, kv)?;
-        Ok((attended, Kept { qkv, split }))
+        let AttentionSpec { heads, head_dim, .. } = attention.spec;
+        let narrow = self.widened(attention, &attended, heads * head_dim, attention.spec.width())?;
+        Ok((narrow.unwrap_or(attended), Kept { qkv, split }))
     }
 
     fn attention_backward(
@@ -319,8 +294,13 @@ impl<'m> Backend for OnGpu<'m> {
         _grads: &mut Grads,
     ) -> Result<Tensor> {
         let of = self.heads(attention, place, place.seq)?;
-        let d = of.backward(self.ctx(), &heads.qkv, &heads.split, &attended, d_attended)?;
-        d.ok_or_else(|| Error::failure("attention with a cache has no way back"))
+        let (width, wide) = (attention.spec.width(), attention.spec.heads * attention.spec.head_dim);
+        let [own, d_own] = [&attended, d_attended].map(|of| self.widened(attention, of, width, wide));
+        let (own, d_own) = (own?, d_own?);
+        let (attended, d_attended) = (own.as_ref().unwrap_or(&attended), d_own.as_ref().unwrap_or(d_attended));
+        let d = of.backward(self.ctx(), &heads.qkv, &heads.split, attended, d_attended)?;
+        let d = d.ok_or_else(|| Error::failure("attention with a cache has no way back"))?;
+        Ok(self.widened(attention, &d, of.row.stride, attention.spec.row())?.unwrap_or(d))
     }
 
     fn cache(&self, attention: &Attention, positions: usize) -> Result<Cache> {
@@ -405,10 +385,17 @@ impl<'m> Backend for OnGpu<'m> {
     }
 
     fn activation(&self, f: Nonlinear, up: &Tensor) -> Result<Tensor> {
+        if f.activation == Activation::ClampedSwiglu {
+            self.only_thought_of(CLAMPED)?;
+            return self.gpu.alloc(up.len() / 2);
+        }
         self.gpu.activation(f.activation, f.alphas, up, f.gated, f.width)
     }
 
     fn activation_backward(&self, f: Nonlinear, up: &mut Tensor, d: &Tensor) -> Result<()> {
+        if f.activation == Activation::ClampedSwiglu {
+            return self.only_thought_of(CLAMPED);
+        }
         self.gpu.activation_backward(f.activation, f.alphas, up, f.gated, d, f.width)
     }
 

@@ -386,7 +386,7 @@ fn on_gpu(layout: &Layout, pairs: &Pairs, load: &Load, step: &Step, formats: For
 fn sizes<'a>(layout: &'a Layout, load: &Load) -> Result<&'a Arc<ModelSpec>> {
     let spec = layout.spec.as_ref().ok_or_else(|| {
         Error::usage(format!(
-            "{}: there is no config.json that gives the sizes of its blocks; memory cannot be predicted without it",
+            "{}: no config.json of a family that is known here gives the sizes of its blocks; memory cannot be predicted without them",
             layout.name
         ))
     })?;
