@@ -419,7 +419,7 @@ impl Decoder {
     /// From a source of weights; what is trained is the source's.
     pub(super) fn build(spec: Arc<ModelSpec>, source: &mut impl Source) -> Result<Self> {
         let mut builder = Builder(source);
-        let embedding = builder.module(&spec.embedding)?;
+        let mut embedding = builder.module(&spec.embedding)?;
         let positions = match &spec.positions {
             Some(positions) => Some((builder.module(&positions.module)?, positions.offset)),
             None => None,
@@ -434,6 +434,9 @@ impl Decoder {
             .collect::<Result<_>>()?;
         let norm = builder.norm(&spec.norm)?;
         let head = spec.head.as_ref().map(|head| builder.module(head)).transpose()?;
+        if let Some(head) = &spec.tied_head_bias {
+            embedding.bias = Some(builder.0.bias(head, spec.vocab)?);
+        }
         Ok(Self {
             params: Params::default(),
             embedding,

@@ -57,12 +57,16 @@ pub struct ModelSpec {
     pub norm: Option<NormSpec>,
     /// The head, `[vocab, hidden]`; `None` where the embedding is the head.
     pub head: Option<ModuleSpec>,
+    /// The head's name where the embedding is the head, but has a bias beside it.
+    pub tied_head_bias: Option<String>,
     /// Multiplies logits.
     pub logit_scale: f32,
     /// Cap of logits, `cap · tanh(logits / cap)`, after [`logit_scale`](Self::logit_scale); 0 for none.
     pub logit_cap: f32,
     /// Rotary embeddings, by [`AttentionSpec::rope`].
     pub ropes: Vec<Rope>,
+    /// Parameters of what is not described here, because it is not computed ([`not_run`](Self::not_run) says so).
+    pub undescribed: u64,
     /// The decoder is a part of a larger model: text goes through it alone.
     pub is_part: bool,
     /// Why this decoder can be counted, but not run: a setting that changes the result and is not computed here.
@@ -563,7 +567,10 @@ impl ModelSpec {
         let counted =
             |experts: &&ExpertsSpec| experts.routing.bias.as_ref().is_some_and(|name| name.contains("moe_statics."));
         let biases: u64 = self.experts().filter(counted).map(|experts| experts.count as u64).sum();
+        let head_bias = self.tied_head_bias.as_ref().map_or(0, |_| self.vocab as u64);
         modules
+            + head_bias
+            + self.undescribed
             + scalars
             + sinks
             + biases

@@ -29,8 +29,14 @@ pub fn builder() -> HarnessBuilder<App> {
 
 /// A window that has been told to open something; it has not done it yet.
 pub fn open(request: Request) -> Window {
+    open_with(builder(), request)
+}
+
+/// The same in a window of another kind: one that shows what a model writes allows signs that none of the window's own fonts has
+/// (a real window finds a font of the system for these).
+pub fn open_with(builder: HarnessBuilder<App>, request: Request) -> Window {
     let start = Start { request: Some(request), ..Start::default() };
-    builder().build_eframe(|cc| App::new(cc, start))
+    builder.build_eframe(|cc| App::new(cc, start))
 }
 
 /// A base and what it is compared with.

@@ -36,7 +36,7 @@ pub fn clip(rows: &mut [f32], bound: f32) {
     rows.par_chunks_mut(1 << 14).for_each(|rows| run(rows, bound));
 }
 
-/// The gradient by values that were clipped: 0 where `raw` was outside.
+/// The gradient by values that were clipped: 0 where `raw` was outside the bound.
 pub fn clip_backward(raw: &[f32], d: &mut [f32], bound: f32) {
     wide! {
         fn run(raw: &[f32], d: &mut [f32], bound: f32) {

@@ -385,6 +385,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
         blocks: (0..layers).map(block).collect(),
         embedding,
         norm: norm(&stem, t.norm, hidden),
+        tied_head_bias: (tied && t.head_bias).then(|| t.head.to_owned()),
         head: (!tied).then(|| {
             let inside = format!("language_model.{}", t.head);
             let name = if keys.has(&inside) == Some(true) { &inside } else { t.head };
@@ -394,6 +395,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
         logit_scale: 1.0,
         logit_cap: 0.0,
         ropes,
+        undescribed: 0,
         is_part: keys.wrapped(),
         not_run: None,
     })
@@ -448,6 +450,12 @@ impl ModelSpec {
                 change(layer, attention);
             }
         }
+    }
+
+    /// Every head has a norm of its own for queries and keys, which is counted, and not computed here.
+    pub(super) fn count_head_norms(&mut self) {
+        let width = |of: &AttentionSpec| (of.heads + of.kv_heads) * of.head_dim;
+        self.undescribed += self.blocks.iter().filter_map(BlockSpec::attention).map(|of| width(of) as u64).sum::<u64>();
     }
 
     /// Gives every block its window.

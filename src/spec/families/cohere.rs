@@ -21,9 +21,13 @@ fn traits(keys: &Keys, theta: f64) -> Result<Traits> {
     })
 }
 
-/// `cohere`. With `use_qk_norm` every head has a norm of its own, which is not computed here.
+/// `cohere`.
 pub(super) fn cohere(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = build(keys, traits(keys, 5e5)?)?;
+    if keys.flag_or("use_qk_norm", false)? {
+        keys.refuse("norms of queries and keys with weights for each head are not supported");
+        spec.count_head_norms();
+    }
     spec.logit_scale = keys.number_or("logit_scale", 0.0625)? as f32;
     Ok(spec)
 }

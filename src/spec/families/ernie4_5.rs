@@ -7,13 +7,12 @@ use crate::spec::ModelSpec;
 
 /// `ernie4_5`.
 pub(super) fn ernie4_5(keys: &Keys) -> Result<ModelSpec> {
-    Ok(decoder(keys, HeadDim::Is(128))?.0)
+    build(keys, traits(keys, HeadDim::Is(128))?)
 }
 
-/// The decoder, and what it was built with.
-pub(super) fn decoder(keys: &Keys, head_dim: HeadDim) -> Result<(ModelSpec, Traits)> {
+/// What it is built with.
+pub(super) fn traits(keys: &Keys, head_dim: HeadDim) -> Result<Traits> {
     let rope = RopeDefaults { theta: 5e5, positions: 131_072, interleaved: true, ..RopeDefaults::LLAMA };
     let traits = Traits { eps: 1e-5, head_dim, tied: true, rope: Some(rope), ..Traits::LLAMA };
-    let traits = traits.biased(keys.flag_or("use_bias", false)?);
-    Ok((build(keys, traits)?, traits))
+    Ok(traits.biased(keys.flag_or("use_bias", false)?))
 }

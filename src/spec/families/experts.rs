@@ -153,11 +153,11 @@ impl Experts {
         activation: Activation,
         hidden: usize,
     ) -> ExpertsSpec {
-        let of = |prefix: &'static str, up: Up, down: &'static str, width: usize| {
-            mlp(m, &Traits { mlp: prefix, up, down, ..*traits }, activation, hidden, width)
+        let of = |prefix: &'static str, up: Up, down: &'static str, width: usize, mlp_bias: bool| {
+            mlp(m, &Traits { mlp: prefix, up, down, mlp_bias, ..*traits }, activation, hidden, width)
         };
         let shared = self.shared.map(|(prefix, width, gate)| SharedSpec {
-            mlp: of(prefix, Up::Gated(["gate_proj", "up_proj"]), "down_proj", width),
+            mlp: of(prefix, Up::Gated(["gate_proj", "up_proj"]), "down_proj", width, traits.mlp_bias),
             gate: gate.map(|gate| m.linear(gate, Role::Router, [1, hidden], false)),
         });
         let own = m.name(&format!("{}.{}", self.module, OWN.up));
@@ -166,7 +166,7 @@ impl Experts {
         let renamed = together && self.stack.is_none();
         let experts = match stack {
             Some(stack) => self.stacked(m, stack, activation, hidden),
-            None => of(self.expert, self.up, self.down, self.width).copies(self.count),
+            None => of(self.expert, self.up, self.down, self.width, self.biased).copies(self.count),
         };
         let router = if renamed { "mlp.gate" } else { self.router };
         let bias = self.bias.map(|bias| m.name(bias));
@@ -397,7 +397,10 @@ pub(super) fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
 
 /// `ernie4_5_moe`: the choice is by probabilities and a bias.
 pub(super) fn ernie4_5(keys: &Keys) -> Result<ModelSpec> {
-    let (mut spec, traits) = super::ernie4_5::decoder(keys, super::build::HeadDim::Share)?;
+    let traits = super::ernie4_5::traits(keys, super::build::HeadDim::Share)?;
+    // Its head has a bias where its linear layers have one.
+    let traits = Traits { head_bias: traits.mlp_bias, ..traits };
+    let mut spec = build(keys, traits)?;
     let width = keys.size_or(&["moe_intermediate_size"], 1536)?;
     let mut experts = Experts::new(keys.size_or(&COUNT, 64)?, keys.size_or(&CHOSEN, 6)?, width);
     experts.routing.floor = Some(keys.number_or("moe_norm_min", 1e-12)? as f32);

@@ -8,11 +8,12 @@ use crate::spec::ModelSpec;
 /// `opt`.
 pub(super) fn opt(keys: &Keys) -> Result<ModelSpec> {
     let affine = keys.flag_or("layer_norm_elementwise_affine", true)?;
-    let last = !keys.flag_or("_remove_final_layer_norm", false)?;
-    if !keys.flag_or("do_layer_norm_before", true)? {
+    let before = keys.flag_or("do_layer_norm_before", true)?;
+    let last = before && !keys.flag_or("_remove_final_layer_norm", false)?;
+    if !before {
         keys.refuse("do_layer_norm_before false is not supported");
     }
-    let spec = build(
+    let mut spec = build(
         keys,
         Traits {
             stem: "model.decoder.",
@@ -34,8 +35,11 @@ pub(super) fn opt(keys: &Keys) -> Result<ModelSpec> {
             ..Traits::LLAMA.layer_norm("").biased(keys.flag_or("enable_bias", true)?)
         },
     )?;
-    if keys.size_or(&["word_embed_proj_dim"], spec.hidden)? != spec.hidden {
+    let projected = keys.size_or(&["word_embed_proj_dim"], spec.hidden)?;
+    if projected != spec.hidden {
         keys.refuse("word_embed_proj_dim other than hidden_size is not supported");
+        spec.embedding.shape[1] = projected;
+        spec.undescribed = 2 * (projected * spec.hidden) as u64;
     }
     Ok(spec)
 }

@@ -5,7 +5,7 @@ use super::keys::{Keys, RopeDefaults};
 use crate::error::Result;
 use crate::spec::ModelSpec;
 
-/// `stablelm`. With `qk_layernorm` every head has a norm of its own, which is not computed here.
+/// `stablelm`.
 pub(super) fn stablelm(keys: &Keys) -> Result<ModelSpec> {
     let parallel = keys.flag_or("use_parallel_residual", false)?;
     let rope = RopeDefaults {
@@ -14,7 +14,7 @@ pub(super) fn stablelm(keys: &Keys) -> Result<ModelSpec> {
         positions: 4096,
         ..RopeDefaults::LLAMA
     };
-    build(
+    let mut spec = build(
         keys,
         Traits {
             qkv_bias: keys.flag_or("use_qkv_bias", false)?,
@@ -23,5 +23,10 @@ pub(super) fn stablelm(keys: &Keys) -> Result<ModelSpec> {
             rope: Some(rope),
             ..Traits::LLAMA.layer_norm("layer_norm_eps")
         },
-    )
+    )?;
+    if keys.flag_or("qk_layernorm", false)? {
+        keys.refuse("norms of queries and keys with weights for each head are not supported");
+        spec.count_head_norms();
+    }
+    Ok(spec)
 }

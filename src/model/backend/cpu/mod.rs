@@ -271,10 +271,10 @@ impl<'m> Backend for Cpu<'m> {
             self.turn(attention, place, &mut qkv, false);
         }
         let raw = attention.keeps_raw().then(|| self.pool.copy(&qkv));
+        self.normalize(attention, raw.as_ref(), &mut qkv);
         if spec.clip > 0.0 {
             heads::clip(&mut qkv, spec.clip);
         }
-        self.normalize(attention, raw.as_ref(), &mut qkv);
         if !spec.norm_after_rope {
             self.turn(attention, place, &mut qkv, false);
         }
@@ -340,10 +340,12 @@ impl<'m> Backend for Cpu<'m> {
         if !after {
             self.turn(attention, place, &mut d_qkv, true);
         }
-        self.normalize_backward(attention, raw.as_ref(), &mut d_qkv, grads);
-        if let Some(raw) = raw.filter(|_| attention.spec.clip > 0.0) {
-            heads::clip_backward(&raw, &mut d_qkv, attention.spec.clip);
+        if let Some(raw) = raw.as_ref().filter(|_| attention.spec.clip > 0.0) {
+            let mut clipped = self.pool.copy(raw);
+            self.normalize(attention, Some(raw), &mut clipped);
+            heads::clip_backward(&clipped, &mut d_qkv, attention.spec.clip);
         }
+        self.normalize_backward(attention, raw.as_ref(), &mut d_qkv, grads);
         if after {
             self.turn(attention, place, &mut d_qkv, true);
         }
