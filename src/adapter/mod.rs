@@ -487,7 +487,7 @@ fn stack_of(
         }
     }
     // In the order in which transformers' modules have them.
-    let order = ["gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias"];
+    let order = ["gate_up_proj", "gate_up_proj_bias", "up_proj", "down_proj", "down_proj_bias"];
     parameters.sort_by_key(|name| (order.iter().position(|known| known == name).unwrap_or(order.len()), name.clone()));
     let deepest = (0..).take_while(|n| all.contains_key(&format!("{stem}{}", WRAPPER.repeat(*n)))).count();
     let rows = tensors.rows().unwrap_or(0);

@@ -192,7 +192,7 @@ impl NewAdapter {
             return layer.module.clone();
         };
         let outer = format!("{module}.down_proj");
-        let both = parameter == "gate_up_proj" && self.layers.iter().any(|other| other.module == outer);
+        let both = parameter != "down_proj" && self.layers.iter().any(|other| other.module == outer);
         if both { format!("{module}.base_layer") } else { module.to_owned() }
     }
 

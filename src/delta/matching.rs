@@ -183,6 +183,7 @@ fn split(layer: &LoraLayer, experts: usize) -> Vec<(usize, Vec<(Vec<String>, std
     let parts: Vec<(&[&str], std::ops::Range<usize>)> = match parameter {
         "gate_up_proj" => vec![(&["gate_proj", "w1"], 0..out / 2), (&["up_proj", "w3"], out / 2..out)],
         "down_proj" => vec![(&["down_proj", "w2"], 0..out)],
+        "up_proj" => vec![(&["up_proj"], 0..out)],
         _ => Vec::new(),
     };
     let names =

@@ -141,7 +141,11 @@ impl Decoder {
             self.linears().map(|linear| (linear.module.clone(), linear.shape)).collect();
         let names = NameMap::new(modules.iter().map(|(name, _)| name.as_str()));
         let (stem, parameter) = layer.module.rsplit_once('.').unwrap_or_default();
-        let leaves: &[&str] = if parameter == "down_proj" { &["down_proj", "w2"] } else { &["gate_up_proj"] };
+        let leaves: &[&str] = match parameter {
+            "down_proj" => &["down_proj", "w2"],
+            "up_proj" => &["up_proj"],
+            _ => &["gate_up_proj"],
+        };
         let swapped = self.spec.experts().any(|experts| experts.peft.swapped);
         let pairs = adapter.experts(layer)?;
         let mut places = Vec::with_capacity(pairs.len());

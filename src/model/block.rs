@@ -13,7 +13,7 @@
 use super::backend::{Backend, Cols, Place};
 use super::decoder::{Block, NormWeights};
 use super::ffn;
-use super::half::{Held, Reads};
+use super::half::{Gradient, Held, Reads};
 use super::mixer;
 use super::per_layer;
 use crate::error::Result;
@@ -160,8 +160,11 @@ impl Block {
         if let (Some(half), Some(tape)) = (&self.ffn, ffn) {
             let reads = Reads { norm: self.second_norm(), x: middle.as_ref().unwrap_or(x) };
             let dy = self.half_gradient(on, self.norm_out.as_ref(), ffn_out.as_ref(), d, grads)?;
-            let dh = half.backward(on, place.rows, &reads, tape, dy, grads)?;
-            reads.backward(on, &dh, d, grads)?;
+            let Gradient { by_values, by_stream } = half.backward(on, place.rows, &reads, tape, dy, grads)?;
+            reads.backward(on, &by_values, d, grads)?;
+            if let Some(by_stream) = by_stream {
+                on.add(d, &by_stream, 1.0)?;
+            }
         }
         let (Some(half), Some(tape)) = (&self.mixer, mixer) else { return Ok(()) };
         let reads = Reads { norm: self.norm_in.as_ref(), x };

@@ -2,7 +2,7 @@
 
 use super::backend::{Backend, Cols};
 use super::branch::Branch;
-pub use super::ffn::{Expert, Experts, FeedForward, Mlp, Shared};
+pub use super::ffn::{Expert, ExpertNorms, Experts, FeedForward, Mlp, Shared};
 use super::linear::Linear;
 pub use super::mixer::{Attention, Latent, Mixer, Recurrence};
 use super::ops::magnitude;
@@ -152,7 +152,9 @@ impl Block {
     pub fn norms(&self) -> impl Iterator<Item = &NormWeights> {
         let own = [&self.norm_in, &self.norm_mixed, &self.norm_ffn, &self.norm_out];
         let per_layer = self.per_layer.iter().map(|part| &part.norm);
-        own.into_iter().filter_map(Option::as_ref).chain(self.mixer.iter().flat_map(Mixer::norms)).chain(per_layer)
+        let ffn = self.ffn.iter().flat_map(FeedForward::norms);
+        let own = own.into_iter().filter_map(Option::as_ref).chain(ffn);
+        own.chain(self.mixer.iter().flat_map(Mixer::norms)).chain(per_layer)
     }
 }
 
@@ -308,6 +310,9 @@ impl<S: Source> Builder<'_, S> {
             Some(name) => self.0.values(name, spec.count)?,
             None => Vec::new(),
         };
+        let scales = spec.routing.scales.as_ref();
+        let scales = scales.map(|name| self.0.trained_values(name, spec.count)).transpose()?;
+        let norms = spec.norms.as_ref().map(|norms| self.expert_norms(norms)).transpose()?;
         let mut up_bias = Vec::new();
         for part in &spec.mlp.up {
             up_bias.push(self.expert_biases(&part.module)?.into_iter());
@@ -344,7 +349,19 @@ impl<S: Source> Builder<'_, S> {
             let gate = shared.gate.as_ref().map(|gate| self.module(gate)).transpose()?;
             Ok(Shared { mlp: self.mlp(&shared.mlp)?, gate })
         });
-        Ok(Experts { router, bias, each, shared: shared.transpose()?, spec: spec.clone() })
+        Ok(Experts { router, bias, scales, norms, each, shared: shared.transpose()?, spec: spec.clone() })
+    }
+
+    fn expert_norms(&mut self, spec: &spec::ExpertNorms) -> Result<ExpertNorms> {
+        // Its scales have a name of their own.
+        let router = self.0.vectors(std::slice::from_ref(&spec.router.name), spec.router.width)?;
+        let router = router.into_iter().next().ok_or_else(|| Error::failure("a norm without scales"))?;
+        Ok(ExpertNorms {
+            router: NormWeights { spec: spec.router.clone(), weight: router, bias: None },
+            input: self.norm_of(&spec.input)?,
+            output: self.norm_of(&spec.output)?,
+            shared: self.norm_of(&spec.shared)?,
+        })
     }
 
     fn feed_forward(&mut self, spec: &spec::FeedForward) -> Result<FeedForward> {

@@ -29,6 +29,14 @@ pub(super) struct Reads<'a, B: Backend> {
     pub(super) x: &'a B::Buf,
 }
 
+/// Gradients by what a half reads.
+pub(super) struct Gradient<B: Backend> {
+    /// By the values of its [`Reads`].
+    pub(super) by_values: B::Buf,
+    /// By the stream, from what reads it by itself.
+    pub(super) by_stream: Option<B::Buf>,
+}
+
 impl<'a, B: Backend> Reads<'a, B> {
     /// Its values.
     pub(super) fn values(&self, on: &B) -> Result<Held<'a, B::Buf>> {

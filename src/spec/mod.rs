@@ -18,6 +18,7 @@
 //! where a norm that is `None` passes its input on, and `s` is [`BlockSpec::residual_scale`].
 
 mod activation;
+mod experts;
 pub mod families;
 mod per_layer;
 mod recurrence;
@@ -25,6 +26,7 @@ mod role;
 mod rope;
 
 pub use activation::Activation;
+pub use experts::{ExpertNorms, ExpertsSpec, PeftExperts, Routing, Scores, SharedSpec};
 pub use per_layer::{PerLayerInputs, PerLayerSpec};
 pub use recurrence::{ConvSpec, GatedNormSpec, RecurrenceKind, RecurrenceSpec};
 pub use role::{Group, Role};
@@ -161,7 +163,12 @@ impl BlockSpec {
             latent.chain(&spec.q_norm).chain(&spec.k_norm).chain(&spec.v_norm)
         });
         let own = self.norm_in.iter().chain(&self.norm_mixed).chain(&self.norm_ffn).chain(&self.norm_out);
-        own.chain(heads).chain(self.per_layer.iter().map(|part| &part.norm))
+        let experts = match &self.ffn {
+            Some(FeedForward::Experts(experts)) => experts.norms.as_ref(),
+            _ => None,
+        };
+        let experts = experts.into_iter().flat_map(ExpertNorms::all);
+        own.chain(experts).chain(heads).chain(self.per_layer.iter().map(|part| &part.norm))
     }
 }
 
@@ -353,98 +360,6 @@ impl MlpSpec {
     }
 }
 
-/// A router and the experts that it chooses from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ExpertsSpec {
-    /// Logits of experts, `[count, hidden]`.
-    pub router: ModuleSpec,
-    /// How they become choices and weights.
-    pub routing: Routing,
-    /// How many there are.
-    pub count: usize,
-    /// How many a token goes through.
-    pub chosen: usize,
-    /// One of them; [`ModuleSpec::copies`] says that its modules are there for each.
-    pub mlp: MlpSpec,
-    /// An expert that every token goes through.
-    pub shared: Option<SharedSpec>,
-    /// What PEFT knows them by.
-    pub peft: PeftExperts,
-}
-
-/// The experts of a block as transformers 5 and PEFT have them: the parameters `gate_up_proj` and `down_proj` of one module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeftExperts {
-    /// The module: `model.layers.0.mlp.experts`.
-    pub module: String,
-    /// `all-linear` and names of their projections mean them too: PEFT makes parameters of such targets.
-    pub converted: bool,
-    /// A pair's two sides change places: PEFT takes the parameter's `[experts, in, out]` for `[experts, out, in]` (Llama 4).
-    pub swapped: bool,
-}
-
-impl PeftExperts {
-    /// The parameter that a projection of these is.
-    pub fn parameter(&self, role: Role) -> String {
-        let leaf = if role == Role::Down { "down_proj" } else { "gate_up_proj" };
-        format!("{}.{leaf}", self.module)
-    }
-}
-
-impl ExpertsSpec {
-    /// The name of gate and up of expert `number` in one, where a file has them apart.
-    pub fn fused(&self, number: usize) -> String {
-        let name = self.mlp.up.first().map_or_else(String::new, |part| part.module.expert(number));
-        let (module, _) = name.rsplit_once('.').unwrap_or_default();
-        format!("{module}.gate_up_proj")
-    }
-}
-
-/// How a router's logits become scores.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Scores {
-    /// Over all experts.
-    Softmax,
-    /// Of each.
-    Sigmoid,
-    /// One choice after the other, each by a softmax over what is left and not far below the best, as Phi-3.5-MoE computes it
-    /// without noise (arXiv 2409.12136).
-    Mixer {
-        /// How far below counts as far.
-        jitter: f32,
-    },
-}
-
-/// How experts are chosen and weighed; see the operations for the formulas.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Routing {
-    /// Scores of experts.
-    pub scores: Scores,
-    /// The checkpoint's name of what is added to scores for the choice alone, `[count]`.
-    pub bias: Option<String>,
-    /// Groups of neighbouring experts; 1 for none.
-    pub groups: usize,
-    /// How many groups may be chosen from.
-    pub chosen_groups: usize,
-    /// A group is as good as so many of its best together.
-    pub group_by: usize,
-    /// Weights are divided by their sum, or by this where that is more.
-    pub floor: Option<f32>,
-    /// Multiplies weights.
-    pub scale: f32,
-    /// Weights multiply what the experts read, not what they give (Llama 4).
-    pub on_input: bool,
-}
-
-/// An expert that every token goes through.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SharedSpec {
-    /// The expert.
-    pub mlp: MlpSpec,
-    /// `[1, hidden]`: its output is multiplied by the sigmoid of this.
-    pub gate: Option<ModuleSpec>,
-}
-
 /// A weight `[out, in]` and its bias.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleSpec {
@@ -568,12 +483,15 @@ impl ModelSpec {
             |experts: &&ExpertsSpec| experts.routing.bias.as_ref().is_some_and(|name| name.contains("moe_statics."));
         let biases: u64 = self.experts().filter(counted).map(|experts| experts.count as u64).sum();
         let head_bias = self.tied_head_bias.as_ref().map_or(0, |_| self.vocab as u64);
+        let scaled = self.experts().filter(|experts| experts.routing.scales.is_some());
+        let scales: u64 = scaled.map(|experts| experts.count as u64).sum();
         modules
             + head_bias
             + self.undescribed
             + scalars
             + sinks
             + biases
+            + scales
             + recurrences.sum::<u64>()
             + self.norms().map(NormSpec::parameters).sum::<u64>()
     }

@@ -160,6 +160,7 @@ fn of_stack(names: &NameMap, module: &str, r: usize, experts: usize) -> Vec<(usi
     let (stem, parameter) = module.rsplit_once('.').unwrap_or_default();
     let leaves: [(&str, usize); 5] = match parameter {
         "down_proj" => [("down_proj", r), ("w2", r), ("", 0), ("", 0), ("", 0)],
+        "up_proj" => [("up_proj", r), ("", 0), ("", 0), ("", 0), ("", 0)],
         _ => [
             ("gate_up_proj", r),
             ("gate_proj", r.div_ceil(2)),

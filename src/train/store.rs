@@ -102,7 +102,8 @@ fn stacks(decoder: &Decoder) -> Result<Vec<Stack<'_>>> {
         let peft = &experts.spec.peft;
         let up: Vec<&Linear> = experts.each.iter().map(|expert| &expert.up).collect();
         let down: Vec<&Linear> = experts.each.iter().map(|expert| &expert.down).collect();
-        for (linears, role) in [(up, Role::GateUp), (down, Role::Down)] {
+        let first = if experts.spec.mlp.gated { Role::GateUp } else { Role::Up };
+        for (linears, role) in [(up, first), (down, Role::Down)] {
             let pairs: Vec<(&Linear, &Lora)> =
                 linears.iter().filter_map(|linear| Some((*linear, linear.pair()?))).collect();
             let Some(&(first, lora)) = pairs.first() else { continue };

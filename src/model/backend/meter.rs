@@ -417,7 +417,7 @@ impl Backend for Meter {
         Ok(())
     }
 
-    fn route_backward(&self, _experts: &Experts, (logits, ..): Self::Routes, _dw: Sized) -> Result<Sized> {
+    fn route_backward(&self, _: &Experts, (logits, ..): Self::Routes, _dw: Sized, (): &mut ()) -> Result<Sized> {
         Ok(logits)
     }
 

@@ -385,11 +385,18 @@ pub trait Backend: Hybrids {
         grads: &mut Self::Grads,
     ) -> Result<()>;
 
-    /// The gradient by the router's logits, from the one by the weights.
+    /// The gradient by the router's logits, from the one by the weights; that of the numbers that multiply weights is added to
+    /// its own where they are trained.
     ///
     /// # Errors
     /// As [`route`](Self::route).
-    fn route_backward(&self, experts: &Experts, routes: Self::Routes, dw: Self::Buf) -> Result<Self::Buf>;
+    fn route_backward(
+        &self,
+        experts: &Experts,
+        routes: Self::Routes,
+        dw: Self::Buf,
+        grads: &mut Self::Grads,
+    ) -> Result<Self::Buf>;
 
     /// `x ∘ sigmoid(gate)`; a gate of fewer values has one for each row of `x`.
     ///

@@ -370,7 +370,7 @@ impl<'m> Backend for OnGpu<'m> {
         self.only_thought_of(EXPERTS)
     }
 
-    fn route_backward(&self, _experts: &Experts, routes: Routes, _dw: Tensor) -> Result<Tensor> {
+    fn route_backward(&self, _: &Experts, routes: Routes, _dw: Tensor, _grads: &mut Grads) -> Result<Tensor> {
         self.only_thought_of(EXPERTS)?;
         Ok(routes.scores)
     }

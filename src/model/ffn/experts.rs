@@ -10,7 +10,8 @@
 use super::Mlp;
 use crate::error::Result;
 use crate::model::backend::{Backend, Cols, Nonlinear};
-use crate::model::half::{Held, Reads};
+use crate::model::decoder::NormWeights;
+use crate::model::half::{Gradient, Held, Reads};
 use crate::model::linear::Linear;
 use crate::model::weight::Vector;
 use crate::spec::{ExpertsSpec, MlpSpec};
@@ -35,6 +36,25 @@ pub struct Shared {
     pub gate: Option<Linear>,
 }
 
+/// Norms of router and experts that read the stream themselves.
+#[derive(Debug)]
+pub struct ExpertNorms {
+    /// Of what the router reads.
+    pub router: NormWeights,
+    /// Of what the experts read.
+    pub input: NormWeights,
+    /// Of what the experts give together.
+    pub output: NormWeights,
+    /// Of what every token goes through gives.
+    pub shared: NormWeights,
+}
+
+impl ExpertNorms {
+    pub(super) fn all(&self) -> [&NormWeights; 4] {
+        [&self.router, &self.input, &self.output, &self.shared]
+    }
+}
+
 /// A mixture.
 #[derive(Debug)]
 pub struct Experts {
@@ -44,6 +64,10 @@ pub struct Experts {
     pub router: Linear,
     /// Added to scores for the choice; none where nothing is.
     pub bias: Vec<f32>,
+    /// What each expert's weights are multiplied by.
+    pub scales: Option<Vector>,
+    /// Router and experts read the stream themselves; [`shared`](Self::shared) is there then.
+    pub norms: Option<ExpertNorms>,
     /// The experts.
     pub each: Vec<Expert>,
     /// What every token goes through.
@@ -61,6 +85,11 @@ pub(in crate::model) struct Tape<B: Backend> {
 struct SharedTape<B: Backend> {
     up: B::Buf,
     gate: Option<B::Buf>,
+}
+
+/// What is read: `own` where there is one, else what comes in.
+fn values<'a, B: Backend>(on: &B, own: Option<Reads<'a, B>>, h: &'a B::Buf) -> Result<Held<'a, B::Buf>> {
+    own.map_or(Ok(Held::Borrowed(h)), |own| own.values(on))
 }
 
 impl Experts {
@@ -90,6 +119,15 @@ impl Experts {
         self.router.shape[1]
     }
 
+    /// What router or experts read where it is not what comes in: the stream through a norm of their own.
+    fn own<'a, B: Backend>(
+        &'a self,
+        reads: &Reads<'a, B>,
+        norm: impl Fn(&'a ExpertNorms) -> &'a NormWeights,
+    ) -> Option<Reads<'a, B>> {
+        self.norms.as_ref().map(|norms| Reads { norm: Some(norm(norms)), x: reads.x })
+    }
+
     /// What the experts read, row after row.
     fn rows<B: Backend>(&self, on: &B, routes: &B::Routes, h: &B::Buf) -> Result<B::Buf> {
         let mut rows = on.dispatch(routes, h, self.hidden())?;
@@ -111,13 +149,17 @@ impl Experts {
     pub(super) fn forward<B: Backend>(&self, on: &B, tokens: usize, reads: &Reads<B>) -> Result<Tape<B>> {
         let h = reads.values(on)?;
         let mut logits = on.alloc(tokens * self.spec.count)?;
-        self.router.forward(on, &h, &mut logits, Cols::all(self.spec.count), false)?;
+        {
+            let read = values(on, self.own(reads, |norms| &norms.router), &h)?;
+            self.router.forward(on, &read, &mut logits, Cols::all(self.spec.count), false)?;
+        }
         on.see(|| self.router.module.clone(), &logits, self.spec.count, Cols::all(self.spec.count));
         let routes = on.route(self, logits)?;
         let stride = self.mlp().up_width();
         let mut up = on.alloc(tokens * self.spec.chosen * stride)?;
         {
-            let rows = self.rows(on, &routes, &h)?;
+            let read = values(on, self.own(reads, |norms| &norms.input), &h)?;
+            let rows = self.rows(on, &routes, &read)?;
             for (expert, range) in self.each.iter().zip(on.ranges(&routes)).filter(|(_, range)| !range.is_empty()) {
                 let at = Cols { first: range.start * stride, stride };
                 expert.up.forward_rows(on, &rows, range, &mut up, at, false)?;
@@ -136,28 +178,69 @@ impl Experts {
     }
 
     pub(super) fn output<B: Backend>(&self, on: &B, tape: &Tape<B>, y: &mut B::Buf, keep: bool) -> Result<()> {
-        let (hidden, routes) = (self.hidden(), &tape.routes);
-        {
-            let between = self.between(on, routes, &tape.up)?;
-            let mut down = on.alloc(on.len(&between) / self.mlp().width * hidden)?;
-            for (expert, range) in self.each.iter().zip(on.ranges(routes)).filter(|(_, range)| !range.is_empty()) {
-                let at = Cols { first: range.start * hidden, stride: hidden };
-                expert.down.forward_rows(on, &between, range.clone(), &mut down, at, false)?;
-                if let Some(bias) = &expert.down_bias {
-                    on.add_expert_bias(routes, range, &mut down, bias)?;
-                }
-            }
-            on.combine(routes, &down, hidden, y, keep)?;
+        let Some(norms) = &self.norms else {
+            self.mixed(on, &tape.routes, &tape.up, y, keep)?;
+            return self.beside(on, tape.shared.as_ref(), y, true);
+        };
+        let mut given = on.alloc(on.len(y))?;
+        self.mixed(on, &tape.routes, &tape.up, &mut given, false)?;
+        let mixed = on.norm(&norms.output, &given)?;
+        match keep {
+            true => on.add(y, &mixed, 1.0)?,
+            false => *y = mixed,
         }
-        let (Some(shared), Some(tape)) = (&self.shared, &tape.shared) else { return Ok(()) };
-        match &tape.gate {
-            None => shared.mlp.output(on, &tape.up, y, true),
-            Some(gate) => {
-                let mut given = on.alloc(on.len(y))?;
-                shared.mlp.output(on, &tape.up, &mut given, false)?;
-                on.add(y, &on.gate(&given, gate)?, 1.0)
+        self.beside(on, tape.shared.as_ref(), &mut given, false)?;
+        on.add(y, &on.norm(&norms.shared, &given)?, 1.0)
+    }
+
+    /// What the experts give together.
+    fn mixed<B: Backend>(&self, on: &B, routes: &B::Routes, up: &B::Buf, y: &mut B::Buf, keep: bool) -> Result<()> {
+        let hidden = self.hidden();
+        let between = self.between(on, routes, up)?;
+        let mut down = on.alloc(on.len(&between) / self.mlp().width * hidden)?;
+        for (expert, range) in self.each.iter().zip(on.ranges(routes)).filter(|(_, range)| !range.is_empty()) {
+            let at = Cols { first: range.start * hidden, stride: hidden };
+            expert.down.forward_rows(on, &between, range.clone(), &mut down, at, false)?;
+            if let Some(bias) = &expert.down_bias {
+                on.add_expert_bias(routes, range, &mut down, bias)?;
             }
         }
+        on.combine(routes, &down, hidden, y, keep)
+    }
+
+    /// What every token goes through.
+    fn beside<B: Backend>(&self, on: &B, tape: Option<&SharedTape<B>>, y: &mut B::Buf, keep: bool) -> Result<()> {
+        let (Some(shared), Some(tape)) = (&self.shared, tape) else { return Ok(()) };
+        let Some(gate) = &tape.gate else { return shared.mlp.output(on, &tape.up, y, keep) };
+        let mut given = on.alloc(on.len(y))?;
+        shared.mlp.output(on, &tape.up, &mut given, false)?;
+        let gated = on.gate(&given, gate)?;
+        match keep {
+            true => on.add(y, &gated, 1.0),
+            false => {
+                *y = gated;
+                Ok(())
+            }
+        }
+    }
+
+    /// The gradients by what the experts give together and by what every token goes through gives, from the one by their sum
+    /// behind norms.
+    fn norms_backward<B: Backend>(
+        &self,
+        on: &B,
+        norms: &ExpertNorms,
+        tape: &Tape<B>,
+        dy: &B::Buf,
+        grads: &mut B::Grads,
+    ) -> Result<(B::Buf, B::Buf)> {
+        let (mut d_mixed, mut d_shared) = (on.alloc(on.len(dy))?, on.alloc(on.len(dy))?);
+        let mut given = on.alloc(on.len(dy))?;
+        self.mixed(on, &tape.routes, &tape.up, &mut given, false)?;
+        on.norm_backward(&norms.output, &given, dy, &mut d_mixed, false, grads)?;
+        self.beside(on, tape.shared.as_ref(), &mut given, false)?;
+        on.norm_backward(&norms.shared, &given, dy, &mut d_shared, false, grads)?;
+        Ok((d_mixed, d_shared))
     }
 
     pub(super) fn backward<B: Backend>(
@@ -168,7 +251,9 @@ impl Experts {
         tape: Tape<B>,
         dy: Held<B::Buf>,
         grads: &mut B::Grads,
-    ) -> Result<B::Buf> {
+    ) -> Result<Gradient<B>> {
+        let parts = self.norms.as_ref().map(|norms| self.norms_backward(on, norms, &tape, &dy, grads)).transpose()?;
+        let (d_mixed, d_shared) = parts.as_ref().map_or((&*dy, &*dy), |(mixed, shared)| (mixed, shared));
         let Tape { routes, mut up, mut shared } = tape;
         let (hidden, width, stride) = (self.hidden(), self.mlp().width, self.mlp().up_width());
         let ranges = on.ranges(&routes);
@@ -178,7 +263,7 @@ impl Experts {
         {
             let mut d_between = on.alloc(rows * width)?;
             {
-                let d_rows = on.dispatch(&routes, &dy, hidden)?;
+                let d_rows = on.dispatch(&routes, d_mixed, hidden)?;
                 let between = self.between(on, &routes, &up)?;
                 for (expert, range) in chosen() {
                     let at = Cols { first: range.start * hidden, stride: hidden };
@@ -198,11 +283,11 @@ impl Experts {
         // The shared expert's gradient by what it read comes last: its own gradient first, while that by the output is there.
         if let (Some(half), Some(tape)) = (&self.shared, &mut shared) {
             match &mut tape.gate {
-                None => half.mlp.inside_backward(on, tokens, &mut tape.up, &dy, grads)?,
+                None => half.mlp.inside_backward(on, tokens, &mut tape.up, d_shared, grads)?,
                 Some(gate) => {
-                    let mut d = on.copy(&dy)?;
+                    let mut d = on.copy(d_shared)?;
                     {
-                        let mut given = on.alloc(on.len(&dy))?;
+                        let mut given = on.alloc(on.len(d_shared))?;
                         half.mlp.output(on, &tape.up, &mut given, false)?;
                         on.gate_backward(&given, gate, &mut d)?;
                     }
@@ -210,13 +295,15 @@ impl Experts {
                 }
             }
         }
+        drop(parts);
         drop(dy);
         let h = reads.values(on)?;
+        let (of_router, of_experts) = (self.own(reads, |norms| &norms.router), self.own(reads, |norms| &norms.input));
         let mut dh = on.alloc(on.len(reads.x))?;
         {
             let mut d_rows = on.alloc(rows * hidden)?;
             {
-                let read = self.rows(on, &routes, &h)?;
+                let read = self.rows(on, &routes, &*values(on, of_experts, &h)?)?;
                 for (expert, range) in chosen() {
                     let at = Cols { first: range.start * stride, stride };
                     let dx = Some((&mut d_rows, false));
@@ -224,21 +311,32 @@ impl Experts {
                 }
             }
             if self.spec.routing.on_input {
-                let read = on.dispatch(&routes, &h, hidden)?;
+                let read = on.dispatch(&routes, &*values(on, self.own(reads, |norms| &norms.input), &h)?, hidden)?;
                 on.weigh_backward(&routes, &read, &mut d_rows, hidden, &mut dw)?;
             }
             on.combine(&routes, &d_rows, hidden, &mut dh, false)?;
         }
         drop(up);
-        let d_logits = on.route_backward(self, routes, dw)?;
+        let d_logits = on.route_backward(self, routes, dw, grads)?;
         let at = Cols::all(self.spec.count);
-        self.router.backward(on, &h, (&d_logits, at), Some((&mut dh, true)), grads)?;
+        let mut by_stream = None;
+        match (&self.norms, of_router) {
+            (Some(norms), Some(of_router)) => {
+                let mut dx = on.alloc(on.len(reads.x))?;
+                on.norm_backward(&norms.input, reads.x, &dh, &mut dx, false, grads)?;
+                let read = of_router.values(on)?;
+                self.router.backward(on, &read, (&d_logits, at), Some((&mut dh, false)), grads)?;
+                of_router.backward(on, &dh, &mut dx, grads)?;
+                by_stream = Some(dx);
+            }
+            _ => self.router.backward(on, &h, (&d_logits, at), Some((&mut dh, true)), grads)?,
+        }
         if let (Some(half), Some(tape)) = (&self.shared, shared) {
-            half.mlp.up_backward(on, &h, &tape.up, &mut dh, true, grads)?;
+            half.mlp.up_backward(on, &h, &tape.up, &mut dh, by_stream.is_none(), grads)?;
             if let (Some(linear), Some(d_gate)) = (&half.gate, &tape.gate) {
                 linear.backward(on, &h, (d_gate, Cols::all(1)), Some((&mut dh, true)), grads)?;
             }
         }
-        Ok(dh)
+        Ok(Gradient { by_values: dh, by_stream })
     }
 }

@@ -4,10 +4,11 @@ mod dense;
 mod experts;
 
 pub use dense::Mlp;
-pub use experts::{Expert, Experts, Shared};
+pub use experts::{Expert, ExpertNorms, Experts, Shared};
 
 use super::backend::Backend;
-use super::half::{Held, Reads};
+use super::decoder::NormWeights;
+use super::half::{Gradient, Held, Reads};
 use super::linear::Linear;
 use crate::error::{Error, Result};
 
@@ -48,6 +49,15 @@ impl FeedForward {
         }
     }
 
+    /// Its norms.
+    pub(super) fn norms(&self) -> impl Iterator<Item = &NormWeights> {
+        let experts = match self {
+            Self::Dense(_) => None,
+            Self::Experts(experts) => experts.norms.as_ref(),
+        };
+        experts.into_iter().flat_map(ExpertNorms::all)
+    }
+
     /// The module that gives its output.
     pub(super) fn name(&self) -> String {
         match self {
@@ -73,7 +83,7 @@ impl FeedForward {
         }
     }
 
-    /// Gradients of what is trained in it, and the one by what it reads, from the one by its output.
+    /// Gradients of what is trained in it, and those by what it reads, from the one by its output.
     pub(super) fn backward<B: Backend>(
         &self,
         on: &B,
@@ -82,7 +92,7 @@ impl FeedForward {
         tape: Tape<B>,
         dy: Held<B::Buf>,
         grads: &mut B::Grads,
-    ) -> Result<B::Buf> {
+    ) -> Result<Gradient<B>> {
         match (self, tape) {
             (Self::Dense(mlp), Tape::Dense(mut up)) => {
                 mlp.inside_backward(on, rows, &mut up, &dy, grads)?;
@@ -90,7 +100,7 @@ impl FeedForward {
                 let h = reads.values(on)?;
                 let mut dh = on.alloc(on.len(reads.x))?;
                 mlp.up_backward(on, &h, &up, &mut dh, false, grads)?;
-                Ok(dh)
+                Ok(Gradient { by_values: dh, by_stream: None })
             }
             (Self::Experts(experts), Tape::Experts(tape)) => experts.backward(on, rows, reads, tape, dy, grads),
             _ => Err(Error::failure("a feed-forward got the tape of another kind")),

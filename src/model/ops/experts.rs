@@ -116,11 +116,15 @@ fn choose(
         }
     }
     largest(&order, chosen, &mut found);
-    let sum: f32 = found.iter().map(|&at| scores[at]).sum();
-    let factor = routing.scale / routing.floor.map_or(1.0, |floor| sum.max(floor));
+    let factor = factor(routing, found.iter().map(|&at| scores[at]).sum());
     for ((expert, weight), at) in experts.iter_mut().zip(weights).zip(found) {
         (*expert, *weight) = (at as u32, factor * scores[at]);
     }
+}
+
+/// What the scores of the chosen experts, which add up to `sum`, are multiplied by.
+fn factor(routing: &Routing, sum: f32) -> f32 {
+    routing.scale / routing.floor.map_or(1.0, |floor| sum.max(floor))
 }
 
 impl Routes {
@@ -234,6 +238,31 @@ impl Routes {
         }
     }
 
+    /// Multiplies the weights of each expert's rows by a number of its own.
+    pub fn scale(&mut self, scales: &[f32]) {
+        for (ends, scale) in self.begins.windows(2).zip(scales) {
+            self.weights[ends[0]..ends[1]].iter_mut().for_each(|weight| *weight *= scale);
+        }
+    }
+
+    /// The way back of [`scale`](Self::scale): `dw` becomes the gradient by the weights before it, and those by the numbers are added
+    /// to `ds` where they are wanted.
+    pub fn scale_backward(&self, routing: &Routing, scales: &[f32], dw: &mut [f32], ds: Option<&mut [f32]>) {
+        if let Some(ds) = ds {
+            for (token, scores) in self.scores.chunks(self.count).enumerate() {
+                let choices = token * self.chosen..(token + 1) * self.chosen;
+                let expert = |at: usize| self.expert[at] as usize;
+                let factor = factor(routing, choices.clone().map(|at| scores[expert(at)]).sum());
+                for at in choices {
+                    ds[expert(at)] += dw[self.row[at] as usize] * factor * scores[expert(at)];
+                }
+            }
+        }
+        for (ends, scale) in self.begins.windows(2).zip(scales) {
+            dw[ends[0]..ends[1]].iter_mut().for_each(|dw| *dw *= scale);
+        }
+    }
+
     /// The gradient by the logits, in place of the scores, from the one by the weights of the rows.
     pub fn backward(self, routing: &Routing, dw: &[f32]) -> Buf {
         let Self { mut scores, count, chosen, row, expert, .. } = self;
@@ -329,6 +358,7 @@ mod tests {
         let plain = Routing {
             scores: Scores::Softmax,
             bias: None,
+            scales: None,
             groups: 1,
             chosen_groups: 1,
             group_by: 1,

@@ -178,8 +178,12 @@ pub(super) struct Sizes {
 impl Sizes {
     /// What the config says.
     pub(super) fn read(keys: &Keys, t: &Traits) -> Result<Self> {
+        Self::of_layers(keys, t, keys.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?)
+    }
+
+    /// What the config says of a decoder of so many blocks.
+    pub(super) fn of_layers(keys: &Keys, t: &Traits, layers: usize) -> Result<Self> {
         let hidden = keys.size(&["hidden_size", "n_embed", "n_embd", "d_model", "dim"])?;
-        let layers = keys.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?;
         let heads = keys.size(&["num_attention_heads", "n_head", "num_heads", "n_heads"])?;
         if heads > hidden {
             return Err(keys.wrong(format!("{heads} heads do not fit a hidden size of {hidden}")));
@@ -269,7 +273,14 @@ fn stem(keys: &Keys, t: &Traits) -> String {
         ]
     } else {
         // A model without its head is stored without the outer name; and a whole one's decoder may be all there is.
-        vec![format!("{usual}."), String::new(), format!("{usual}.language_model."), format!("language_model.{usual}.")]
+        vec![
+            format!("{usual}."),
+            String::new(),
+            format!("{usual}.language_model."),
+            format!("language_model.{usual}."),
+            // transformers' own name of what a family's files name in another way.
+            "model.".to_owned(),
+        ]
     };
     let found = candidates.iter().find(|stem| keys.has(&format!("{stem}{}", t.embedding)) == Some(true));
     found.unwrap_or(&candidates[0]).clone()

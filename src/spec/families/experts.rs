@@ -2,10 +2,12 @@
 
 use super::build::{Modules, QkNorm, Traits, Up, build, mlp};
 use super::keys::{Keys, RopeDefaults};
+use super::recurrent::Mamba;
 use super::{mistral, qwen};
 use crate::error::Result;
 use crate::spec::{
-    Activation, ExpertsSpec, FeedForward, MlpSpec, ModelSpec, PartSpec, PeftExperts, Role, Routing, Scores, SharedSpec,
+    Activation, ExpertsSpec, FeedForward, Mixer, MlpSpec, ModelSpec, PartSpec, PeftExperts, Role, Routing, Scores,
+    SharedSpec,
 };
 
 /// The two parameters that have the experts of a block together, as a file names them.
@@ -31,6 +33,8 @@ pub(super) struct Experts {
     /// Around the modules of the expert that every token goes through, its width, and its gate.
     pub(super) shared: Option<(&'static str, usize, Option<&'static str>)>,
     pub(super) routing: Routing,
+    /// Names of that expert's projections.
+    pub(super) shared_names: (Up, &'static str),
     /// The bias of the choice.
     pub(super) bias: Option<&'static str>,
     /// The file always has them together; otherwise where it has the parameters of transformers' own module.
@@ -49,6 +53,7 @@ pub(super) struct Experts {
 pub(super) const SOFTMAX: Routing = Routing {
     scores: Scores::Softmax,
     bias: None,
+    scales: None,
     groups: 1,
     chosen_groups: 1,
     group_by: 1,
@@ -76,6 +81,7 @@ impl Experts {
             chosen,
             width,
             shared: None,
+            shared_names: (Up::Gated(["gate_proj", "up_proj"]), "down_proj"),
             routing: Routing { floor: Some(FLOOR), ..SOFTMAX },
             bias: None,
             stack: None,
@@ -157,18 +163,20 @@ impl Experts {
             mlp(m, &Traits { mlp: prefix, up, down, mlp_bias, ..*traits }, activation, hidden, width)
         };
         let shared = self.shared.map(|(prefix, width, gate)| SharedSpec {
-            mlp: of(prefix, Up::Gated(["gate_proj", "up_proj"]), "down_proj", width, traits.mlp_bias),
+            mlp: of(prefix, self.shared_names.0, self.shared_names.1, width, traits.mlp_bias),
             gate: gate.map(|gate| m.linear(gate, Role::Router, [1, hidden], false)),
         });
-        let own = m.name(&format!("{}.{}", self.module, OWN.up));
-        let together = keys.has(&own) == Some(true);
-        let stack = self.stack.or(together.then_some(OWN));
+        let own = if matches!(self.up, Up::Plain(_)) { Stack { up: "up_proj", ..OWN } } else { OWN };
+        let together = keys.has(&m.name(&format!("{}.{}", self.module, own.up))) == Some(true);
+        let stack = self.stack.or(together.then_some(own));
         let renamed = together && self.stack.is_none();
         let experts = match stack {
             Some(stack) => self.stacked(m, stack, activation, hidden),
             None => of(self.expert, self.up, self.down, self.width, self.biased).copies(self.count),
         };
-        let router = if renamed { "mlp.gate" } else { self.router };
+        // transformers has router and experts in one module.
+        let beside = self.module.strip_suffix("experts").map(|module| format!("{module}gate"));
+        let router = beside.as_deref().filter(|_| renamed).unwrap_or(self.router);
         let bias = self.bias.map(|bias| m.name(bias));
         ExpertsSpec {
             router: m.linear(router, Role::Router, [self.count, hidden], self.biased),
@@ -177,6 +185,7 @@ impl Experts {
             chosen: self.chosen,
             mlp: MlpSpec { alphas: self.clamped.unwrap_or([1.0; 2]), ..experts },
             shared,
+            norms: None,
             peft: PeftExperts { module: m.name(self.module), converted: self.converted, swapped: self.swapped },
         }
     }
@@ -192,13 +201,16 @@ impl Experts {
             module.transposed = stack.transposed;
             module
         };
-        let up = module("gate_up_proj", stack.up, Role::GateUp, [2 * width, hidden]);
+        let up = match self.up {
+            Up::Plain(leaf) => module(leaf, stack.up, Role::Up, [width, hidden]),
+            _ => module("gate_up_proj", stack.up, Role::GateUp, [2 * width, hidden]),
+        };
         let activation = if self.clamped.is_some() { Activation::ClampedSwiglu } else { activation };
         MlpSpec {
             up: vec![PartSpec { offset: 0, module: up }],
             down: module("down_proj", stack.down, Role::Down, [hidden, width]),
             width,
-            gated: true,
+            gated: !matches!(self.up, Up::Plain(_)),
             activation,
             scalars: None,
             alphas: [1.0; 2],
@@ -379,17 +391,77 @@ pub(super) fn hunyuan(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-/// `granitemoe`: Granite with experts in two parameters, which always weigh 1 together.
-pub(super) fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
-    let (mut spec, traits) = super::granite::decoder(keys)?;
-    let width = keys.size(&["intermediate_size"])?;
-    let up = "block_sparse_moe.input_linear";
+/// `lfm2_moe`: LFM2 with experts behind its first blocks; sigmoids with a bias for the choice.
+pub(super) fn lfm2(keys: &Keys) -> Result<ModelSpec> {
+    let (mut spec, traits) = super::lfm2::decoder(keys, keys.size_or(&["intermediate_size"], 7168)?)?;
+    let width = keys.size_or(&["moe_intermediate_size"], 1792)?;
+    let experts = Experts::new(keys.size_or(&COUNT, 32)?, keys.size_or(&CHOSEN, 4)?, width).normed(keys, true)?;
+    let routing = Routing {
+        scores: Scores::Sigmoid,
+        floor: experts.routing.floor.map(|_| 1e-6),
+        scale: keys.number_or("routed_scaling_factor", 1.0)? as f32,
+        ..SOFTMAX
+    };
     let experts = Experts {
+        router: "feed_forward.gate",
+        module: "feed_forward.experts",
+        expert: "feed_forward.experts.{}.",
+        up: traits.up,
+        down: traits.down,
+        routing,
+        bias: keys.flag_or("use_expert_bias", true)?.then_some("feed_forward.expert_bias"),
+        converted: false,
+        ..experts
+    };
+    let dense = keys.get("num_dense_layers").and_then(serde_json::Value::as_u64).unwrap_or(2) as usize;
+    experts.put(keys, &mut spec, &traits, |layer| layer >= dense)?;
+    Ok(spec)
+}
+
+/// Granite's experts, in two parameters, which always weigh 1 together.
+fn of_granite(count: usize, chosen: usize, width: usize) -> Experts {
+    let up = "block_sparse_moe.input_linear";
+    Experts {
         router: "block_sparse_moe.router.layer",
         module: "block_sparse_moe.experts",
         stack: Some(Stack { up, down: "block_sparse_moe.output_linear", transposed: false }),
         converted: false,
-        ..Experts::new(keys.size_or(&COUNT, 8)?, keys.size_or(&CHOSEN, 2)?, width)
+        ..Experts::new(count, chosen, width)
+    }
+}
+
+/// `granitemoe`.
+pub(super) fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
+    let (mut spec, traits) = super::granite::decoder(keys, None)?;
+    let width = keys.size(&["intermediate_size"])?;
+    let experts = of_granite(keys.size_or(&COUNT, 8)?, keys.size_or(&CHOSEN, 2)?, width);
+    experts.put(keys, &mut spec, &traits, |_| true)?;
+    Ok(spec)
+}
+
+/// `granitemoehybrid`: Granite 4; Mamba-2 in most blocks, an MLP that every token goes through, and experts beside it where there are any.
+pub(super) fn granitemoehybrid(keys: &Keys) -> Result<ModelSpec> {
+    let shared = keys.size_or(&["shared_intermediate_size"], 1024)?;
+    let (mut spec, traits) = super::granite::decoder(keys, Some(shared))?;
+    let (layers, hidden) = (spec.blocks.len(), spec.hidden);
+    let kinds = keys.kinds("layer_types", layers, &["full_attention", "linear_attention"], |_| "linear_attention")?;
+    let eps = keys.number_or("rms_norm_eps", 1e-6)? as f32;
+    let inner = keys.size_or(&["mamba_expand"], 2)?.saturating_mul(hidden);
+    let mamba = Mamba::read(keys, [128, 0, 1, 256, 4], inner, eps)?;
+    spec.put_mixers(
+        &traits,
+        |layer| kinds[layer] == "linear_attention",
+        |m| Ok(Mixer::Recurrence(mamba.spec(m, "mamba.", hidden))),
+    )?;
+    let count = match keys.get("num_local_experts").map(serde_json::Value::as_u64) {
+        Some(Some(0)) => return Ok(spec),
+        _ => keys.size_or(&["num_local_experts"], 8)?,
+    };
+    let width = keys.size(&["intermediate_size"])?;
+    let experts = Experts {
+        shared: Some((traits.mlp, shared, None)),
+        shared_names: (traits.up, traits.down),
+        ..of_granite(count, keys.size_or(&CHOSEN, 2)?, width)
     };
     experts.put(keys, &mut spec, &traits, |_| true)?;
     Ok(spec)

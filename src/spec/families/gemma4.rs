@@ -1,9 +1,12 @@
 //! Gemma 4: two sizes of heads, keys and values of earlier blocks, per-layer inputs.
 
 use super::build::{HeadDim, Modules, QkNorm, Sizes, Traits, build_with, mlp};
+use super::experts::{Experts, OWN};
 use super::keys::{Keys, RopeDefaults};
 use crate::error::Result;
-use crate::spec::{FeedForward, Mixer, ModelSpec, NormSpec, PerLayerInputs, PerLayerSpec, Role};
+use crate::spec::{
+    ExpertNorms, FeedForward, Mixer, MlpSpec, ModelSpec, NormSpec, PerLayerInputs, PerLayerSpec, Role, SharedSpec,
+};
 
 /// `gemma4_text`.
 pub(super) fn gemma4(keys: &Keys) -> Result<ModelSpec> {
@@ -75,7 +78,7 @@ pub(super) fn gemma4(keys: &Keys) -> Result<ModelSpec> {
         block.scalar = Some(m.name("layer_scalar"));
     }
     if keys.flag_or("enable_moe_block", false)? {
-        keys.refuse("Gemma 4's experts beside an MLP are not supported");
+        experts(keys, &mut spec, &traits)?;
     } else {
         for key in ["num_experts", "moe_intermediate_size", "num_local_experts"] {
             keys.get(key);
@@ -118,6 +121,36 @@ fn share(keys: &Keys, spec: &mut ModelSpec, first: usize, kinds: &[&str]) -> Res
             (attention.k_norm, attention.v_norm, attention.keys_are_values) = (None, None, false);
             attention.reads_keys_of = Some(source);
         }
+    }
+    Ok(())
+}
+
+/// Experts beside the MLP of every block: they and their router read the stream through norms of their own.
+fn experts(keys: &Keys, spec: &mut ModelSpec, traits: &Traits) -> Result<()> {
+    let width = keys.size(&["moe_intermediate_size"])?;
+    let experts = Experts {
+        router: "router.proj",
+        module: "experts",
+        stack: Some(OWN),
+        converted: false,
+        ..Experts::new(keys.size(&["num_experts"])?, keys.size(&["top_k_experts"])?, width)
+    };
+    let dense: Vec<Option<MlpSpec>> = spec.blocks.iter().map(|block| block.mlp().cloned()).collect();
+    experts.put(keys, spec, traits, |_| true)?;
+    let scale = (spec.hidden as f32).powf(-0.5);
+    for (layer, (block, dense)) in spec.blocks.iter_mut().zip(dense).enumerate() {
+        let m = Modules::of(&spec.embedding, traits, layer);
+        let (Some(FeedForward::Experts(experts)), Some(norm)) = (&mut block.ffn, &block.norm_ffn) else { continue };
+        let norm = |name: &str| NormSpec { name: m.name(name), ..norm.clone() };
+        experts.router.scale = scale;
+        experts.routing.scales = Some(m.name("router.per_expert_scale"));
+        experts.shared = dense.map(|mlp| SharedSpec { mlp, gate: None });
+        experts.norms = Some(ExpertNorms {
+            router: norm("router.scale"),
+            input: norm("pre_feedforward_layernorm_2"),
+            output: norm("post_feedforward_layernorm_2"),
+            shared: norm("post_feedforward_layernorm_1"),
+        });
     }
     Ok(())
 }

@@ -38,7 +38,8 @@ pub(super) fn bamba(keys: &Keys) -> Result<ModelSpec> {
         false => "linear_attention",
     };
     let kinds = keys.kinds("layer_types", spec.blocks.len(), &["full_attention", "linear_attention"], rule)?;
-    let mamba = Mamba::read(keys, [128, 64, 1, 256, 4], keys.number_or("rms_norm_eps", 1e-5)? as f32)?;
+    let inner = keys.size_or(&["mamba_expand"], 2)?.saturating_mul(spec.hidden);
+    let mamba = Mamba::read(keys, [128, 0, 1, 256, 4], inner, keys.number_or("rms_norm_eps", 1e-5)? as f32)?;
     let hidden = spec.hidden;
     spec.put_mixers(
         &traits,
@@ -60,7 +61,11 @@ pub(super) fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
     let of_parts = keys.list("ssm_multipliers", 5)?.unwrap_or_else(|| vec![1.0; 5]);
     spec.embedding_scale = number("embedding_multiplier")?;
     spec.logit_scale = number("lm_head_multiplier")?;
-    let mut mamba = Mamba::read(keys, [128, 8, 1, 256, 4], keys.number_or("rms_norm_eps", 1e-5)? as f32)?;
+    let inner = match keys.holds_null("mamba_d_ssm") {
+        true => keys.size_or(&["mamba_expand"], 2)?.saturating_mul(spec.hidden),
+        false => keys.size_or(&["mamba_d_ssm"], 1024)?,
+    };
+    let mut mamba = Mamba::read(keys, [128, 0, 1, 256, 4], inner, keys.number_or("rms_norm_eps", 1e-5)? as f32)?;
     mamba.o_bias = keys.flag_or("projectors_bias", false)?;
     let first = keys.flag_or("mamba_norm_before_gate", true)?;
     mamba.norm = if keys.flag_or("mamba_rms_norm", false)? { mamba.norm.map(|(eps, _)| (eps, first)) } else { None };

@@ -40,6 +40,7 @@ mod mistral;
 mod muse_glimmer;
 mod nanochat;
 mod nemotron;
+mod nemotron_h;
 mod olmo;
 mod olmo_hybrid;
 mod opt;
@@ -89,6 +90,8 @@ static FAMILIES: &[Family] = &[
     family("minimax_m2", &["MiniMaxM2ForCausalLM"], experts::minimax_m2),
     family("glm4_moe", &["Glm4MoeForCausalLM"], experts::glm4_moe),
     family("granitemoe", &["GraniteMoeForCausalLM"], experts::granitemoe),
+    family("granitemoehybrid", &["GraniteMoeHybridForCausalLM"], experts::granitemoehybrid),
+    family("nemotron_h", &["NemotronHForCausalLM"], nemotron_h::nemotron_h),
     family("ernie4_5_moe", &["Ernie4_5_MoeForCausalLM"], experts::ernie4_5),
     family("gpt_oss", &["GptOssForCausalLM"], experts::gpt_oss),
     family("llama4_text", &["Llama4ForCausalLM"], llama4::text),
@@ -136,6 +139,7 @@ static FAMILIES: &[Family] = &[
     family("qwen3_5_moe_text", &["Qwen3_5MoeForCausalLM"], qwen3_5::qwen3_5_moe),
     family("olmo_hybrid", &["OlmoHybridForCausalLM"], olmo_hybrid::olmo_hybrid),
     family("lfm2", &["Lfm2ForCausalLM"], lfm2::lfm2),
+    family("lfm2_moe", &["Lfm2MoeForCausalLM"], experts::lfm2),
     family("bamba", &["BambaForCausalLM"], mamba::bamba),
     family("falcon_h1", &["FalconH1ForCausalLM"], mamba::falcon_h1),
     family("opt", &["OPTForCausalLM"], opt::opt),

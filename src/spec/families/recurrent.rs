@@ -126,31 +126,38 @@ pub(super) struct Mamba {
     pub scales: Vec<f32>,
 }
 
-/// Keys of a Mamba-2 mixer: heads, their width, groups, the state's width, the convolution's; and what they are without.
-const MAMBA: [(&[&str], usize); 5] = [
-    (&["mamba_n_heads", "mamba_num_heads"], 128),
-    (&["mamba_d_head", "mamba_head_dim"], 64),
-    (&["mamba_n_groups", "n_groups"], 1),
-    (&["mamba_d_state", "ssm_state_size"], 256),
-    (&["mamba_d_conv", "conv_kernel"], 4),
+/// Keys of a Mamba-2 mixer: heads, their width, groups, the state's width, the convolution's.
+const MAMBA: [&[&str]; 5] = [
+    &["mamba_n_heads", "mamba_num_heads"],
+    &["mamba_d_head", "mamba_head_dim"],
+    &["mamba_n_groups", "n_groups"],
+    &["mamba_d_state", "ssm_state_size"],
+    &["mamba_d_conv", "conv_kernel"],
 ];
 
 impl Mamba {
-    /// What the config says; a norm of `eps` after the gate.
-    pub(super) fn read(keys: &Keys, defaults: [usize; 5], eps: f32) -> Result<Self> {
+    /// What the config says; a norm of `eps` after the gate. A head's width that the config leaves open is its share of `inner` columns.
+    pub(super) fn read(keys: &Keys, defaults: [usize; 5], inner: usize, eps: f32) -> Result<Self> {
         let mut sizes = defaults;
-        for (size, (names, _)) in sizes.iter_mut().zip(MAMBA) {
+        for (size, names) in sizes.iter_mut().zip(MAMBA) {
+            if *size == 0 && (keys.get(names[0]).is_none() || keys.text(names[0]) == Some("auto")) {
+                continue;
+            }
             *size = keys.size_or(names, *size)?;
         }
         let [value_heads, value_dim, key_heads, key_dim, kernel] = sizes;
-        let bias = keys.flag_or("mamba_proj_bias", false)?;
+        let value_dim = if value_dim == 0 { inner / value_heads } else { value_dim };
+        if value_dim == 0 {
+            return Err(keys.wrong(format!("{value_heads} heads do not fit {inner} columns")));
+        }
+        let bias = keys.flag_or("mamba_proj_bias", false)? || keys.flag_or("use_bias", false)?;
         if keys.text("hidden_act").or(keys.text("mamba_hidden_act")).is_some_and(|name| name != "silu") {
             keys.refuse("a Mamba-2 mixer whose activation is not silu is not supported");
         }
         Ok(Self {
             heads: Heads { key_heads, value_heads, key_dim, value_dim }.check(keys)?,
             kernel,
-            conv_bias: keys.flag_or("mamba_conv_bias", true)?,
+            conv_bias: keys.flag_or("mamba_conv_bias", true)? && keys.flag_or("use_conv_bias", true)?,
             bias,
             o_bias: bias,
             limit: keys.limits("time_step_limit")?,

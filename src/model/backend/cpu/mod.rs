@@ -374,7 +374,11 @@ impl<'m> Backend for Cpu<'m> {
 
     fn route(&self, experts: &Experts, logits: Buf) -> Result<Routes> {
         let spec = &experts.spec;
-        Ok(Routes::new(&spec.routing, spec.chosen, &experts.bias, logits, spec.count, self.pool))
+        let mut routes = Routes::new(&spec.routing, spec.chosen, &experts.bias, logits, spec.count, self.pool);
+        if let Some(scales) = &experts.scales {
+            routes.scale(&scales.values(self.params));
+        }
+        Ok(routes)
     }
 
     fn ranges(&self, routes: &Routes) -> Vec<Range<usize>> {
@@ -421,7 +425,11 @@ impl<'m> Backend for Cpu<'m> {
         Ok(())
     }
 
-    fn route_backward(&self, experts: &Experts, routes: Routes, dw: Buf) -> Result<Buf> {
+    fn route_backward(&self, experts: &Experts, routes: Routes, mut dw: Buf, grads: &mut Grads) -> Result<Buf> {
+        if let Some(scales) = &experts.scales {
+            let ds = scales.trained().map(|number| &mut grads.0[number][..]);
+            routes.scale_backward(&experts.spec.routing, &scales.values(self.params), &mut dw, ds);
+        }
         Ok(routes.backward(&experts.spec.routing, &dw))
     }
 
