@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::ComputeDtype;
 use crate::plan::memory::cluster::{COUNTS, counts, per_gpu, total};
 use crate::plan::memory::{
-    CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Strategy, Verdict, largest, predict,
+    CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Search, Strategy, Verdict, predict,
 };
 use crate::plan::{Layout, Method, Selection, Targets};
 use crate::train::Named;
@@ -65,7 +65,10 @@ impl Memory {
             ComputeDtype::Bf16 => Precision::Bf16,
             ComputeDtype::F32 => Precision::F32,
         };
-        let load = Load { optimizer: self.optimizer, precision, ..load(&settings, settings.seq) };
+        let mut load = Load { optimizer: self.optimizer, precision, ..load(&settings, settings.seq) };
+        let learned = layout.spec.as_ref().filter(|spec| spec.positions.is_some()).map(|spec| spec.max_positions);
+        let cut = learned.filter(|positions| *positions < load.seq && !self.given.has("seq"));
+        load.seq = cut.unwrap_or(load.seq);
         let selection = Selection::new(&layout, &targets)?;
         if method != Method::Full {
             selection.count(rank)?;
@@ -76,18 +79,20 @@ impl Memory {
         let free = Device::cpu().memory.map(|memory| memory.free);
         let gpu = Load { process: CONTEXT, place: Place::Gpu(self.dtype.into()), ..load };
         let on_gpu = predict(&layout, &Pairs::uniform(&selection, rank), &gpu)?.total();
-        let mut rooms = Vec::new();
+        let mut rows = Vec::new();
         if let Some(free) = free {
             // The program is there already.
-            let here = Load { process: 0, ..load };
-            rooms.push(("free here".to_owned(), free, memory.total() - load.process, here));
+            let search = Search::new(&layout, &selection, rank, &Load { process: 0, ..load })?;
+            let verdict = Verdict::of(memory.total() - load.process, free);
+            rows.push(("free here".to_owned(), free, verdict, search.largest(free)?));
         }
-        rooms.extend(GPUS.iter().map(|g| (g.name.to_owned(), g.bytes(), on_gpu, gpu)));
-        let mut rows = Vec::new();
-        for (name, room, need, load) in rooms {
-            rows.push((name, room, Verdict::of(need, room), largest(&layout, &selection, rank, &load, room)?));
+        let search = Search::new(&layout, &selection, rank, &gpu)?;
+        for known in &GPUS {
+            let room = known.bytes();
+            rows.push((known.name.to_owned(), room, Verdict::of(on_gpu, room), search.largest(room)?));
         }
         let mut notes: Vec<String> = layout.note.iter().chain(&selection.notes).cloned().collect();
+        notes.extend(cut.map(|positions| format!("sequences of {positions}: the model has no more positions")));
         notes.push(
             "activations, logits and workspace are this engine's own buffers; another engine needs others".to_owned(),
         );
@@ -142,7 +147,7 @@ impl Memory {
             Method::Full => "every parameter".to_owned(),
             _ => format!("{}, rank {} on {}", method.as_str(), rank, targets),
         };
-        let head = format!("{}: {what}, batch {}, sequences of {}\n\n", layout.name, settings.batch, settings.seq);
+        let head = format!("{}: {what}, batch {}, sequences of {}\n\n", layout.name, load.batch, load.seq);
         let cluster = cluster.map_or_else(String::new, |cluster| cluster.text);
         screen.print(&format!("{head}{}\n{}{}{cluster}", table.render(), fits.render(), footnotes(&notes)))
     }

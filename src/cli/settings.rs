@@ -181,6 +181,11 @@ impl<C> Given<C> {
         Ok(settings)
     }
 
+    /// Whether a setting was given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(setting, _)| setting.name == name)
+    }
+
     /// Sets what was given.
     ///
     /// # Errors

@@ -187,6 +187,11 @@ pub(super) trait Source {
     /// A norm's scales, to which `plus` is added when they are used.
     fn scale(&mut self, name: &str, width: usize, plus: f32) -> Result<Vector>;
 
+    /// Whether one expert stands for all of a mixture, which are alike.
+    fn alike(&self, experts: &ExpertsSpec) -> bool {
+        let _ = experts;
+        false
+    }
     /// A tensor that is never trained.
     fn values(&mut self, name: &str, width: usize) -> Result<Vec<f32>>;
     /// A tensor of a name of its own that is trained where everything is.
@@ -318,8 +323,9 @@ impl<S: Source> Builder<'_, S> {
             up_bias.push(self.expert_biases(&part.module)?.into_iter());
         }
         let down_bias = self.expert_biases(&spec.mlp.down)?;
-        let mut each = Vec::with_capacity(spec.count);
-        for (number, down_bias) in down_bias.into_iter().enumerate() {
+        let described = if self.0.alike(spec) { 1 } else { spec.count };
+        let mut each = Vec::with_capacity(described);
+        for (number, down_bias) in down_bias.into_iter().enumerate().take(described) {
             let mut parts = Vec::new();
             for part in &spec.mlp.up {
                 let copy = part.module.copy(number);

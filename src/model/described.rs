@@ -8,7 +8,7 @@ use super::weight::{Vector, Weight};
 use crate::checkpoint::Dtype;
 use crate::error::Result;
 use crate::quant::{Quantized, Scheme};
-use crate::spec::{ModelSpec, ModuleSpec};
+use crate::spec::{ExpertsSpec, ModelSpec, ModuleSpec};
 use std::sync::Arc;
 
 /// How a matrix is kept.
@@ -35,6 +35,7 @@ struct Blank<'a> {
     params: Params,
     kept: &'a dyn Fn(&ModuleSpec) -> Kept,
     vectors_are_trained: bool,
+    alike: &'a dyn Fn(&ExpertsSpec) -> bool,
 }
 
 impl Blank<'_> {
@@ -59,6 +60,10 @@ impl Source for Blank<'_> {
 
     fn bias(&mut self, module: &str, width: usize) -> Result<Vector> {
         Ok(self.vector(format!("{module}.bias"), width))
+    }
+
+    fn alike(&self, experts: &ExpertsSpec) -> bool {
+        (self.alike)(experts)
     }
 
     fn buffer(&mut self, _name: &str) -> Result<f32> {
@@ -94,7 +99,7 @@ impl Source for Blank<'_> {
 
 impl Decoder {
     /// A decoder of this shape, each matrix kept as `kept` says, with a branch where `rank` gives one; norms and biases are
-    /// trained where the embedding is.
+    /// trained where the embedding is. Of a mixture whose experts are `alike` there is one.
     ///
     /// # Errors
     /// A scheme that cannot be, and what is not computed here.
@@ -102,9 +107,10 @@ impl Decoder {
         spec: &Arc<ModelSpec>,
         kept: &dyn Fn(&ModuleSpec) -> Kept,
         rank: &dyn Fn(&Linear) -> Option<Rank>,
+        alike: &dyn Fn(&ExpertsSpec) -> bool,
     ) -> Result<Self> {
         let vectors_are_trained = kept(&spec.embedding) == Kept::Trained;
-        let mut blank = Blank { params: Params::default(), kept, vectors_are_trained };
+        let mut blank = Blank { params: Params::default(), kept, vectors_are_trained, alike };
         let mut decoder = Self::build(Arc::clone(spec), &mut blank)?;
         let mut params = blank.params;
         for linear in decoder.linears_mut() {

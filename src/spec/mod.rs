@@ -24,6 +24,7 @@ mod per_layer;
 mod recurrence;
 mod role;
 mod rope;
+mod unnamed;
 
 pub use activation::Activation;
 pub use experts::{ExpertNorms, ExpertsSpec, PeftExperts, Routing, Scores, SharedSpec};

@@ -144,6 +144,10 @@ impl Backend for Meter {
         self.times.set(1.0);
     }
 
+    fn stands_for(&self, times: f64) {
+        self.times.set(times);
+    }
+
     fn dropout(&self) -> Option<Dropout> {
         self.dropout
     }

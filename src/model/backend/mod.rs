@@ -67,6 +67,11 @@ pub trait Backend: Hybrids {
     /// What comes next counts for itself again.
     fn walked_all(&self) {}
 
+    /// What comes next counts for so many times itself, on a backend that computes nothing.
+    fn stands_for(&self, times: f64) {
+        let _ = times;
+    }
+
     /// Dropout of the branches' input.
     fn dropout(&self) -> Option<Dropout>;
 

@@ -15,6 +15,7 @@ use crate::model::half::{Gradient, Held, Reads};
 use crate::model::linear::Linear;
 use crate::model::weight::Vector;
 use crate::spec::{ExpertsSpec, MlpSpec};
+use std::ops::Range;
 
 /// One expert.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ pub struct Experts {
     pub scales: Option<Vector>,
     /// Router and experts read the stream themselves; [`shared`](Self::shared) is there then.
     pub norms: Option<ExpertNorms>,
-    /// The experts.
+    /// The experts; in a described model one of them where all are alike.
     pub each: Vec<Expert>,
     /// What every token goes through.
     pub shared: Option<Shared>,
@@ -160,10 +161,11 @@ impl Experts {
         {
             let read = values(on, self.own(reads, |norms| &norms.input), &h)?;
             let rows = self.rows(on, &routes, &read)?;
-            for (expert, range) in self.each.iter().zip(on.ranges(&routes)).filter(|(_, range)| !range.is_empty()) {
+            for (expert, range) in self.chosen(on, &routes) {
                 let at = Cols { first: range.start * stride, stride };
                 expert.up.forward_rows(on, &rows, range, &mut up, at, false)?;
             }
+            on.stands_for(1.0);
         }
         let shared = self.shared.as_ref().map(|shared| -> Result<SharedTape<B>> {
             let up = shared.mlp.forward(on, tokens, &h)?;
@@ -198,14 +200,32 @@ impl Experts {
         let hidden = self.hidden();
         let between = self.between(on, routes, up)?;
         let mut down = on.alloc(on.len(&between) / self.mlp().width * hidden)?;
-        for (expert, range) in self.each.iter().zip(on.ranges(routes)).filter(|(_, range)| !range.is_empty()) {
+        for (expert, range) in self.chosen(on, routes) {
             let at = Cols { first: range.start * hidden, stride: hidden };
             expert.down.forward_rows(on, &between, range.clone(), &mut down, at, false)?;
             if let Some(bias) = &expert.down_bias {
                 on.add_expert_bias(routes, range, &mut down, bias)?;
             }
         }
+        on.stands_for(1.0);
         on.combine(routes, &down, hidden, y, keep)
+    }
+
+    /// The experts that rows go to, and their rows. A described model may have one of them for all, which then stands for all rows.
+    fn chosen<'a, B: Backend>(
+        &'a self,
+        on: &'a B,
+        routes: &B::Routes,
+    ) -> impl Iterator<Item = (&'a Expert, Range<usize>)> + use<'a, B> {
+        let ranges = on.ranges(routes);
+        let rows = ranges.last().map_or(0, |range| range.end);
+        let left_out = ranges.len().saturating_sub(self.each.len());
+        let chosen = self.each.iter().zip(ranges.into_iter().skip(left_out)).filter(|(_, range)| !range.is_empty());
+        chosen.inspect(move |(_, range)| {
+            if left_out > 0 {
+                on.stands_for(rows as f64 / range.len() as f64);
+            }
+        })
     }
 
     /// What every token goes through.
@@ -256,8 +276,6 @@ impl Experts {
         let (d_mixed, d_shared) = parts.as_ref().map_or((&*dy, &*dy), |(mixed, shared)| (mixed, shared));
         let Tape { routes, mut up, mut shared } = tape;
         let (hidden, width, stride) = (self.hidden(), self.mlp().width, self.mlp().up_width());
-        let ranges = on.ranges(&routes);
-        let chosen = || self.each.iter().zip(&ranges).filter(|(_, range)| !range.is_empty());
         let rows = on.len(&up) / stride;
         let mut dw = on.zeros(rows)?;
         {
@@ -265,7 +283,7 @@ impl Experts {
             {
                 let d_rows = on.dispatch(&routes, d_mixed, hidden)?;
                 let between = self.between(on, &routes, &up)?;
-                for (expert, range) in chosen() {
+                for (expert, range) in self.chosen(on, &routes) {
                     let at = Cols { first: range.start * hidden, stride: hidden };
                     let dx = Some((&mut d_between, false));
                     expert.down.backward_rows(on, &between, range.clone(), (&d_rows, at), dx, grads)?;
@@ -273,6 +291,7 @@ impl Experts {
                         on.expert_bias_backward(&routes, range.clone(), &d_rows, bias, &mut dw, grads)?;
                     }
                 }
+                on.stands_for(1.0);
             }
             if !self.spec.routing.on_input {
                 let between = on.activation(self.nonlinear(), &up)?;
@@ -304,11 +323,12 @@ impl Experts {
             let mut d_rows = on.alloc(rows * hidden)?;
             {
                 let read = self.rows(on, &routes, &*values(on, of_experts, &h)?)?;
-                for (expert, range) in chosen() {
+                for (expert, range) in self.chosen(on, &routes) {
                     let at = Cols { first: range.start * stride, stride };
                     let dx = Some((&mut d_rows, false));
                     expert.up.backward_rows(on, &read, range.clone(), (&up, at), dx, grads)?;
                 }
+                on.stands_for(1.0);
             }
             if self.spec.routing.on_input {
                 let read = on.dispatch(&routes, &*values(on, self.own(reads, |norms| &norms.input), &h)?, hidden)?;

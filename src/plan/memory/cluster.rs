@@ -13,7 +13,8 @@
 //! ddp's buckets are torch's (`gradient_as_bucket_view` is off in accelerate); what is gathered under fsdp2 and ZeRO-3 is one block ahead. Sharded
 //! parts are padded by less than a row. Activations are this engine's, with bf16 on a GPU: another engine needs others.
 
-use super::{Largest, Load, Memory, Method, Pairs, predict};
+use super::largest::{MOST_BATCH, MOST_SEQ, last};
+use super::{Largest, Load, Memory, Method, Pairs, Predictor, predict};
 use crate::error::{Error, Result};
 use crate::plan::layout::Layout;
 use crate::units::bytes;
@@ -178,20 +179,21 @@ pub fn counts(
         return Err(Error::usage(format!("{gpus} GPUs; expected 1 to 1024")));
     }
     let block = largest_block(layout, pairs, load);
+    let predictor = Predictor::new(layout, pairs, load)?;
     // A batch needs the same activations whatever the count.
     let known: RefCell<HashMap<(usize, usize), Memory>> = RefCell::default();
     let memory = |batch: usize, seq: usize| -> Result<Memory> {
         if let Some(memory) = known.borrow().get(&(batch, seq)) {
             return Ok(*memory);
         }
-        let found = predict(layout, pairs, &Load { batch, seq, ..*load })?;
+        let found = predictor.memory(batch, seq)?;
         known.borrow_mut().insert((batch, seq), found);
         Ok(found)
     };
     let one = |&gpus: &usize| {
         let need = |batch, seq| Ok::<_, Error>(total(&terms(&memory(batch, seq)?, block, strategy, gpus)));
-        let batch = super::largest::last(super::largest::MOST_BATCH, |batch| Ok(need(batch, load.seq)? <= room))?;
-        let seq = super::largest::last(super::largest::MOST_SEQ, |seq| Ok(need(load.batch, seq.max(2))? <= room))?;
+        let batch = last(MOST_BATCH, room, |batch| need(batch, load.seq))?;
+        let seq = last(MOST_SEQ, room, |seq| need(load.batch, seq.max(2)))?;
         let largest = Largest { rank: None, batch, seq: seq.filter(|&seq| seq >= 2) };
         Ok(Count { gpus, bytes: need(load.batch, load.seq)?, largest })
     };

@@ -1,9 +1,11 @@
 //! The largest rank, batch and context that fit, each with the others as they are.
 
-use super::{Load, Method, Pairs, predict};
+use super::{Load, Method, Pairs, Predictor};
 use crate::error::Result;
 use crate::plan::count::Selection;
 use crate::plan::layout::Layout;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// The largest of each that fits; `None` where not even the least does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,40 +22,108 @@ pub struct Largest {
 pub(super) const MOST_BATCH: usize = 4096;
 pub(super) const MOST_SEQ: usize = 1 << 20;
 
-/// What fits into `room` bytes beside everything else as `load` says, at rank `r`.
-///
-/// # Errors
-/// As [`predict`].
-pub fn largest(layout: &Layout, selection: &Selection, r: usize, load: &Load, room: u64) -> Result<Largest> {
-    let need =
-        |r: usize, load: &Load| -> Result<u64> { Ok(predict(layout, &Pairs::uniform(selection, r), load)?.total()) };
-    let rank = match load.method {
-        Method::Full => None,
-        _ => last(selection.max_rank(), |r| Ok(need(r, load)? <= room))?,
-    };
-    let batch = last(MOST_BATCH, |batch| Ok(need(r, &Load { batch, ..*load })? <= room))?;
-    // A sequence of one predicts nothing; learned positions end.
-    let positions = layout.spec.as_ref().filter(|spec| spec.positions.is_some()).map(|spec| spec.max_positions);
-    let seq = last(positions.map_or(MOST_SEQ, |most| most.min(MOST_SEQ)), |seq| {
-        Ok(need(r, &Load { seq: seq.max(2), ..*load })? <= room)
-    })?;
-    Ok(Largest { rank, batch, seq: seq.filter(|&seq| seq >= 2) })
+/// What is varied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Of {
+    Rank,
+    Batch,
+    Seq,
 }
 
-/// The last of 1…`most` for which `fits` is true, which it is up to some value.
-pub(super) fn last(most: usize, fits: impl Fn(usize) -> Result<bool>) -> Result<Option<usize>> {
-    if most == 0 || !fits(1)? {
+/// Finds what fits into one room after the other: what was predicted for one of them is known for the next.
+pub struct Search<'a> {
+    layout: &'a Layout,
+    selection: &'a Selection,
+    load: Load,
+    predictor: Predictor<'a>,
+    known: RefCell<HashMap<(Of, usize), u64>>,
+}
+
+impl<'a> Search<'a> {
+    /// Beside everything else as `load` says, at rank `r`.
+    ///
+    /// # Errors
+    /// As [`predict`](super::predict).
+    pub fn new(layout: &'a Layout, selection: &'a Selection, r: usize, load: &Load) -> Result<Self> {
+        let predictor = Predictor::new(layout, &Pairs::uniform(selection, r), load)?;
+        Ok(Self { layout, selection, load: *load, predictor, known: RefCell::default() })
+    }
+
+    fn need(&self, of: Of, value: usize) -> Result<u64> {
+        if let Some(&bytes) = self.known.borrow().get(&(of, value)) {
+            return Ok(bytes);
+        }
+        let memory = match of {
+            Of::Rank => self.predictor.at_rank(value),
+            Of::Batch => self.predictor.memory(value, self.load.seq),
+            // A sequence of one predicts nothing.
+            Of::Seq => self.predictor.memory(self.load.batch, value.max(2)),
+        };
+        let bytes = memory?.total();
+        self.known.borrow_mut().insert((of, value), bytes);
+        Ok(bytes)
+    }
+
+    /// What fits into `room` bytes.
+    ///
+    /// # Errors
+    /// As [`predict`](super::predict).
+    pub fn largest(&self, room: u64) -> Result<Largest> {
+        let find = |of: Of, most: usize| last(most, room, |value| self.need(of, value));
+        let rank = match self.load.method {
+            Method::Full => None,
+            _ => find(Of::Rank, self.selection.max_rank())?,
+        };
+        // Learned positions end.
+        let positions = self.layout.spec.as_ref().filter(|spec| spec.positions.is_some());
+        let seq = find(Of::Seq, positions.map_or(MOST_SEQ, |spec| spec.max_positions.min(MOST_SEQ)))?;
+        Ok(Largest { rank, batch: find(Of::Batch, MOST_BATCH)?, seq: seq.filter(|&seq| seq >= 2) })
+    }
+}
+
+/// [`Search`] for one room.
+///
+/// # Errors
+/// As [`predict`](super::predict).
+pub fn largest(layout: &Layout, selection: &Selection, r: usize, load: &Load, room: u64) -> Result<Largest> {
+    Search::new(layout, selection, r, load)?.largest(room)
+}
+
+/// The last of 1…`most` that needs no more than `room`; what is needed only grows.
+pub(super) fn last(most: usize, room: u64, need: impl Fn(usize) -> Result<u64>) -> Result<Option<usize>> {
+    if most == 0 || need(1)? > room {
         return Ok(None);
     }
-    // Doubling first: large values take long to predict.
-    let mut low = 1;
-    while low < most && fits((2 * low).min(most))? {
-        low = (2 * low).min(most);
+    // By doubling, whose values serve every room; then nearly straight lines lead to the place.
+    let (mut low, mut high) = (1, most + 1);
+    while low < most {
+        let next = (2 * low).min(most);
+        if need(next)? > room {
+            high = next;
+            break;
+        }
+        low = next;
     }
-    let mut high = (2 * low).min(most + 1);
+    let mut straight = true;
     while low + 1 < high {
-        let middle = low + (high - low) / 2;
-        if fits(middle)? { low = middle } else { high = middle }
+        let (below, above) = (need(low)?, need(high)?);
+        let share = (room - below) as f64 / (above - below).max(1) as f64;
+        let guess = if straight { low + (share * (high - low) as f64) as usize } else { low + (high - low) / 2 };
+        // Its neighbour tells whether it is the place.
+        let guess = guess.clamp(low + 1, high - 1);
+        let before = high - low;
+        if need(guess)? <= room {
+            low = guess;
+            if low + 1 < high && straight {
+                if need(low + 1)? > room { high = low + 1 } else { low += 1 }
+            }
+        } else {
+            high = guess;
+            if low + 1 < high && straight {
+                if need(high - 1)? <= room { low = high - 1 } else { high -= 1 }
+            }
+        }
+        straight = high - low < before / 2;
     }
     Ok(Some(low))
 }

@@ -18,18 +18,20 @@
 pub mod cluster;
 mod gpus;
 mod largest;
+mod outline;
+mod predictor;
 mod step;
 
 pub use cluster::Strategy;
 pub use gpus::{ADAPTER, CONTEXT, GPUS, Gpu, Verdict, context};
-pub use largest::{Largest, largest};
+pub use largest::{Largest, Search, largest};
+pub use predictor::Predictor;
 pub use step::Step;
 
 use super::count::Selection;
 use super::layout::{Layout, Weight};
 use crate::checkpoint::Dtype;
 use crate::error::{Error, Result};
-use crate::model::OnGpuBytes;
 use crate::model::gpu::{Element, Formats};
 use crate::quant::Scheme;
 use crate::spec::ModelSpec;
@@ -325,61 +327,7 @@ const MOST_TOKENS: u64 = 1 << 36;
 /// # Errors
 /// Bad input when the sizes of the model are not known, or the batch or the sequence is empty.
 pub fn predict(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Memory> {
-    let step = Step::new(layout, pairs, load)?;
-    if let Place::Gpu(formats) = load.place {
-        return on_gpu(layout, pairs, load, &step, formats);
-    }
-    let precision = load.precision.bytes();
-    let full = load.method == Method::Full;
-    let trainable = trainable(layout, pairs, load);
-    let (weights, constants) = if full { (0, 0) } else { frozen(layout, load) };
-    let buffers = step.buffers(load)?;
-    let mut memory = Memory {
-        weights,
-        constants,
-        adapters: precision * trainable,
-        gradients: precision * trainable,
-        optimizer: load.optimizer.bytes(trainable),
-        activations: buffers.activations,
-        logits: buffers.logits,
-        workspace: buffers.workspace,
-        process: 0,
-    };
-    let large = |weight: &&Weight| full && precision * weight.parameters >= LARGE;
-    let blocks = buffers.count + 4 * layout.weights.iter().filter(large).count() as u64;
-    let held = (HELD_BACK * memory.total() as f64) as u64;
-    memory.process = SCRATCH + SCRATCH_OF_THREAD * load.threads as u64 + ROUNDED * blocks + held;
-    memory.process += load.process;
-    Ok(memory)
-}
-
-/// Values that are trained: every parameter, or the pairs and under DoRA a magnitude for each of their rows.
-fn trainable(layout: &Layout, pairs: &Pairs, load: &Load) -> u64 {
-    if load.method == Method::Full {
-        return layout.parameters;
-    }
-    let rows = pairs.0.iter().filter_map(|(place, _)| layout.weights.get(*place)).map(|weight| weight.d_out as u64);
-    pairs.trainable(layout) + if load.dora { rows.sum() } else { 0 }
-}
-
-/// The memory of a run on a GPU: weights in what it computes in, or in 4 bits; what is trained in `f32`, with a copy as it is
-/// multiplied.
-fn on_gpu(layout: &Layout, pairs: &Pairs, load: &Load, step: &Step, formats: Formats) -> Result<Memory> {
-    let (full, computed) = (load.method == Method::Full, Element::from(formats.compute).bytes() as u64);
-    let trainable = trainable(layout, pairs, load);
-    let (weights, constants) = if full { (0, 0) } else { frozen(layout, load) };
-    let OnGpuBytes { peak, logits, weight: workspace } = step.on_gpu(load, formats)?;
-    Ok(Memory {
-        weights,
-        constants,
-        adapters: trainable * if computed == 4 { 4 } else { 4 + computed },
-        gradients: 4 * trainable,
-        optimizer: load.optimizer.bytes(trainable),
-        activations: peak.saturating_sub(logits + workspace),
-        logits,
-        workspace,
-        process: load.process,
-    })
+    Predictor::new(layout, pairs, load)?.memory(load.batch, load.seq)
 }
 
 /// The sizes of a model and of a load that make sense.

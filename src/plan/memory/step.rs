@@ -1,45 +1,45 @@
-//! [`Step`]: a decoder without values, and what a step on it takes.
+//! [`Step`]: decoders without values, and what a step on them takes.
 
-use super::{Buffers, Load, Method, Pairs, sizes};
-use crate::checkpoint::Dtype;
+use super::outline::Outline;
+use super::{Buffers, Load, Pairs, sizes};
 use crate::error::Result;
+use crate::model::backend::Metered;
 use crate::model::gpu::Formats;
-use crate::model::{Decoder, Kept, Linear, OnGpuBytes, Rank, Steps};
+use crate::model::{Decoder, OnGpuBytes, Steps};
 use crate::plan::layout::Layout;
-use crate::spec::ModuleSpec;
-use std::collections::HashMap;
 
-/// The decoder of a run, described.
-pub struct Step(Decoder);
+/// The decoder of a run, described as an [`Outline`].
+pub struct Step {
+    decoders: Vec<Decoder>,
+    left_out: usize,
+}
 
 impl Step {
-    /// Of a layout whose `pairs` are trained (under [`Method::Full`] everything, whatever they are).
+    /// Of a layout whose `pairs` are trained (under [`Method::Full`](super::Method::Full) everything, whatever they are).
     ///
     /// # Errors
     /// Bad input when the sizes of the model are not known, what is not computed here, and an empty batch or sequence.
     pub fn new(layout: &Layout, pairs: &Pairs, load: &Load) -> Result<Self> {
-        let spec = sizes(layout, load)?;
-        let full = load.method == Method::Full;
-        let dtypes: HashMap<&str, Dtype> = layout.weights.iter().map(|w| (w.name.as_str(), w.dtype)).collect();
-        let kept = |module: &ModuleSpec| {
-            let dtype = dtypes.get(module.name.as_str()).copied().unwrap_or(Dtype::BF16);
-            let four_bit = matches!(dtype, Dtype::NF4 | Dtype::FP4) || load.method == Method::Qlora;
-            match (full, module.goes_to_four_bits() && four_bit) {
-                (true, _) => Kept::Trained,
-                (false, true) => Kept::FourBit(load.scheme),
-                (false, false) => Kept::Stored(dtype),
-            }
-        };
-        let places = pairs.0.iter().filter_map(|&(place, r)| Some((layout.weights.get(place)?.name.as_str(), r)));
-        let ranks: HashMap<&str, usize> = if full { HashMap::new() } else { places.collect() };
-        // Gate and up of an expert have one pair of both ranks.
-        let rank = |linear: &Linear| {
-            let own = ranks.get(linear.module.as_str()).copied();
-            let parts = linear.parts.iter().map(|(name, _)| ranks.get(name.as_str()).copied());
-            let r = if linear.parts.is_empty() { own } else { own.or_else(|| parts.sum()) };
-            r.map(|r| Rank { r, dora: load.dora })
-        };
-        Ok(Self(Decoder::described(spec, &kept, &rank)?))
+        Self::of(&Outline::new(sizes(layout, load)?, layout, pairs, load), None)
+    }
+
+    /// Of an outline; `r` in place of every rank where it is there.
+    pub(super) fn of(outline: &Outline, r: Option<usize>) -> Result<Self> {
+        Ok(Self { decoders: outline.decoders(r)?, left_out: outline.left_out() })
+    }
+
+    /// Of a decoder that nothing is left out of.
+    #[cfg(test)]
+    pub(super) fn exact(decoder: Decoder) -> Self {
+        Self { decoders: vec![decoder], left_out: 0 }
+    }
+
+    /// The whole from what was found with periods left out, and with one fewer.
+    fn whole(&self, found: impl Iterator<Item = u64>) -> u64 {
+        let found: Vec<i128> = found.map(i128::from).collect();
+        let more = found.get(1).zip(found.first()).map_or(0, |(more, less)| more - less);
+        let all = found.first().copied().unwrap_or(0) + self.left_out as i128 * more;
+        u64::try_from(all).unwrap_or(0)
     }
 
     fn steps(load: &Load) -> Steps {
@@ -47,20 +47,26 @@ impl Step {
         Steps { batch, seq, checkpointing, dropout }
     }
 
+    fn metered(&self, load: &Load) -> Result<Vec<Metered>> {
+        self.decoders.iter().map(|decoder| Self::steps(load).on_processor(decoder, load.threads)).collect()
+    }
+
     /// Buffers on the processor.
     ///
     /// # Errors
     /// What the passes say.
     pub(super) fn buffers(&self, load: &Load) -> Result<Buffers> {
-        let found = Self::steps(load).on_processor(&self.0, load.threads)?;
-        let workspace = found.weight + found.head;
+        let all = self.metered(load)?;
+        let first = all.first().copied().unwrap_or_default();
+        let workspace = first.weight + first.head;
+        let most = self.whole(all.iter().map(|found| found.most as u64));
         // A weight is widened to `f32` whatever the activations are.
         let width = load.precision.bytes();
         Ok(Buffers {
-            activations: width * found.most.saturating_sub(found.logits + workspace) as u64,
-            logits: width * found.logits as u64,
+            activations: width * most.saturating_sub((first.logits + workspace) as u64),
+            logits: width * first.logits as u64,
             workspace: 4 * workspace as u64,
-            count: found.made,
+            count: self.whole(all.iter().map(|found| found.made)),
         })
     }
 
@@ -69,7 +75,10 @@ impl Step {
     /// # Errors
     /// What the passes say.
     pub fn operations(&self, load: &Load) -> Result<f64> {
-        Ok(Self::steps(load).on_processor(&self.0, load.threads)?.flops)
+        let all = self.metered(load)?;
+        let first = all.first().map_or(0.0, |found| found.flops);
+        let more = all.get(1).map_or(0.0, |found| found.flops - first);
+        Ok(first + self.left_out as f64 * more)
     }
 
     /// Buffers on a GPU.
@@ -77,6 +86,9 @@ impl Step {
     /// # Errors
     /// What the passes say.
     pub(super) fn on_gpu(&self, load: &Load, formats: Formats) -> Result<OnGpuBytes> {
-        Self::steps(load).on_gpu(&self.0, formats)
+        let all = self.decoders.iter().map(|decoder| Self::steps(load).on_gpu(decoder, formats));
+        let all: Vec<OnGpuBytes> = all.collect::<Result<_>>()?;
+        let first = all.first().copied().unwrap_or_default();
+        Ok(OnGpuBytes { peak: self.whole(all.iter().map(|found| found.peak)), ..first })
     }
 }

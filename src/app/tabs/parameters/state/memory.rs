@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::job::{Job, Wake};
 use crate::model::ComputeDtype;
-use crate::plan::memory::{CONTEXT, GPUS, Largest, Place, Precision, Verdict, largest, predict};
+use crate::plan::memory::{CONTEXT, GPUS, Largest, Place, Precision, Search, Verdict, predict};
 use crate::plan::{Layout, Load, Memory as Parts, Method, Pairs, Preset, Selection, Targets};
 use crate::workspace::Workspace;
 
@@ -105,12 +105,18 @@ fn needs(layout: &Layout, r: usize, targets: Targets, load: Load) -> Result<Need
         on_gpu[at] = predict(layout, &pairs, &Load { method, ..gpu })?.total();
     }
     let own = Load { process: 0, ..load };
-    let free = Device::cpu().memory.map(|memory| ("This machine, free now".to_owned(), memory.free, here, own));
-    let gpus = GPUS.iter().map(|known| (known.name.to_owned(), known.bytes(), on_gpu, gpu));
     let mut rooms = Vec::new();
-    for (name, bytes, need, load) in free.into_iter().chain(gpus) {
+    let room = |name: &str, bytes: u64, need: [u64; 3], search: &Search| -> Result<Room> {
         let verdicts = need.map(|need| Verdict::of(need, bytes));
-        rooms.push(Room { verdicts, largest: largest(layout, &selection, r, &load, bytes)?, name, bytes });
+        Ok(Room { verdicts, largest: search.largest(bytes)?, name: name.to_owned(), bytes })
+    };
+    if let Some(memory) = Device::cpu().memory {
+        let search = Search::new(layout, &selection, r, &own)?;
+        rooms.push(room("This machine, free now", memory.free, here, &search)?);
+    }
+    let search = Search::new(layout, &selection, r, &gpu)?;
+    for known in &GPUS {
+        rooms.push(room(known.name, known.bytes(), on_gpu, &search)?);
     }
     Ok(Needs { needs, rooms, load, r, targets, model: layout.name.clone() })
 }
