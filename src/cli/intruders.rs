@@ -72,7 +72,7 @@ impl Intruders {
         };
         let (task, own) = (rows(&self.data)?, rows(&self.forget_data)?);
         let points = if task.is_some() || own.is_some() {
-            found.losses(&self.scales, task.as_ref(), own.as_ref(), screen)?
+            found.losses(&self.scales, task.as_ref(), own.as_ref(), &mut |_| {}, screen)?
         } else {
             Vec::new()
         };

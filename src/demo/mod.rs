@@ -23,6 +23,7 @@ pub use sets::Set;
 
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::train::store::write_whole;
 use crate::train::{Method, Settings};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -133,6 +134,22 @@ impl Sample {
             ..tune.settings()
         }
     }
+}
+
+/// So many of the base's own documents are written: those of the first seeds are held out from its training.
+const OWN: u64 = 64;
+
+/// A file of text of the base's own kind, made if it is not there yet: what a run forgets is measured on it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn own_text(dir: &Path) -> Result<PathBuf> {
+    let path = root(dir).join(DATA).join("own.jsonl");
+    if !path.is_file() {
+        let lines = (0..OWN).map(|seed| serde_json::json!({ "text": world::document(seed) }).to_string() + "\n");
+        write_whole(&path, lines.collect::<String>().as_bytes())?;
+    }
+    Ok(path)
 }
 
 /// The folder's name changes with every byte of what is bundled: what an older program has left is not used.

@@ -74,7 +74,7 @@ impl Intruders {
         &self.checkpoint
     }
 
-    /// Losses with the intruders scaled by each of `scales`.
+    /// Losses with the intruders scaled by each of `scales`; `each` has every one of them as soon as it is there.
     ///
     /// # Errors
     /// A scale that is no share, a module that the model does not have; and cancellation.
@@ -83,6 +83,7 @@ impl Intruders {
         scales: &[f64],
         task: Option<&Rows>,
         own: Option<&Rows>,
+        each: &mut dyn FnMut(Scaled),
         progress: &dyn Progress,
     ) -> Result<Vec<Scaled>> {
         let mut decoder = Decoder::load(&self.checkpoint, Frozen::AsStored, &())?;
@@ -101,7 +102,9 @@ impl Intruders {
             let loss = |rows: Option<&Rows>| {
                 rows.map(|rows| Ok(evaluate(&Processor::default(), &decoder, rows, batch, &part)?.mean())).transpose()
             };
-            found.push(Scaled { scale, loss: loss(task)?, forget_loss: loss(own)? });
+            let scaled = Scaled { scale, loss: loss(task)?, forget_loss: loss(own)? };
+            each(scaled);
+            found.push(scaled);
         }
         Ok(found)
     }
@@ -148,7 +151,7 @@ mod tests {
         assert_eq!(found.count(), 2 * found.modules().count());
         let ids = (0..6u32).map(|row| (0..12).map(|at| (row * 31 + at * 7) % 300 + 3).collect());
         let rows = Rows { rows: ids.map(super::super::Row::all).collect() };
-        let losses = found.losses(&[1.0, 0.25], Some(&rows), Some(&rows), &()).unwrap();
+        let losses = found.losses(&[1.0, 0.25], Some(&rows), Some(&rows), &mut |_| {}, &()).unwrap();
         let loss = |adapter: &Path| {
             let decoder =
                 Decoder::with_adapter(found.base(), &Adapter::open(adapter).unwrap(), Frozen::AsStored, &()).unwrap();
@@ -162,6 +165,6 @@ mod tests {
         assert!(
             (losses[1].loss.unwrap() - losses[0].loss.unwrap()).abs() > 1e-4 && losses[1].loss == losses[1].forget_loss
         );
-        assert!(found.losses(&[2.0], None, None, &()).unwrap_err().to_string().contains("scale 2"));
+        assert!(found.losses(&[2.0], None, None, &mut |_| {}, &()).unwrap_err().to_string().contains("scale 2"));
     }
 }
