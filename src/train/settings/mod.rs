@@ -327,13 +327,13 @@ settings! {
 
     /// Stop when the held-out loss has not fallen for this many evaluations; 0 for never
     ///
-    /// What a longer run would only unlearn is not paid for.
+    /// From there on it only gets worse on held-out rows.
     "patience" [skip_serializing_if = "is_zero"] patience: usize = 0,
         About::new(Group::Logging, "Patience", Control::Whole("evaluations")).within(0.0, 1e6);
 
     /// The result is the checkpoint with the lowest held-out loss, not the last step
     ///
-    /// The last step of a run that was too long is not its best.
+    /// A run that is too long ends worse than its best point.
     "keep-best" [skip_serializing_if = "std::ops::Not::not"] keep_best: bool = false,
         About::new(Group::Logging, "Keep the best", Control::Switch(Switch::Flag));
 
@@ -353,7 +353,7 @@ settings! {
 
     /// A prompt that the model continues before and after the run; may be repeated
     ///
-    /// A loss is a number; this is what it means.
+    /// What the model writes, before the run and after.
     "prompts" [skip_serializing_if = "Vec::is_empty"] prompts: Vec<String> = Vec::new(),
         About::new(Group::Logging, "Sample prompts", Control::Lines("TEXT")).flag("prompt").logging();
 
