@@ -91,8 +91,10 @@ fn log_label(place: f64, span: f64) -> String {
         };
     }
     let lead = (10f64.powf(place - place.floor())).round();
-    let named = if span < 0.7 { true } else { span < 1.6 && (lead == 2.0 || lead == 5.0) };
-    if named { number::short(10f64.powf(place), 2) } else { String::new() }
+    let named = if span < 0.7 { true } else { span < 2.2 && (lead == 2.0 || lead == 5.0) };
+    // Closer together they need a digit more to be told apart.
+    let digits = if span < 0.1 { 4 } else { 2 };
+    if named { number::short(10f64.powf(place), digits) } else { String::new() }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::tabs::Tab;
 use crate::app::view::View;
+use crate::app::widgets::figure;
 
 /// Where the tabs stand, each by its place among them.
 pub struct Dock {
@@ -43,11 +44,13 @@ struct Painter<'a, 'v> {
 
 impl Behavior<usize> for Painter<'_, '_> {
     fn pane_ui(&mut self, ui: &mut Ui, _: TileId, tab: &mut usize) -> UiResponse {
+        let pane = ui.max_rect();
         egui::Frame::new().inner_margin(Margin::same(12)).show(ui, |ui| {
             if let Some(tab) = self.tabs.get_mut(*tab) {
                 tab.ui(ui, self.view);
             }
         });
+        figure::large(ui, pane);
         UiResponse::None
     }
 

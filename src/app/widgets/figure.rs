@@ -1,11 +1,13 @@
 //! A [`Figure`] on screen.
 
-use eframe::egui::{Color32, Id, Rect, Stroke, Ui, WidgetInfo, accesskit::Role};
+use std::sync::Arc;
+
+use eframe::egui::{self, Color32, Id, Key, Modifiers, Rect, RichText, Stroke, Ui, WidgetInfo, accesskit::Role};
 use egui_plot::{
     HLine, HoverPosition, Line, LineStyle, MarkerShape, PlotPoint, PlotPoints, PlotResponse, PlotUi, Points, VLine,
 };
 
-use super::plot;
+use super::{plot, plot_legend};
 use crate::figure::{Axis, Figure, Series, Style, Timeline, number};
 
 /// Dots are drawn where they are at least this many points (of the screen) apart, from the first one on.
@@ -20,10 +22,9 @@ impl Figure {
         let quiet = ui.visuals().text_color();
         let (x, y) = (self.x.clone(), self.y.clone());
         let several = self.series.len() + self.marks.len() > 1 && !self.quiet;
+        // Above the frame: inside of it a legend would lie on the data.
+        let hidden = if several { plot_legend::ui(ui, id, self) } else { plot_legend::Hidden::default() };
         let mut plot = plot::plot(ui, id, &self.x, &self.y).label_formatter(move |at| readout(&x, &y, at));
-        if several {
-            plot = plot.legend(plot::legend());
-        }
         if let Some(Timeline { group, span }) = self.timeline {
             let id = Id::unique(group);
             plot = plot.link_axis(id, [true, false]).link_cursor(id, [true, false]).allow_drag(false);
@@ -32,10 +33,11 @@ impl Figure {
         plot = self.x.always().into_iter().fold(plot, |plot, x| plot.include_x(x));
         plot = self.y.always().into_iter().fold(plot, |plot, y| plot.include_y(y));
         let response = plot.show(ui, |plot| {
-            for (i, series) in self.series.iter().enumerate() {
+            let seen = |name: &str| !hidden.contains(name);
+            for (i, series) in self.series.iter().enumerate().filter(|(_, series)| seen(&series.name)) {
                 self.draw(plot, series, self.color(i, dark).into());
             }
-            for mark in &self.marks {
+            for mark in self.marks.iter().filter(|mark| seen(&mark.name)) {
                 let Some(at) = (if mark.vertical { self.x.place(mark.at) } else { self.y.place(mark.at) }) else {
                     continue;
                 };
@@ -55,7 +57,24 @@ impl Figure {
         ui.painter().hline(frame.x_range(), frame.bottom(), line);
         ui.painter().vline(frame.left(), frame.y_range(), line);
         let rect = Rect::from_min_max(room.min, room.max.max(frame.max));
+        self.offer_large(ui, id, &response);
         (response, rect)
+    }
+
+    /// A double click shows the figure in all of the tab; while it is shown there, it follows what is painted here.
+    fn offer_large(&self, ui: &Ui, id: &str, response: &PlotResponse<()>) {
+        let this = response.response.id;
+        if id == LARGE || self.timeline.is_some() {
+            return;
+        }
+        let shown = ui.data(|data| data.get_temp::<Large>(Id::unique(LARGE))).is_some_and(|large| large.of == this);
+        if shown || response.response.double_clicked() {
+            let large = Large { of: this, frame: ui.ctx().cumulative_frame_nr(), figure: Arc::new(self.clone()) };
+            ui.data_mut(|data| data.insert_temp(Id::unique(LARGE), large));
+            if !shown {
+                ui.ctx().request_repaint();
+            }
+        }
     }
 
     fn draw(&self, plot: &mut PlotUi<'_>, series: &Series, color: Color32) {
@@ -85,6 +104,54 @@ impl Figure {
         let hover = series.style == Style::Points;
         let points = Points::new(series.name.clone(), PlotPoints::from(dots)).allow_hover(hover);
         plot.points(points.color(color).radius(2.5).shape(MarkerShape::Circle));
+    }
+}
+
+/// Name of the plot that takes all of a tab.
+const LARGE: &str = "large plot";
+
+/// The figure that is shown in all of the tab.
+#[derive(Clone)]
+struct Large {
+    /// The plot that it is of.
+    of: Id,
+    /// When that was last painted: what is no longer painted is no longer shown.
+    frame: u64,
+    figure: Arc<Figure>,
+}
+
+/// Paints the figure that was double-clicked over all of `rect`, until it is closed.
+pub fn large(ui: &Ui, rect: Rect) {
+    let id = Id::unique(LARGE);
+    let Some(large) = ui.data(|data| data.get_temp::<Large>(id)) else { return };
+    let close = |ui: &Ui| ui.data_mut(|data| data.remove::<Large>(id));
+    if large.frame + 1 < ui.ctx().cumulative_frame_nr() {
+        return close(ui);
+    }
+    // A dialog over it is closed first.
+    let alone = ui.memory(|memory| memory.top_modal_layer().is_none());
+    let mut done = alone && ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Escape));
+    egui::Area::new(id).order(egui::Order::Middle).fixed_pos(rect.min).constrain(false).show(ui.ctx(), |ui| {
+        let frame = egui::Frame::new().fill(ui.visuals().extreme_bg_color).inner_margin(12);
+        frame.show(ui, |ui| {
+            let size = rect.size() - egui::Vec2::splat(24.0);
+            ui.set_min_size(size);
+            ui.set_max_size(size);
+            ui.horizontal(|ui| {
+                ui.heading(&large.figure.title);
+                ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                    done |= ui.button("Close").on_hover_text("Back to the tab (Esc)").clicked();
+                    let tip = "Ctrl and wheel zoom, a drag moves, a double click shows all";
+                    ui.label(RichText::new(tip).small().weak());
+                });
+            });
+            // A figure that is quiet for want of room has it here.
+            let figure = Figure { quiet: false, ..Figure::clone(&large.figure) };
+            figure.ui(ui, LARGE, |_| {});
+        });
+    });
+    if done {
+        close(ui);
     }
 }
 

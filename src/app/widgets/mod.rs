@@ -12,6 +12,7 @@ pub mod menu;
 pub mod picture;
 pub mod picture_svg;
 pub mod plot;
+mod plot_legend;
 pub mod png;
 pub mod pyramid;
 pub mod range;

@@ -5,7 +5,7 @@
 use std::ops::RangeInclusive;
 
 use eframe::egui::{FontId, Ui};
-use egui_plot::{AxisHints, GridInput, GridMark, HPlacement, Legend, Plot};
+use egui_plot::{AxisHints, GridInput, GridMark, HPlacement, Plot};
 
 use super::legend::SMALL;
 use crate::figure::{Axis, number};
@@ -31,6 +31,11 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
     if !(high - low).is_finite() || high <= low {
         return vec![];
     }
+    // Hardly a power of ten in sight: round values.
+    if high - low < 0.5 {
+        let values = number::ticks(10f64.powf(low), 10f64.powf(high), 4);
+        return values.into_iter().map(|value| GridMark { value: value.log10(), step_size: 0.3 }).collect();
+    }
     let mut marks = vec![];
     // Far out only every so many powers.
     let every = ((high - low) / 12.0).ceil().max(1.0);
@@ -40,7 +45,12 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
         if every == 1.0 {
             // The step is the way to the next mark, as on log paper.
             marks.extend((2..10).map(|i| {
-                let step = if high - low < 1.2 { (f64::from(i + 1) / f64::from(i)).log10() } else { 0.045 };
+                let step = match high - low {
+                    span if span < 1.2 => (f64::from(i + 1) / f64::from(i)).log10(),
+                    // Named too: see `Axis::label_at`.
+                    span if span < 2.2 && (i == 2 || i == 5) => 0.3,
+                    _ => 0.045,
+                };
                 GridMark { value: power + f64::from(i).log10(), step_size: step }
             }));
         }
@@ -55,7 +65,9 @@ fn linear_marks(input: &GridInput) -> Vec<GridMark> {
     let (low, high) = input.bounds;
     // egui's recommendation is the smallest step that can be seen; numbers need about six times that.
     let count = ((high - low) / (input.base_step_size * 7.0)).clamp(2.0, 12.0) as usize;
-    let ticks = number::ticks(low, high, count);
+    let few = number::ticks(low, high, count);
+    // One or two say nothing of how far apart things are.
+    let ticks = if few.len() < 3 { number::ticks(low, high, 2 * count.max(2)) } else { few };
     let step = ticks.get(1).map_or(high - low, |second| second - ticks[0]);
     ticks.into_iter().map(|value| GridMark { value, step_size: step }).collect()
 }
@@ -86,15 +98,6 @@ pub fn plot<'a>(ui: &Ui, id: &str, x: &Axis, y: &Axis) -> Plot<'a> {
         .show_crosshair(false)
         .allow_scroll(false)
         .set_margin_fraction(eframe::egui::vec2(0.02, 0.05))
-}
-
-/// The legend in the common look.
-pub fn legend() -> Legend {
-    Legend::default()
-        .position(egui_plot::Corner::RightTop)
-        .background_alpha(0.85)
-        .text_style(eframe::egui::TextStyle::Small)
-        .follow_insertion_order(true)
 }
 
 #[cfg(test)]

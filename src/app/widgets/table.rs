@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use eframe::egui::{
-    Align, Button, Id, Layout, RichText, ScrollArea, Sense, StrokeKind, TextStyle, TextWrapMode, Ui, WidgetInfo,
-    accesskit::Role,
+    Align, Button, Color32, Id, Label, Layout, RichText, ScrollArea, Sense, StrokeKind, TextStyle, TextWrapMode, Ui,
+    WidgetInfo, accesskit::Role,
 };
 use egui_extras::{Column, TableBuilder};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ pub struct Entry {
     pub key: Option<f64>,
     /// More about it.
     pub tip: Option<String>,
+    /// It is read from its beginning: where it is too long its end goes, not its middle.
+    pub sentence: bool,
+    /// A colour that says the same as the words.
+    pub color: Option<Color32>,
 }
 
 impl Entry {
@@ -39,12 +43,23 @@ impl Entry {
         Self { text: text.into(), ..Self::default() }
     }
 
+    /// A sentence: all of it is under the pointer.
+    pub fn sentence(text: impl Into<String>) -> Self {
+        Self { text: text.into(), sentence: true, ..Self::default() }
+    }
+
     /// A number and how it is written; `None` is an em dash and is sorted last.
     pub fn number(value: Option<f64>, write: impl Fn(f64) -> String) -> Self {
         match value {
-            Some(value) => Self { text: write(value), key: Some(value), tip: None },
-            None => Self { text: "–".into(), key: Some(f64::NAN), tip: None },
+            Some(value) => Self { text: write(value), key: Some(value), ..Self::default() },
+            None => Self { text: "–".into(), key: Some(f64::NAN), ..Self::default() },
         }
+    }
+
+    /// In a colour that says the same as the words.
+    pub fn colored(mut self, color: Color32) -> Self {
+        self.color = Some(color);
+        self
     }
 
     /// Adds a tooltip.
@@ -235,8 +250,17 @@ fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {
 
 fn cell(ui: &mut Ui, head: &Head<'_>, entry: Entry) {
     side(ui, head.number, |ui| {
+        if entry.sentence {
+            let label = Label::new(RichText::new(&entry.text).small()).selectable(false).truncate();
+            ui.add(label).on_hover_text(entry.tip.as_ref().unwrap_or(&entry.text));
+            return;
+        }
         let style = if head.number { TextStyle::Monospace } else { TextStyle::Body };
-        let response = super::text::label(ui, &entry.text, |text| text.text_style(style.clone()));
+        let colored = |text: RichText| match entry.color {
+            Some(color) => text.color(color),
+            None => text,
+        };
+        let response = super::text::label(ui, &entry.text, |text| colored(text.text_style(style.clone())));
         if let Some(tip) = entry.tip {
             response.on_hover_text(tip);
         }
