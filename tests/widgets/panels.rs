@@ -34,6 +34,9 @@ fn map(ui: &mut egui::Ui, selected: &mut Option<(usize, usize)>, blocks: usize) 
         selected: &|b, p| of == Some((b, p)),
         quantity: "rank",
         map: ColorMap::Viridis,
+        stack: "",
+        most: None,
+        legend: true,
     };
     if let Some(chosen) = map.ui(ui).chosen {
         *selected = Some(chosen);
@@ -220,6 +223,9 @@ fn a_map_of_two_hundred_blocks_is_seen_whole() {
                 selected: &|_, _| false,
                 quantity: "rank",
                 map: ColorMap::Viridis,
+                stack: "",
+                most: None,
+                legend: true,
             };
             map.ui(ui);
         });

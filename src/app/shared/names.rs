@@ -49,7 +49,8 @@ impl Stacks {
         Self::of_names(entries.iter().filter_map(|entry| Some((entry.name.as_str(), entry.layer?))))
     }
 
-    fn of_names<'a>(names: impl Iterator<Item = (&'a str, usize)>) -> Self {
+    /// The same of names, each with the number of its block.
+    pub fn of_names<'a>(names: impl Iterator<Item = (&'a str, usize)>) -> Self {
         let mut stems: Vec<&str> = Vec::new();
         for (name, layer) in names {
             let stem = stem(name, layer);
@@ -79,10 +80,24 @@ impl Stacks {
         self.stacks.len() < 2
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.stacks.len()
+    }
+
+    /// What a stack is called.
+    pub fn called(&self, stack: usize) -> &str {
+        self.stacks.get(stack).map_or("", |(_, called)| called)
+    }
+
     /// The block of a module.
     pub fn block(&self, entry: &Entry) -> Option<Block> {
-        let layer = entry.layer?;
-        let stem = stem(&entry.name, layer);
+        self.block_of(&entry.name, entry.layer?)
+    }
+
+    /// The same of a name and the number of its block.
+    pub fn block_of(&self, name: &str, layer: usize) -> Option<Block> {
+        let stem = stem(name, layer);
         Some((self.stacks.iter().position(|(known, _)| known == stem)?, layer))
     }
 

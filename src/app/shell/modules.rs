@@ -12,6 +12,7 @@ use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::shared::names::{Block, Stacks};
 use crate::app::view::View;
+use crate::checkpoint::expert_of;
 use crate::delta::{DeltaSet, Entry};
 use crate::spectrum::Spectrum;
 use crate::units;
@@ -375,7 +376,7 @@ fn module(
         let right = Pos2::new(spark.left() - 8.0, rect.center().y);
         let shape = painter.text(right, egui::Align2::RIGHT_CENTER, shape, FontId::proportional(10.5), colors.weak);
         // A long name ends in … before the shape begins.
-        let mut job = LayoutJob::simple_singleline(name.to_owned(), FontId::proportional(12.5), color);
+        let mut job = LayoutJob::simple_singleline(name, FontId::proportional(12.5), color);
         job.wrap = TextWrapping::truncate_at_width((shape.left() - left.x - 6.0).max(24.0));
         let galley = painter.layout_job(job);
         painter.galley(left - vec2(0.0, galley.size().y / 2.0), galley, color);
@@ -395,16 +396,19 @@ fn module(
     })
 }
 
-/// The last two parts of a name: what tells modules of one block apart.
-fn short(name: &str) -> &str {
+/// The end of a name: what tells modules of one block apart.
+fn short(name: &str) -> String {
     let mut dots = name.rmatch_indices('.');
-    let Some((last, _)) = dots.next() else { return name };
+    let Some((last, _)) = dots.next() else { return name.to_owned() };
     let part = &name[last + 1..];
-    // `mlp.0` alone would say nothing.
-    if part.chars().all(|c| c.is_ascii_digit()) {
-        return dots.next().map_or(name, |(i, _)| &name[i + 1..]);
+    if let Some(expert) = expert_of(name) {
+        return format!("{expert} · {part}");
     }
-    part
+    // `0` or `q` alone would say too little: there may be another in the same block.
+    if part.len() < 3 || part.chars().all(|c| c.is_ascii_digit()) {
+        return dots.next().map_or(name, |(i, _)| &name[i + 1..]).to_owned();
+    }
+    part.to_owned()
 }
 
 /// σ on a log axis from σ₁ down to a thousandth of it.
@@ -444,5 +448,7 @@ mod tests {
         assert_eq!(short("model.layers.0.self_attn.q_proj"), "q_proj");
         assert_eq!(short("experts.0"), "experts.0");
         assert_eq!(short("lm_head"), "lm_head");
+        assert_eq!(short("model.layers.0.mlp.experts.3.up_proj"), "3 · up_proj");
+        assert_eq!(short("decoder.block.0.layer.1.EncDecAttention.q"), "EncDecAttention.q");
     }
 }

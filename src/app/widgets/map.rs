@@ -29,6 +29,8 @@ pub enum Cell {
 pub struct ModuleMap<'a> {
     /// What it is a map of: its accessible name.
     pub title: &'a str,
+    /// The stack that the blocks belong to; empty where there is one alone.
+    pub stack: &'a str,
     /// Names of the blocks, short: their numbers.
     pub blocks: &'a [String],
     /// Names of the projections.
@@ -41,6 +43,10 @@ pub struct ModuleMap<'a> {
     pub quantity: &'a str,
     /// Colours.
     pub map: ColorMap,
+    /// The value of the last colour; the largest of this map where there is no other.
+    pub most: Option<f64>,
+    /// With a bar of the colours below it.
+    pub legend: bool,
 }
 
 /// What happened, as block and projection.
@@ -101,7 +107,8 @@ impl ModuleMap<'_> {
             Cell::Unknown => format!("{} unknown", self.quantity),
             Cell::Value(value) => format!("{} {}", self.quantity, number::short(value, 4)),
         };
-        format!("layer {} {}: {value}", self.blocks[block], self.projections[projection])
+        let stack = if self.stack.is_empty() { String::new() } else { format!("{} ", self.stack) };
+        format!("{stack}layer {} {}: {value}", self.blocks[block], self.projections[projection])
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
@@ -113,7 +120,7 @@ impl ModuleMap<'_> {
     }
 
     fn look(&self) -> impl Fn(bool) -> Look + use<> {
-        let largest = self.values().fold(0.0_f64, |a, b| a.max(b.abs()));
+        let largest = self.most.unwrap_or_else(|| self.values().fold(0.0_f64, |a, b| a.max(b.abs())));
         let high = if largest > 0.0 { largest as f32 } else { 1.0 };
         let low = if self.map.is_diverging() || self.values().any(|v| v < 0.0) { -high } else { 0.0 };
         let range = ValueRange { low, high, scale: Scale::Linear, clipped: false };
@@ -182,6 +189,13 @@ impl ModuleMap<'_> {
             painter.rect_stroke(grid.expand(3.0), 2, visuals.selection.stroke, StrokeKind::Outside);
         }
         self.labels(ui, layout, grid, visuals.text_color());
+        if !self.stack.is_empty() {
+            let at = pos2(grid.left() - 6.0, grid.top() - 4.0);
+            small(painter, at, Align2::RIGHT_BOTTOM, self.stack, visuals.weak_text_color());
+        }
+        if !self.legend {
+            return;
+        }
         let words =
             painter.layout_no_wrap(self.quantity.to_owned(), FontId::proportional(SMALL), Color32::WHITE).size().x;
         // The name of the quantity stands to the right of the bar, inside of what can be seen.
@@ -319,19 +333,23 @@ impl Layout {
         // Downwards only where the names of the projections fit side by side.
         let names = (width(map.projections) + 6.0) * count[1] as f32 + width(map.blocks) + 12.0;
         let across = room.x >= room.y || !room.y.is_finite() || names > room.x;
-        let left = 8.0 + if across { width(map.projections) } else { width(map.blocks) };
+        let stack = width(&[map.stack.to_owned()]);
+        let left = 8.0 + stack.max(if across { width(map.projections) } else { width(map.blocks) });
         let top = 18.0;
         let (columns, rows) = if across { (count[0], count[1]) } else { (count[1], count[0]) };
-        let free = vec2(room.x - left - 4.0, room.y - top - LEGEND);
+        let below = if map.legend { LEGEND } else { 8.0 };
+        let free = vec2(room.x - left - 4.0, room.y - top - below);
         let side = |free: f32, n: usize| free / n.max(1) as f32;
         // Wide enough for the names of the projections above them.
         let least = if across { SMALLEST } else { width(map.projections) + 6.0 };
-        let most = if across { 34.0 } else { least.max(44.0) };
+        // A map that has a tab of its own fills more of it.
+        let (wide, high) = if room.y > 420.0 && room.x > 700.0 { (56.0, 34.0) } else { (34.0, 24.0) };
+        let most = if across { wide } else { least.max(wide + 10.0) };
         // Cells shrink until all of them are seen; large ones stand on whole points.
         let whole = |side: f32| if side >= 6.0 { side.floor() } else { side };
         let cell =
-            vec2(whole(side(free.x, columns).clamp(least, most)), whole(side(free.y, rows).clamp(SMALLEST, 24.0)));
-        let size = vec2(left + cell.x * columns as f32 + 4.0, top + cell.y * rows as f32 + LEGEND);
+            vec2(whole(side(free.x, columns).clamp(least, most)), whole(side(free.y, rows).clamp(SMALLEST, high)));
+        let size = vec2(left + cell.x * columns as f32 + 4.0, top + cell.y * rows as f32 + below);
         Self { across, cell, corner: vec2(left, top), size, count }
     }
 

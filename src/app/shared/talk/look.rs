@@ -51,7 +51,6 @@ impl Look {
             .desired_rows(2)
             .desired_width(f32::INFINITY)
             .margin(vec2(8.0, 6.0))
-            .background_color(ui.visuals().panel_fill)
             .return_key(eframe::egui::KeyboardShortcut::new(Modifiers::SHIFT, Key::Enter));
         let field = ui.add(field);
         field.widget_info(|| WidgetInfo::text_edit(true, "", &self.prompt, "Prompt"));

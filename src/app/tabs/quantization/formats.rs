@@ -102,7 +102,7 @@ fn cell(row: &FormatRow, column: usize) -> Entry {
             let tip = row.result.as_ref().err().cloned().unwrap_or_else(|| row.recipe.format.rule().to_owned());
             Entry::text(format!("{}{double}", row.recipe.format.title())).tip(tip)
         }
-        1 => Entry { text: row.recipe.group_text(), key: None, tip: None },
+        1 => Entry { text: row.recipe.group_text(), key: None, ..Entry::default() },
         2 => Entry::number(Some(row.bits), |x| format!("{x:.3}")),
         3 => measure(|m| m.relative_rmse, units::percent),
         4 => measure(|m| m.rmse, short),

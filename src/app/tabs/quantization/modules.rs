@@ -6,11 +6,10 @@ use super::View;
 use super::state::{Choice, ModuleRow, Need, has_delta, mapped};
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
-use crate::app::shared::module_map::{Places, lay_out};
-use crate::app::widgets::map::{Cell, ModuleMap};
+use crate::app::shared::module_map::{Maps, Shown};
+use crate::app::widgets::map::Cell;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
-use crate::figure::ColorMap;
 use crate::quant::Recipe;
 use crate::workspace::{Selection, Workspace};
 
@@ -18,7 +17,7 @@ use crate::workspace::{Selection, Workspace};
 #[derive(Default)]
 pub struct Modules {
     generation: Option<u64>,
-    places: Places,
+    maps: Maps,
     /// Which of the formats.
     format: usize,
     quantity: Quantity,
@@ -51,7 +50,8 @@ impl Modules {
     pub fn logic(&mut self, workspace: &Workspace) {
         if self.generation != Some(workspace.generation()) {
             self.generation = Some(workspace.generation());
-            self.places = workspace.delta().map(|set| lay_out(set)).unwrap_or_default();
+            let entries = workspace.delta().map_or(&[][..], |set| set.entries());
+            self.maps = Maps::of(entries.iter().map(|entry| (entry.name.as_str(), entry.layer)));
             self.recipes.clear();
         }
     }
@@ -117,32 +117,20 @@ impl Modules {
                 );
             });
         });
-        let (blocks, projections, places) = &self.places;
-        if places.is_empty() {
+        if self.maps.is_empty() {
             ui.label(RichText::new("No module stands in a numbered block.").color(Colors::of(ui).weak));
             return;
         }
-        let entry = |b: usize, p: usize| places[b * projections.len() + p].map(|i| &set.entries()[i]);
-        let cell = |b: usize, p: usize| {
-            let Some(entry) = entry(b, p) else { return Cell::Absent };
-            match rows.iter().find(|row| row.name == entry.name) {
-                None => Cell::Pending,
-                Some(row) => value(row, self.format, self.quantity).map_or(Cell::Unknown, Cell::Value),
-            }
+        let cell = |at: usize| match rows.iter().find(|row| row.name == set.entries()[at].name) {
+            None => Cell::Pending,
+            Some(row) => value(row, self.format, self.quantity).map_or(Cell::Unknown, Cell::Value),
         };
         let workspace = view.workspace;
-        let selected = |b: usize, p: usize| entry(b, p).is_some_and(|e| workspace.selection().contains(&e.name));
-        let map = ModuleMap {
-            title: "Map of errors",
-            blocks,
-            projections,
-            cell: &cell,
-            selected: &selected,
-            quantity: self.quantity.name(),
-            map: ColorMap::Viridis,
-        };
-        if let Some(name) = map.ui(ui).chosen.and_then(|(b, p)| entry(b, p)).map(|e| e.name.clone()) {
-            view.effects.push(Effect::Select(Selection::one(&name)));
+        let selected = |at: usize| workspace.selection().contains(&set.entries()[at].name);
+        let shown = Shown { title: "Map of errors", quantity: self.quantity.name(), cell: &cell, selected: &selected };
+        if let Some(chosen) = self.maps.ui(ui, &shown) {
+            let names = chosen.iter().map(|&at| set.entries()[at].name.clone()).collect();
+            view.effects.push(Effect::Select(Selection::of(names)));
         }
     }
 }

@@ -132,6 +132,9 @@ impl Looks {
         facts::ui(ui, view);
         ui.add_space(2.0);
         let room = ui.available_rect_before_wrap();
+        if self.map.large && !self.directed {
+            return self.map(ui, view);
+        }
         if is_cramped(room) {
             let pictures = (room.width() - 170.0) / 3.0 + 100.0;
             return one_below_the_other(ui, &[280.0, pictures, 420.0, 320.0], |ui, part| match part {
@@ -173,6 +176,15 @@ impl Looks {
             ui.selectable_value(&mut self.directed, false, LOWER[0].title);
             let tip = "What this update shares with another one, what it does to its base";
             ui.selectable_value(&mut self.directed, true, LOWER[1].title).on_hover_text(tip);
+            if self.directed {
+                return;
+            }
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                let tip = "The map in all of the tab, or in its corner again";
+                if ui.selectable_label(self.map.large, "Large").on_hover_text(tip).clicked() {
+                    self.map.large = !self.map.large;
+                }
+            });
         });
         if self.directed {
             self.directions.ui(ui, view);

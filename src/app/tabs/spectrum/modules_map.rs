@@ -5,12 +5,11 @@ use eframe::egui::{Align, Button, ComboBox, Layout, RichText, Ui};
 use super::View;
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
-use crate::app::shared::module_map::lay_out;
-use crate::app::widgets::map::{Cell, ModuleMap};
+use crate::app::shared::module_map::{Maps, Shown};
+use crate::app::widgets::map::Cell;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::delta::DeltaSet;
-use crate::figure::ColorMap;
 use crate::spectrum::RuleId;
 use crate::workspace::{Selection, Workspace};
 
@@ -20,10 +19,9 @@ use super::prepared::Prepared;
 #[derive(Default)]
 pub struct Map {
     generation: Option<u64>,
-    blocks: Vec<String>,
-    projections: Vec<String>,
-    /// By block and projection: the place among the entries.
-    places: Vec<Option<usize>>,
+    maps: Maps,
+    /// The map has all of the tab.
+    pub large: bool,
 }
 
 impl Map {
@@ -33,17 +31,20 @@ impl Map {
             return;
         }
         self.generation = Some(workspace.generation());
-        let (blocks, projections, places) = workspace.delta().map(|d| lay_out(d)).unwrap_or_default();
-        (self.blocks, self.projections, self.places) = (blocks, projections, places);
+        let entries = workspace.delta().map_or(&[][..], |delta| delta.entries());
+        self.maps = Maps::of(entries.iter().map(|entry| (entry.name.as_str(), entry.layer)));
     }
 
     /// Paints the map into the room there is.
-    pub fn ui(&self, ui: &mut Ui, view: &mut View<'_>, prepared: &Prepared) {
+    pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, prepared: &Prepared) {
         let Some(delta) = view.workspace.delta().cloned() else { return };
         let area = ui.max_rect();
         ui.horizontal(|ui| {
-            ui.label(RichText::new("coloured by").color(Colors::of(ui).weak));
+            if self.large || !self.maps.has_experts() {
+                ui.label(RichText::new("coloured by").color(Colors::of(ui).weak));
+            }
             rule(ui, view);
+            self.maps.fold(ui);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 view.export(
                     ui,
@@ -67,38 +68,29 @@ impl Map {
                 }
             });
         }
-        if self.places.is_empty() {
+        if self.maps.is_empty() {
             ui.label(RichText::new("No module stands in a numbered block.").color(Colors::of(ui).weak));
             return;
         }
-        let entry = |b: usize, p: usize| self.places[b * self.projections.len() + p].map(|i| &delta.entries()[i]);
         let workspace = view.workspace;
-        let cell = |b: usize, p: usize| match entry(b, p) {
-            None => Cell::Absent,
-            Some(entry) if entry.problem.is_some() => Cell::Unknown,
-            Some(entry) => match prepared.rank(&entry.name) {
+        let cell = |at: usize| match &delta.entries()[at] {
+            entry if entry.problem.is_some() => Cell::Unknown,
+            entry => match prepared.rank(&entry.name) {
                 Some(Some(rank)) => Cell::Value(rank as f64),
                 Some(None) => Cell::Unknown,
                 None if workspace.spectrum(&entry.name).is_some_and(|s| s.error().is_some()) => Cell::Unknown,
                 None => Cell::Pending,
             },
         };
-        let selected = |b: usize, p: usize| entry(b, p).is_some_and(|e| workspace.selection().contains(&e.name));
-        let map = ModuleMap {
-            title: "Map of all modules",
-            blocks: &self.blocks,
-            projections: &self.projections,
-            cell: &cell,
-            selected: &selected,
-            quantity: "rank",
-            map: ColorMap::Viridis,
-        };
-        if let Some(name) = map.ui(ui).chosen.and_then(|(b, p)| entry(b, p)).map(|e| e.name.clone()) {
+        let selected = |at: usize| workspace.selection().contains(&delta.entries()[at].name);
+        let shown = Shown { title: "Map of all modules", quantity: "rank", cell: &cell, selected: &selected };
+        if let Some(chosen) = self.maps.ui(ui, &shown) {
+            let names: Vec<String> = chosen.iter().map(|&at| delta.entries()[at].name.clone()).collect();
             let mut selection = workspace.selection().clone();
             if ui.input(|i| i.modifiers.command) {
-                selection.toggle(&name);
+                names.iter().for_each(|name| selection.toggle(name));
             } else {
-                selection = Selection::one(&name);
+                selection = Selection::of(names);
             }
             view.effects.push(Effect::Select(selection));
         }
@@ -106,7 +98,7 @@ impl Map {
 
     fn rows(&self, delta: &DeltaSet, prepared: &Prepared) -> Vec<Vec<String>> {
         let mut rows = vec![vec!["module".to_owned(), "rank".to_owned()]];
-        for entry in self.places.iter().flatten().map(|&i| &delta.entries()[i]) {
+        for entry in self.maps.places().map(|i| &delta.entries()[i]) {
             let rank = prepared.rank(&entry.name).flatten().map_or_else(String::new, |r| r.to_string());
             rows.push(vec![entry.name.clone(), rank]);
         }
