@@ -8,6 +8,7 @@ mod fixtures;
 
 mod bad_input;
 mod cancelling;
+mod choose;
 mod commands;
 mod idle;
 mod learn;

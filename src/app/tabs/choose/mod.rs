@@ -8,10 +8,10 @@ mod state;
 use std::path::Path;
 use std::sync::Arc;
 
-use eframe::egui::{Rect, RichText, ScrollArea, Ui, pos2};
+use eframe::egui::{FontFamily, FontId, Grid, ProgressBar, Rect, RichText, ScrollArea, Ui, pos2};
 
 use crate::app::effect::Effect;
-use crate::app::look::theme::Colors;
+use crate::app::look::theme::{Colors, STRONG};
 use crate::app::tabs::{Command, Tab};
 use crate::app::view::{self, Round};
 use crate::job::{Running, Wake};
@@ -83,22 +83,10 @@ impl Tab for ChooseTab {
 const WIDE: f32 = 860.0;
 
 fn ui_of(ui: &mut Ui, view: &mut View<'_>, looks: &mut reasons::Reasons) {
-    let colors = Colors::of(ui);
-    if view.workspace.base().is_none() {
-        ui.heading("Which rank?");
-        ui.label(RichText::new("Open a model, and its data under Train: the answer stands here.").color(colors.weak));
-        return;
-    }
-    answer::ui(ui, view);
-    let Some(answer) = view.state.answer().cloned() else {
-        ui.add_space(8.0);
-        let text = match view.state.failure() {
-            Some(why) => RichText::new(why.to_string()).color(colors.bad),
-            None => RichText::new(format!("{} …", view.state.stage())).color(colors.weak),
-        };
-        ui.label(text);
-        return;
+    let Some(answer) = view.state.answer().cloned().filter(|_| view.workspace.base().is_some()) else {
+        return waiting(ui, view);
     };
+    answer::ui(ui, view, &answer);
     ui.add_space(10.0);
     let room = ui.available_rect_before_wrap();
     if room.width() < WIDE {
@@ -106,6 +94,7 @@ fn ui_of(ui: &mut Ui, view: &mut View<'_>, looks: &mut reasons::Reasons) {
             looks.rows(ui, &answer);
             ui.add_space(10.0);
             ui.allocate_ui([ui.available_width(), 320.0].into(), |ui| looks.plot(ui, view, &answer));
+            looks.door(ui, view, &answer);
             ui.add_space(10.0);
             looks.unknown(ui, &answer);
         });
@@ -122,12 +111,13 @@ fn ui_of(ui: &mut Ui, view: &mut View<'_>, looks: &mut reasons::Reasons) {
         });
     });
     crate::app::shared::layout::within(ui, right, |ui| {
-        let height = (ui.available_height() * 0.58).max(200.0).min(ui.available_height());
+        let height = (ui.available_height() * 0.6).max(200.0).min(ui.available_height());
         ui.allocate_ui([ui.available_width(), height].into(), |ui| {
             ui.set_min_height(height);
             looks.plot(ui, view, &answer);
         });
-        ui.add_space(8.0);
+        looks.door(ui, view, &answer);
+        ui.add_space(10.0);
         ScrollArea::vertical().id_salt("unknown").auto_shrink(false).show(ui, |ui| looks.unknown(ui, &answer));
     });
     ui.advance_cursor_after_rect(room);
@@ -138,4 +128,41 @@ fn ui_of(ui: &mut Ui, view: &mut View<'_>, looks: &mut reasons::Reasons) {
             view.effects.push(Effect::AnalyseAll);
         }
     }
+}
+
+/// No answer yet: what it will rest on, and how far it is.
+fn waiting(ui: &mut Ui, view: &View<'_>) {
+    const LOOKS: [(&str, &str); 5] = [
+        ("Your data", "how much there is to learn, beside how much a rank can hold"),
+        ("The model", "its size decides the learning rate"),
+        ("What your data pull at", "one backward pass through the frozen model, module by module"),
+        ("Memory", "what fits this machine"),
+        ("Runs that are there", "what was measured has the last word"),
+    ];
+    let colors = Colors::of(ui);
+    ui.label(RichText::new("Which rank?").font(FontId::new(20.0, FontFamily::Name(STRONG.into()))));
+    if view.workspace.base().is_none() {
+        ui.label(
+            RichText::new("Open a model, and choose its data under Train: the answer stands here then.")
+                .color(colors.weak),
+        );
+    } else if let Some(why) = view.state.failure() {
+        ui.label(RichText::new(why.to_string()).color(colors.bad));
+    } else {
+        ui.add_space(4.0);
+        ui.horizontal(|ui| {
+            let bar = ProgressBar::new(view.state.fraction()).desired_width(200.0).desired_height(8.0);
+            ui.add(bar).accessible_name("Choosing a rank");
+            ui.label(RichText::new(format!("{} …", view.state.stage())).color(colors.weak));
+        });
+    }
+    ui.add_space(14.0);
+    ui.label(RichText::new("The answer weighs").strong());
+    Grid::new("looks").num_columns(2).spacing([18.0, 8.0]).show(ui, |ui| {
+        for (name, about) in LOOKS {
+            ui.label(name);
+            ui.label(RichText::new(about).color(colors.weak));
+            ui.end_row();
+        }
+    });
 }

@@ -6,6 +6,7 @@ use eframe::egui::{
 
 use super::View;
 use super::state::Answer;
+use crate::app::effect::{Effect, Place};
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
@@ -53,10 +54,24 @@ impl Reasons {
         figure.ui(ui, why.criterion, |_| {});
     }
 
+    /// Paints the way to where the reason that is looked at can be gone into.
+    pub fn door(&self, ui: &mut Ui, view: &mut View<'_>, answer: &Answer) {
+        let Some(why) = self.looked_at(answer) else { return };
+        let Some((_, title, tip, place)) = DOORS.into_iter().find(|(criterion, ..)| *criterion == why.criterion) else {
+            return;
+        };
+        if ui.link(title).on_hover_text(tip).clicked() {
+            view.effects.push(Effect::Show(place));
+        }
+    }
+
     /// Paints what is not known, and what it would take.
     pub fn unknown(&self, ui: &mut Ui, answer: &Answer) {
         let weak = Colors::of(ui).weak;
-        ui.label(RichText::new("Not known").strong());
+        if answer.advice.uncertain.is_empty() {
+            return;
+        }
+        ui.label(RichText::new("What is not known, and what it would take").strong());
         for one in &answer.advice.uncertain {
             ui.label(&one.what);
             ui.label(RichText::new(one.cost()).small().color(weak));
@@ -64,6 +79,21 @@ impl Reasons {
         }
     }
 }
+
+/// Where a reason can be gone into: which, the link's words, what is there, the place.
+const DOORS: [(&str, &str, &str, Place); 6] = [
+    ("rate", "Try other learning rates →", "A sweep over ranks and rates", Place::part("train", "sweep")),
+    ("capacity", "See your data →", "The rows as the model will see them", Place::part("train", "run")),
+    ("memory", "See what fits which GPU →", "Memory by method and card", Place::part("parameters", "memory")),
+    ("gradients", "See it module by module →", "Gradients of the frozen model", Place::part("parameters", "probe")),
+    ("sibling", "See the singular values →", "Every module of what was tuned", Place::tab("spectrum")),
+    (
+        "layers",
+        "Compare both by training →",
+        "Ranks: one for all and one for each at equal parameters, each trained with three seeds",
+        Place::part("parameters", "ranks"),
+    ),
+];
 
 /// Width of the bar of a weight.
 const BAR: f32 = 44.0;
@@ -78,7 +108,8 @@ fn reason(ui: &mut Ui, why: &Why, chosen: bool) -> bool {
         eframe::egui::Frame::new().inner_margin(8.0).show(ui, |ui| {
             ui.set_min_width(ui.available_width());
             ui.horizontal(|ui| {
-                let (bar, _) = ui.allocate_exact_size(vec2(BAR, 6.0), Sense::hover());
+                let (bar, weight) = ui.allocate_exact_size(vec2(BAR, 6.0), Sense::hover());
+                weight.on_hover_text(format!("Weight {:.2}: how much it counts beside the others", why.weight));
                 ui.painter().rect_filled(bar, 3.0, colors.line);
                 let filled = Rect::from_min_size(bar.min, vec2(BAR * why.weight as f32, bar.height()));
                 ui.painter().rect_filled(filled, 3.0, colors.accent);
@@ -87,8 +118,14 @@ fn reason(ui: &mut Ui, why: &Why, chosen: bool) -> bool {
                 let value = Label::new(RichText::new(&why.value).color(colors.weak)).truncate();
                 ui.add(value).on_hover_text(&why.value);
             });
-            ui.label(&why.says);
-            ui.label(RichText::new(why.source).small().color(colors.weak));
+            if chosen {
+                ui.label(&why.says);
+                ui.label(RichText::new(why.source).small().color(colors.weak));
+            } else {
+                // The first sentence: the rest is a click away.
+                let end = why.says.find(". ").map_or(why.says.len(), |at| at + 1);
+                ui.label(RichText::new(&why.says[..end]).color(colors.weak));
+            }
         });
     });
     let rect = inner.response.rect;

@@ -104,6 +104,11 @@ impl Choosing {
         if stage.is_empty() { "thinking".to_owned() } else { stage }
     }
 
+    /// How far the work is, from 0 to 1.
+    pub fn fraction(&self) -> f32 {
+        self.job.as_ref().and_then(|job| job.status().fraction).unwrap_or(0.0)
+    }
+
     /// True where the gradients of the data were not looked at, and could be.
     pub fn offers_gradients(&self) -> bool {
         let known = |answer: &Arc<Answer>| !answer.facts.gradients.is_empty() || answer.facts.data.is_none();
@@ -211,7 +216,7 @@ fn take(advice: &Advice, check: bool, round: &mut Round<'_>) {
     }
     round.effects.push(Effect::Turn(dial));
     let ranks = if check { vec![(advice.r / 4).max(1), advice.r, 4 * advice.r] } else { Vec::new() };
-    round.board.proposal = Some(Proposal { lr: advice.lr, ranks });
+    round.board.proposal = Some(Proposal { lr: Some(advice.lr), ranks, spread: None });
     round.effects.push(Effect::Show(Place::part("train", if check { "sweep" } else { "run" })));
     round.say(format!("r = {}, α = {} and rate {:.0e} stand in Train.", advice.r, advice.alpha, advice.lr));
 }
