@@ -1,5 +1,6 @@
 //! What a tab may look at: [`View`] while it paints, [`Round`] while it decides. No tab is named here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eframe::egui;
@@ -45,12 +46,23 @@ pub struct Board {
 }
 
 /// What the next run, or the next sweep, is to take over; rank, α and targets are the dial's.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Proposal {
-    /// Peak learning rate.
-    pub lr: f64,
+    /// Peak learning rate; none: it stays.
+    pub lr: Option<f64>,
     /// Ranks of a sweep; none for a run.
     pub ranks: Vec<usize>,
+    /// Two kinds of runs that are begun at once, to be compared.
+    pub spread: Option<Spread>,
+}
+
+/// One rank for all modules, and a rank for each of them, at about as many parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spread {
+    /// The one rank.
+    pub uniform: usize,
+    /// A rank for each module; those that are not named get no adapter.
+    pub ranks: BTreeMap<String, usize>,
 }
 
 /// Everything that may be looked at while painting, and the lists of what is asked for. Within a tab, `state` is what the tab

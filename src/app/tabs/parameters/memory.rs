@@ -187,13 +187,13 @@ impl MemoryTab {
                     ui.spacing_mut().item_spacing.x = 5.0;
                     let (swatch, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());
                     ui.painter().rect_filled(swatch, 2.0, color(number, dark));
-                    let engine = if part.engine { " ·" } else { "" };
+                    let engine = if part.engine { "*" } else { "" };
                     let name = said(part.name, Method::Qlora);
                     ui.label(RichText::new(format!("{name}{engine}")).small().color(colors.weak));
                 });
             }
             ui.label(
-                RichText::new("· estimated for Rankscope's own engine, without this window").small().color(colors.weak),
+                RichText::new("* estimated for Rankscope's own engine, without this window").small().color(colors.weak),
             );
         });
     }
@@ -249,7 +249,8 @@ fn rooms(ui: &mut Ui, view: &mut View<'_>, needs: &Needs) {
         ui.end_row();
         for room in &needs.rooms {
             ui.label(&room.name);
-            ui.label(RichText::new(units::bytes(room.bytes)).monospace());
+            let size = room.sold.map_or_else(|| units::bytes(room.bytes), |gib| format!("{gib} GB"));
+            ui.label(RichText::new(size).monospace()).on_hover_text(units::bytes(room.bytes));
             for (verdict, name) in room.verdicts.into_iter().zip(NAMES) {
                 let color = match verdict {
                     Verdict::Fits => colors.good,
@@ -260,15 +261,18 @@ fn rooms(ui: &mut Ui, view: &mut View<'_>, needs: &Needs) {
                 let name = format!("{name} {} {}", verdict.as_str(), room.name);
                 label.widget_info(|| WidgetInfo::labeled(eframe::egui::Role::Label, true, &name));
             }
-            for most in [room.largest.rank, room.largest.batch, room.largest.seq] {
+            let any = room.largest.rank.is_some_and(|most| most >= needs.largest);
+            let rank = if any { "any".to_owned() } else { number(room.largest.rank) };
+            ui.label(RichText::new(rank).monospace()).on_hover_text(number(room.largest.rank));
+            for most in [room.largest.batch, room.largest.seq] {
                 ui.label(RichText::new(number(most)).monospace());
             }
             ui.end_row();
         }
     });
     let note = format!(
-        "Each of rank, batch and context with the others as they are. Tight: less than a tenth to spare. On a GPU {} are added for \
-         the driver's context and cuBLAS, an estimate.",
+        "Each of rank, batch and context with the others as they are. Tight: less than a tenth to spare. A card of 8 GB holds 8 GiB, \
+         8.59 GB. On a GPU {} are added for the driver's context and cuBLAS, an estimate.",
         units::bytes(CONTEXT)
     );
     ui.label(RichText::new(note).small().color(colors.weak));

@@ -191,9 +191,12 @@ impl Looks {
                     // The bar for scrolling lies over the right edge.
                     ui.set_max_width(ui.available_width() - 12.0);
                     if ui.available_width() > 860.0 {
+                        ui.spacing_mut().item_spacing.x = 32.0;
                         ui.columns(2, |columns| {
-                            self.counts_ui(&mut columns[0], view);
-                            against(&mut columns[1], view);
+                            columns.iter_mut().for_each(|column| column.spacing_mut().item_spacing.x = 8.0);
+                            // Columns would set their text flush on both sides.
+                            columns[0].vertical(|ui| self.counts_ui(ui, view));
+                            columns[1].vertical(|ui| against(ui, view));
                         });
                     } else {
                         self.counts_ui(ui, view);

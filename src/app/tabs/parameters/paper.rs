@@ -70,7 +70,7 @@ fn entry(row: &PaperRow, column: usize) -> Entry {
         5 => Entry::number(Some(row.wikisql), |x| format!("{x:.1}")),
         6 => Entry::number(Some(row.mnli), |x| format!("{x:.1}")),
         _ => match row.note {
-            Some(note) => Entry::text(note).tip(note),
+            Some(note) => Entry::sentence(note),
             None => Entry::text(""),
         },
     }

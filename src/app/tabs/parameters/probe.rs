@@ -76,6 +76,13 @@ impl ProbeTab {
                 .desired_width(300.0);
             let field = ui.add(field).labelled_by(label.id);
             field.widget_info(|| WidgetInfo::text_edit(true, "", &self.data, "Data"));
+            let of_train =
+                view.board.draft.as_ref().map(|draft| draft.data.clone()).filter(|data| !data.as_os_str().is_empty());
+            if let Some(data) = of_train
+                && ui.button("As in Train").on_hover_text(data.display().to_string()).clicked()
+            {
+                self.data = data.display().to_string();
+            }
             let number = |ui: &mut Ui, name: &str, value: &mut usize, most: usize| {
                 let label = ui.label(RichText::new(name).color(colors.weak));
                 ui.add(DragValue::new(value).range(1..=most).speed(0.2)).labelled_by(label.id);

@@ -1,5 +1,7 @@
 //! Ranks under a budget: the best of every module beside one rank for all, on the map and in a table; what is made of it.
 
+use std::sync::Arc;
+
 use eframe::egui::{Button, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
 use super::View;
@@ -7,13 +9,15 @@ use super::state::{Action, Choice, Product, RULES};
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
+use crate::app::view::Spread;
 
-use crate::app::widgets::map::{Cell, ModuleMap};
+use crate::app::shared::module_map::{Maps, Shown};
+use crate::app::widgets::map::Cell;
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
-use crate::figure::ColorMap;
-use crate::plan::budget::Target;
+use crate::checkpoint::layer_of;
+use crate::plan::budget::{Offer, Target};
 use crate::units;
 use crate::workspace::Selection;
 
@@ -27,6 +31,8 @@ pub struct RanksTab {
     path: String,
     order: Order,
     uniform: bool,
+    /// Where the modules stand, and of which offers.
+    maps: Option<(Arc<Vec<Offer>>, Maps)>,
 }
 
 const HEADS: [Head<'static>; 7] = [
@@ -42,8 +48,8 @@ const HEADS: [Head<'static>; 7] = [
         width: 54.0,
     },
     Head {
-        title: "which rules",
-        tip: "Energy 90 and 99 %, stable, effective, Gavish–Donoho, rounding edge, kohya sv_fro 0.9, PEFT 0.9",
+        title: "least … most",
+        tip: "Of energy 90 and 99 %, stable, effective, Gavish–Donoho, rounding edge, kohya sv_fro 0.9, PEFT 0.9",
         number: false,
         width: 200.0,
     },
@@ -111,7 +117,8 @@ impl RanksTab {
             match &self.wrong {
                 Some(wrong) => ui.label(RichText::new(wrong).small().color(colors.bad)),
                 None => {
-                    let text = "95% of what the change is made of, trainable parameters (4.7M) or the adapter's size in f32 (10MB); empty: 95%";
+                    let text =
+                        "a share of ΔW's energy (95%), trainable parameters (4.7M) or the adapter's size in f32 (10MB)";
                     ui.label(RichText::new(text).small().color(colors.weak))
                 }
             };
@@ -135,6 +142,14 @@ impl RanksTab {
                     ui.label("One rank for all would take more at rank 1 already.");
                 }
             }
+            ui.label(RichText::new("Which is better?").color(colors.weak));
+            let spread = spread(choice);
+            let tip = "One rank for all and a rank for each module at about as many parameters, three seeds of each, one after the \
+                       other on the data that are set up under Train: which is better is seen under Compare";
+            let both = Button::new("Train both");
+            if ui.add_enabled(spread.is_some(), both).on_hover_text(tip).clicked() {
+                view.actions.push(Action::TrainBoth(spread.clone()));
+            }
             if choice.missing > 0 {
                 ui.label(
                     RichText::new(format!("{} modules are not computed and left out.", choice.missing))
@@ -153,6 +168,15 @@ impl RanksTab {
             let field = TextEdit::singleline(&mut self.path).hint_text("a new folder or file").desired_width(260.0);
             let field = ui.add(field).labelled_by(label.id);
             field.widget_info(|| WidgetInfo::text_edit(true, "", &self.path, "Write to"));
+            if let Some(path) = view.state.chosen() {
+                self.path = path.display().to_string();
+            }
+            if ui.button("Browse…").on_hover_text("Choose a place and a name").clicked() {
+                view.actions.push(Action::Browse);
+            }
+            if self.path.trim().is_empty() {
+                ui.label(RichText::new("then what:").small().color(Colors::of(ui).weak));
+            }
             let ready = !self.path.trim().is_empty() && !view.state.is_making();
             for (product, name, tip) in [
                 (Product::Adapter, "Adapter", "A PEFT adapter of what changed, with these ranks: a folder"),
@@ -216,31 +240,40 @@ impl RanksTab {
                 );
             });
         });
-        let (blocks, projections, places) = lay_out(choice);
-        if places.is_empty() {
+        if self.maps.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, &choice.offers)) {
+            let names = choice.offers.iter().map(|offer| (offer.name.as_str(), layer_of(&offer.name)));
+            self.maps = Some((Arc::clone(&choice.offers), Maps::of(names)));
+        }
+        let Some((_, maps)) = &self.maps else { return };
+        if maps.is_empty() {
             ui.label(RichText::new("No module stands in a numbered block.").color(Colors::of(ui).weak));
             return;
         }
-        let at = |b: usize, p: usize| places[b * projections.len() + p];
         let rank = |place: usize| match (&choice.uniform, self.uniform) {
             (Some((_, all)), true) => all.r[place],
             (None, true) => 0,
             _ => choice.rows[place].best,
         };
         let workspace = view.workspace;
-        let map = ModuleMap {
+        let shown = Shown {
             title: "Map of ranks",
-            blocks: &blocks,
-            projections: &projections,
-            cell: &|b, p| at(b, p).map_or(Cell::Absent, |place| Cell::Value(rank(place) as f64)),
-            selected: &|b, p| at(b, p).is_some_and(|place| workspace.selection().contains(&choice.offers[place].name)),
             quantity: "rank",
-            map: ColorMap::Viridis,
+            cell: &|at| Cell::Value(rank(at) as f64),
+            selected: &|at| workspace.selection().contains(&choice.offers[at].name),
         };
-        if let Some(place) = map.ui(ui).chosen.and_then(|(b, p)| at(b, p)) {
-            view.effects.push(Effect::Select(Selection::one(&choice.offers[place].name)));
+        if let Some(chosen) = maps.ui(ui, &shown) {
+            let names = chosen.iter().map(|&at| choice.offers[at].name.clone()).collect();
+            view.effects.push(Effect::Select(Selection::of(names)));
         }
     }
+}
+
+/// The two choices as runs; none where one rank for all takes more than the budget.
+fn spread(choice: &Choice) -> Option<Spread> {
+    let (uniform, _) = choice.uniform.as_ref()?;
+    let named = choice.offers.iter().zip(&choice.rows).filter(|(_, row)| row.best > 0);
+    let ranks = named.map(|(offer, row)| (offer.name.clone(), row.best)).collect();
+    Some(Spread { uniform: *uniform, ranks }).filter(|spread| spread.uniform > 0)
 }
 
 fn entry(choice: &Choice, row: usize, column: usize) -> Entry {
@@ -255,12 +288,16 @@ fn entry(choice: &Choice, row: usize, column: usize) -> Entry {
         4 => whole(found.spread().map(|(low, _)| low)),
         5 => whole(found.spread().map(|(_, high)| high)),
         _ => {
+            // The two rules that are furthest apart; all of them are under the pointer.
+            let known = || RULES.iter().zip(found.rules).filter_map(|(rule, r)| Some((rule.name(), r?)));
+            let ends = known().min_by_key(|(_, r)| *r).zip(known().max_by_key(|(_, r)| *r));
+            let ends = ends.map_or_else(String::new, |((low, _), (high, _))| format!("{low} … {high}"));
             let say = RULES.iter().zip(found.rules).map(|(rule, r)| match r {
                 Some(r) => format!("{} {r}", rule.name()),
                 None => format!("{} –", rule.name()),
             });
             let text = say.collect::<Vec<_>>().join(", ");
-            Entry::text(&text).tip(text)
+            Entry::sentence(ends).tip(text)
         }
     }
 }
@@ -270,31 +307,4 @@ fn rows(choice: &Choice) -> Vec<Vec<String>> {
     let cells =
         (0..choice.rows.len()).map(|row| (0..HEADS.len()).map(|column| entry(choice, row, column).text).collect());
     std::iter::once(heads).chain(cells).collect()
-}
-
-/// Names of blocks and projections, and the place of each module among the offers.
-fn lay_out(choice: &Choice) -> (Vec<String>, Vec<String>, Vec<Option<usize>>) {
-    let mut layers: Vec<usize> = Vec::new();
-    let mut projections: Vec<String> = Vec::new();
-    let mut found = Vec::new();
-    for (at, offer) in choice.offers.iter().enumerate() {
-        let Some(layer) = offer.name.split('.').find_map(|part| part.parse::<usize>().ok()) else { continue };
-        let leaf = offer.name.rsplit('.').next().unwrap_or(&offer.name).to_owned();
-        if !layers.contains(&layer) {
-            layers.push(layer);
-        }
-        let p = projections.iter().position(|known| *known == leaf).unwrap_or_else(|| {
-            projections.push(leaf);
-            projections.len() - 1
-        });
-        found.push((layer, p, at));
-    }
-    layers.sort_unstable();
-    let mut places = vec![None; layers.len() * projections.len()];
-    for (layer, p, at) in found {
-        if let Ok(b) = layers.binary_search(&layer) {
-            places[b * projections.len() + p] = Some(at);
-        }
-    }
-    (layers.iter().map(usize::to_string).collect(), projections, places)
 }

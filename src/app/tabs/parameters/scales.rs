@@ -46,8 +46,8 @@ impl Scales {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let colors = Colors::of(ui);
         let Some(found) = view.state.diagnosis() else {
-            let text = "Open an adapter and its base to check: is α still the default? rsLoRA that other \
-                        programs do not know, patterns that match nothing, a B that is zero.";
+            let text = "Open an adapter and its base to check them. Is α still the default? Does it use rsLoRA, which other \
+                        programs ignore? Are there patterns that match nothing, or a B that is all zero?";
             ui.label(RichText::new(text).color(colors.weak));
             return;
         };

@@ -15,7 +15,7 @@ pub fn closing(ui: &Ui, view: &mut View<'_>) {
     let at = training.shown().and_then(|track| track.last()).map_or(0, |record| record.step.step);
     Modal::new(Id::unique("closing")).show(ui.ctx(), |ui| {
         ui.set_width(420.0);
-        ui.label(RichText::new(format!("{name} goes on")).text_style(egui::TextStyle::Heading));
+        ui.label(RichText::new(format!("{name} is still training")).text_style(egui::TextStyle::Heading));
         ui.add_space(6.0);
         if view.state.closes_soon() {
             ui.horizontal(|ui| {

@@ -27,7 +27,7 @@ const SPECTRA: f32 = 260.0;
 /// Steps that smoothing looks back.
 const WINDOW: f64 = 20.0;
 
-const HEADS: [Head<'static>; 10] = [
+const HEADS: [Head<'static>; 11] = [
     head("run", "Its folder's name", false, 190.0),
     head("method", "LoRA, QLoRA or full", false, 60.0),
     head("r", "Rank", true, 36.0),
@@ -35,6 +35,7 @@ const HEADS: [Head<'static>; 10] = [
     head("trained", "Elements that are trained", true, 70.0),
     head("loss", "Of the last step, smoothed", true, 64.0),
     head("held out", "The last loss on held-out rows", true, 70.0),
+    head("forgot", "Loss on text of the base's own kind, after less before", true, 60.0),
     head("tokens/s", "Over the last steps", true, 70.0),
     head("memory", "Weights, everything trained and buffers at their most", true, 76.0),
     head("90 % / 99 %", "Directions of the chosen module's ΔW that hold so much of its energy", true, 90.0),
@@ -56,6 +57,11 @@ pub struct Compare {
     held_out: Figure,
     spectra: Figure,
     energy: Figure,
+    /// Held-out loss against what was forgotten; empty where no run has measured it.
+    forgetting: Figure,
+    /// Runs that differ in nothing but the seed, together; empty where there are none.
+    seeds: Vec<Together>,
+    over_seeds: Figure,
     order: Order,
 }
 
@@ -89,6 +95,9 @@ impl Compare {
         self.held_out = self.losses(&tracks, true);
         self.spectra = self.spectra_of(&tracks, false);
         self.energy = self.spectra_of(&tracks, true);
+        self.forgetting = forgetting(training, &tracks);
+        self.seeds = together(&tracks);
+        self.over_seeds = over_seeds(&self.seeds);
     }
 
     fn losses(&self, tracks: &[&Track], held_out: bool) -> Figure {
@@ -157,6 +166,27 @@ impl Compare {
                 _ => plot(ui, view, "Loss on held-out rows", &self.held_out),
             });
             ui.add_space(6.0);
+            let forgot = !self.forgetting.series.is_empty();
+            if forgot || !self.seeds.is_empty() {
+                if let Some(text) = verdict(&self.seeds) {
+                    ui.label(RichText::new(text).strong());
+                }
+                let shown: Vec<(&str, &Figure)> = [("Over seeds", &self.over_seeds), ("Learning and forgetting", &self.forgetting)]
+                    .into_iter()
+                    .filter(|(_, figure)| !figure.series.is_empty())
+                    .collect();
+                columns(ui, LOSSES, |ui, index| {
+                    if let Some((name, figure)) = shown.get(index) {
+                        plot(ui, view, name, figure);
+                    }
+                });
+                ui.add_space(6.0);
+            }
+            if !forgot {
+                let text = "What the runs forget is drawn here too, once they are trained with text of the base's own kind (Run, More settings, Forgetting is measured on).";
+                ui.label(RichText::new(text).small().color(Colors::of(ui).weak));
+                ui.add_space(6.0);
+            }
             if !self.modules.is_empty() {
                 ui.horizontal(|ui| {
                     ui.label(RichText::new("What each of them changed").text_style(egui::TextStyle::Heading));
@@ -179,7 +209,7 @@ impl Compare {
                 });
             }
             ui.add_space(6.0);
-            self.table(ui, &tracks);
+            self.table(ui, view.state, &tracks);
         });
     }
 
@@ -215,7 +245,7 @@ impl Compare {
         asks.into_iter().for_each(|ask| view.actions.push(ask));
     }
 
-    /// What the full run's ΔW says about the pairs'.
+    /// What the full run's ΔW says about LoRA's.
     fn sentence(&self, ui: &mut Ui, tracks: &[&Track]) {
         let sigma = |track: &Track| track.frames.last()?.modules.get(&self.module).cloned();
         let full = tracks.iter().find(|track| track.settings.method == Method::Full).and_then(|track| sigma(track));
@@ -226,13 +256,13 @@ impl Compare {
         let kept: f64 = full.iter().take(r).map(|&s| f64::from(s).powi(2)).sum();
         ui.label(format!(
             "The full run spreads this module's ΔW over an effective rank of {}; its first {r} directions hold {} of the \
-             energy. A pair of rank {r} cannot have more than {r} directions; the curves above say what that costs here.",
+             energy. LoRA at rank {r} has {r} directions; the losses above show what is lost.",
             units::real(effective(&full), 3),
             units::percent(kept / total.max(f64::MIN_POSITIVE))
         ));
     }
 
-    fn table(&mut self, ui: &mut Ui, tracks: &[&Track]) {
+    fn table(&mut self, ui: &mut Ui, training: &Training, tracks: &[&Track]) {
         let entry = |row: usize, column: usize| {
             let track = tracks[row];
             let s = &track.settings;
@@ -249,8 +279,12 @@ impl Compare {
                 4 => Entry::number((track.trainable > 0).then_some(track.trainable as f64), |n| units::count(n as u64)),
                 5 => Entry::number(smooth(), |loss| number::whole(loss, 4)),
                 6 => Entry::number(eval(), |loss| number::whole(loss, 4)),
-                7 => Entry::number(track.speed(), |speed| format!("{speed:.0}")),
-                8 => {
+                7 => {
+                    let forgot = training.past(&track.folder).and_then(|past| past.forgetting);
+                    Entry::number(forgot.map(|[before, after]| after - before), |off| format!("{off:+.3}"))
+                }
+                8 => Entry::number(track.speed(), |speed| format!("{speed:.0}")),
+                9 => {
                     let held = track.records.iter().map(|record| record.held).max().filter(|&held| held > 0);
                     Entry::number(held.map(|held| held as f64), |held| units::bytes(held as u64))
                 }
@@ -278,14 +312,103 @@ impl Compare {
     }
 }
 
+/// Runs of one kind, over their seeds.
+#[derive(Clone, Debug, PartialEq)]
+struct Together {
+    name: String,
+    trainable: usize,
+    losses: Vec<f64>,
+}
+
+impl Together {
+    fn mean(&self) -> f64 {
+        self.losses.iter().sum::<f64>() / self.losses.len() as f64
+    }
+
+    /// How far the furthest seed is from the mean.
+    fn spread(&self) -> f64 {
+        self.losses.iter().map(|loss| (loss - self.mean()).abs()).fold(0.0, f64::max)
+    }
+}
+
+/// Runs that differ in nothing but seed and folder; those with one seed alone are left out.
+fn together(tracks: &[&Track]) -> Vec<Together> {
+    let mut kinds: Vec<(crate::train::Settings, Together)> = Vec::new();
+    for (track, name) in tracks.iter().zip(names(tracks)) {
+        let Some(loss) = track.records.iter().rev().find_map(|record| record.eval_loss) else { continue };
+        let kind = crate::train::Settings { seed: 0, out: PathBuf::new(), ..track.settings.clone() };
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, together)) => together.losses.push(loss),
+            None => {
+                let name = name.split("-seed-").next().unwrap_or(&name).replace('-', " ");
+                kinds.push((kind, Together { name, trainable: track.trainable, losses: vec![loss] }));
+            }
+        }
+    }
+    kinds.into_iter().map(|(_, together)| together).filter(|together| together.losses.len() > 1).collect()
+}
+
+fn over_seeds(kinds: &[Together]) -> Figure {
+    if kinds.is_empty() {
+        return Figure::default();
+    }
+    let names = kinds.iter().map(|kind| format!("{}, {}", kind.name, units::count(kind.trainable as u64))).collect();
+    let (points, spread) = kinds.iter().enumerate().map(|(at, kind)| ([at as f64, kind.mean()], kind.spread())).unzip();
+    let mean = Series::line("mean, and the furthest seed", points).style(Style::Points).color(1);
+    let each = kinds.iter().enumerate().flat_map(|(at, kind)| kind.losses.iter().map(move |&loss| [at as f64, loss]));
+    Figure {
+        title: "Held-out loss over seeds".into(),
+        x: Axis::named("", names),
+        y: Axis::linear("held-out loss"),
+        series: vec![
+            Series { spread, ..mean },
+            Series::line("every run", each.collect()).style(Style::Points).color(6),
+        ],
+        ..Figure::default()
+    }
+}
+
+/// Which of two kinds is better, if the seeds can tell.
+fn verdict(kinds: &[Together]) -> Option<String> {
+    let [a, b] = kinds else { return None };
+    let off = b.mean() - a.mean();
+    if off.abs() <= a.spread() + b.spread() {
+        return Some(format!(
+            "{} and {} differ by {:.3}, no more than their seeds do: no difference is shown.",
+            a.name,
+            b.name,
+            off.abs()
+        ));
+    }
+    let (better, worse) = if off > 0.0 { (a, b) } else { (b, a) };
+    Some(format!("{} is better by {:.3} than {}, more than the seeds differ.", better.name, off.abs(), worse.name))
+}
+
+/// Held-out loss against what was forgotten: down and left is better.
+fn forgetting(training: &Training, tracks: &[&Track]) -> Figure {
+    let mut figure = Figure {
+        title: "Learning and forgetting: down and left is better".into(),
+        x: Axis::linear("loss gained on the base's own kind of text"),
+        y: Axis::linear("held-out loss"),
+        ..Figure::default()
+    };
+    for (color, (track, name)) in tracks.iter().zip(names(tracks)).enumerate() {
+        let Some([before, after]) = training.past(&track.folder).and_then(|past| past.forgetting) else { continue };
+        let Some(loss) = track.records.iter().rev().find_map(|record| record.eval_loss) else { continue };
+        figure.series.push(Series::line(name, vec![[after - before, loss]]).style(Style::Points).color(color));
+    }
+    figure
+}
+
 /// What is here once there is something.
 fn nothing(ui: &mut Ui) {
     ui.add_space(8.0);
     ui.label(RichText::new("Nothing is compared yet").text_style(egui::TextStyle::Heading));
+    ui.set_max_width(760.0);
     ui.label(
-        "Here runs lie over each other: their losses by steps or by time, the spectrum of what each of them changed, and what it \
-         took. Add runs that are there, or train the three methods one after the other on the data that are set up under Run: then \
-         nothing differs but the method.",
+        "Runs are laid over each other here: their losses by steps or by time, the spectrum of what each of them changed, and what \
+         it took. Add runs that are there, or train the three methods one after the other on the data that are set up under Run: \
+         then nothing differs but the method.",
     );
 }
 
@@ -314,14 +437,14 @@ fn methods(ui: &mut Ui, view: &mut View<'_>) {
             view.actions.push(Action::StartMethods);
         }
         let weak = Colors::of(ui).weak;
-        ui.label(RichText::new(format!("lr {:.1e} for the pairs,", draft.settings.lr)).color(weak));
+        ui.label(RichText::new(format!("learning rate {:.1e} for LoRA and QLoRA,", draft.settings.lr)).color(weak));
         let speed = draft.full_lr * 0.01;
         let drag = DragValue::new(&mut draft.full_lr).range(1e-9..=1.0).speed(speed);
         let drag = drag.custom_formatter(|x, _| format!("{x:.1e}")).custom_parser(|text| text.trim().parse().ok());
         ui.add(drag)
             .on_hover_text("Every weight moves at once, so each has to move less")
-            .accessible_name("lr of full");
-        ui.label(RichText::new("for full; the same data, seed and steps.").color(weak));
+            .accessible_name("Learning rate of full");
+        ui.label(RichText::new("for full. Data, seed and steps are the same.").color(weak));
     });
     if let Some(problem) = problem.filter(|_| training.live().is_none()) {
         ui.label(RichText::new(problem).small().color(Colors::of(ui).weak));

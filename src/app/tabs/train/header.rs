@@ -77,20 +77,32 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) -> Option<PathBuf> {
     talk
 }
 
-/// What the run said about its data and its model: the first sentence, all of them under the pointer.
+/// What the run said about its data and its model: the first sentence, all of them behind a click.
 fn notes(ui: &mut Ui, track: &Track) {
     // Which file it is stands in the set-up.
     let of_data = format!("{}: ", track.settings.data.display());
     let short = |note: &String| note.strip_prefix(&of_data).unwrap_or(note).to_owned();
     let Some(first) = track.notes.first().map(short) else { return };
-    let more = match track.notes.len() - 1 {
-        0 => String::new(),
-        1 => " · 1 more note".to_owned(),
-        count => format!(" · {count} more notes"),
-    };
-    let all = track.notes.iter().map(short).collect::<Vec<_>>().join("\n");
-    let text = RichText::new(format!("{first}{more}")).small().color(Colors::of(ui).warn);
-    ui.label(text).on_hover_text(all);
+    let rest: Vec<String> = track.notes.iter().skip(1).map(short).collect();
+    let weak = Colors::of(ui).weak;
+    let key = ui.scope_id().with("all notes");
+    let mut open = ui.data(|data| data.get_temp::<bool>(key)).unwrap_or_default();
+    ui.horizontal_wrapped(|ui| {
+        ui.label(RichText::new(first).small().color(weak));
+        let more = match rest.len() {
+            _ if open => "fewer notes".to_owned(),
+            0 => return,
+            1 => "1 more note".to_owned(),
+            count => format!("{count} more notes"),
+        };
+        if ui.link(RichText::new(more).small()).clicked() {
+            open = !open;
+        }
+    });
+    for note in rest.iter().filter(|_| open) {
+        ui.label(RichText::new(note).small().color(weak));
+    }
+    ui.data_mut(|data| data.insert_temp(key, open));
 }
 
 /// Why a run could not go on.
@@ -226,7 +238,7 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bo
             Some(step) => format!("Goes on after the checkpoint at step {step}"),
             None => "Begins again: there is no checkpoint".to_owned(),
         };
-        if ui.add_enabled(idle, Button::new("Go on")).on_hover_text(tip).clicked() {
+        if ui.add_enabled(idle, Button::new("Resume")).on_hover_text(tip).clicked() {
             push(view, Action::GoOn(folder.clone()));
         }
     }

@@ -12,6 +12,7 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::figure::number;
+use crate::plan::Targets;
 use crate::train::Method;
 use crate::train::history::{Past, Phase};
 use crate::units;
@@ -19,19 +20,21 @@ use crate::units;
 use super::typed::{Look, Typed};
 
 /// Columns of the table.
-const HEADS: [Head<'static>; 12] = [
-    head("run", "Its folder's name", false, 190.0),
-    head("state", "finished, stopped, failed, interrupted, running", false, 80.0),
-    head("made by", "The program that trained it", false, 76.0),
-    head("model", "The base model", false, 90.0),
-    head("method", "LoRA, QLoRA or full", false, 60.0),
-    head("r", "Rank", true, 36.0),
-    head("data", "The training data", false, 100.0),
+const HEADS: [Head<'static>; 14] = [
+    head("run", "Its folder's name", false, 150.0),
+    head("state", "finished, stopped, failed, interrupted, running", false, 70.0),
+    head("held out", "The last loss on held-out rows", true, 62.0),
+    head("loss", "Of the last step", true, 56.0),
     head("steps", "Steps done", true, 60.0),
-    head("trained", "Elements that are trained", true, 64.0),
-    head("loss", "Of the last step", true, 60.0),
-    head("held out", "The last loss on held-out rows", true, 66.0),
-    head("when", "When it last wrote something", false, 90.0),
+    head("method", "LoRA, QLoRA or full", false, 54.0),
+    head("r", "Rank; the elements that are trained are under the pointer", true, 30.0),
+    head("α", "lora_alpha", true, 34.0),
+    head("rate", "Peak learning rate", true, 56.0),
+    head("targets", "Modules that get a pair A, B", false, 76.0),
+    head("data", "The training data", false, 88.0),
+    head("model", "The base model", false, 76.0),
+    head("when", "When it last wrote something", false, 76.0),
+    head("made by", "The program that trained it", false, 72.0),
 ];
 
 const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
@@ -72,16 +75,33 @@ impl History {
         let words: Vec<String> = self.filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
         let runs: Vec<&Past> = all.iter().filter(|past| matches(past, &words)).collect();
         let opened = self.chosen(ui, view);
-        let entry = |row: usize, column: usize| cell(runs[row], column);
+        let colors = Colors::of(ui);
+        let entry = |row: usize, column: usize| match (column, &runs[row].phase) {
+            (1, phase) => cell(runs[row], column).colored(match phase {
+                Phase::Finished => colors.good,
+                Phase::Running => colors.accent,
+                Phase::Stopped | Phase::Interrupted => colors.warn,
+                Phase::Failed(_) => colors.bad,
+            }),
+            _ => cell(runs[row], column),
+        };
         let name = |row: usize| format!("{}, {}", runs[row].name(), runs[row].phase.word());
-        let selected = |row: usize| self.chosen.as_ref() == Some(&runs[row].folder);
+        let training = view.state;
+        let selected =
+            |row: usize| self.chosen.as_ref() == Some(&runs[row].folder) || training.is_compared(&runs[row].folder);
         let table =
             Table { id: "runs", heads: &HEADS, rows: runs.len(), entry: &entry, name: &name, selected: &selected };
         let mut order = self.order;
         let clicked = table.ui(ui, &mut order);
         self.order = order;
         if let Some(row) = clicked {
-            self.chosen = Some(runs[row].folder.clone());
+            let folder = runs[row].folder.clone();
+            if ui.input(|input| input.modifiers.command) {
+                let on = !training.is_compared(&folder);
+                view.actions.push(Action::Compare(folder, on));
+            } else {
+                self.chosen = Some(folder);
+            }
         }
         self.delete(ui, view);
         opened
@@ -90,7 +110,7 @@ impl History {
     fn folders(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         ui.horizontal(|ui| {
             let edit = TextEdit::singleline(&mut self.filter).hint_text("Filter: name, model, method, state, note");
-            let response = ui.add(edit.desired_width(300.0).background_color(ui.visuals().panel_fill));
+            let response = ui.add(edit.desired_width(300.0));
             response.widget_info(|| WidgetInfo::text_edit(true, "", &self.filter, "Filter runs"));
             response.accessible_name("Filter runs");
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -140,7 +160,10 @@ impl History {
     fn chosen(&mut self, ui: &mut Ui, view: &mut View<'_>) -> bool {
         let training = view.state;
         let Some(past) = self.chosen.as_ref().and_then(|folder| training.past(folder)) else {
-            ui.label(RichText::new("Choose a run.").color(Colors::of(ui).weak));
+            ui.label(
+                RichText::new("Choose a run. Ctrl and a click lay it over others in Compare.")
+                    .color(Colors::of(ui).weak),
+            );
             return false;
         };
         let (folder, idle) = (past.folder.clone(), training.live().is_none());
@@ -156,17 +179,20 @@ impl History {
             if ui.checkbox(&mut on, "Compare").on_hover_text("Lay it over others in Compare").changed() {
                 asks.push(Action::Compare(folder.clone(), on));
             }
-            if past.can_go_on() && ui.add_enabled(idle, Button::new("Go on")).clicked() {
+            if past.can_go_on() && ui.add_enabled(idle, Button::new("Resume")).clicked() {
                 asks.push(Action::GoOn(folder.clone()));
                 opened = true;
             }
-            if ui.add_enabled(past.weights(None).is_some(), Button::new("ΔW in Spectrum")).clicked() {
-                asks.push(Action::Spectrum(folder.clone(), None));
+            // Of a run that was stopped its newest checkpoint can be looked at.
+            let step = past.checkpoints.last().copied().filter(|_| past.weights(None).is_none());
+            let there = past.weights(step).is_some();
+            if ui.add_enabled(there, Button::new("ΔW in Spectrum")).clicked() {
+                asks.push(Action::Spectrum(folder.clone(), step));
             }
             let ours = past.foreign.is_none();
             let deletable = ours && past.phase != Phase::Running;
             let delete = ui.add_enabled(deletable, Button::new("Delete…"));
-            let why = if ours { "It goes on" } else { "Another program's run is only looked at" };
+            let why = if ours { "It is still training" } else { "Another program's run is only looked at" };
             if delete.on_disabled_hover_text(why).clicked() {
                 self.deleting = Some(folder.clone());
             }
@@ -183,7 +209,7 @@ impl History {
             self.note = (Some(folder.clone()), past.note.clone());
         }
         let edit = TextEdit::singleline(&mut self.note.1).hint_text("Notes").desired_width(f32::INFINITY);
-        let response = ui.add(edit.background_color(ui.visuals().panel_fill));
+        let response = ui.add(edit);
         response.widget_info(|| WidgetInfo::text_edit(true, "", &self.note.1, "Notes"));
         if response.accessible_name("Notes").lost_focus() && self.note.1 != past.note {
             asks.push(Action::Note(folder, self.note.1.clone()));
@@ -243,7 +269,7 @@ fn others(ui: &mut Ui, view: &mut View<'_>) {
 
 /// True when every word is found somewhere in what the list says about a run.
 fn matches(past: &Past, words: &[String]) -> bool {
-    let shown: Vec<String> = (0..7).map(|column| cell(past, column).text).collect();
+    let shown: Vec<String> = (0..HEADS.len()).map(|column| cell(past, column).text).collect();
     let text = format!("{} {}", shown.join(" "), past.note).to_lowercase();
     words.iter().all(|word| text.contains(word.as_str()))
 }
@@ -251,28 +277,39 @@ fn matches(past: &Past, words: &[String]) -> bool {
 fn cell(past: &Past, column: usize) -> Entry {
     let s = &past.settings;
     let last = |path: &std::path::Path| path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let pair = past.is_described() && s.method != Method::Full;
     match column {
         0 => Entry::text(past.name()).tip(past.folder.display().to_string()),
         1 => Entry::text(past.phase.word()),
-        2 => Entry::text(past.made_by()),
-        3 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
-        4 => Entry::text(if past.is_described() { method_name(s.method) } else { "" }),
-        5 => {
-            let known = past.is_described() && s.method != Method::Full;
-            Entry::number(known.then_some(s.rank as f64), |r| format!("{r:.0}"))
-        }
-        6 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
-        7 => Entry::number(Some(past.done as f64), |done| match past.steps {
+        2 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
+        3 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
+        4 => Entry::number(Some(past.done as f64), |done| match past.steps {
             0 => format!("{done:.0}"),
             steps => format!("{done:.0}/{steps}"),
         }),
-        8 => Entry::number((past.trainable > 0).then_some(past.trainable as f64), |n| units::count(n as u64)),
-        9 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
-        10 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
-        _ => {
-            let since = SystemTime::now().duration_since(past.modified).unwrap_or_default();
-            Entry { text: ago(since), key: Some(-since.as_secs_f64()), tip: None }
+        5 => Entry::text(if past.is_described() { method_name(s.method) } else { "" }),
+        6 => {
+            let r = Entry::number(pair.then_some(s.rank as f64), |r| format!("{r:.0}"));
+            if past.trainable > 0 { r.tip(format!("{} trained", units::exact(past.trainable as u64))) } else { r }
         }
+        7 => Entry::number(pair.then(|| s.alpha()), |alpha| number::short(alpha, 4)),
+        8 => Entry::number(past.is_described().then_some(s.lr), |lr| format!("{lr:.1e}")),
+        9 => Entry::text(if pair { targets(&s.targets) } else { String::new() }).tip(s.targets.clone()),
+        10 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
+        11 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
+        12 => {
+            let since = SystemTime::now().duration_since(past.modified).unwrap_or_default();
+            Entry { text: ago(since), key: Some(-since.as_secs_f64()), ..Entry::default() }
+        }
+        _ => Entry::text(past.made_by()),
+    }
+}
+
+/// Targets in words, where there is a word for them.
+fn targets(text: &str) -> String {
+    match text.parse() {
+        Ok(Targets::Custom(_)) | Err(_) => text.to_owned(),
+        Ok(known) => crate::app::shared::targets::name(&known),
     }
 }
 

@@ -41,7 +41,7 @@ impl Merging {
                     ask = Some(Action::Choose(Purpose::Merged(run.clone())));
                 }
             });
-            ui.label(RichText::new("It is made where it is not there yet.").small().color(Colors::of(ui).weak));
+            ui.label(RichText::new("The folder is created if needed.").small().color(Colors::of(ui).weak));
             ui.add_space(6.0);
             let mut checked = !self.unchecked;
             ui.checkbox(&mut checked, "Check it on the run's rows").on_hover_text(

@@ -5,12 +5,14 @@
 //! Run      set-up | header, loss, lr, gradient, speed, memory; film; samples   (one cursor through all of them)
 //! Compare  several runs over each other, and their spectra
 //! Sweep    loss against rank and against trainable parameters
+//! Forgetting  new directions of an adapter, scaled down, with both losses
 //! History  every run on the disk
 //! ```
 
 mod closing;
 mod compare;
 mod film;
+mod forgetting;
 mod header;
 mod history;
 mod job;
@@ -58,11 +60,12 @@ enum Segment {
     Compare,
     Talk,
     Sweep,
+    Forgetting,
     History,
 }
 
 impl Segment {
-    const ALL: [(Self, Part, &'static str); 5] = [
+    const ALL: [(Self, Part, &'static str); 6] = [
         (Self::Run, Part { id: "run", title: "Run" }, "Set up a run and watch it"),
         (Self::Talk, Part { id: "talk", title: "Talk" }, "The base and the tuned model answer the same prompt"),
         (
@@ -71,6 +74,11 @@ impl Segment {
             "Runs over each other: LoRA, QLoRA and full on the same data",
         ),
         (Self::Sweep, Part { id: "sweep", title: "Sweep" }, "Loss against rank"),
+        (
+            Self::Forgetting,
+            Part { id: "forgetting", title: "Forgetting" },
+            "What tuning has forgotten, and a slider that gives some of it back",
+        ),
         (Self::History, Part { id: "history", title: "History" }, "Every run on the disk"),
     ];
 }
@@ -87,6 +95,7 @@ struct Looks {
     merging: merging::Merging,
     job: job::JobPage,
     talk: talk::Page,
+    forgetting: forgetting::Page,
 }
 
 /// The tab.
@@ -210,7 +219,7 @@ impl Looks {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 if self.segment != Segment::Run
                     && let Some(folder) = view.state.going_on()
-                    && ui.link(format!("{} goes on", short(folder))).clicked()
+                    && ui.link(format!("training: {}", short(folder))).clicked()
                 {
                     view.actions.push(Action::Show(folder.to_path_buf()));
                     self.segment = Segment::Run;
@@ -226,6 +235,7 @@ impl Looks {
             Segment::Talk => self.talk.ui(ui, view),
             Segment::Compare => self.compare.ui(ui, view),
             Segment::Sweep => self.sweep.ui(ui, view),
+            Segment::Forgetting => self.forgetting.ui(ui, view),
             Segment::History => {
                 if self.history.ui(ui, view) {
                     self.segment = Segment::Run;
@@ -271,8 +281,8 @@ fn empty(ui: &mut Ui, view: &mut View<'_>) {
     ui.label(RichText::new("No run yet").text_style(egui::TextStyle::Heading));
     ui.label(
         RichText::new(
-            "Choose data on the left and start. Loss, learning rate, gradient, speed and memory appear here while the run \
-             goes on, with the singular values of ΔW under the loss.",
+            "Choose data on the left and start. Loss, learning rate, gradient, speed and memory appear here during the run, \
+             with the singular values of ΔW under the loss.",
         )
         .color(weak),
     );
@@ -303,7 +313,7 @@ fn offer(ui: &mut Ui, view: &mut View<'_>, segment: &mut Segment) {
                 ui.label(RichText::new("⚠").color(colors.warn));
                 let end = if past.phase == Phase::Stopped { "was stopped" } else { "was cut off" };
                 ui.label(format!("{} {end} at step {}{of}: {from}.", past.name(), past.done));
-                if ui.button("Go on").clicked() {
+                if ui.button("Resume").clicked() {
                     view.actions.push(Action::GoOn(past.folder.clone()));
                     *segment = Segment::Run;
                 }

@@ -73,7 +73,7 @@ fn advice(memory: &Memory, draft: &Draft) -> &'static str {
     if most == memory.activations {
         "Turn checkpointing on, or make the batch or the sequence smaller."
     } else if most == memory.trained() && draft.settings.method == Method::Full {
-        "A full fine-tune keeps four numbers for every weight: LoRA or QLoRA keep them for the pairs alone."
+        "A full fine-tune keeps four numbers for every weight: LoRA and QLoRA keep them for A and B alone."
     } else if most == memory.trained() {
         "A smaller rank or fewer targets train less."
     } else {

@@ -76,10 +76,10 @@ fn facts(ui: &mut Ui, preview: &Preview) {
     }
 }
 
-/// The ground of a token that carries loss; two shades in turn.
+/// The ground of a token that carries loss; two shades in turn, weak enough not to look like a selection.
 fn ground(ui: &Ui, at: usize) -> Color32 {
-    let accent = Colors::of(ui).accent;
-    accent.gamma_multiply(if at.is_multiple_of(2) { 0.32 } else { 0.20 })
+    let good = Colors::of(ui).good;
+    good.gamma_multiply(if at.is_multiple_of(2) { 0.22 } else { 0.12 })
 }
 
 fn layout(ui: &Ui, row: &[Piece]) -> LayoutJob {

@@ -89,7 +89,7 @@ impl Setup {
             }
             name(ui, "Name of the run");
             let edit = TextEdit::singleline(&mut draft.name).hint_text("made up from model, method and rank");
-            let response = ui.add(edit.desired_width(f32::INFINITY).background_color(ui.visuals().panel_fill));
+            let response = ui.add(edit.desired_width(f32::INFINITY));
             response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.name, "Name of the run"));
             response.accessible_name("Name of the run");
         });
@@ -282,7 +282,7 @@ fn start(ui: &mut Ui, view: &mut View<'_>, draft: &Draft) {
     let training = view.state;
     let colors = Colors::of(ui);
     let problem = match training.going_on() {
-        Some(folder) => Some(format!("{} goes on. Stop it, or wait for its end.", short(folder))),
+        Some(folder) => Some(format!("{} is still training. Stop it first, or wait.", short(folder))),
         None => training.outlook().problem(draft, view.workspace),
     };
     let doubt = training.outlook().fit() == Some(Fit::Not);

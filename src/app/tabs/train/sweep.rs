@@ -116,19 +116,15 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
     ui.horizontal_wrapped(|ui| {
         let label = ui.label("Ranks");
         let edit = TextEdit::singleline(&mut draft.ranks).hint_text("1, 2, 4, 8").desired_width(180.0);
-        let response = ui.add(edit.background_color(ui.visuals().panel_fill));
+        let response = ui.add(edit);
         response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.ranks, "Ranks of the sweep"));
         response.labelled_by(label.id).accessible_name("Ranks of the sweep");
-        let button = ui.add_enabled(problem.is_none(), Button::new("Start the sweep"));
-        if button.on_disabled_hover_text(problem.clone().unwrap_or_default()).clicked() {
-            view.actions.push(Action::StartSweep);
-        }
         let weak = Colors::of(ui).weak;
         let label = ui.label("Rates");
         let tip = "auto: three for each rank, half a power of ten apart, around what Run's rate is worth at it; a list: the same for all ranks; \
                    empty: Run's rate at every rank";
         let edit = TextEdit::singleline(&mut draft.rates).hint_text("one for all").desired_width(110.0);
-        let response = ui.add(edit.background_color(ui.visuals().panel_fill)).on_hover_text(tip);
+        let response = ui.add(edit).on_hover_text(tip);
         response.widget_info(|| WidgetInfo::text_edit(true, "", &draft.rates, "Learning rates of the sweep"));
         response.labelled_by(label.id).accessible_name("Learning rates of the sweep");
         let label = ui.label("Seeds");
@@ -136,6 +132,17 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
         ui.add(seeds).labelled_by(label.id).on_hover_text("Runs of every point: their mean is compared, the furthest is drawn");
         let tip = "Gives up the worse half of the points after a quarter of the steps, and again after half";
         ui.checkbox(&mut draft.halving, "Halving").on_hover_text(tip);
+        ui.add_space(4.0);
+        let text = RichText::new("Start the sweep").strong();
+        let primary = Button::new(match problem {
+            None => text.color(ui.visuals().extreme_bg_color),
+            Some(_) => text,
+        });
+        let primary = if problem.is_none() { primary.fill(Colors::of(ui).accent) } else { primary };
+        let button = ui.add_enabled(problem.is_none(), primary).accessible_name("Start the sweep");
+        if button.on_disabled_hover_text(problem.clone().unwrap_or_default()).clicked() {
+            view.actions.push(Action::StartSweep);
+        }
         let going = training.live().filter(|live| matches!(live.task, Task::Sweep(..)));
         if let Some(live) = going {
             let at = training.going_on().map_or_else(String::new, |folder| training.name_of(folder));
@@ -158,7 +165,7 @@ fn start(ui: &mut Ui, view: &mut View<'_>) {
                 RichText::new(format!("{} runs of this sweep are left.", training.sweep_left()))
                     .color(Colors::of(ui).warn),
             );
-            if ui.button("Go on with it").clicked() {
+            if ui.button("Resume it").clicked() {
                 view.actions.push(Action::ResumeSweep(folder.clone()));
             }
         });

@@ -33,7 +33,7 @@ impl Typed {
             Look::Lines(rows) => TextEdit::multiline(&mut self.text).desired_rows(rows).desired_width(f32::INFINITY),
         };
         // Seen as a field on the ground of the tab too.
-        let response = ui.add(edit.hint_text(hint).background_color(ui.visuals().panel_fill));
+        let response = ui.add(edit.hint_text(hint));
         response.widget_info(|| WidgetInfo::text_edit(true, now, &self.text, name));
         let response = response.accessible_name(name);
         (response.lost_focus() && self.text != now).then(|| self.text.clone())

@@ -26,6 +26,8 @@ pub struct Room {
     pub name: String,
     /// Its size.
     pub bytes: u64,
+    /// GB by which a card is sold: each is a GiB.
+    pub sold: Option<u64>,
     /// Of full, LoRA and QLoRA.
     pub verdicts: [Verdict; 3],
     /// What fits of the method that is chosen.
@@ -45,6 +47,8 @@ pub struct Needs {
     pub r: usize,
     /// Modules.
     pub targets: Targets,
+    /// The largest rank that the modules allow.
+    pub largest: usize,
     /// The model's name.
     pub model: String,
 }
@@ -106,17 +110,17 @@ fn needs(layout: &Layout, r: usize, targets: Targets, load: Load) -> Result<Need
     }
     let own = Load { process: 0, ..load };
     let mut rooms = Vec::new();
-    let room = |name: &str, bytes: u64, need: [u64; 3], search: &Search| -> Result<Room> {
+    let room = |name: &str, bytes: u64, sold, need: [u64; 3], search: &Search| -> Result<Room> {
         let verdicts = need.map(|need| Verdict::of(need, bytes));
-        Ok(Room { verdicts, largest: search.largest(bytes)?, name: name.to_owned(), bytes })
+        Ok(Room { verdicts, largest: search.largest(bytes)?, name: name.to_owned(), bytes, sold })
     };
     if let Some(memory) = Device::cpu().memory {
         let search = Search::new(layout, &selection, r, &own)?;
-        rooms.push(room("This machine, free now", memory.free, here, &search)?);
+        rooms.push(room("This machine, free now", memory.free, None, here, &search)?);
     }
     let search = Search::new(layout, &selection, r, &gpu)?;
     for known in &GPUS {
-        rooms.push(room(known.name, known.bytes(), on_gpu, &search)?);
+        rooms.push(room(known.name, known.bytes(), Some(known.gib), on_gpu, &search)?);
     }
-    Ok(Needs { needs, rooms, load, r, targets, model: layout.name.clone() })
+    Ok(Needs { needs, rooms, load, r, targets, largest: selection.max_rank(), model: layout.name.clone() })
 }

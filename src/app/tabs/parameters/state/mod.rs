@@ -6,7 +6,7 @@ mod memory;
 mod ranks;
 mod save;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::adapter::Adapter;
@@ -19,7 +19,9 @@ use crate::plan::extract::Extracted;
 use crate::plan::{Load, Preset};
 use crate::train::probe::Probed;
 
-use crate::app::view::Round;
+use crate::app::effect::{Effect, Place};
+use crate::app::view::{Proposal, Round, Spread};
+use crate::app::work::dialog::{Dialog, Kind};
 
 pub use memory::Needs;
 pub use ranks::{Choice, RULES};
@@ -38,6 +40,10 @@ pub enum Action {
     Probe(Probe),
     /// Count the tokens of this data.
     Tokens(PathBuf),
+    /// Choose where to, with the system's dialog.
+    Browse,
+    /// Train one rank for all and a rank for each, to compare them.
+    TrainBoth(Option<Spread>),
     /// Make something of the plan.
     Make(Product, PathBuf),
 }
@@ -83,6 +89,9 @@ pub struct Planning {
     probed: Option<Probed>,
     counting: Option<Job<Tokens>>,
     tokens: Option<Tokens>,
+    dialog: Option<Dialog>,
+    /// The path that the dialog gave, for one round.
+    chosen: Option<PathBuf>,
     making: Option<Job<save::Made>>,
     made: Option<Extracted>,
 }
@@ -103,6 +112,8 @@ impl Planning {
             probed: None,
             counting: None,
             tokens: None,
+            dialog: None,
+            chosen: None,
             making: None,
             made: None,
         }
@@ -148,6 +159,11 @@ impl Planning {
         self.diagnosis.as_ref()
     }
 
+    /// What a person has just chosen in the dialog.
+    pub fn chosen(&self) -> Option<&PathBuf> {
+        self.chosen.as_ref()
+    }
+
     /// The adapter that was written last.
     pub fn made(&self) -> Option<&Extracted> {
         self.made.as_ref()
@@ -168,6 +184,15 @@ impl Planning {
         self.memory.logic(self.preset, round.workspace, &self.wake);
         self.ranks.logic(round.workspace, &self.wake);
         self.examine(round);
+        self.chosen = None;
+        if let Some(answer) = self.dialog.as_mut().and_then(Dialog::take) {
+            self.dialog = None;
+            match answer {
+                Ok(path) => self.chosen = path,
+                Err(error) => round.complain(error),
+            }
+            round.effects.wake();
+        }
         if let Some(found) = round.finished(&mut self.probe) {
             self.probed = Some(found);
         }
@@ -194,6 +219,15 @@ impl Planning {
                 Ok(job) => self.counting = Some(job),
                 Err(error) => round.complain(error),
             },
+            Action::Browse => {
+                let start = round.workspace.base().and_then(|base| base.path().parent().map(Path::to_path_buf));
+                let kind = Kind::Save("ranks".to_owned(), &[]);
+                self.dialog = Some(Dialog::open("Write to a new folder or file", kind, start.as_deref(), &self.wake));
+            }
+            Action::TrainBoth(spread) => {
+                round.board.proposal = Some(Proposal { spread, ..Proposal::default() });
+                round.effects.push(Effect::Show(Place::part("train", "compare")));
+            }
             Action::Make(product, path) => {
                 let choice = self.ranks.choice.as_ref().and_then(|choice| choice.as_ref().ok());
                 match save::make(product, path, choice, self.memory.needs.as_ref(), round, &self.wake) {

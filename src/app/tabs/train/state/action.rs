@@ -7,18 +7,19 @@ use crate::app::effect::{Effect, Place};
 use crate::app::shared::talk::Edit as TalkEdit;
 use crate::app::view::Round;
 use crate::app::work::system::open_folder;
+use crate::demo;
 use crate::error::{Error, Result};
 use crate::job::Running as _;
 use crate::model::Frozen;
+use crate::train::Settings;
 use crate::train::history;
 use crate::train::run::Start;
-use crate::train::sweep::{self, Group};
+use crate::train::sweep::Group;
 use crate::train::talk::{Question, Side, Tuned};
-use crate::train::{Method, Settings};
 use crate::workspace::Request;
 
 use super::export::Purpose;
-use super::{Closing, Draft, JobChoice, Task, Training};
+use super::{Closing, Draft, JobChoice, Subject, Task, Training};
 
 /// What the tab asks for.
 #[derive(Clone, Debug)]
@@ -41,6 +42,14 @@ pub enum Action {
     StartMethods,
     /// Begin a run for each rank.
     StartSweep,
+    /// Look for an adapter's new directions, and what scaling them down does.
+    LookForNew(Box<Subject>),
+    /// No more of it.
+    StopLooking,
+    /// Write the adapter with its new directions scaled.
+    WriteScaled(f64),
+    /// Measure what is forgotten on the bundled base's own text.
+    OwnText,
     /// Hold the run between two steps, or let it go on.
     Hold(bool),
     /// End the run with a checkpoint.
@@ -134,6 +143,21 @@ impl Training {
             Action::Start => self.start(round),
             Action::StartMethods => self.start_methods(round),
             Action::StartSweep => self.start_sweep(round),
+            Action::LookForNew(subject) => self.damping.begin(*subject),
+            Action::StopLooking => self.damping.stop(),
+            Action::WriteScaled(scale) => self.write_scaled(scale),
+            Action::OwnText => {
+                let home = self.home.clone();
+                self.in_background(
+                    "Writing text",
+                    move || demo::own_text(&home),
+                    |training, path, round| {
+                        let mut draft = training.draft.clone().unwrap_or_default();
+                        draft.settings.forget_data = Some(path);
+                        training.set(draft, round);
+                    },
+                );
+            }
             Action::Hold(held) => {
                 if let Some(live) = &self.live {
                     live.hold(held);
@@ -364,16 +388,16 @@ impl Training {
     }
 
     /// False, with a sentence, while something is trained already.
-    fn is_free(&self, round: &mut Round<'_>) -> bool {
+    pub(super) fn is_free(&self, round: &mut Round<'_>) -> bool {
         if self.live.is_some() {
-            let busy = Error::usage("a run goes on in this window already; stop it first, or wait for its end");
+            let busy = Error::usage("a run is training in this window already; stop it first, or wait");
             round.effects.push(Effect::Complain(busy));
         }
         self.live.is_none()
     }
 
     /// The settings of the draft, ready to run in this folder.
-    fn ready(&mut self, round: &mut Round<'_>) -> Option<Draft> {
+    pub(super) fn ready(&mut self, round: &mut Round<'_>) -> Option<Draft> {
         let draft = self.draft.clone()?;
         if !self.is_free(round) {
             return None;
@@ -399,81 +423,21 @@ impl Training {
         );
     }
 
-    fn start_methods(&mut self, round: &mut Round<'_>) {
-        let Some(draft) = self.ready(round) else { return };
-        let model = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
-        let free = self.free_folder(&draft.name, &model.replace("-full", "-methods"));
-        let mark = move || {
-            let out = free.claim();
-            Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
-            Ok(out)
-        };
-        self.in_background("Looking for a folder", mark, move |training, out, round| {
-            training.begin_methods(&draft, &out, round);
-        });
-    }
-
-    fn begin_methods(&mut self, draft: &Draft, out: &Path, round: &mut Round<'_>) {
-        let one = |method: Method| {
-            let (name, lr) = match method {
-                Method::Lora => ("lora", draft.settings.lr),
-                Method::Qlora => ("qlora", draft.settings.lr),
-                Method::Full => ("full", draft.full_lr),
-            };
-            let settings = Settings { method, lr, out: out.join(name), ..draft.settings.clone() };
-            Task::Run(Box::new(settings), Start::default())
-        };
-        let mut tasks: VecDeque<Task> = [Method::Lora, Method::Qlora, Method::Full].map(one).into();
-        let folders = tasks.iter().map(|task| task.folder().clone()).collect();
-        if let Some(first) = tasks.pop_front()
-            && self.begin_next(first, tasks, round)
-        {
-            self.compared = folders;
-        }
-    }
-
-    fn start_sweep(&mut self, round: &mut Round<'_>) {
-        let Some(mut draft) = self.ready(round) else { return };
-        let grid = sweep::ranks(&draft.ranks).and_then(|ranks| {
-            let rates = sweep::rates(&draft.rates)?;
-            Ok(sweep::Grid { ranks, rates, alpha: None, seeds: draft.seeds, halving: draft.halving })
-        });
-        match grid {
-            Ok(grid) => {
-                let name = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
-                let free = self.free_folder(&draft.name, &name.replace("-full", "-sweep"));
-                self.in_background(
-                    "Looking for a folder",
-                    move || Ok(free.claim()),
-                    |training, out, round| {
-                        draft.settings.out = out;
-                        let task = Task::Sweep(Box::new(draft.settings), Box::new(grid));
-                        training.begin_next(task, VecDeque::new(), round);
-                    },
-                );
-            }
-            Err(error) => round.effects.push(Effect::Complain(error)),
-        }
-    }
-
-    /// A sweep goes on from what its folder says.
-    fn resume_sweep(&mut self, folder: PathBuf, round: &mut Round<'_>) {
-        if !self.is_free(round) {
-            return;
-        }
-        let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
-        let read = move || {
-            let plan = Group::read(&folder).and_then(|group| group.plan);
-            let plan = plan.ok_or_else(|| Error::file(&folder, "the folder does not say what its sweep was to do"))?;
-            Ok((Settings { out: folder, device, ..plan.settings }, plan.grid))
-        };
-        self.in_background("Reading a sweep", read, |training, (settings, grid), round| {
-            training.begin_next(Task::Sweep(Box::new(settings), Box::new(grid)), VecDeque::new(), round);
-        });
+    fn write_scaled(&mut self, scale: f64) {
+        let Some(subject) = self.damping.subject() else { return };
+        let name = history::name(&subject.adapter).replace('/', "-");
+        let free = self.free_folder("", &format!("{name}-mended"));
+        self.in_background(
+            "Looking for a folder",
+            move || Ok(free.claim()),
+            move |training, out, _| {
+                training.damping.write(scale, out);
+            },
+        );
     }
 
     /// Begins, unless something else has begun meanwhile.
-    fn begin_next(&mut self, task: Task, queue: VecDeque<Task>, round: &mut Round<'_>) -> bool {
+    pub(super) fn begin_next(&mut self, task: Task, queue: VecDeque<Task>, round: &mut Round<'_>) -> bool {
         let free = self.is_free(round);
         if free {
             self.begin(task, queue);

@@ -107,7 +107,7 @@ impl Draft {
 
     /// Takes over what is proposed.
     pub(super) fn take_over(&mut self, proposal: &Proposal) {
-        self.settings.lr = proposal.lr;
+        self.settings.lr = proposal.lr.unwrap_or(self.settings.lr);
         if !proposal.ranks.is_empty() {
             let ranks: Vec<String> = proposal.ranks.iter().map(usize::to_string).collect();
             self.ranks = ranks.join(", ");

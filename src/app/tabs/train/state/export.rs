@@ -148,7 +148,7 @@ impl Exports {
 
     fn is_free(&self) -> Result<()> {
         match &self.work {
-            Some(work) => Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title()))),
+            Some(work) => Err(Error::usage(format!("{} is still working; wait, or cancel it", work.title()))),
             None => Ok(()),
         }
     }
@@ -159,7 +159,7 @@ impl Exports {
     /// When something is being written already.
     pub fn job(&mut self, settings: Settings, job: ExportedJob) -> Result<()> {
         if let Some(work) = &self.work {
-            return Err(Error::usage(format!("{} goes on; wait for its end, or cancel it", work.title())));
+            return Err(Error::usage(format!("{} is still working; wait, or cancel it", work.title())));
         }
         self.work = Some(Job::spawn("Writing a job", Arc::clone(&self.wake), move |progress| {
             Ok(Found::Job(Box::new(job::export(&settings, &job, progress)?)))

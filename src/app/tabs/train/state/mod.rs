@@ -7,12 +7,14 @@
 
 mod action;
 mod background;
+mod damping;
 mod draft;
 mod export;
 mod job;
 mod live;
 mod pause;
 mod run_list;
+mod several;
 mod track;
 mod words;
 
@@ -35,6 +37,7 @@ use crate::app::shared::talk::Talk;
 use crate::app::view::Round;
 
 pub use action::{Action, Partner};
+pub use damping::{Damping, Subject, TOP};
 pub use draft::{Draft, Fit, Outlook, method_name};
 pub use export::{FORMATS, Purpose, metrics, short};
 pub use job::{Handed, JobChoice};
@@ -81,6 +84,7 @@ pub struct Training {
     handed: Option<Handed>,
     closing: Closing,
     talk: Talk,
+    damping: Damping,
 }
 
 /// A folder for a new run that is still to be found.
@@ -123,6 +127,7 @@ impl Training {
             run_list: RunList::new(Arc::clone(&wake)),
             exports: Exports::new(Arc::clone(&wake)),
             talk: Talk::new(Arc::clone(&wake)),
+            damping: Damping::new(Arc::clone(&wake)),
             wake,
             home,
             kept: None,
@@ -161,6 +166,9 @@ impl Training {
             round.settings.training = draft.kept();
         }
         self.draft = Some(draft);
+        if let Some(spread) = proposal.and_then(|proposal| proposal.spread) {
+            self.start_spread(spread, round);
+        }
         self.kept.clone_from(&round.settings.runs);
         let folders = self.folders(&round.settings.run_folders);
         self.run_list.watch(&folders);
@@ -170,6 +178,7 @@ impl Training {
         self.receive(round);
         self.finish_background(round);
         self.talk.logic();
+        self.damping.logic(round);
         if let Some(news) = self.exports.logic() {
             match news {
                 Ok(export::Found::Said(text)) => round.effects.push(Effect::Say(text)),
@@ -410,6 +419,11 @@ impl Training {
         &self.talk
     }
 
+    /// New directions of an adapter, and what scaling them does.
+    pub fn damping(&self) -> &Damping {
+        &self.damping
+    }
+
     /// The next run as it is set up.
     pub fn draft(&self) -> Option<&Draft> {
         self.draft.as_ref()
@@ -428,7 +442,7 @@ impl Training {
     /// Why no run can begin with this set-up, now.
     pub fn refusal(&self, draft: &Draft, workspace: &Workspace) -> Option<String> {
         match self.live {
-            Some(_) => Some("A run goes on already.".to_owned()),
+            Some(_) => Some("A run is training already.".to_owned()),
             None => self.outlook.problem(draft, workspace),
         }
     }
@@ -531,6 +545,11 @@ impl Training {
         let live = self.live.iter().map(|live| live as &dyn Running);
         let reading = self.outlook.reading().into_iter();
         let writing = self.exports.running().into_iter().map(|job| job as &dyn Running);
-        live.chain(reading).chain(writing).chain(self.talk.running()).chain(self.background.running()).collect()
+        live.chain(reading)
+            .chain(writing)
+            .chain(self.talk.running())
+            .chain(self.damping.running())
+            .chain(self.background.running())
+            .collect()
     }
 }

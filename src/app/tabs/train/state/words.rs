@@ -3,9 +3,9 @@
 /// What the command line calls by an option, and the window by a button or a field.
 const NAMES: [(&str, &str); 10] = [
     (", --force tries all the same", ""),
-    ("--resume goes on after", "“Go on” continues after"),
-    ("--resume goes on", "“Go on” continues"),
-    ("--resume begins", "“Go on” begins"),
+    ("--resume goes on after", "“Resume” continues after"),
+    ("--resume goes on", "“Resume” continues"),
+    ("--resume begins", "“Resume” begins"),
     ("--method qlora", "QLoRA"),
     ("--checkpointing on", "checkpointing"),
     ("--batch or --seq keep", "batch or sequence keep"),
@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn buttons_and_fields_in_place_of_options() {
         let resume = "make room there, and --resume goes on after step 3, whose checkpoint is kept";
-        assert_eq!(in_words(resume), "make room there, and “Go on” continues after step 3, whose checkpoint is kept");
+        assert_eq!(in_words(resume), "make room there, and “Resume” continues after step 3, whose checkpoint is kept");
         let room = device::Memory { total: 10, free: 10 };
         let refused = |memory: Memory| in_words(&check_in(&memory, Some(room), 0, false).unwrap_err().to_string());
         let of = |weights, adapters, activations| Memory { weights, adapters, activations, ..Memory::default() };
