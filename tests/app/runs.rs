@@ -251,7 +251,7 @@ fn a_disk_that_takes_no_more_is_said_and_nothing_is_lost() {
     until(&mut window, "the end", |w| says(w, "stopped") && is_quiet(w));
     let run = runs(folder.path()).remove(0);
     let saved = lines_from(&run).len();
-    click(&mut window, Role::Button, "Go on");
+    click(&mut window, Role::Button, "Resume");
     until(&mut window, "further steps", |w| step(w) > saved + 1);
     click(&mut window, Role::Button, "Pause");
     let at = || lines_from(&run).len();
@@ -267,14 +267,14 @@ fn a_disk_that_takes_no_more_is_said_and_nothing_is_lost() {
     click(&mut window, Role::Button, "Stop");
     until(&mut window, "the reason", |w| says(w, "The run could not go on: ") && is_quiet(w));
     let kept = format!(
-        "cannot write: not a directory; make room there, and “Go on” continues after step {saved}, whose checkpoint is kept"
+        "cannot write: not a directory; make room there, and “Resume” continues after step {saved}, whose checkpoint is kept"
     );
     assert!(says(&window, &kept), "{:?}", texts(&window));
     assert!(says(&window, "failed") && says(&window, "What it has written stays where it is."));
     assert_eq!(lines_from(&run).len(), held, "the steps since are still on the screen and on the disk");
     // With room again it goes on after the checkpoint.
     std::fs::remove_file(&blocked).unwrap();
-    click(&mut window, Role::Button, "Go on");
+    click(&mut window, Role::Button, "Resume");
     until(&mut window, "further steps", |w| step(w) > held + 1);
     click(&mut window, Role::Button, "Stop");
     until(&mut window, "the end", |w| says(w, "stopped") && is_quiet(w));

@@ -103,7 +103,7 @@ fn a_run_is_watched_held_stopped_and_gone_on_with() {
     window.step();
     window.step();
     // The row's, not that of the offer above it.
-    window.get_all_by_role_and_label(Role::Button, "Go on").last().unwrap().click_accesskit();
+    window.get_all_by_role_and_label(Role::Button, "Resume").last().unwrap().click_accesskit();
     until(&mut window, "the first part and more", |w| step(w) > stopped + 2);
     assert_eq!(lines_from(&run), (1..=lines_from(&run).len()).collect::<Vec<_>>(), "no step is missing or double");
     click(&mut window, Role::Button, "Stop");
@@ -199,7 +199,7 @@ fn a_run_that_was_cut_off_is_offered() {
     std::fs::remove_file(settings.out.join("adapter_model.safetensors")).unwrap();
     let mut window = window(folder.path());
     until(&mut window, "the offer", |w| says(w, "cut was cut off at step 8 of 8") && says(w, "checkpoint at step 6"));
-    click(&mut window, Role::Button, "Go on");
+    click(&mut window, Role::Button, "Resume");
     until(&mut window, "the end", |w| says(w, "cut is finished.") && is_quiet(w));
     assert!(settings.out.join("adapter_model.safetensors").is_file());
     assert_eq!(lines_from(&settings.out), (1..=8).collect::<Vec<_>>());

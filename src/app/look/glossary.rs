@@ -80,7 +80,7 @@ pub const SIGMA: Term = Term {
 pub const ENERGY: Term = Term {
     name: "Energy E(r)",
     definition: "The share of ΔW's squared size that the first r directions carry.",
-    formula: "E(r) = Σ_{i≤r} σᵢ² / Σ σᵢ²",
+    formula: "E(r) = (σ₁² + … + σ_r²) / Σ σᵢ²",
     source: "Eckart & Young 1936",
 };
 
@@ -104,15 +104,15 @@ pub const FROBENIUS: Term = Term {
 pub const APPROXIMATION: Term = Term {
     name: "Rank-r approximation",
     definition: "The closest matrix of rank r to ΔW: its first r directions.",
-    formula: "ΔW_r = Σ_{i≤r} σᵢ uᵢ vᵢ*",
+    formula: "ΔW_r = σ₁ u₁ v₁* + … + σ_r u_r v_r*",
     source: "Eckart & Young 1936",
 };
 
 /// The residual.
 pub const RESIDUAL: Term = Term {
     name: "Residual",
-    definition: "What rank r cannot say. Its size is the tail of the singular values.",
-    formula: "ΔW − ΔW_r,   ‖·‖² = Σ_{i>r} σᵢ²",
+    definition: "What rank r cannot hold. Its size is the tail of the singular values.",
+    formula: "ΔW − ΔW_r,   its ‖·‖² is the sum of σᵢ² beyond r",
     source: "Eckart & Young 1936",
 };
 

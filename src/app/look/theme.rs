@@ -117,6 +117,8 @@ fn dark() -> Visuals {
     v.extreme_bg_color = Color32::from_rgb(0x0f, 0x11, 0x15);
     v.faint_bg_color = Color32::from_rgb(0x1a, 0x1d, 0x23);
     v.code_bg_color = Color32::from_rgb(0x23, 0x28, 0x30);
+    // A field is seen on a tab and on a bar.
+    v.text_edit_bg_color = Some(Color32::from_rgb(0x1f, 0x24, 0x2c));
     common(&mut v, c);
     let text = Color32::from_rgb(0xe3, 0xe6, 0xeb);
     widgets(&mut v, c, text, Color32::from_rgb(0x26, 0x2b, 0x34), Color32::from_rgb(0x30, 0x37, 0x42));
@@ -133,6 +135,7 @@ fn light() -> Visuals {
     v.extreme_bg_color = Color32::WHITE;
     v.faint_bg_color = Color32::from_rgb(0xf0, 0xf2, 0xf5);
     v.code_bg_color = Color32::from_rgb(0xea, 0xed, 0xf1);
+    v.text_edit_bg_color = Some(Color32::from_rgb(0xed, 0xf0, 0xf4));
     common(&mut v, c);
     let text = Color32::from_rgb(0x1c, 0x21, 0x2a);
     widgets(&mut v, c, text, Color32::from_rgb(0xe9, 0xec, 0xf0), Color32::from_rgb(0xdd, 0xe2, 0xe9));

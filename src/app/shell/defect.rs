@@ -14,7 +14,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     Panel::top("defect").frame(bar).show(ui, |ui| {
         ui.horizontal_wrapped(|ui| {
             ui.label(RichText::new("⚠").color(colors.warn));
-            ui.label("Rankscope met a defect the last time. The report holds the version, the system and the last commands, and nothing of your files. Nothing was sent.")
+            ui.label("Rankscope stopped on a defect the last time. The report holds the version, the system and the last commands, and nothing of your files. Nothing was sent.")
                 .on_hover_text(report);
             if ui.button("Copy the report").clicked() {
                 ui.ctx().copy_text(report.clone());

@@ -9,9 +9,10 @@ use crate::app::tabs::Tab;
 use super::commands;
 
 /// What no command does.
-const GESTURES: [(&str, &str); 3] = [
+const GESTURES: [(&str, &str); 4] = [
     ("Ctrl+click, Shift+click, Ctrl+A", "choose several modules"),
-    ("wheel, drag, double click", "zoom, move, show all of a heatmap or plot"),
+    ("wheel, drag, double click", "zoom, move, show all of a heatmap; Ctrl and wheel zoom a plot"),
+    ("double click on a plot", "the plot in all of the tab; Esc goes back"),
     ("arrows, + and −, 0", "the same for a heatmap with the focus"),
 ];
 
@@ -41,12 +42,14 @@ pub fn ui(ui: &Ui, open: &mut bool, tabs: &[Box<dyn Tab>]) {
     }
     let response = Modal::new(Id::unique("help")).show(ui.ctx(), |ui| {
         ui.set_width(620.0);
+        ui.set_max_width(620.0);
         ui.horizontal(|ui| {
             ui.heading("Help");
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| ui.button("Close").clicked()).inner
         })
         .inner
             | ScrollArea::vertical()
+                .auto_shrink([false, true])
                 .max_height(ui.ctx().content_rect().height() - 160.0)
                 .show(ui, |ui| {
                     ui.label(
@@ -55,7 +58,7 @@ pub fn ui(ui: &Ui, open: &mut bool, tabs: &[Box<dyn Tab>]) {
                     );
                     ui.add_space(8.0);
                     ui.label(RichText::new("Keys").strong());
-                    Grid::new("keys").num_columns(2).spacing([24.0, 5.0]).show(ui, |ui| {
+                    Grid::new("keys").num_columns(2).spacing([24.0, 5.0]).max_col_width(380.0).show(ui, |ui| {
                         for (keys, what) in keys(ui, tabs) {
                             ui.label(RichText::new(keys).monospace());
                             ui.label(what);
@@ -82,9 +85,16 @@ pub fn ui(ui: &Ui, open: &mut bool, tabs: &[Box<dyn Tab>]) {
     }
 }
 
+/// A shortcut as the keys are printed: `[` for `OpenBracket`.
+fn printed(shortcut: &str) -> String {
+    const KEYS: [(&str, &str); 5] =
+        [("OpenBracket", "["), ("CloseBracket", "]"), ("Plus", "+"), ("Equals", "="), ("Minus", "−")];
+    KEYS.iter().fold(shortcut.to_owned(), |text, (name, key)| text.replace(name, key))
+}
+
 /// Every key, with what it does: of the window, of the tabs, of the mouse.
 fn keys(ui: &Ui, tabs: &[Box<dyn Tab>]) -> Vec<(String, String)> {
-    let format = |shortcut: &KeyboardShortcut| ui.ctx().format_shortcut(shortcut);
+    let format = |shortcut: &KeyboardShortcut| printed(&ui.ctx().format_shortcut(shortcut));
     let own = commands::ALL.iter().filter(|command| !command.help.is_empty());
     let own =
         own.map(|command| (command.keys.iter().map(format).collect::<Vec<_>>().join(", "), command.help.to_owned()));

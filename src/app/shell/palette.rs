@@ -102,13 +102,11 @@ impl Palette {
 fn row(ui: &mut Ui, item: &Item, current: bool, scroll: bool) -> bool {
     let response = ui
         .horizontal(|ui| {
-            let response = ui.selectable_label(current, &item.title);
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                // Beside the bar for scrolling.
-                ui.add_space(14.0);
-                ui.label(RichText::new(item.note.as_str()).small().color(Colors::of(ui).weak));
-            });
-            response
+            // All of the line, less the bar for scrolling.
+            let button = egui::Button::selectable(current, item.title.as_str())
+                .right_text(RichText::new(item.note.as_str()).small().color(Colors::of(ui).weak))
+                .min_size(vec2(ui.available_width() - 14.0, 0.0));
+            ui.add(button).accessible_name(item.title.as_str())
         })
         .inner;
     if scroll {

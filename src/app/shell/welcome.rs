@@ -1,5 +1,6 @@
 //! The question of the very first start: what a person came for.
 
+use eframe::egui::text::{LayoutJob, TextFormat};
 use eframe::egui::{self, Button, Id, Modal, RichText, Ui, vec2};
 
 use crate::app::effect::{Effect, Place};
@@ -18,7 +19,7 @@ const DOORS: [(&str, &str, Place); 3] = [
     ),
     (
         "Choose a rank",
-        "Which rank the open model needs, module by module, and what it costs.",
+        "Rank, learning rate and modules for your model and data, with the reasons.",
         Place::part("parameters", "ranks"),
     ),
     (
@@ -41,10 +42,17 @@ pub fn ui(ui: &Ui, view: &mut View<'_>, tabs: &[Box<dyn Tab>]) -> bool {
         ui.add_space(10.0);
         let mut chosen = None;
         let door = |ui: &mut Ui, title: &str, about: &str| {
-            let button = Button::new(RichText::new(title).strong()).min_size(vec2(ui.available_width(), 34.0));
-            let clicked = ui.add(button).clicked();
-            ui.label(RichText::new(about).small().color(Colors::of(ui).weak));
-            ui.add_space(6.0);
+            // One thing to click on: the title and what is behind it.
+            let mut text = LayoutJob::default();
+            let body = egui::TextStyle::Heading.resolve(ui.style());
+            let small = egui::TextStyle::Body.resolve(ui.style());
+            let line = |font, color| TextFormat { font_id: font, color, ..TextFormat::default() };
+            text.append(title, 0.0, line(body, ui.visuals().text_color()));
+            text.append(&format!("\n{about}"), 0.0, line(small, Colors::of(ui).weak));
+            text.wrap.max_width = ui.available_width() - 24.0;
+            let button = Button::new(text).min_size(vec2(ui.available_width(), 56.0));
+            let clicked = ui.add(button).accessible_name(title).clicked();
+            ui.add_space(2.0);
             clicked
         };
         for (title, about, place) in DOORS {

@@ -177,7 +177,7 @@ fn truth(r: usize, costs: &[BitsCost]) -> String {
     let saved = |cost: &BitsCost| units::percent(1.0 - total(cost) / total(plain));
     format!(
         "It quantizes the frozen base, and keeps A and B in 16 bit. At r = {r} that saves {}. A and B in INT4 would save {} and put \
-         ΔW, the only thing that was learnt, off by {}. The base's error of {} is there while A and B are trained, so they can \
+         ΔW, the only thing that was learned, off by {}. The base's error of {} is there while A and B are trained, so they can \
          make up for it.",
         saved(base),
         saved(factors),

@@ -66,10 +66,10 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
         ui.scope_builder(UiBuilder::new().max_rect(plot), |ui| {
             ui.horizontal(|ui| {
                 let of = [
-                    (Shown::Parameters, "GPT-3 by method"),
-                    (Shown::Paper, "GPT-3 by rank"),
-                    (Shown::Cut, "a cut adapter"),
-                    (Shown::Table, "the paper's table"),
+                    (Shown::Parameters, "by method"),
+                    (Shown::Paper, "by rank"),
+                    (Shown::Cut, "cut adapter"),
+                    (Shown::Table, "table"),
                 ];
                 if let Some(shown) = choice(ui, looks.shown, &of) {
                     looks.shown = shown;

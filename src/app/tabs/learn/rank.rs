@@ -71,12 +71,16 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let sigma = rank.svd().sigma;
     let truth = format!(
         "An exact zero is rare. Here σ₃ is {} of σ₁, and a program counts it {} {} of σ₁, the rounding of 32-bit numbers. Set \
-         the last cell to 9.001: full rank again, by a thousandth.",
+         the last cell to 9.001: the rank is 3, by a thousandth.",
         short(sigma[2] / sigma[0].max(1e-300), 2),
         if rank.svd().rank() == 3 { "as it is above" } else { "as zero below" },
         short(THRESHOLD, 2),
     );
-    beside(ui, |ui| super::goal(ui, view, Chapter::Rank, &now), |ui| said(ui, "a trained ΔW has low rank.", &truth));
+    beside(
+        ui,
+        |ui| super::goal(ui, view, Chapter::Rank, &now),
+        |ui| said(ui, "the rank of a matrix is one clear number.", &truth),
+    );
     if let Some((i, j, value)) = edit {
         view.actions.push(Action::Rank(i, j, value));
     }

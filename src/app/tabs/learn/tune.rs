@@ -43,7 +43,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let tune = &view.state.tune;
     let mut edit = None;
     stage(ui, |ui| {
-        ui.horizontal_wrapped(|ui| edit = controls(ui, tune));
+        edit = controls(ui, tune);
         ui.add_space(4.0);
         ui.horizontal_wrapped(|ui| {
             for (rank, run) in RUN_RANKS.into_iter().zip(tune.runs()) {
@@ -145,7 +145,7 @@ fn doors() -> [(&'static str, Effect); 4] {
         ("Open your own model…", Effect::Ask(Question::Folder)),
         ("Tune on your own data", Effect::Show(Place::part("train", "run"))),
         ("Look at these runs", Effect::Show(Place::part("train", "history"))),
-        ("See which rank a model needs", Effect::Show(Place::tab("spectrum"))),
+        ("See which rank a model needs", Effect::Show(Place::tab("choose"))),
     ]
 }
 
@@ -162,36 +162,44 @@ fn prompts(set: Set) -> [&'static str; 3] {
 fn controls(ui: &mut Ui, tune: &Tune) -> Option<TuneEdit> {
     let mut edit = None;
     if tune.is_running() {
-        if ui.button("Stop the runs").clicked() {
-            edit = Some(TuneEdit::Stop);
-        }
-        let fraction = tune.running().and_then(|job| job.status().fraction).unwrap_or(0.0);
-        let bar = ProgressBar::new(fraction).desired_width(180.0).desired_height(8.0);
-        ui.add(bar).accessible_name("Three runs");
-        if let Some(left) = tune.running().and_then(|job| job.status().remaining) {
-            weak(ui, format!("about {} left", units::duration(left)));
-        }
+        ui.horizontal_wrapped(|ui| {
+            if ui.button("Stop the runs").clicked() {
+                edit = Some(TuneEdit::Stop);
+            }
+            let fraction = tune.running().and_then(|job| job.status().fraction).unwrap_or(0.0);
+            let bar = ProgressBar::new(fraction).desired_width(180.0).desired_height(8.0);
+            ui.add(bar).accessible_name("Three runs");
+            if let Some(left) = tune.running().and_then(|job| job.status().remaining) {
+                weak(ui, format!("about {} left", units::duration(left)));
+            }
+        });
         return edit;
     }
-    let text = RichText::new("Run ranks 1, 8 and 64").strong().color(ui.visuals().extreme_bg_color);
-    if ui.add(Button::new(text).fill(Colors::of(ui).accent)).clicked() {
-        edit = Some(TuneEdit::Start);
-    }
-    ui.add_space(8.0);
-    weak(ui, "Data:");
-    let sets = [(Set::Pirate, "a style (pirate)"), (Set::Extract, "a task (who gave what)"), (Set::Facts, "facts")];
-    edit = choice(ui, tune.set, &sets).map(TuneEdit::Set).or(edit);
-    ui.add_space(8.0);
-    let rates = [(Rates::Each, "a rate for each rank"), (Rates::One, "one rate for all")];
-    edit = choice(ui, tune.rates, &rates).map(TuneEdit::Rates).or(edit);
-    ui.add_space(8.0);
-    let mut steps = tune.steps;
-    let drag = DragValue::new(&mut steps).range(1..=RUN_MOST).suffix(" steps");
-    let drag = ui.add(drag).on_hover_text("Of each run. With more of them a low rank catches up, as far as it can.");
-    drag.widget_info(|| WidgetInfo::drag_value(true, steps as f64));
-    if drag.accessible_name("Steps of each run").changed() {
-        edit = Some(TuneEdit::Steps(steps));
-    }
+    ui.horizontal_wrapped(|ui| {
+        weak(ui, "Data");
+        let sets = [(Set::Pirate, "a style (pirate)"), (Set::Extract, "a task (who gave what)"), (Set::Facts, "facts")];
+        edit = choice(ui, tune.set, &sets).map(TuneEdit::Set);
+    });
+    ui.horizontal_wrapped(|ui| {
+        weak(ui, "Learning rate");
+        let rates = [(Rates::Each, "one for each rank"), (Rates::One, "one for all")];
+        edit = choice(ui, tune.rates, &rates).map(TuneEdit::Rates).or(edit.take());
+    });
+    ui.horizontal(|ui| {
+        let text = RichText::new("Run ranks 1, 8 and 64").strong().color(ui.visuals().extreme_bg_color);
+        if ui.add(Button::new(text).fill(Colors::of(ui).accent)).clicked() {
+            edit = Some(TuneEdit::Start);
+        }
+        let mut steps = tune.steps;
+        let drag = DragValue::new(&mut steps).range(1..=RUN_MOST).suffix(" steps");
+        let drag =
+            ui.add(drag).on_hover_text("Of each run. With more of them a low rank catches up, as far as it can.");
+        drag.widget_info(|| WidgetInfo::drag_value(true, steps as f64));
+        if drag.accessible_name("Steps of each run").changed() {
+            edit = Some(TuneEdit::Steps(steps));
+        }
+        weak(ui, "for each of the three");
+    });
     edit
 }
 
