@@ -28,13 +28,15 @@ pub struct ChooseTab {
     looks: reasons::Reasons,
     /// It was painted since the last round: what is looked at is computed.
     seen: bool,
+    /// The last round knew that it is looked at: nobody has to be woken.
+    known: bool,
 }
 
 impl ChooseTab {
     /// Nothing yet; `wake` makes the window look again, `home` is the program's own folder.
     pub fn new(wake: &Wake, home: &Path) -> Self {
         let state = Choosing::new(Arc::clone(wake), home);
-        Self { state, actions: Vec::new(), looks: reasons::Reasons::default(), seen: false }
+        Self { state, actions: Vec::new(), looks: reasons::Reasons::default(), seen: false, known: false }
     }
 }
 
@@ -63,12 +65,13 @@ impl Tab for ChooseTab {
         for action in std::mem::take(&mut self.actions) {
             self.state.carry_out(action, round);
         }
-        self.state.logic(round, std::mem::take(&mut self.seen));
+        self.known = std::mem::take(&mut self.seen);
+        self.state.logic(round, self.known);
     }
 
     fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
-        if !self.seen {
-            self.seen = true;
+        self.seen = true;
+        if !self.known {
             view.effects.wake();
         }
         view.within(&self.state, &mut self.actions, |view| ui_of(ui, view, &mut self.looks));
