@@ -1,8 +1,10 @@
 //! Methods of Python's strings, lists and dictionaries.
 
 use super::budget::Budget;
-use super::python::{Made, capitalized, join, replace, text, wrong};
+use super::python::{Made, capitalized, join, lines, of_case, printable, replace, spaced, text, wrong};
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
+use std::ops::Range;
+use std::sync::LazyLock;
 
 /// A method of a text, a list or a dictionary; `None` where there is none of this name.
 pub(super) fn method(value: &Value, name: &str, args: &[Value], budget: &Budget) -> Made<Option<Value>> {
@@ -32,13 +34,32 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
     let (args, named): (&[Value], Kwargs) = from_args(args)?;
     let all = |test: fn(char) -> bool| Value::from(!s.is_empty() && s.chars().all(test));
     let word = |at: usize| -> Made<String> { given(args, at, "", &named)?.ok_or_else(|| wrong("a text is missing")) };
+    // `find`, `count`, `startswith` and the like look at a part of the text: from a character up to another.
+    let part = || -> Made<Option<Range<usize>>> {
+        let bound = |at: usize| given::<i64>(args, at, "", &named);
+        let (start, end) = (bound(1)?, bound(2)?);
+        if start.is_none() && end.is_none() {
+            return Ok(Some(0..s.len()));
+        }
+        let count = s.chars().count() as i64;
+        let clamp = |at: i64| if at < 0 { (at + count).max(0) } else { at };
+        let (start, end) = (clamp(start.unwrap_or(0)), clamp(end.unwrap_or(count)).min(count));
+        let byte = |at: i64| s.char_indices().nth(at as usize).map_or(s.len(), |(byte, _)| byte);
+        Ok((start <= end).then(|| byte(start)..byte(end)))
+    };
     // Where a found byte stands, counted in characters, as Python counts.
-    let place = |at: Option<usize>| at.map_or(-1, |at| s[..at].chars().count() as i64);
-    let ends = |test: &dyn Fn(&str) -> bool| -> Made<Value> {
+    let place = |find: fn(&str, &str) -> Option<usize>| -> Made<i64> {
+        let Some(part) = part()? else { return Ok(-1) };
+        let found = find(&s[part.clone()], &word(0)?);
+        Ok(found.map_or(-1, |at| s[..part.start + at].chars().count() as i64))
+    };
+    let found = |at: i64| if at < 0 { Err(wrong("substring not found")) } else { Ok(Value::from(at)) };
+    let ends = |test: &dyn Fn(&str, &str) -> bool| -> Made<Value> {
         let tested = args.first().ok_or_else(|| wrong("a text is missing"))?;
+        let Some(part) = part()?.map(|part| &s[part]) else { return Ok(Value::from(false)) };
         match tested.as_str() {
-            Some(text) => Ok(Value::from(test(text))),
-            None => Ok(Value::from(tested.try_iter()?.any(|one| one.as_str().is_some_and(test)))),
+            Some(text) => Ok(Value::from(test(part, text))),
+            None => Ok(Value::from(tested.try_iter()?.any(|one| one.as_str().is_some_and(|text| test(part, text))))),
         }
     };
     let pad = |left: bool, right: bool| -> Made<Value> {
@@ -47,7 +68,7 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
         let room = width.saturating_sub(s.chars().count());
         budget.charge(room.saturating_mul(with.len()).saturating_add(s.len()))?;
         let before = if left && right {
-            room / 2
+            room / 2 + (room & width & 1)
         } else if left {
             room
         } else {
@@ -60,7 +81,7 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
         "strip" | "lstrip" | "rstrip" => given(args, 0, "chars", &named)?,
         _ => None,
     };
-    let within = |c: char| set.as_ref().map_or(c.is_whitespace(), |set| set.contains(c));
+    let within = |c: char| set.as_ref().map_or(spaced(c), |set| set.contains(c));
     budget.charge(s.len())?;
     Ok(Some(match name {
         "strip" => Value::from(s.trim_matches(within)),
@@ -77,8 +98,8 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
         ),
         "capitalize" => Value::from(capitalized(s)),
         "title" => Value::from(titled(s)),
-        "startswith" => ends(&|text| s.starts_with(text))?,
-        "endswith" => ends(&|text| s.ends_with(text))?,
+        "startswith" => ends(&|s, text| s.starts_with(text))?,
+        "endswith" => ends(&|s, text| s.ends_with(text))?,
         "removeprefix" => Value::from(s.strip_prefix(&word(0)?).unwrap_or(s)),
         "removesuffix" => Value::from(s.strip_suffix(&word(0)?).unwrap_or(s)),
         "replace" => {
@@ -95,12 +116,9 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
             split(s, by.as_deref(), most, name == "rsplit")?
         }
         "splitlines" => {
-            let keep = args.first().is_some_and(Value::is_true);
+            let keep = given::<Value>(args, 0, "keepends", &named)?.is_some_and(|keep| keep.is_true());
             budget.charge(s.len().saturating_mul(16))?;
-            list(s.split_inclusive('\n').map(|line| {
-                let bare = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
-                if keep { line } else { bare }
-            }))
+            list(lines(s, keep).into_iter())
         }
         "partition" | "rpartition" => {
             let by = word(0)?;
@@ -115,15 +133,15 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
             )
         }
         "count" => {
-            let what = word(0)?;
-            Value::from(if what.is_empty() { s.chars().count() + 1 } else { s.matches(&what).count() })
+            let (what, part) = (word(0)?, part()?.map(|part| &s[part]));
+            Value::from(
+                part.map_or(0, |s| if what.is_empty() { s.chars().count() + 1 } else { s.matches(&what).count() }),
+            )
         }
-        "find" => Value::from(place(s.find(&word(0)?))),
-        "rfind" => Value::from(place(s.rfind(&word(0)?))),
-        "index" => match place(s.find(&word(0)?)) {
-            -1 => return Err(wrong("substring not found")),
-            at => Value::from(at),
-        },
+        "find" => Value::from(place(|s, what| s.find(what))?),
+        "rfind" => Value::from(place(|s, what| s.rfind(what))?),
+        "index" => found(place(|s, what| s.find(what))?)?,
+        "rindex" => found(place(|s, what| s.rfind(what))?)?,
         "join" => {
             let items = args.first().ok_or_else(|| wrong("join needs a list"))?;
             let items = items.try_iter()?.map(|item| text(&item, budget)).collect::<Made<Vec<_>>>()?;
@@ -139,16 +157,27 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
             let (sign, digits) = s.split_at(usize::from(s.starts_with(['-', '+'])));
             Value::from(format!("{sign}{}{digits}", "0".repeat(room)))
         }
-        "islower" => Value::from(s.chars().any(char::is_lowercase) && !s.chars().any(char::is_uppercase)),
-        "isupper" => Value::from(s.chars().any(char::is_uppercase) && !s.chars().any(char::is_lowercase)),
-        "isspace" => all(char::is_whitespace),
-        "isdigit" | "isnumeric" | "isdecimal" => all(char::is_numeric),
+        "islower" => Value::from(of_case(s, false)),
+        "isupper" => Value::from(of_case(s, true)),
+        "istitle" => Value::from(s == titled(s) && s.chars().any(char::is_alphabetic)),
+        "isspace" => all(spaced),
+        "isprintable" => Value::from(s.chars().all(|c| c == ' ' || printable(c))),
+        // Digits of Unicode are decimal, or raised or lowered, or in a circle; fractions and the like are numeric only.
+        "isdecimal" => all(|c| decimal(c)),
+        "isdigit" => all(|c| decimal(c) || matches!(c, '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '₀'..='₉' | '①'..='⑨')),
+        "isnumeric" => all(char::is_numeric),
         "isalnum" => all(char::is_alphanumeric),
         "isalpha" => all(char::is_alphabetic),
         "isascii" => Value::from(s.is_ascii()),
         "format" => Value::from(braces(s, args, &named, budget)?),
         _ => return Ok(None),
     }))
+}
+
+/// A digit of one of Unicode's rows of ten.
+fn decimal(c: char) -> bool {
+    static ROWS: LazyLock<Option<regex::Regex>> = LazyLock::new(|| regex::Regex::new(r"\p{Nd}").ok());
+    c.is_ascii_digit() || !c.is_ascii() && ROWS.as_ref().is_some_and(|rows| rows.is_match(c.encode_utf8(&mut [0; 4])))
 }
 
 /// Every word's first letter large, the others small.
@@ -173,29 +202,29 @@ fn split(s: &str, by: Option<&str>, most: usize, right: bool) -> Made<Value> {
         (Some(by), false) => s.splitn(most, by).collect(),
         (Some(by), true) => s.rsplitn(most, by).collect(),
         (None, false) => {
-            let (mut parts, mut rest) = (Vec::new(), s.trim_start());
+            let (mut parts, mut rest) = (Vec::new(), s.trim_start_matches(spaced));
             while !rest.is_empty() {
-                let end = if parts.len() + 1 == most { None } else { rest.find(char::is_whitespace) };
+                let end = if parts.len() + 1 == most { None } else { rest.find(spaced) };
                 let Some(end) = end else { break };
                 parts.push(&rest[..end]);
-                rest = rest[end..].trim_start();
+                rest = rest[end..].trim_start_matches(spaced);
             }
             if !rest.is_empty() {
-                parts.push(if parts.len() + 1 == most { rest } else { rest.trim_end() });
+                parts.push(if parts.len() + 1 == most { rest } else { rest.trim_end_matches(spaced) });
             }
             parts
         }
         (None, true) => {
-            let (mut parts, mut rest) = (Vec::new(), s.trim_end());
+            let (mut parts, mut rest) = (Vec::new(), s.trim_end_matches(spaced));
             while !rest.is_empty() {
-                let begin = if parts.len() + 1 == most { None } else { rest.rfind(char::is_whitespace) };
+                let begin = if parts.len() + 1 == most { None } else { rest.rfind(spaced) };
                 let Some(begin) = begin else { break };
                 let width = rest[begin..].chars().next().map_or(1, char::len_utf8);
                 parts.push(&rest[begin + width..]);
-                rest = rest[..begin].trim_end();
+                rest = rest[..begin].trim_end_matches(spaced);
             }
             if !rest.is_empty() {
-                parts.push(if parts.len() + 1 == most { rest } else { rest.trim_start() });
+                parts.push(if parts.len() + 1 == most { rest } else { rest.trim_start_matches(spaced) });
             }
             parts
         }

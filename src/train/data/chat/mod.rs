@@ -5,6 +5,7 @@
 //! ```
 
 mod budget;
+mod filters;
 pub mod known;
 mod methods;
 mod operators;

@@ -94,7 +94,9 @@ fn times(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
 fn remainder(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
     match a.as_str() {
         Some(format) => {
-            let values = if is_list(b) { b.try_iter()?.collect() } else { vec![b.clone()] };
+            // A tuple holds the values, a list is one; here both are lists. One of a single item is taken for a tuple.
+            let one = python::fields(format) == 1 && b.len() != Some(1);
+            let values = if is_list(b) && !one { b.try_iter()?.collect() } else { vec![b.clone()] };
             Ok(Value::from(python::percent(format, &values, budget)?))
         }
         // Python's has the sign of the divisor.
@@ -103,7 +105,10 @@ fn remainder(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
             a,
             b,
             |a, b| a.checked_rem(b).map(|rest| if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }),
-            |a, b| a - b * (a / b).floor(),
+            |a, b| {
+                let rest = a % b;
+                if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+            },
         ),
     }
 }

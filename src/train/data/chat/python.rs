@@ -6,6 +6,7 @@ use super::budget::Budget;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 /// A result, or minijinja's error.
 pub(super) type Made<T> = Result<T, Error>;
@@ -42,6 +43,7 @@ fn repr(value: &Value, out: &mut String, depth: usize, budget: &Budget) -> Made<
         return Err(budget.spent());
     }
     match value.kind() {
+        ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::String => quoted(value.as_str().unwrap_or_default(), out),
         ValueKind::Number if !value.is_integer() => out.push_str(&float(value)),
         ValueKind::Map => {
@@ -82,13 +84,25 @@ fn quoted(text: &str, out: &mut String) {
                 out.push('\\');
                 out.push(c);
             }
-            c if (c as u32) < 0x20 || (0x7f..0xa0).contains(&(c as u32)) => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
+            c if c.is_ascii_graphic() || c == ' ' || printable(c) => out.push(c),
+            c => {
+                let code = c as u32;
+                let _ = match code {
+                    0..0x100 => write!(out, "\\x{code:02x}"),
+                    0x100..0x1_0000 => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
             }
-            c => out.push(c),
         }
     }
     out.push(quote);
+}
+
+/// Python's `str.isprintable` of one character: what is neither a separator nor of the category "other".
+pub(super) fn printable(c: char) -> bool {
+    static HIDDEN: LazyLock<Option<regex::Regex>> = LazyLock::new(|| regex::Regex::new(r"[\p{C}\p{Z}--[ ]]").ok());
+    let mut bytes = [0; 4];
+    !HIDDEN.as_ref().is_some_and(|hidden| hidden.is_match(c.encode_utf8(&mut bytes)))
 }
 
 /// A floating-point number as Python writes it: the shortest digits that give it back.
@@ -100,13 +114,17 @@ fn float(value: &Value) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
     }
-    let text = format!("{number:?}");
+    exponent(&format!("{number:?}"))
+}
+
+/// A number as Rust writes it, with an exponent as Python writes it: a sign and two digits.
+fn exponent(text: &str) -> String {
     match text.split_once('e') {
         Some((digits, exponent)) => {
             let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
             format!("{digits}e{sign}{exponent:0>2}")
         }
-        None => text,
+        None => text.to_owned(),
     }
 }
 
@@ -286,7 +304,10 @@ pub(super) fn percent(format: &str, values: &[Value], budget: &Budget) -> Made<S
             continue;
         }
         let value = values.next().ok_or_else(|| wrong("not enough arguments for the format"))?;
-        let real = || f64::try_from(value.clone()).map_err(|_| wrong(format!("%{kind} needs a number")));
+        let real = || match value.kind() {
+            ValueKind::Bool => Ok(f64::from(u8::from(value.is_true()))),
+            _ => f64::try_from(value.clone()).map_err(|_| wrong(format!("%{kind} needs a number"))),
+        };
         let made = match kind {
             's' => text(value, budget)?.chars().take(precision.unwrap_or(usize::MAX)).collect(),
             'r' => {
@@ -295,9 +316,12 @@ pub(super) fn percent(format: &str, values: &[Value], budget: &Budget) -> Made<S
                 made
             }
             'd' | 'i' | 'u' => format!("{}", real()?.trunc() as i128),
-            'x' => format!("{:x}", real()?.trunc() as i128),
+            'x' => {
+                let whole = real()?.trunc() as i128;
+                format!("{}{:x}", if whole < 0 { "-" } else { "" }, whole.unsigned_abs())
+            }
             'f' | 'F' => format!("{:.*}", precision.unwrap_or(6), real()?),
-            'e' => format!("{:.*e}", precision.unwrap_or(6), real()?),
+            'e' => exponent(&format!("{:.*e}", precision.unwrap_or(6), real()?)),
             'g' => float(&Value::from(real()?)).trim_end_matches(".0").to_owned(),
             'c' => text(value, budget)?,
             other => return Err(wrong(format!("an unknown format %{other}"))),
@@ -320,6 +344,11 @@ pub(super) fn percent(format: &str, values: &[Value], budget: &Budget) -> Made<S
     }
     budget.charge(out.len())?;
     Ok(out)
+}
+
+/// Fields of a format for [`percent`].
+pub(super) fn fields(format: &str) -> usize {
+    format.replace("%%", "").matches('%').count()
 }
 
 /// `text.replace(old, new, count)`, with the length known before.
@@ -345,5 +374,44 @@ pub(super) fn join(items: Vec<String>, between: &str, budget: &Budget) -> Made<S
 /// The first letter large, the others small.
 pub(super) fn capitalized(s: &str) -> String {
     let mut chars = s.chars();
-    chars.next().map(|c| c.to_uppercase().chain(chars.flat_map(char::to_lowercase)).collect()).unwrap_or_default()
+    let Some(first) = chars.next() else { return String::new() };
+    let mut large = first.to_uppercase();
+    let first = large.next().into_iter().chain(large.flat_map(char::to_lowercase));
+    first.chain(chars.flat_map(char::to_lowercase)).collect()
+}
+
+/// White space, as Python's `str.isspace` and `str.strip` see it.
+pub(super) fn spaced(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
+/// Whether all letters that have a case have this one, and one has.
+pub(super) fn of_case(text: &str, upper: bool) -> bool {
+    let (mut of_it, mut of_other) = (false, false);
+    for c in text.chars() {
+        of_it |= if upper { c.is_uppercase() } else { c.is_lowercase() };
+        of_other |= if upper { c.is_lowercase() } else { c.is_uppercase() };
+    }
+    of_it && !of_other
+}
+
+/// Python's `str.splitlines`, with the ends of the lines or without.
+pub(super) fn lines(text: &str, ends: bool) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let (mut begin, mut chars) = (0, text.char_indices().peekable());
+    while let Some((at, c)) = chars.next() {
+        if !matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}') {
+            continue;
+        }
+        let mut next = at + c.len_utf8();
+        if c == '\r' && chars.next_if(|(_, c)| *c == '\n').is_some() {
+            next += 1;
+        }
+        lines.push(&text[begin..if ends { next } else { at }]);
+        begin = next;
+    }
+    if begin < text.len() {
+        lines.push(&text[begin..]);
+    }
+    lines
 }

@@ -59,22 +59,19 @@ pub fn spoken(template: &Template, conversation: &Conversation) -> Result<Spoken
             continue;
         }
         let from = turns.last().map_or(0, |turn| turn.bytes.end);
-        let turn = match search.between(at).filter(|turn| turn.bytes.start >= from) {
-            Some(turn) => turn,
+        match search.between(at).filter(|turn| turn.bytes.start >= from) {
+            Some(turn) => turns.push(turn),
             None => {
-                if !replace(&mut conversation.messages[at].clone(), "") {
-                    continue;
-                }
                 let head = head.get_or_insert_with(|| search.head());
-                search.changed(at, from, head).ok_or_else(|| {
+                let found = search.changed(at, from, head).ok_or_else(|| {
                     let at = at + 1;
                     format!(
                         "what message {at} says is not found in the text; {{% generation %}} in the template marks it"
                     )
-                })?
+                })?;
+                turns.extend(found);
             }
-        };
-        turns.push(turn);
+        }
     }
     Ok(Spoken { text, turns, marked: false })
 }
@@ -104,7 +101,8 @@ impl Search<'_> {
             None => {
                 let without = self.render(self.first(at), false)?;
                 let begin = common(&before, self.whole);
-                if without.len() >= before.len() || begin < without.len() || !self.whole.starts_with(&without) {
+                let head = before.strip_prefix(&without)?;
+                if begin < without.len() + who(head).len().div_ceil(2) || !self.whole.starts_with(&without) {
                     return None;
                 }
                 begin
@@ -116,11 +114,11 @@ impl Search<'_> {
         } else {
             // The last words may be followed by an end that a turn within does not have.
             let end = common(&after, self.whole);
-            let said = self.changed_in(&after, at, at + 1)?;
+            let said = self.changed_in(&after, at, at + 1, Part::Said)?;
             if end < said.end || end <= begin {
                 return None;
             }
-            end
+            said.end + ended(&self.whole[said.end..end])
         };
         let loose = !self.whole.starts_with(&after);
         (end >= begin).then_some(Turn { message: at, bytes: begin..end, loose })
@@ -141,14 +139,17 @@ impl Search<'_> {
         String::new()
     }
 
-    /// Bytes of `text`, which the first `count` messages give, that change with what message `at` says.
-    fn changed_in(&self, text: &str, at: usize, count: usize) -> Option<Range<usize>> {
+    /// Bytes of `text`, which the first `count` messages give, that change with what message `at` says; none of them, but
+    /// a place, where it says nothing. `None` where the template writes nothing of it.
+    fn changed_in(&self, text: &str, at: usize, count: usize, part: Part) -> Option<Range<usize>> {
         let mut found: Option<Range<usize>> = None;
         // Two other texts: one may begin or end by chance as what is said does.
         for other in ["Qxjz", "7wvk"] {
             let mut messages = self.first(count);
-            replace(messages.get_mut(at)?, other);
-            let Some(changed) = self.render(messages, false) else { continue };
+            if !replace(messages.get_mut(at)?, other, part) {
+                continue;
+            }
+            let Some(changed) = self.render(messages, false).filter(|changed| changed != text) else { continue };
             let begin = common(text, &changed);
             let end = text.len() - common_end(&text[begin..], &changed[begin..]);
             let range = begin..end;
@@ -157,18 +158,56 @@ impl Search<'_> {
                 None => range,
             });
         }
-        found.filter(|range| !range.is_empty())
+        found
     }
 
-    /// The turn where the whole text changes with what it says, from the head of the answer to the end of the turn.
-    fn changed(&self, at: usize, from: usize, head: &str) -> Option<Turn> {
-        let said = self.changed_in(self.whole, at, self.conversation.messages.len())?;
-        let said = said.start.max(from)..said.end;
-        if said.is_empty() {
-            return None;
+    /// The turn where the whole text changes with what it says, from the head of the answer to the end of the turn; two
+    /// where others speak between its calls and its words, none where the template writes nothing of it. `None` where it
+    /// would lie within the turn before.
+    fn changed(&self, at: usize, from: usize, head: &str) -> Option<Vec<Turn>> {
+        let count = self.conversation.messages.len();
+        let of = |part: Part| self.changed_in(self.whole, at, count, part);
+        // Names of calls stand again in what answers them; their arguments do not.
+        let calls = match (of(Part::Calls), of(Part::Arguments)) {
+            (Some(begin), Some(end)) => Some(begin.start.min(end.start)..end.end),
+            (Some(calls), None) | (None, Some(calls)) => Some(calls),
+            (None, None) => None,
+        };
+        let parts = [calls.map(|said| (said, Part::Arguments)), of(Part::Words).map(|said| (said, Part::Words))];
+        let mut parts: Vec<(Range<usize>, Part)> = parts.into_iter().flatten().collect();
+        parts.sort_by_key(|(said, _)| said.start);
+        if let [(first, _), (second, _)] = &parts[..]
+            && (first.end >= second.start || !self.others_between(at, first.end..second.start))
+        {
+            parts = vec![(first.start..first.end.max(second.end), Part::Said)];
         }
+        if parts.is_empty() {
+            // Calls that the template does not know, and no words: words would stand where the turn is.
+            parts.extend(of(Part::Place).map(|said| (said, Part::Place)));
+        }
+        let mut turns: Vec<Turn> = Vec::new();
+        for (said, part) in parts {
+            let from = turns.last().map_or(from, |turn| turn.bytes.end);
+            if said.end < from {
+                return None;
+            }
+            turns.push(self.around(at, part, said.start.max(from)..said.end, from, head));
+        }
+        Some(turns)
+    }
+
+    /// Whether others than the assistant say something there, after message `at`.
+    fn others_between(&self, at: usize, place: Range<usize>) -> bool {
+        let messages = &self.conversation.messages;
+        let others = (at + 1..messages.len()).take_while(|&other| !is_assistant(&messages[other]));
+        let said = |other| self.changed_in(self.whole, other, messages.len(), Part::Words);
+        others.filter_map(said).any(|said| said.start >= place.start && said.end <= place.end)
+    }
+
+    /// What is said at a place, with the head before it and the end of the turn behind it.
+    fn around(&self, at: usize, part: Part, said: Range<usize>, from: usize, head: &str) -> Turn {
         // The head begins with who speaks; what follows may differ from turn to turn.
-        let who = head.split_inclusive('\n').next().unwrap_or(head);
+        let who = who(head);
         let begin = match self.whole[from..said.start].rfind(who).filter(|_| !who.is_empty()) {
             Some(found) => {
                 let found = from + found;
@@ -178,40 +217,93 @@ impl Search<'_> {
         };
         // The end of a turn is what follows where this turn is the last.
         let alone = self.render(self.first(at + 1), false).and_then(|alone| {
-            let said = self.changed_in(&alone, at, at + 1)?;
+            let said = self.changed_in(&alone, at, at + 1, part)?;
             Some(alone[said.end..].to_owned())
         });
-        let tail = alone.map_or(0, |tail| {
-            let shared = common(&tail, &self.whole[said.end..]);
+        let rest = &self.whole[said.end..];
+        let tail = match alone {
             // Followed by nothing, the whole rest is the end.
-            if at + 1 == self.conversation.messages.len() { self.whole.len() - said.end } else { shared }
-        });
-        Some(Turn { message: at, bytes: begin..said.end + tail, loose: true })
+            Some(_) if at + 1 == self.conversation.messages.len() => rest.len(),
+            Some(tail) if rest.starts_with(&tail) => tail.len(),
+            Some(tail) => ended(&rest[..common(&tail, rest)]),
+            None => 0,
+        };
+        Turn { message: at, bytes: begin..said.end + tail, loose: true }
     }
 }
 
-/// Replaces what a message says by another text, wherever it says something; false where it says nothing.
-fn replace(message: &mut Json, other: &str) -> bool {
+/// The part of an answer's head that says who speaks: its first line.
+fn who(head: &str) -> &str {
+    head.split_inclusive('\n').next().unwrap_or(head)
+}
+
+/// Bytes of an end that two texts share, without a sign that only begins alike: `<` of `</s>` and of `<|user|>`.
+fn ended(shared: &str) -> usize {
+    let last = shared.char_indices().rev().find(|(_, c)| c.is_whitespace() || ">]})｜".contains(*c));
+    last.map_or(0, |(at, c)| at + c.len_utf8())
+}
+
+/// What of a message is replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// What is said, and the names and arguments of calls.
+    Said,
+    /// What is said.
+    Words,
+    /// Names and arguments of calls.
+    Calls,
+    /// Arguments of calls.
+    Arguments,
+    /// Words where none are.
+    Place,
+}
+
+/// Replaces what a message says by another text; false where there is nothing to replace.
+fn replace(message: &mut Json, other: &str, part: Part) -> bool {
     let mut says = false;
-    match message.get_mut("content") {
-        Some(Json::String(content)) if !content.is_empty() => {
-            *content = other.to_owned();
-            says = true;
+    let has_calls = message["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty());
+    if part == Part::Place {
+        let nothing = message["content"].as_str().is_none_or(str::is_empty);
+        if let Some(message) = message.as_object_mut().filter(|_| nothing) {
+            message.insert("content".to_owned(), json!(other));
         }
-        Some(Json::Array(parts)) => {
-            for part in parts.iter_mut().filter(|part| part["text"].is_string()) {
-                part["text"] = json!(other);
+        return nothing;
+    }
+    if matches!(part, Part::Said | Part::Words) {
+        match message.get_mut("content") {
+            // Words beside a call may change its form: none are put where none are.
+            Some(Json::String(content)) if !content.is_empty() || !has_calls => {
+                *content = other.to_owned();
                 says = true;
             }
+            Some(Json::Array(parts)) => {
+                for part in parts.iter_mut().filter(|part| part["text"].is_string()) {
+                    part["text"] = json!(other);
+                    says = true;
+                }
+            }
+            _ => {}
         }
-        _ => {}
     }
-    if let Some(calls) = message.get_mut("tool_calls").and_then(Json::as_array_mut) {
+    if part != Part::Words
+        && let Some(calls) = message.get_mut("tool_calls").and_then(Json::as_array_mut)
+    {
         for call in calls {
             let function = if call["function"].is_object() { &mut call["function"] } else { call };
-            if function["name"].is_string() {
+            if part != Part::Arguments && function["name"].is_string() {
                 function["name"] = json!(other);
                 says = true;
+            }
+            match function.get_mut("arguments") {
+                Some(Json::Object(arguments)) => {
+                    arguments.insert(other.to_owned(), json!(other));
+                    says = true;
+                }
+                Some(Json::String(arguments)) => {
+                    *arguments = json!({(other): other}).to_string();
+                    says = true;
+                }
+                _ => {}
             }
         }
     }

@@ -6,13 +6,14 @@
 //! bounded, and everything happens on a thread whose stack is large enough for the deepest expression that this leaves.
 
 use super::budget::Budget;
+use super::filters;
 use super::methods;
 use super::operators;
 use super::python::{self, Made, wrong};
 use minijinja::machinery::{CompiledTemplate, Instruction, Instructions, TemplateConfig, Token, Vm, WhitespaceConfig};
 use minijinja::machinery::{make_string_output, tokenize};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Rest, Value, ValueKind};
+use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
@@ -301,8 +302,6 @@ fn environment<'a>(compiled: &CompiledTemplate<'_>, names: &'a Names, budget: &B
     let raw = all(compiled).map(|one| if let Instruction::EmitRaw(text) = one { text.len() } else { 0 }).max();
     env.set_fuel(Some((RAW / raw.unwrap_or(0).max(1)).min(FUEL) as u64));
     env.remove_global("debug");
-    env.remove_filter("batch");
-    env.remove_filter("slice");
     let charged = budget.clone();
     env.set_formatter(move |out, _, value| {
         let unwritable = |_| wrong("the text cannot be written");
@@ -318,9 +317,11 @@ fn environment<'a>(compiled: &CompiledTemplate<'_>, names: &'a Names, budget: &B
         let (charged, filter) = (budget.clone(), filter.clone());
         env.add_function(name.as_str(), move |state: &State<'_, '_>, args: Rest<Value>| -> Made<Value> {
             charged.charge(args.iter().map(size).sum())?;
-            state.apply_filter(&filter, &args).map_err(|error| match error.kind() {
-                ErrorKind::UnknownFilter => wrong(format!("a filter {filter} is not known")),
-                _ => error,
+            state.apply_filter(&filter, &filters::arguments(&filter, args.0, &charged)?).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::UnknownFilter => wrong(format!("a filter {filter} is not known")),
+                    _ => error,
+                }
             })
         });
     }
@@ -347,96 +348,8 @@ fn environment<'a>(compiled: &CompiledTemplate<'_>, names: &'a Names, budget: &B
         if known { Ok(out) } else { Err(wrong("a format that strftime does not know")) }
     });
     operators::add(&mut env, budget);
-    filters(&mut env, budget);
-    tests(&mut env);
+    filters::add(&mut env, budget);
     env
-}
-
-fn filters(env: &mut Environment<'_>, budget: &Budget) {
-    let charged = budget.clone();
-    env.add_filter("tojson", move |value: Value, indent: Option<Value>, options: Kwargs| -> Made<String> {
-        let options = match indent {
-            Some(indent) => Kwargs::from_iter([("indent", indent)]),
-            None => options,
-        };
-        python::tojson(&value, &options, &charged)
-    });
-    let charged = budget.clone();
-    env.add_filter("string", move |value: Value| python::text(&value, &charged));
-    let charged = budget.clone();
-    env.add_filter("join", move |list: Value, between: Option<Value>, options: Kwargs| -> Made<String> {
-        let between = match between {
-            Some(between) => Some(between),
-            None => options.get::<Option<Value>>("d")?,
-        };
-        let attribute: Option<String> = options.get("attribute")?;
-        options.assert_all_used()?;
-        let items = list.try_iter()?.map(|item| match &attribute {
-            Some(name) => python::text(&item.get_attr(name)?, &charged),
-            None => python::text(&item, &charged),
-        });
-        let between = between.map_or(Ok(String::new()), |between| python::text(&between, &charged))?;
-        python::join(items.collect::<Made<Vec<_>>>()?, &between, &charged)
-    });
-    let charged = budget.clone();
-    env.add_filter("replace", move |text: Value, old: String, new: String, count: Option<usize>| -> Made<String> {
-        python::replace(&python::text(&text, &charged)?, &old, &new, count, &charged)
-    });
-    let charged = budget.clone();
-    env.add_filter("format", move |format: String, values: Rest<Value>| python::percent(&format, &values, &charged));
-    let charged = budget.clone();
-    env.add_filter("indent", move |text: String, width: Option<Value>, options: Kwargs| -> Made<String> {
-        let width = match width {
-            Some(width) => Some(width),
-            None => options.get::<Option<Value>>("width")?,
-        };
-        let flag =
-            |name: &str| -> Made<bool> { Ok(options.get::<Option<Value>>(name)?.is_some_and(|value| value.is_true())) };
-        let (first, blank) = (flag("first")?, flag("blank")?);
-        options.assert_all_used()?;
-        let by = match width {
-            Some(width) => match width.as_str() {
-                Some(text) => text.to_owned(),
-                None => " ".repeat(usize::try_from(width)?.min(1000)),
-            },
-            None => " ".repeat(4),
-        };
-        charged.charge(text.matches('\n').count().saturating_add(1).saturating_mul(by.len()))?;
-        let lines = text.split('\n').enumerate().map(|(at, line)| {
-            let bare = if at == 0 { !first } else { line.is_empty() && !blank };
-            if bare { line.to_owned() } else { format!("{by}{line}") }
-        });
-        Ok(lines.collect::<Vec<_>>().join("\n"))
-    });
-    env.add_filter("int", |value: Value, default: Option<i64>| -> Value {
-        let parsed = value.as_str().and_then(|text| {
-            let text = text.trim();
-            text.parse::<i64>().ok().or_else(|| text.parse::<f64>().ok().map(|number| number as i64))
-        });
-        let number = || f64::try_from(value.clone()).ok().map(|number| number as i64);
-        let truth = || (value.kind() == ValueKind::Bool).then(|| i64::from(value.is_true()));
-        if value.is_integer() {
-            value
-        } else {
-            Value::from(parsed.or_else(truth).or_else(number).or(default).unwrap_or(0))
-        }
-    });
-    env.add_filter("float", |value: Value, default: Option<f64>| -> f64 {
-        let parsed = value.as_str().and_then(|text| text.trim().parse().ok());
-        parsed.or_else(|| f64::try_from(value).ok()).or(default).unwrap_or(0.0)
-    });
-    env.add_filter("capitalize", |text: String| python::capitalized(&text));
-}
-
-/// Tests where Python's types say otherwise than minijinja's: a text is a sequence, a truth value a number.
-fn tests(env: &mut Environment<'_>) {
-    let iterable = |value: &Value| !value.is_none() && value.try_iter().is_ok();
-    env.add_test("iterable", move |value: Value| iterable(&value));
-    env.add_test("sequence", |value: Value| {
-        matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
-    });
-    env.add_test("number", |value: Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
-    env.add_test("callable", |value: Value| value.kind() == ValueKind::Plain);
 }
 
 /// What the template sees: what `apply_chat_template` gives it.

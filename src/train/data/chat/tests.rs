@@ -44,6 +44,26 @@ fn templates_read_as_python_reads_them() {
         ),
         ("{{ strftime_now('%Y')|length }}", "4"),
         ("{{ 'Hello {} {x}'.format('a', x=1) }}", "Hello a 1"),
+        // Filters of texts take anything as a text; `%` takes a list as one value.
+        ("{{ [{'a': 'x'}]|trim }} {{ {'a': none}|upper }} {{ 1e100|string|lower }}", "[{'a': 'x'}] {'A': NONE} 1e+100"),
+        ("{{ '%s|%x|%.1e|%d' % ([1], -7, 2.5, true) }} {{ '%s' % [1, 2] }}", "[1]|-7|2.5e+00|1 [1, 2]"),
+        ("{{ ['a\u{2028}b\x7fé😀', nothing] }}", "['a\\u2028b\\x7fé😀', Undefined]"),
+        ("{{ 'a,b c-d'|title }} {{ 'it\\'s'.title() }} {{ 'ßa'|capitalize }}", "A,b C-D It'S Ssa"),
+        ("{{ '<a href=\"x\">\\'/'|e }}", "&lt;a href=&#34;x&#34;&gt;&#39;/"),
+        ("{{ 'a\r\nb\u{2028}c\x1cd\n'.splitlines() }}", "['a', 'b', 'c', 'd']"),
+        ("{{ 'a\r\nb\n'.splitlines(keepends=true) }}", "['a\\r\\n', 'b\\n']"),
+        ("{{ 'a\r\nb\n\nc\n'|indent(2, true) }}|{{ ''|indent(2, first=true) }}", "  a\n  b\n\n  c\n|  "),
+        ("{{ 'hello'.find('l', 3) }}{{ 'hello'.count('l', -2) }}{{ 'hello'.startswith(('l', 'x'), 2, 4) }}", "31True"),
+        ("{{ 'hello'.rindex('l') }}{{ 'abc'.center(6, '*') }}{{ 'a\x1cb'.split() }}", "3*abc**['a', 'b']"),
+        ("{{ 2.5|round }} {{ 3|round }} {{ 1.25|round(1) }} {{ 1.1|round(method='ceil') }}", "2.0 3 1.2 2.0"),
+        (
+            "{{ -7.0 % messages|length }} {{ ('²').isdecimal() }}{{ '²'.isdigit() }}{{ '½'.isnumeric() }}",
+            "1.0 FalseTrueTrue",
+        ),
+        (
+            "{{ nothing|length }}{{ nothing|first }}{{ nothing|items|list }} {{ 'a-b' is lower }} {{ messages[0]|reverse|list }}",
+            "0[] True ['content', 'role']",
+        ),
     ] {
         // Python has tuples where minijinja has lists.
         let expected = expected.replace("('items', 1)", "['items', 1]");
@@ -135,7 +155,45 @@ fn every_turn_is_found() {
     let end = TURNS.replacen("{% endfor %}", "{% endfor %}{% if messages[-1].role == 'assistant' %}</s>{% endif %}", 1);
     let turns = said(&end, talk);
     assert_eq!(turns[1], "no<e></s>");
-    assert!(turns[0] == "yes<e>" || turns[0] == "yes<e>[", "{turns:?}");
+    assert_eq!(turns[0], "yes<e>");
+}
+
+/// The parts of a turn that others speak between, turns of which nothing is written, and heads that only begin alike.
+#[test]
+fn what_others_say_is_not_learnt() {
+    // Words stand behind the answers to the calls before them; arguments are sorted.
+    let source = "{% for m in messages %}{% if m.role == 'assistant' %}<a>{% for c in m.tool_calls or [] %}<call {{ c.function.name }}\
+        {% for k, v in c.function.arguments|dictsort %} {{ k }}={{ v }}{% endfor %}/>{% endfor %}\
+        {% if not loop.last and messages[loop.index].role == 'tool' %}<answer {{ m.tool_calls[0].function.name }}>{{ messages[loop.index].content }}</answer>{% endif %}\
+        {{ m.content }}{% if not m.tool_calls %}<e>{% endif %}{% elif m.role == 'user' %}<u>{{ m.content }}<e>{% endif %}{% endfor %}\
+        {% if add_generation_prompt %}<a>{% endif %}";
+    let call = |content: &str| {
+        json!([
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": content, "tool_calls": [{"function": {"name": "look", "arguments": {"n": 1, "x": {}}}}]},
+            {"role": "tool", "content": "look at 1"},
+            {"role": "assistant", "content": "so"},
+        ])
+    };
+    assert_eq!(said(source, call("")), ["<call look n=1 x={}/>", "so<e>"]);
+    assert_eq!(said(source, call("first")), ["<call look n=1 x={}/>", "first", "so<e>"]);
+    // A template that writes nothing of calls, and one that writes nothing of a turn.
+    assert_eq!(said(TURNS, call("")), ["<e>", "so<e>"]);
+    let thoughtful = TURNS.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1]|trim }}");
+    let talk = json!([
+        {"role": "user", "content": "hi"}, {"role": "assistant", "content": "<think>hm</think>"},
+        {"role": "user", "content": "hi"}, {"role": "assistant", "content": "<think>hm</think>yes"},
+    ]);
+    assert_eq!(said(&thoughtful, talk.clone()), ["<e>", "yes<e>"]);
+    let hidden = TURNS
+        .replace("[{{ m.role }}]{{ m.content }}<e>", "{% if loop.last %}[{{ m.role }}]{{ m.content }}<e>{% endif %}");
+    assert_eq!(said(&hidden, talk), ["<think>hm</think>yes<e>"]);
+    // The text begins as an answer does: both with `<`.
+    let begun = "{% for m in messages %}{% if loop.first %}<s>{% endif %}<{{ m.role }}>{{ m.content }}<e>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+    assert_eq!(
+        said(begun, json!([{"role": "assistant", "content": "hm"}, {"role": "user", "content": "what"}])),
+        ["hm<e>"]
+    );
 }
 
 #[test]

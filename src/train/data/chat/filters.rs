@@ -1,0 +1,190 @@
+//! Filters and tests where Jinja2 says otherwise than minijinja, and those that could make much out of little.
+
+use super::budget::Budget;
+use super::python::{self, Made, spaced, wrong};
+use minijinja::Environment;
+use minijinja::value::{Kwargs, Rest, Value, ValueKind};
+
+/// Filters that take their first argument as a text, whatever it is.
+const OF_TEXTS: [&str; 9] = ["trim", "upper", "lower", "title", "capitalize", "escape", "e", "safe", "forceescape"];
+
+/// The arguments of a filter as Jinja2 gives them.
+pub(super) fn arguments(filter: &str, mut args: Vec<Value>, budget: &Budget) -> Made<Vec<Value>> {
+    if let Some(first) = args.first_mut() {
+        if OF_TEXTS.contains(&filter) && first.as_str().is_none() {
+            *first = Value::from(python::text(first, budget)?);
+        }
+        // What is not there has no items; a dictionary is its keys.
+        if first.is_undefined() && ["length", "count", "first", "last", "items"].contains(&filter) {
+            *first = if filter == "items" {
+                Value::from_serialize(std::collections::BTreeMap::<(), ()>::new())
+            } else {
+                Value::from("")
+            };
+        }
+        if first.kind() == ValueKind::Map && ["reverse", "last"].contains(&filter) {
+            *first = Value::from(first.try_iter()?.collect::<Vec<_>>());
+        }
+    }
+    Ok(args)
+}
+
+/// An argument that is given by its place or by its name, and is not `none`.
+fn given(by_place: Option<Value>, name: &str, options: &Kwargs) -> Made<Option<Value>> {
+    let found = match by_place {
+        Some(value) => Some(value),
+        None => options.get::<Option<Value>>(name)?,
+    };
+    Ok(found.filter(|value| !value.is_none() && !value.is_undefined()))
+}
+
+/// Adds them all.
+pub(super) fn add(env: &mut Environment<'_>, budget: &Budget) {
+    for name in ["batch", "slice", "pprint"] {
+        env.remove_filter(name);
+    }
+    texts(env, budget);
+    let charged = budget.clone();
+    env.add_filter("tojson", move |value: Value, indent: Option<Value>, options: Kwargs| -> Made<String> {
+        let options = match indent {
+            Some(indent) => Kwargs::from_iter([("indent", indent)]),
+            None => options,
+        };
+        python::tojson(&value, &options, &charged)
+    });
+    let charged = budget.clone();
+    env.add_filter("join", move |list: Value, between: Option<Value>, options: Kwargs| -> Made<String> {
+        let between = given(between, "d", &options)?;
+        let attribute: Option<String> = options.get("attribute")?;
+        options.assert_all_used()?;
+        let items = list.try_iter()?.map(|item| match &attribute {
+            Some(name) => python::text(&item.get_attr(name)?, &charged),
+            None => python::text(&item, &charged),
+        });
+        let between = between.map_or(Ok(String::new()), |between| python::text(&between, &charged))?;
+        python::join(items.collect::<Made<Vec<_>>>()?, &between, &charged)
+    });
+    env.add_filter("int", |value: Value, default: Option<i64>| -> Value {
+        let parsed = value.as_str().and_then(|text| {
+            let text = text.trim_matches(spaced);
+            text.parse::<i64>().ok().or_else(|| text.parse::<f64>().ok().map(|number| number as i64))
+        });
+        let number = || f64::try_from(value.clone()).ok().map(|number| number as i64);
+        let truth = || (value.kind() == ValueKind::Bool).then(|| i64::from(value.is_true()));
+        if value.is_integer() {
+            value
+        } else {
+            Value::from(parsed.or_else(truth).or_else(number).or(default).unwrap_or(0))
+        }
+    });
+    env.add_filter("float", |value: Value, default: Option<f64>| -> f64 {
+        let parsed = value.as_str().and_then(|text| text.trim_matches(spaced).parse().ok());
+        let truth = (value.kind() == ValueKind::Bool).then(|| f64::from(u8::from(value.is_true())));
+        parsed.or(truth).or_else(|| f64::try_from(value).ok()).or(default).unwrap_or(0.0)
+    });
+    env.add_filter("round", |value: Value, digits: Option<Value>, method: Option<Value>, options: Kwargs| {
+        let digits = given(digits, "precision", &options)?.map_or(Ok(0), i32::try_from)?;
+        let method = given(method, "method", &options)?;
+        options.assert_all_used()?;
+        rounded(&value, digits, method.as_ref().map_or(Some("common"), Value::as_str).unwrap_or_default())
+    });
+    tests(env, budget);
+}
+
+/// Python's `round`, to even where two are as near; or up, or down.
+fn rounded(value: &Value, digits: i32, method: &str) -> Made<Value> {
+    let number = f64::try_from(value.clone()).map_err(|_| wrong(format!("{} cannot be rounded", value.kind())))?;
+    let times = 10f64.powi(digits.clamp(-300, 300));
+    Ok(match method {
+        "common" if value.is_integer() && digits >= 0 => value.clone(),
+        // The decimals that Rust writes are those of the number itself, halves to even.
+        "common" if (0..=60).contains(&digits) => {
+            let written = format!("{number:.*}", digits as usize);
+            Value::from(written.parse::<f64>().unwrap_or(number))
+        }
+        "common" => Value::from((number * times).round_ties_even() / times),
+        "ceil" => Value::from((number * times).ceil() / times),
+        "floor" => Value::from((number * times).floor() / times),
+        _ => return Err(wrong("a number is rounded common, ceil or floor")),
+    })
+}
+
+/// Those that make a text out of a text.
+fn texts(env: &mut Environment<'_>, budget: &Budget) {
+    let charged = budget.clone();
+    env.add_filter("string", move |value: Value| python::text(&value, &charged));
+    env.add_filter("trim", |text: String, chars: Option<String>| match chars {
+        Some(chars) => text.trim_matches(|c| chars.contains(c)).to_owned(),
+        None => text.trim_matches(spaced).to_owned(),
+    });
+    env.add_filter("capitalize", |text: String| python::capitalized(&text));
+    // Words are what stands between spaces and opening signs.
+    env.add_filter("title", |text: String| -> String {
+        let mut out = String::with_capacity(text.len());
+        for word in text.split_inclusive(|c| spaced(c) || "-({[<".contains(c)) {
+            out.push_str(&python::capitalized(word));
+        }
+        out
+    });
+    for name in ["escape", "e", "forceescape"] {
+        let charged = budget.clone();
+        env.add_filter(name, move |text: String| -> Made<String> {
+            charged.charge(text.len().saturating_mul(5))?;
+            let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            Ok(text.replace('\'', "&#39;").replace('"', "&#34;"))
+        });
+    }
+    let charged = budget.clone();
+    env.add_filter("replace", move |text: Value, old: String, new: String, count: Option<usize>| -> Made<String> {
+        python::replace(&python::text(&text, &charged)?, &old, &new, count, &charged)
+    });
+    let charged = budget.clone();
+    env.add_filter("format", move |format: String, values: Rest<Value>| python::percent(&format, &values, &charged));
+    let charged = budget.clone();
+    let indent =
+        move |text: String, width: Option<Value>, first: Option<Value>, blank: Option<Value>, options: Kwargs| {
+            let width = given(width, "width", &options)?;
+            let flag = |value, name| {
+                Ok::<bool, minijinja::Error>(given(value, name, &options)?.is_some_and(|value| value.is_true()))
+            };
+            let (first, blank) = (flag(first, "first")?, flag(blank, "blank")?);
+            options.assert_all_used()?;
+            let by = match width {
+                Some(width) => match width.as_str() {
+                    Some(text) => text.to_owned(),
+                    None => " ".repeat(usize::try_from(width)?.min(1000)),
+                },
+                None => " ".repeat(4),
+            };
+            let lines = python::lines(&text, false);
+            charged.charge(lines.len().saturating_add(1).saturating_mul(by.len().saturating_add(16)))?;
+            // One more line where the text ends a line.
+            let ends = text.is_empty()
+                || python::lines(&text, true).last().is_some_and(|line| python::lines(line, false) != [*line]);
+            let indented = lines.into_iter().chain(ends.then_some("")).enumerate().map(|(at, line)| {
+                let bare = if at == 0 { !first } else { line.is_empty() && !blank };
+                if bare { line.to_owned() } else { format!("{by}{line}") }
+            });
+            Ok::<String, minijinja::Error>(indented.collect::<Vec<_>>().join("\n"))
+        };
+    env.add_filter("indent", indent);
+}
+
+/// Tests where Python's types say otherwise than minijinja's: a text is a sequence, a truth value a number.
+fn tests(env: &mut Environment<'_>, budget: &Budget) {
+    let iterable = |value: &Value| !value.is_none() && value.try_iter().is_ok();
+    env.add_test("iterable", move |value: Value| iterable(&value));
+    env.add_test("sequence", |value: Value| {
+        matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined)
+    });
+    env.add_test("number", |value: Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool));
+    env.add_test("callable", |value: Value| value.kind() == ValueKind::Plain);
+    let charged = budget.clone();
+    env.add_test("lower", move |value: Value| {
+        Ok::<bool, minijinja::Error>(python::of_case(&python::text(&value, &charged)?, false))
+    });
+    let charged = budget.clone();
+    env.add_test("upper", move |value: Value| {
+        Ok::<bool, minijinja::Error>(python::of_case(&python::text(&value, &charged)?, true))
+    });
+}
