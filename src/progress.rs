@@ -32,6 +32,29 @@ pub struct Part<'a> {
     count: u64,
 }
 
+/// What is too small to be counted: it is asked whether to go on, and the place stays where it is.
+pub struct Still<'a> {
+    whole: &'a dyn Progress,
+    place: [u64; 2],
+}
+
+impl<'a> Still<'a> {
+    /// Within unit `done` of `total` of `whole`, which is told of it.
+    ///
+    /// # Errors
+    /// Cancellation.
+    pub fn new(whole: &'a dyn Progress, done: u64, total: u64) -> Result<Self> {
+        whole.step(done, total)?;
+        Ok(Self { whole, place: [done, total] })
+    }
+}
+
+impl Progress for Still<'_> {
+    fn step(&self, _done: u64, _total: u64) -> Result<()> {
+        self.whole.step(self.place[0], self.place[1])
+    }
+}
+
 /// Units that one part is divided into.
 const FINENESS: u64 = 1000;
 

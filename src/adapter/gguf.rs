@@ -177,8 +177,7 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
     let folder = job.out.extension().is_none_or(|end| end != "gguf");
     let path = if folder { job.out.join("adapter.gguf") } else { job.out.to_path_buf() };
     let little = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let bytes = write(&path, &pairs, &planned, &mut |at| {
-        job.progress.step(at as u64, planned.len() as u64)?;
+    let bytes = write(&path, &pairs, &planned, job.progress, &mut |at, _| {
         let layer = &adapter.layers[at / 2];
         let (b, a) = job.scaled(layer, factor(layer))?;
         if at % 2 == 0 {

@@ -80,8 +80,7 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
     let folder = job.out.extension().is_none_or(|end| end != "safetensors");
     let path = if folder { job.out.join("lora.safetensors") } else { job.out.to_path_buf() };
     let list: Vec<Planned> = planned.iter().map(|(_, planned)| planned.clone()).collect();
-    write_lazily(&path, &list, &|at| {
-        job.progress.step(at as u64, list.len() as u64)?;
+    write_lazily(&path, &list, job.progress, &|at, _| {
         let (layer, (name, shape, dtype)) = (&adapter.layers[planned[at].0], &list[at]);
         let values = match name.rsplit_once('.').map(|(_, end)| end) {
             Some("alpha") => vec![(layer.scaling * layer.r as f64) as f32],

@@ -97,8 +97,7 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
         }
     }
     let path = job.out.join("adapters.safetensors");
-    write_lazily(&path, &planned, &|at| {
-        job.progress.step(at as u64, planned.len() as u64)?;
+    write_lazily(&path, &planned, job.progress, &|at, _| {
         let (name, shape, dtype) = &planned[at];
         let (module, part) = name.rsplit_once('.').unwrap_or((name, ""));
         let layer = adapter.layer(module).ok_or_else(|| Error::failure(format!("{module} was lost")))?;

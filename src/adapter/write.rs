@@ -221,7 +221,7 @@ impl NewAdapter {
         }
         let planned: Vec<Planned> = slots.iter().map(|(_, planned)| planned.clone()).collect();
         let last: Mutex<Option<(usize, Pair)>> = Mutex::new(None);
-        write_lazily(&folder.join("adapter_model.safetensors"), &planned, &|at| {
+        write_lazily(&folder.join("adapter_model.safetensors"), &planned, &(), &|at, _| {
             let (slot, (name, shape, dtype)) = &slots[at];
             let &(layer, piece) = match slot {
                 Slot::Carried(at) => return self.kept.tensors[*at].copy(shape, *dtype),

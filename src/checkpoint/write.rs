@@ -6,6 +6,7 @@
 
 use super::Dtype;
 use crate::error::{Error, Result};
+use crate::progress::{Progress, Still};
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,23 +20,35 @@ const WRITING: &str = ".writing-";
 
 /// Bytes that are gathered before the system is asked to write them.
 const BUFFER: usize = 1 << 20;
+/// Bytes that are written between two questions whether to go on, and those after which they are flushed to the disk: what is
+/// left to flush at the end takes a moment only.
+const PIECE: usize = 1 << 22;
+const FLUSHED: usize = 1 << 25;
+/// Values that become bytes between two such questions.
+const VALUES: usize = 1 << 20;
 
 /// Writes a file under another name, flushes it to the disk and renames it: it is there whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written; nothing is left behind then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_at(path, |out| out.write(bytes))
+    write_at(path, |out| out.write(bytes, &()))
 }
 
-/// Writes a file of pieces, one in memory at a time, whole or not at all.
+/// Writes a file of `count` pieces, one in memory at a time, whole or not at all.
 ///
 /// # Errors
-/// What `next` says, and when the file cannot be written; nothing is left behind then.
-pub(crate) fn write_pieces(path: &Path, next: &mut dyn FnMut() -> Result<Option<Vec<u8>>>) -> Result<()> {
+/// What `make` says, cancellation, and when the file cannot be written; nothing is left behind then.
+pub(crate) fn write_pieces(
+    path: &Path,
+    count: usize,
+    progress: &dyn Progress,
+    make: &mut dyn FnMut(usize, &dyn Progress) -> Result<Vec<u8>>,
+) -> Result<()> {
     write_at(path, |out| {
-        while let Some(piece) = next()? {
-            out.write(&piece)?;
+        for at in 0..count {
+            let still = Still::new(progress, at as u64, count as u64)?;
+            out.write(&make(at, &still)?, &still)?;
         }
         Ok(())
     })
@@ -45,11 +58,25 @@ pub(crate) fn write_pieces(path: &Path, next: &mut dyn FnMut() -> Result<Option<
 struct Out<'a> {
     path: &'a Path,
     file: BufWriter<&'a File>,
+    /// Bytes since they were flushed to the disk.
+    since: usize,
 }
 
 impl Out<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|error| Error::write(self.path, &error))
+    fn write(&mut self, bytes: &[u8], progress: &dyn Progress) -> Result<()> {
+        let failed = |error: std::io::Error| Error::write(self.path, &error);
+        for piece in bytes.chunks(PIECE) {
+            if piece.len() == PIECE {
+                progress.step(0, 1)?;
+            }
+            self.file.write_all(piece).map_err(failed)?;
+            self.since += piece.len();
+            if self.since >= FLUSHED {
+                self.since = 0;
+                self.file.flush().and_then(|()| self.file.get_ref().sync_data()).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -59,7 +86,7 @@ fn write_at(path: &Path, fill: impl FnOnce(&mut Out<'_>) -> Result<()>) -> Resul
     std::fs::create_dir_all(folder).map_err(failed)?;
     sweep(folder);
     let temporary = temporary(folder).map_err(failed)?;
-    let mut out = Out { path, file: BufWriter::with_capacity(BUFFER, temporary.as_file()) };
+    let mut out = Out { path, file: BufWriter::with_capacity(BUFFER, temporary.as_file()), since: 0 };
     fill(&mut out)?;
     out.file.flush().map_err(failed)?;
     drop(out);
@@ -132,14 +159,34 @@ pub struct Tensor<'a> {
 impl Tensor<'_> {
     /// Values as `dtype`.
     pub fn new(name: String, shape: Vec<usize>, values: &[f32], dtype: Dtype) -> Tensor<'static> {
-        let mut bytes = Vec::with_capacity(size_of_val(values));
-        match dtype {
-            Dtype::BF16 => values.iter().for_each(|&x| bytes.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes())),
-            Dtype::F16 => values.iter().for_each(|&x| bytes.extend_from_slice(&half::f16::from_f32(x).to_le_bytes())),
-            _ => values.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
-        }
         let dtype = if matches!(dtype, Dtype::BF16 | Dtype::F16) { dtype } else { Dtype::F32 };
+        let mut bytes = Vec::with_capacity(values.len() * dtype.size());
+        values.chunks(VALUES).for_each(|some| extend(&mut bytes, some, dtype));
         Tensor { name, shape, dtype, bytes: Cow::Owned(bytes) }
+    }
+
+    /// The same of many values.
+    ///
+    /// # Errors
+    /// Cancellation.
+    pub fn of_many((name, shape, dtype): Planned, values: &[f32], progress: &dyn Progress) -> Result<Tensor<'static>> {
+        let mut tensor = Tensor::new(name, shape, &[], dtype);
+        let mut bytes = Vec::with_capacity(values.len() * tensor.dtype.size());
+        for some in values.chunks(VALUES) {
+            progress.step(0, 1)?;
+            extend(&mut bytes, some, tensor.dtype);
+        }
+        tensor.bytes = Cow::Owned(bytes);
+        Ok(tensor)
+    }
+}
+
+/// Values as little-endian bytes.
+fn extend(bytes: &mut Vec<u8>, values: &[f32], dtype: Dtype) {
+    match dtype {
+        Dtype::BF16 => values.iter().for_each(|&x| bytes.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes())),
+        Dtype::F16 => values.iter().for_each(|&x| bytes.extend_from_slice(&half::f16::from_f32(x).to_le_bytes())),
+        _ => values.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
     }
 }
 
@@ -150,23 +197,21 @@ impl Tensor<'_> {
 pub fn write_tensors(path: &Path, tensors: &[Tensor]) -> Result<()> {
     let planned: Vec<Planned> =
         tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone(), tensor.dtype)).collect();
-    write_each(path, &planned, &mut |at, put| put(&tensors[at].bytes))
+    write_each(path, &planned, [0, planned.len()], &(), &mut |at, _, put| put(&tensors[at].bytes))
 }
 
 /// Name, sizes and type of a tensor that will be made when its turn comes.
 pub type Planned = (String, Vec<usize>, Dtype);
 
-/// As [`write_tensors`], but each tensor is made only when it is written: one is in memory at a time. What `make` says ends
-/// the writing at once.
+/// Makes a tensor by its number; asks now and then whether to go on.
+pub type Make<'a> = &'a (dyn Fn(usize, &dyn Progress) -> Result<Tensor<'static>> + Sync);
+
+/// As [`write_tensors`], but each tensor is made only when it is written: one is in memory at a time. `progress` hears of each.
 ///
 /// # Errors
-/// What `make` says, and when the file cannot be written.
-pub fn write_lazily(
-    path: &Path,
-    planned: &[Planned],
-    make: &(dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
-) -> Result<()> {
-    write_each(path, planned, &mut |at, put| put(&make(at)?.bytes))
+/// What `make` says, which ends the writing at once; cancellation; and when the file cannot be written.
+pub fn write_lazily(path: &Path, planned: &[Planned], progress: &dyn Progress, make: Make<'_>) -> Result<()> {
+    write_each(path, planned, [0, planned.len()], progress, &mut |at, still, put| put(&make(at, still)?.bytes))
 }
 
 /// As [`write_lazily`], into `model.safetensors` of a folder, or where the tensors take more than `limit` bytes into files of up to
@@ -178,7 +223,8 @@ pub fn write_sharded(
     folder: &Path,
     planned: &[Planned],
     limit: u64,
-    make: &(dyn Fn(usize) -> Result<Tensor<'static>> + Sync),
+    progress: &dyn Progress,
+    make: Make<'_>,
 ) -> Result<()> {
     let size = |at: usize| planned[at].1.iter().product::<usize>() as u64 * planned[at].2.size() as u64;
     let mut shards: Vec<(Vec<usize>, u64)> = vec![(Vec::new(), 0)];
@@ -193,14 +239,18 @@ pub fn write_sharded(
         }
     }
     if shards.len() == 1 {
-        return write_lazily(&folder.join("model.safetensors"), planned, make);
+        return write_lazily(&folder.join("model.safetensors"), planned, progress, make);
     }
     let count = shards.len();
     let name = |number: usize| format!("model-{:05}-of-{count:05}.safetensors", number + 1);
     let mut map = serde_json::Map::new();
     for (number, (tensors, _)) in shards.iter().enumerate() {
         let some: Vec<Planned> = tensors.iter().map(|&at| planned[at].clone()).collect();
-        if let Err(error) = write_lazily(&folder.join(name(number)), &some, &|at| make(tensors[at])) {
+        let place = [tensors.first().copied().unwrap_or(0), planned.len()];
+        let written = write_each(&folder.join(name(number)), &some, place, progress, &mut |at, still, put| {
+            put(&make(tensors[at], still)?.bytes)
+        });
+        if let Err(error) = written {
             for written in 0..number {
                 if let Err(error) = std::fs::remove_file(folder.join(name(written))) {
                     log::warn!("{}: cannot remove what was written: {error}", folder.join(name(written)).display());
@@ -219,8 +269,18 @@ pub fn write_sharded(
 /// Takes the bytes of a tensor.
 type Put<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 
+/// Puts a tensor by its number.
+type Each<'a> = &'a mut dyn FnMut(usize, &dyn Progress, Put<'_>) -> Result<()>;
+
 /// The format: the header's length in 8 bytes, the header, the tensors in the order in which the `safetensors` crate puts them.
-fn write_each(path: &Path, planned: &[Planned], each: &mut dyn FnMut(usize, Put<'_>) -> Result<()>) -> Result<()> {
+/// `progress` hears of each tensor, the first being number `from` of `total`.
+fn write_each(
+    path: &Path,
+    planned: &[Planned],
+    [from, total]: [usize; 2],
+    progress: &dyn Progress,
+    each: Each<'_>,
+) -> Result<()> {
     const ALIGNED: usize = 8;
     let mut order: Vec<usize> = (0..planned.len()).collect();
     // By type, the widest first, then by name.
@@ -240,15 +300,16 @@ fn write_each(path: &Path, planned: &[Planned], each: &mut dyn FnMut(usize, Put<
     let mut header = serde_json::to_vec(&header).map_err(|error| wrong(error.to_string()))?;
     header.resize(header.len().next_multiple_of(ALIGNED), b' ');
     write_at(path, |out| {
-        out.write(&(header.len() as u64).to_le_bytes())?;
-        out.write(&header)?;
-        for at in order {
-            each(at, &mut |bytes| {
+        out.write(&(header.len() as u64).to_le_bytes(), &())?;
+        out.write(&header, &())?;
+        for (number, at) in order.into_iter().enumerate() {
+            let still = Still::new(progress, (from + number) as u64, total as u64)?;
+            each(at, &still, &mut |bytes| {
                 if bytes.len() != size(at) {
                     let message = format!("{} bytes were made, {} planned", bytes.len(), size(at));
                     return Err(Error::tensor(path, &planned[at].0, message));
                 }
-                out.write(bytes)
+                out.write(bytes, &still)
             })?;
         }
         Ok(())
@@ -331,15 +392,39 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let planned: Vec<Planned> = (0..3).map(|at| (format!("t{at}"), vec![4], Dtype::F32)).collect();
         let made = std::sync::atomic::AtomicUsize::new(0);
-        let cancelled = write_lazily(&path, &planned, &|at| {
+        let cancelled = write_lazily(&path, &planned, &(), &|at, _| {
             made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             if at == 1 { Err(Error::Cancelled) } else { Ok(Tensor::new("t0".into(), vec![4], &[0.0; 4], Dtype::F32)) }
         });
         assert!(cancelled.unwrap_err().is_cancelled());
         assert_eq!(made.into_inner(), 2);
         assert!(!path.exists() && left(folder.path()).is_empty());
-        let short = write_lazily(&path, &planned, &|_| Ok(Tensor::new("t0".into(), vec![1], &[0.0], Dtype::F32)));
+        let short =
+            write_lazily(&path, &planned, &(), &|_, _| Ok(Tensor::new("t0".into(), vec![1], &[0.0], Dtype::F32)));
         assert!(short.unwrap_err().to_string().contains("4 bytes were made, 16 planned"));
+    }
+
+    /// Within a tensor that is large, while it is made and while it is written.
+    #[test]
+    fn a_large_tensor_is_left_at_once() {
+        struct Until(std::sync::atomic::AtomicUsize);
+        impl Progress for Until {
+            fn step(&self, _: u64, _: u64) -> Result<()> {
+                let left = self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                if left == 0 { Err(Error::Cancelled) } else { Ok(()) }
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let planned: Vec<Planned> = vec![("t".to_owned(), vec![6 * VALUES], Dtype::F32)];
+        // One for the tensor, six for its values, six for its pieces; then it is written whole.
+        for (steps, ends) in [(0, true), (3, true), (9, true), (12, true), (13, false)] {
+            let made = write_lazily(&path, &planned, &Until(steps.into()), &|at, still| {
+                Tensor::of_many(planned[at].clone(), &vec![1.0; 6 * VALUES], still)
+            });
+            assert_eq!(made.is_err(), ends, "{steps}");
+            assert!(left(folder.path()).is_empty() && path.exists() != ends);
+        }
     }
 
     #[test]

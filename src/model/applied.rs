@@ -18,6 +18,7 @@ use crate::checkpoint::{Checkpoint, Module, NameMap, Role};
 use crate::delta::{self, DeltaWeight, Dense, Entry};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
+use crate::progress::Progress;
 use crate::spectrum;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -113,11 +114,11 @@ impl<'a> Applied<'a> {
     /// The values of a tensor in the order in which a file stores them; `None` where they are the base's.
     ///
     /// # Errors
-    /// NaN and Inf in the base or the adapter, counted.
-    pub fn values(&self, tensor: &str) -> Result<Option<Vec<f32>>> {
+    /// NaN and Inf in the base or the adapter, counted; cancellation.
+    pub fn values(&self, tensor: &str, progress: &dyn Progress) -> Result<Option<Vec<f32>>> {
         let Some(edit) = self.edits.get(tensor) else { return Ok(None) };
         let (mut matrix, transposed) = match &edit.start {
-            Start::Weight(module) => (self.base.matrix(module, &())?, module.is_transposed()),
+            Start::Weight(module) => (self.base.matrix(module, progress)?, module.is_transposed()),
             Start::Tensor(name) => (self.read(name)?, false),
             Start::Saved(saved) => {
                 let matrix = self.adapter.read(&saved.tensor)?;
@@ -126,7 +127,7 @@ impl<'a> Applied<'a> {
                 let turn = transposed && !edit.steps.is_empty();
                 (if turn { matrix.transposed() } else { matrix }, turn)
             }
-            Start::Stack(module) => return self.stack(module, &edit.steps).map(Some),
+            Start::Stack(module) => return self.stack(module, &edit.steps, progress).map(Some),
         };
         for step in &edit.steps {
             matrix = self.step(step, matrix)?;
@@ -166,9 +167,9 @@ impl<'a> Applied<'a> {
     }
 
     /// The tensor of several experts with their pairs in it.
-    fn stack(&self, module: &Module, steps: &[Step]) -> Result<Vec<f32>> {
+    fn stack(&self, module: &Module, steps: &[Step], progress: &dyn Progress) -> Result<Vec<f32>> {
         self.base.stacked(module, &|slice| {
-            let mut matrix = self.base.matrix(slice, &())?;
+            let mut matrix = self.base.matrix(slice, progress)?;
             let number = slice.slice().map(|slice| slice.number);
             for step in steps {
                 if let Step::Expert(own, layer, part) = step
@@ -205,7 +206,7 @@ impl<'a> Applied<'a> {
     pub fn overlay(&self) -> Result<Option<Checkpoint>> {
         let mut changed = Vec::new();
         for (name, edit) in self.edits.iter().filter(|(_, edit)| edit.branch().or(edit.stack()).is_none()) {
-            if let Some(values) = self.values(name)? {
+            if let Some(values) = self.values(name, &())? {
                 changed.push((name.clone(), edit.shape.clone(), values));
             }
         }

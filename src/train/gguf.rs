@@ -7,6 +7,7 @@ use super::merge::{Change, Changed};
 use crate::checkpoint::gguf::names::{self, Architecture};
 use crate::checkpoint::gguf::vocabulary;
 use crate::checkpoint::gguf::write::{Planned, Value, write as write_file};
+use crate::checkpoint::write::Tensor;
 use crate::checkpoint::{BlockType, Checkpoint, Dtype, View};
 use crate::error::{Error, Result};
 use crate::guard;
@@ -133,14 +134,12 @@ pub fn write(base: &Checkpoint, change: &Change, kind: &str, out: &Path, progres
         return Err(Error::file(&path, "this is what is read; expected another place to write to"));
     }
     let [heads, kv_heads] = base.heads().unwrap_or([1, 1]);
-    let total = planned.len() as u64;
-    let bytes = write_file(&path, &pairs, &planned, &mut |number| {
-        progress.step(number as u64, total)?;
+    let bytes = write_file(&path, &pairs, &planned, progress, &mut |number, still| {
         let tensor = &planned[number];
         let Some(at) = sources[number] else {
             return Ok(factors.iter().flatten().flat_map(|x| x.to_le_bytes()).collect());
         };
-        let mut values = changed.values(at)?;
+        let mut values = changed.values(at, still)?;
         let stem = tensor.name.rsplit_once('.').map_or(tensor.name.as_str(), |(stem, _)| stem);
         let part = stem.rsplit('.').next().unwrap_or_default();
         if known.turned && matches!(part, "attn_q" | "attn_k") {
@@ -149,7 +148,7 @@ pub fn write(base: &Checkpoint, change: &Change, kind: &str, out: &Path, progres
         if known.plus_one && stem.ends_with("norm") {
             values.iter_mut().for_each(|x| *x += 1.0);
         }
-        stored(&values, tensor).map_err(|error| error.in_tensor(base.path(), &changed.tensors[at].0))
+        stored(&values, tensor, still).map_err(|error| error.in_tensor(base.path(), &changed.tensors[at].0))
     })?;
     Ok(Written { path, tensors: planned.len(), bytes, notes })
 }
@@ -168,14 +167,20 @@ fn turned(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
     out
 }
 
-fn stored(values: &[f32], tensor: &Planned) -> Result<Vec<u8>> {
-    match tensor.dtype {
-        Dtype::Block(block) => {
-            let rows = tensor.shape.first().copied().unwrap_or(1);
-            encode(block, values, [rows, values.len() / rows.max(1)])
-        }
-        dtype => Ok(crate::checkpoint::write::Tensor::new(String::new(), Vec::new(), values, dtype).bytes.into_owned()),
+/// Values as bytes of the tensor's type, rows by rows: a block lies within a row.
+fn stored(values: &[f32], tensor: &Planned, progress: &dyn Progress) -> Result<Vec<u8>> {
+    const SOME: usize = 1 << 18;
+    let Dtype::Block(block) = tensor.dtype else {
+        let planned = (String::new(), Vec::new(), tensor.dtype);
+        return Ok(Tensor::of_many(planned, values, progress)?.bytes.into_owned());
+    };
+    let cols = values.len() / tensor.shape.first().copied().unwrap_or(1).max(1);
+    let mut bytes = Vec::with_capacity(tensor.bytes());
+    for some in values.chunks((SOME / cols.max(1)).max(1) * cols.max(1)) {
+        progress.step(0, 1)?;
+        bytes.extend(encode(block, some, [some.len() / cols.max(1), cols])?);
     }
+    Ok(bytes)
 }
 
 /// The type of one tensor.

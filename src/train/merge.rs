@@ -61,12 +61,12 @@ impl<'a> Changed<'a> {
     /// The values of tensor `at`, in the order in which a file stores them.
     ///
     /// # Errors
-    /// A tensor that cannot be read.
-    pub(super) fn values(&self, at: usize) -> Result<Vec<f32>> {
+    /// A tensor that cannot be read; cancellation.
+    pub(super) fn values(&self, at: usize, progress: &dyn Progress) -> Result<Vec<f32>> {
         let name = &self.tensors[at].0;
-        match self.applied.as_ref().map(|applied| applied.values(name)).transpose()?.flatten() {
+        match self.applied.as_ref().map(|applied| applied.values(name, progress)).transpose()?.flatten() {
             Some(values) => Ok(values),
-            None => unchanged(self.base, self.contents.get(at), name, self.change),
+            None => unchanged(self.base, self.contents.get(at), name, self.change, progress),
         }
     }
 
@@ -125,14 +125,10 @@ pub fn write_model_in(
     };
     let planned: Vec<Planned> =
         changed.tensors.iter().map(|(name, shape, own)| (name.clone(), shape.clone(), target(*own))).collect();
-    let total = planned.len() as u64;
-    let done = std::sync::atomic::AtomicU64::new(0);
-    write_sharded(out, &planned, limit, &|at| {
-        progress.step(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed), total)?;
-        let (name, shape, dtype) = &planned[at];
-        let values = changed.values(at)?;
-        finite(&values, *dtype, name, base)?;
-        Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype))
+    write_sharded(out, &planned, limit, progress, &|at, still| {
+        let values = changed.values(at, still)?;
+        finite(&values, &planned[at], base, still)?;
+        Tensor::of_many(planned[at].clone(), &values, still)
     })?;
     copy_beside(base, out)?;
     let mut config = changed.config();
@@ -151,7 +147,13 @@ pub fn write_model_in(
 }
 
 /// A tensor that no adapter changes: the base's, or the parameter of a full run.
-fn unchanged(base: &Checkpoint, content: Option<&Content>, name: &str, change: &Change) -> Result<Vec<f32>> {
+fn unchanged(
+    base: &Checkpoint,
+    content: Option<&Content>,
+    name: &str,
+    change: &Change,
+    progress: &dyn Progress,
+) -> Result<Vec<f32>> {
     let param = match change {
         Change::Params(params) => params.list.iter().find(|param| is_of(name, &param.name)),
         Change::Adapter(_) | Change::Nothing => None,
@@ -165,7 +167,7 @@ fn unchanged(base: &Checkpoint, content: Option<&Content>, name: &str, change: &
     if let Some(module) = content.module.filter(|module| module.slice().is_some()) {
         return base.stacked(module, &|slice| match named(&slice.name) {
             Some(param) => Matrix::new(param.shape[0], param.shape[1], param.value.clone()),
-            None => base.matrix(slice, &()),
+            None => base.matrix(slice, progress),
         });
     }
     // The biases of all experts in one tensor.
@@ -179,26 +181,32 @@ fn unchanged(base: &Checkpoint, content: Option<&Content>, name: &str, change: &
         Some(module) => {
             let matrix = match param {
                 Some(param) => Matrix::new(param.shape[0], param.shape[1], param.value.clone())?,
-                None => base.matrix(module, &())?,
+                None => base.matrix(module, progress)?,
             };
             // Stored as [in, out] (GPT-2).
             Ok(if module.is_transposed() { matrix.transposed() } else { matrix }.into_data())
         }
         None => Ok(match param {
             Some(param) => param.value.clone(),
-            None => base.values(content, &())?,
+            None => base.values(content, progress)?,
         }),
     }
 }
 
 /// A number that the type does not have would be written as Inf: it is refused, with what would help.
-fn finite(values: &[f32], dtype: Dtype, name: &str, base: &Checkpoint) -> Result<()> {
+fn finite(values: &[f32], planned: &Planned, base: &Checkpoint, progress: &dyn Progress) -> Result<()> {
+    const SOME: usize = 1 << 20;
+    let (name, _, dtype) = planned;
     let kept = |x: f32| match dtype {
         Dtype::F16 => half::f16::from_f32(x).is_finite(),
         Dtype::BF16 => half::bf16::from_f32(x).is_finite(),
         _ => x.is_finite(),
     };
-    let lost = values.iter().filter(|&&x| !kept(x)).count();
+    let mut lost = 0;
+    for some in values.chunks(SOME) {
+        progress.step(0, 1)?;
+        lost += some.iter().filter(|&&x| !kept(x)).count();
+    }
     if lost == 0 {
         return Ok(());
     }

@@ -194,7 +194,7 @@ impl Rounding {
             if !after.linear || before.shape != after.shape || before.is_transposed() {
                 continue;
             }
-            let Some(exact) = applied.values(name)? else { continue };
+            let Some(exact) = applied.values(name, &())? else { continue };
             let (before, written) = (base.matrix(before, &())?, merged.matrix(after, &())?);
             let fit = Fit::new(written.data(), written.shape(), recipe(scheme))?;
             let again = fit.dequantize(written.data());

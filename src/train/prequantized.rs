@@ -116,21 +116,20 @@ pub fn write(
     let size = |(_, shape, dtype): &Planned| (shape.iter().product::<usize>() * dtype.size()) as u64;
     written.bytes = planned.iter().map(size).sum();
     let last = Last { base, scheme, kept: Mutex::new(None) };
-    let (total, dtype_of_state) = (parts.len() as u64, dtype_name(dtype));
-    write_lazily(&out.join("model.safetensors"), &planned, &|at| {
-        progress.step(at as u64, total)?;
+    let dtype_of_state = dtype_name(dtype);
+    write_lazily(&out.join("model.safetensors"), &planned, progress, &|at, still| {
         let (part, (name, shape, dtype)) = &parts[at];
         let bytes = match part {
             Part::Copied(tensor) if tensor.dtype == *dtype => base.copy_of(tensor)?,
             Part::Copied(tensor) => {
-                let values = base.tensor_matrix(tensor, &())?.into_data();
-                return Ok(Tensor::new(name.clone(), shape.clone(), &values, *dtype));
+                let values = base.tensor_matrix(tensor, still)?.into_data();
+                return Tensor::of_many(planned[at].clone(), &values, still);
             }
-            Part::Of(module, end) => bytes_of(&*last.get(module)?, dtype_of_state, end)?,
+            Part::Of(module, end) => bytes_of(&*last.get(module, still)?, dtype_of_state, end)?,
         };
         Ok(Tensor { name: name.clone(), shape: shape.clone(), dtype: *dtype, bytes: Cow::Owned(bytes) })
     })?;
-    progress.step(total, total)?;
+    progress.step(1, 1)?;
     copy_beside(base, out)?;
     let text = serde_json::to_string_pretty(&config(base, scheme, dtype, &modules));
     write_whole(&out.join("config.json"), text.map_err(|error| Error::failure(error.to_string()))?.as_bytes())?;
@@ -148,12 +147,12 @@ struct Last<'a> {
 }
 
 impl Last<'_> {
-    fn get(&self, module: &Module) -> Result<Arc<Quantized>> {
+    fn get(&self, module: &Module, progress: &dyn Progress) -> Result<Arc<Quantized>> {
         let mut kept = self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, weight)) = kept.as_ref().filter(|(name, _)| *name == module.name) {
             return Ok(Arc::clone(weight));
         }
-        let matrix = self.base.matrix(module, &())?;
+        let matrix = self.base.matrix(module, progress)?;
         let weight = Arc::new(Quantized::new(matrix.data(), matrix.shape(), self.scheme)?);
         *kept = Some((module.name.clone(), Arc::clone(&weight)));
         Ok(weight)

@@ -177,7 +177,7 @@ fn merged(adapter: &Adapter, base: &Checkpoint, why: &str, out: &Path, progress:
     for (name, ..) in applied.changed() {
         progress.step(1, 2)?;
         let tensor = copy.tensor(name).ok_or_else(|| Error::tensor(out, name, "the copy does not have it"))?;
-        let Some(expected) = applied.values(name)? else { continue };
+        let Some(expected) = applied.values(name, &())? else { continue };
         let found = copy.tensor_matrix(tensor, &())?;
         let sums = expected.iter().zip(found.data()).fold((0f64, 0f64), |(apart, size), (a, b)| {
             (apart + (f64::from(*a) - f64::from(*b)).powi(2), size + f64::from(*a).powi(2))

@@ -48,7 +48,7 @@ fn save_to(trainer: &Trainer, begun: &Path, to: &Path, owed: Option<Record>) -> 
             (name, param.shape.to_vec(), Dtype::F32)
         })
         .collect();
-    write_lazily(&begun.join(STATE_TENSORS), &planned, &|at| {
+    write_lazily(&begun.join(STATE_TENSORS), &planned, &(), &|at, _| {
         let (name, shape, dtype) = planned[at].clone();
         Ok(Tensor::new(name, shape, values(at).1, dtype))
     })?;

@@ -4,6 +4,7 @@ use super::{BlockType, MAGIC};
 use crate::checkpoint::Dtype;
 use crate::checkpoint::write::write_pieces;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 use std::path::Path;
 
 /// The version of the format, and the boundary that tensors begin at.
@@ -103,12 +104,13 @@ impl Value {
 /// Writes a file, whole or not at all; `make` gives the bytes of a tensor. Gives its size.
 ///
 /// # Errors
-/// What `make` says, bytes of another count than planned, and when the file cannot be written.
+/// What `make` says, cancellation, bytes of another count than planned, and when the file cannot be written.
 pub(crate) fn write(
     path: &Path,
     pairs: &[(String, Value)],
     tensors: &[Planned],
-    make: &mut dyn FnMut(usize) -> Result<Vec<u8>>,
+    progress: &dyn Progress,
+    make: &mut dyn FnMut(usize, &dyn Progress) -> Result<Vec<u8>>,
 ) -> Result<u64> {
     let mut head = MAGIC.to_vec();
     head.extend(VERSION.to_le_bytes());
@@ -130,21 +132,17 @@ pub(crate) fn write(
     }
     head.resize(head.len().next_multiple_of(ALIGNMENT), 0);
     let size = (head.len() + offset) as u64;
-    let mut next = 0;
-    write_pieces(path, &mut || {
-        let at = next;
-        next += 1;
-        if at == 0 {
-            return Ok(Some(std::mem::take(&mut head)));
-        }
-        let Some(tensor) = tensors.get(at - 1) else { return Ok(None) };
-        let mut bytes = make(at - 1)?;
+    write_pieces(path, tensors.len() + 1, progress, &mut |at, still| {
+        let Some((at, tensor)) = at.checked_sub(1).map(|at| (at, &tensors[at])) else {
+            return Ok(std::mem::take(&mut head));
+        };
+        let mut bytes = make(at, still)?;
         if bytes.len() != tensor.bytes() {
             let message = format!("{} bytes were made, {} planned", bytes.len(), tensor.bytes());
             return Err(Error::tensor(path, &tensor.name, message));
         }
         bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-        Ok(Some(bytes))
+        Ok(bytes)
     })?;
     Ok(size)
 }
