@@ -34,6 +34,7 @@ mod train;
 
 use crate::device::Choice;
 use crate::error::{Error, Result};
+use crate::units::visible_lines;
 use clap::{Args, Parser, Subcommand};
 use screen::Screen;
 use std::ffi::OsString;
@@ -166,8 +167,14 @@ pub fn run(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     window: impl FnOnce(Window) -> Result<()>,
 ) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let words: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
+        // It repeats what was typed, which may be a name from a folder.
+        Err(error) if words.iter().any(|word| word.to_string_lossy().contains(char::is_control)) => {
+            eprint!("{}", visible_lines(&error.render().to_string()));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
         Err(error) => {
             // Help and the version are "errors" that go to stdout and exit with 0. Where nobody reads, nothing is lost.
             let _ = error.print();

@@ -12,6 +12,7 @@ use super::store::write_whole;
 use super::{Method, Settings};
 use crate::checkpoint::json;
 use crate::error::{Error, Result};
+use crate::guard;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -292,7 +293,7 @@ const ENDING: u64 = 1 << 16;
 /// The last lines of a file.
 fn ending(path: &Path) -> Vec<String> {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
+        let mut file = guard::regular(path).map_err(std::io::Error::other)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(ENDING)))?;
         let mut bytes = Vec::new();
@@ -464,7 +465,7 @@ struct Tail {
 impl Tail {
     /// New whole lines; true when it is another file than before, or a shorter one.
     fn read(&mut self) -> (bool, Vec<String>) {
-        let Ok(mut file) = std::fs::File::open(&self.path) else { return (self.at > 0, Vec::new()) };
+        let Ok(mut file) = guard::regular(&self.path) else { return (self.at > 0, Vec::new()) };
         let Ok(data) = file.metadata() else { return (false, Vec::new()) };
         let number = number(&data);
         let other = self.file.is_some() && self.file != number;

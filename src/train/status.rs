@@ -7,6 +7,7 @@ use super::run_folder::{LOCK, STATUS};
 use super::store::write_whole;
 use crate::checkpoint::json;
 use crate::error::{Error, Result};
+use crate::guard;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
@@ -87,6 +88,10 @@ impl Status {
 /// When another run writes to it, or it cannot be written.
 pub(super) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
+    // A pipe of this name would wait for somebody who reads.
+    if path.symlink_metadata().is_ok() {
+        guard::regular(&path)?;
+    }
     let opened = std::fs::create_dir_all(folder)
         .and_then(|()| OpenOptions::new().create(true).truncate(false).write(true).open(&path));
     let file = opened.map_err(|error| Error::write(&path, &error))?;
@@ -103,7 +108,7 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
 
 /// True while a run writes to this folder, in this program or another.
 pub fn is_running(folder: &Path) -> bool {
-    let Ok(file) = File::open(folder.join(LOCK)) else { return false };
+    let Ok(file) = guard::regular(&folder.join(LOCK)) else { return false };
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 

@@ -50,6 +50,27 @@ fn files_that_cannot_be_read() {
     says(Checkpoint::open(&path), &["locked.safetensors: cannot open: permission denied"]);
 }
 
+/// A pipe waits for somebody who writes: nothing in a folder of runs is read or locked that is no file.
+#[cfg(unix)]
+#[test]
+fn pipes_in_a_run_s_folder_are_not_waited_for() {
+    use rankscope::train::{history, status};
+    let pipe = |path: &std::path::Path| {
+        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: a path that ends with a zero, which the call does not keep.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    };
+    let files = ["metrics.jsonl", "film.jsonl", "samples.jsonl", "status.json", "memory.json", "note.txt", ".lock"];
+    for name in files {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("run.toml"), "").unwrap();
+        pipe(&folder.path().join(name));
+        assert!(!status::is_running(folder.path()));
+        let _ = history::Past::read(folder.path());
+        let _ = history::Follow::new(folder.path()).events();
+    }
+}
+
 #[test]
 fn an_index_that_does_not_fit_its_shards() {
     const INDEX: &str = "model.safetensors.index.json";

@@ -14,7 +14,8 @@ fn is(ending: &str, input: &Input) -> bool {
     match (begins.next(), begins.next()) {
         (Some(b'['), second) => named || matches!(second, Some(b'{' | b'[' | b']')),
         // An object over several lines.
-        (Some(b'{'), _) => ending == "json" && decode::value(input.first_line().as_bytes()).is_err(),
+        (Some(b'{'), _) if ending == "json" => decode::value(input.first_line().as_bytes()).is_err(),
+        (Some(b'{'), _) => named && input.first_line() == "{",
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use std::io::BufRead;
 
 pub(super) const KIND: Kind = Kind { is, open };
 
-const SEPARATORS: [u8; 3] = [b',', b'\t', b';'];
+const SEPARATORS: [u8; 4] = [b',', b'\t', b';', b'|'];
 
 fn is(ending: &str, input: &Input) -> bool {
     if matches!(ending, "csv" | "tsv") {
