@@ -80,6 +80,11 @@ impl Labels {
     }
 }
 
+/// Ids in as much memory as they need: an allocator leaves what shrinks where it is, and a data set is millions of rows.
+pub(super) fn exact(ids: Vec<u32>) -> Vec<u32> {
+    if ids.len() == ids.capacity() { ids } else { ids.as_slice().to_vec() }
+}
+
 impl Row {
     /// Everything is to be predicted.
     pub fn all(ids: Vec<u32>) -> Self {
@@ -107,7 +112,7 @@ impl Row {
     /// Only the first `count` tokens.
     pub fn truncate(&mut self, count: usize) {
         self.ids.truncate(count);
-        self.ids.shrink_to_fit();
+        self.ids = exact(std::mem::take(&mut self.ids));
         let most = u32::try_from(count).unwrap_or(u32::MAX);
         self.labels = match (self.labels.places(), &self.labels) {
             (Some(places), _) => Labels::of(places.into_iter().map(|(from, to)| (from, to.min(most))).collect()),

@@ -2,7 +2,7 @@
 
 use super::LossOn;
 use super::chat::{self, Conversation, Template, Turn, known};
-use super::rows::{Labels, Row};
+use super::rows::{Labels, Row, exact};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::guard;
@@ -244,8 +244,7 @@ impl Text {
             }
             labels.add(ids.len() - 1);
         }
-        ids.shrink_to_fit();
-        Ok(Row { ids, labels, breaks: Vec::new() })
+        Ok(Row { ids: exact(ids), labels, breaks: Vec::new() })
     }
 
     /// A text that is predicted from byte `from` on, and its end. A token belongs to the part in which it begins.
