@@ -43,6 +43,8 @@ pub struct Entry {
 pub struct Header {
     /// The tensors in the order of their bytes.
     pub entries: Vec<Entry>,
+    /// What stands beside them: texts by name.
+    pub metadata: HashMap<String, String>,
 }
 
 /// One tensor as JSON says it.
@@ -56,13 +58,15 @@ struct Stated {
 /// A value of the top-level object: a tensor, or the free-form `__metadata__`, texts by name.
 enum Value {
     Tensor(Stated),
-    Metadata,
+    Metadata(HashMap<String, String>),
 }
 
 impl<'de> Keyed<'de> for Value {
     fn read<A: MapAccess<'de>>(key: &str, map: &mut A) -> std::result::Result<Self, A::Error> {
         match key {
-            "__metadata__" => map.next_value::<Option<HashMap<String, String>>>().map(|_| Self::Metadata),
+            "__metadata__" => map
+                .next_value::<Option<HashMap<String, String>>>()
+                .map(|texts| Self::Metadata(texts.unwrap_or_default())),
             _ => map.next_value().map(Self::Tensor),
         }
     }
@@ -120,7 +124,7 @@ impl Header {
             )
         })?;
         let data = file_len - PREFIX - length as u64;
-        let mut entries = Vec::new();
+        let (mut entries, mut metadata) = (Vec::new(), HashMap::new());
         let stated = Unique::<Value>::parse(text).map_err(|(at, e)| {
             let message = format!("the header cannot be read: {}", sentence(&e));
             match at {
@@ -129,7 +133,13 @@ impl Header {
             }
         })?;
         for (name, stated) in stated.into_entries() {
-            let Value::Tensor(stated) = stated else { continue };
+            let stated = match stated {
+                Value::Tensor(stated) => stated,
+                Value::Metadata(texts) => {
+                    metadata = texts;
+                    continue;
+                }
+            };
             match checked(&stated, data) {
                 Ok((dtype, shape)) => {
                     let (begin, end) = stated.data_offsets;
@@ -143,7 +153,7 @@ impl Header {
         for entry in &mut entries {
             entry.begin += PREFIX + length as u64;
         }
-        Ok(Self { entries })
+        Ok(Self { entries, metadata })
     }
 }
 

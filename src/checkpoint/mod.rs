@@ -86,6 +86,7 @@ pub struct Checkpoint {
     config: Option<serde_json::Value>,
     spec: Result<Arc<ModelSpec>>,
     adapter_config: Option<serde_json::Value>,
+    metadata: HashMap<String, String>,
     shards: Vec<Shard>,
     tensors: Vec<Tensor>,
     by_name: HashMap<String, usize>,
@@ -109,20 +110,6 @@ fn name_of(path: &Path) -> String {
     }
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
     name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
-}
-
-/// A GGUF file's `config.json` with the rotary scaling that its `rope_freqs.weight` stands for.
-fn rotary(mut config: serde_json::Value, tensors: &[Tensor], shards: &[Shard]) -> serde_json::Value {
-    let theta = config.get("rope_theta").and_then(serde_json::Value::as_f64).unwrap_or(10_000.0);
-    let values = tensors.iter().find(|tensor| tensor.name == "rope_freqs.weight" && tensor.dtype == Dtype::F32);
-    let values = values.and_then(|tensor| shards.get(tensor.shard)?.bytes(tensor.range()).ok());
-    if let (Some(bytes), Some(object)) = (values.filter(|bytes| bytes.len() <= 1 << 16), config.as_object_mut()) {
-        let factors: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
-        if object.contains_key("num_hidden_layers") && factors.iter().any(|&x| x != 1.0) {
-            object.insert("rope_scaling".to_owned(), gguf::names::llama3(&factors, theta));
-        }
-    }
-    config
 }
 
 /// One tensor of a plain file; see [`Checkpoint::contents`].
@@ -150,11 +137,12 @@ impl Checkpoint {
         let found = Found::at(path)?;
         let mut shards = Vec::with_capacity(found.shards.len());
         let mut tensors: Vec<Tensor> = Vec::new();
-        let mut gguf = None;
+        let (mut gguf, mut metadata) = (None, HashMap::new());
         for (index, file) in found.shards.iter().enumerate() {
             let (shard, contents) = Shard::open(file)?;
             shards.push(shard);
             gguf = gguf.or(contents.gguf);
+            metadata.extend(contents.metadata);
             tensors.extend(contents.entries.into_iter().map(|entry| Tensor {
                 name: entry.name,
                 dtype: entry.dtype,
@@ -167,7 +155,7 @@ impl Checkpoint {
         }
         let (made, purpose) = gguf.unzip();
         let gguf = made.is_some();
-        let made = made.map(|config| rotary(config, &tensors, &shards));
+        let made = made.map(|config| gguf::rotary(config, &tensors, &shards));
         let (config, adapter_config) = match purpose.as_deref() {
             None => (found.config, found.adapter_config),
             Some("model") => (made, None),
@@ -178,7 +166,15 @@ impl Checkpoint {
             }
         };
         if tensors.is_empty() {
-            let hint = if gguf { " (a file that holds a vocabulary alone)" } else { "" };
+            let kind = adapter_config.as_ref().and_then(|json| json.get("peft_type")?.as_str());
+            let hint = match kind {
+                _ if gguf => " (a file that holds a vocabulary alone)",
+                // PEFT writes them into folders beside an empty file.
+                Some("XLORA") => {
+                    " (of an adapter with peft_type XLORA, a network that mixes other adapters for each token)"
+                }
+                _ => "",
+            };
             return Err(Error::file(&found.path, format!("found no tensors{hint}, expected at least one")));
         }
         tensors.sort_by_cached_key(|tensor| Natural(tensor.name.clone()));
@@ -197,7 +193,7 @@ impl Checkpoint {
         }
         let states = tensor::states(&tensors, &by_name, &shards)?;
         let bytes = |tensor: &Tensor| Some(shards.get(tensor.shard)?.bytes(tensor.range()).ok()?.to_vec());
-        let packed = All::find(&tensors, &by_name, config.as_ref(), &bytes);
+        let packed = All::find(&tensors, &by_name, config.as_ref(), &metadata, &bytes);
         let is_side = |tensor: &Tensor| four_bit::SIDE.iter().any(|end| tensor.name.ends_with(end));
         let mut sides = packed.sides.clone();
         if !states.is_empty() {
@@ -220,6 +216,7 @@ impl Checkpoint {
             config,
             spec,
             adapter_config,
+            metadata,
             shards,
             tensors,
             by_name,
@@ -280,6 +277,11 @@ impl Checkpoint {
     /// `adapter_config.json` as it is; of a GGUF adapter what its metadata say.
     pub fn adapter_config(&self) -> Option<&serde_json::Value> {
         self.adapter_config.as_ref()
+    }
+
+    /// A text that a safetensors file holds beside its tensors (`__metadata__`).
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 
     /// Elements of all floating-point weights, biases and norms included; tied ones once, 4-bit ones as what they

@@ -42,7 +42,7 @@ const PARTS: [&str; 6] =
     ["lora_unet_", "lora_te1_text_model_", "lora_te2_text_model_", "lora_te_text_model_", "lora_te_", "lycoris_"];
 
 /// Whether a tensor's name is that of a factor, in the words of PEFT, mlx-lm, kohya, LyCORIS or diffusers.
-pub(super) fn is_factor(name: &str) -> bool {
+pub(crate) fn is_factor(name: &str) -> bool {
     let parts = [".lora_", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.", ".hada_", ".lokr_"];
     parts.iter().any(|part| name.contains(part))
 }

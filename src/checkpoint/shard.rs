@@ -6,6 +6,7 @@ use super::header::{Entry, Header};
 use crate::error::{Error, Result};
 use crate::guard::regular;
 use memmap2::Mmap;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -26,6 +27,8 @@ pub(super) fn pointer(begin: &[u8]) -> Option<&'static str> {
 pub(super) struct Contents {
     /// Its tensors.
     pub(super) entries: Vec<Entry>,
+    /// Of a safetensors file the texts beside them.
+    pub(super) metadata: HashMap<String, String>,
     /// Of a GGUF file a `config.json` made from its metadata, and what the file is for.
     pub(super) gguf: Option<(serde_json::Value, String)>,
 }
@@ -51,11 +54,15 @@ impl Shard {
         let (len, written) = (about.len(), about.modified().ok());
         if path.extension().is_some_and(|end| PICKLES.iter().any(|pickle| end == *pickle)) {
             let entries = super::pickle::entries(&file, path)?;
-            return Ok((Self::map(path, file, len, written)?, Contents { entries, gguf: None }));
+            return Ok((
+                Self::map(path, file, len, written)?,
+                Contents { entries, metadata: HashMap::new(), gguf: None },
+            ));
         }
         if path.extension().is_some_and(|end| end == "gguf") {
             let header = gguf::Header::read(&file, len, path)?;
-            let contents = Contents { entries: header.entries, gguf: Some((header.config, header.kind)) };
+            let gguf = Some((header.config, header.kind));
+            let contents = Contents { entries: header.entries, metadata: HashMap::new(), gguf };
             return Ok((Self::map(path, file, len, written)?, contents));
         }
         let mut bytes = Vec::new();
@@ -66,7 +73,10 @@ impl Shard {
         let length = Header::length(&bytes, len, path)?;
         (&mut file).take(length as u64).read_to_end(&mut bytes).map_err(|e| Error::read(path, "read", &e))?;
         let header = Header::parse(&bytes, len, path)?;
-        Ok((Self::map(path, file, len, written)?, Contents { entries: header.entries, gguf: None }))
+        Ok((
+            Self::map(path, file, len, written)?,
+            Contents { entries: header.entries, metadata: header.metadata, gguf: None },
+        ))
     }
 
     /// The tokenizer that a GGUF file holds; `None` of any other file.

@@ -16,9 +16,10 @@ pub(crate) mod write;
 
 pub use tokenizer::Tokenizer;
 
-use super::Dtype;
 use super::ggml::BlockType;
 use super::header::Entry;
+use super::shard::Shard;
+use super::{Dtype, Tensor};
 use crate::error::{Error, Result};
 use serde_json::{Map, Number, Value};
 use std::io::{BufReader, Read};
@@ -268,4 +269,17 @@ fn apart(entries: &[Entry], path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+/// A GGUF file's `config.json` with the rotary scaling that its `rope_freqs.weight` stands for.
+pub(super) fn rotary(mut config: Value, tensors: &[Tensor], shards: &[Shard]) -> Value {
+    let theta = config.get("rope_theta").and_then(Value::as_f64).unwrap_or(10_000.0);
+    let values = tensors.iter().find(|tensor| tensor.name == "rope_freqs.weight" && tensor.dtype == Dtype::F32);
+    let values = values.and_then(|tensor| shards.get(tensor.shard)?.bytes(tensor.range()).ok());
+    if let (Some(bytes), Some(object)) = (values.filter(|bytes| bytes.len() <= 1 << 16), config.as_object_mut()) {
+        let factors: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
+        if object.contains_key("num_hidden_layers") && factors.iter().any(|&x| x != 1.0) {
+            object.insert("rope_scaling".to_owned(), names::llama3(&factors, theta));
+        }
+    }
+    config
 }

@@ -148,27 +148,36 @@ fn packed(
 
 pub(super) fn find_int(beside: &Beside, module: &str, codes: &Tensor) -> Option<Result<Packed, String>> {
     let scales = beside.get(module, ".weight_scale").filter(|_| codes.dtype == Dtype::I8)?;
-    let check = || {
-        let [out, inputs] = matrix(codes)?;
-        scale(scales.1)?;
-        let groups = groups(scales.1, out)?;
-        let mut parts = vec![beside.position(codes), scales.0];
-        let zeros = match beside.get(module, ".weight_zero_point") {
-            None => Zeros::None,
-            Some((at, zeros)) => {
-                shaped(zeros, &scales.1.shape)?;
-                if zeros.dtype != Dtype::I8 {
-                    return Err(format!("found zero points of {}, expected I8", zeros.dtype));
-                }
-                parts.push(at);
-                Zeros::Bytes(2)
+    Some(bytes(beside, module, codes, scales, beside.get(module, ".weight_zero_point"), "compressed-tensors"))
+}
+
+/// Codes of one byte each, with scales and zero points of the same shape: torchao has them too.
+pub(super) fn bytes(
+    beside: &Beside,
+    module: &str,
+    codes: &Tensor,
+    (at, scales): (usize, &Tensor),
+    zeros: Option<(usize, &Tensor)>,
+    maker: &str,
+) -> Result<Packed, String> {
+    let [out, inputs] = matrix(codes)?;
+    scale(scales)?;
+    let groups = groups(scales, out)?;
+    let mut parts = vec![beside.position(codes), at];
+    let zeros = match zeros {
+        None => Zeros::None,
+        Some((at, zeros)) => {
+            shaped(zeros, &scales.shape)?;
+            if zeros.dtype != Dtype::I8 {
+                return Err(format!("found zero points of {}, expected I8", zeros.dtype));
             }
-        };
-        let decode = Ints { codes: Codes::Bytes, inputs, scales: scales.1.dtype, groups, zeros, index: None };
-        let about = format!("compressed-tensors, int8, {}", named(groups, inputs));
-        Ok(packed(module, [out, inputs], Dtype::Int8, about, scales.1.dtype, parts, decode))
+            parts.push(at);
+            Zeros::Bytes(2)
+        }
     };
-    Some(check())
+    let decode = Ints { codes: Codes::Bytes, inputs, scales: scales.dtype, groups, zeros, index: None };
+    let about = format!("{maker}, int8, {}", named(groups, inputs));
+    Ok(packed(module, [out, inputs], Dtype::Int8, about, scales.dtype, parts, decode))
 }
 
 impl Decode for Ints {

@@ -27,35 +27,43 @@ pub(super) fn find(beside: &Beside, module: &str, codes: &Tensor) -> Option<Resu
     if !matches!(codes.dtype, Dtype::F8E4M3 | Dtype::F8E5M2) {
         return None;
     }
-    let (at, scales) = NAMES.into_iter().find_map(|end| beside.get(module, end))?;
-    let check = || {
-        let [out, inputs] = matrix(codes)?;
-        scale(scales)?;
-        let (block, line, about) = match scales.shape[..] {
-            _ if scales.elements() == 1 => ([out, inputs], 1, "one scale".to_owned()),
-            [rows] | [rows, 1] if rows == out => ([1, inputs], 1, "a scale a row".to_owned()),
-            [rows, cols] if rows > 0 && cols > 0 => {
-                let block = size_of_block(beside, [out, inputs], [rows, cols]);
-                if [out.div_ceil(block[0]), inputs.div_ceil(block[1])] != [rows, cols] {
-                    return Err(format!(
-                        "found {rows} × {cols} scales for a weight of {out} × {inputs}, which fits no block size"
-                    ));
-                }
-                (block, cols, format!("scales of {} × {}", block[0], block[1]))
+    let scales = NAMES.into_iter().find_map(|end| beside.get(module, end))?;
+    Some(scaled(beside, module, codes, scales, "FP8"))
+}
+
+/// Codes with their scales, as whoever wrote them.
+pub(super) fn scaled(
+    beside: &Beside,
+    module: &str,
+    codes: &Tensor,
+    (at, scales): (usize, &Tensor),
+    named: &str,
+) -> Result<Packed, String> {
+    let [out, inputs] = matrix(codes)?;
+    scale(scales)?;
+    let (block, line, about) = match scales.shape[..] {
+        _ if scales.elements() == 1 => ([out, inputs], 1, "one scale".to_owned()),
+        [rows] | [rows, 1] if rows == out => ([1, inputs], 1, "a scale a row".to_owned()),
+        [rows, cols] if rows > 0 && cols > 0 => {
+            let block = size_of_block(beside, [out, inputs], [rows, cols]);
+            if [out.div_ceil(block[0]), inputs.div_ceil(block[1])] != [rows, cols] {
+                return Err(format!(
+                    "found {rows} × {cols} scales for a weight of {out} × {inputs}, which fits no block size"
+                ));
             }
-            _ => return Err(format!("found scales of shape {:?} for a weight of {out} × {inputs}", scales.shape)),
-        };
-        Ok(Packed {
-            name: module.to_owned(),
-            shape: vec![out, inputs],
-            dtype: codes.dtype,
-            about: format!("FP8, {about}"),
-            original: codes.dtype,
-            parts: vec![beside.position(codes), at],
-            decode: Arc::new(Fp8 { codes: codes.dtype, inputs, scales: scales.dtype, block, line }),
-        })
+            (block, cols, format!("scales of {} × {}", block[0], block[1]))
+        }
+        _ => return Err(format!("found scales of shape {:?} for a weight of {out} × {inputs}", scales.shape)),
     };
-    Some(check())
+    Ok(Packed {
+        name: module.to_owned(),
+        shape: vec![out, inputs],
+        dtype: codes.dtype,
+        about: format!("{named}, {about}"),
+        original: codes.dtype,
+        parts: vec![beside.position(codes), at],
+        decode: Arc::new(Fp8 { codes: codes.dtype, inputs, scales: scales.dtype, block, line }),
+    })
 }
 
 /// As the config says, else 128 × 128 where that fits, else the size that fits exactly.

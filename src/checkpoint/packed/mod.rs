@@ -11,6 +11,7 @@ mod gptq;
 mod int8;
 mod mlx;
 mod mxfp4;
+mod torchao;
 
 use super::read::decode as decode_plain;
 use super::{Dtype, Tensor};
@@ -49,7 +50,7 @@ pub(super) struct Packed {
 type Find = fn(&Beside, &str, &Tensor) -> Option<Result<Packed, String>>;
 
 /// The formats, by the ending of the tensor that holds the codes.
-static FORMATS: [(&str, Find); 9] = [
+static FORMATS: [(&str, Find); 10] = [
     (".qweight", awq::find),
     (".qweight", gptq::find),
     (".weight_packed", compressed::find_packed),
@@ -59,6 +60,7 @@ static FORMATS: [(&str, Find); 9] = [
     (".weight", mlx::find),
     (".weight", fp8::find),
     ("_blocks", mxfp4::find),
+    ("._weight_qdata", torchao::find),
 ];
 
 /// Gives the bytes of a tensor.
@@ -69,6 +71,8 @@ pub(super) struct Beside<'a> {
     tensors: &'a [Tensor],
     by_name: &'a HashMap<String, usize>,
     quantization: Option<&'a Value>,
+    /// What a safetensors file says beside its tensors.
+    metadata: &'a HashMap<String, String>,
     bytes: Bytes<'a>,
 }
 
@@ -87,6 +91,7 @@ impl All {
         tensors: &[Tensor],
         by_name: &HashMap<String, usize>,
         config: Option<&Value>,
+        metadata: &HashMap<String, String>,
         bytes: Bytes,
     ) -> Self {
         let of = |config: &'_ Value, key: &str| config.get(key).filter(|value| value.is_object()).cloned();
@@ -95,7 +100,7 @@ impl All {
             let keys = ["quantization_config", "compression_config", "quantization"];
             keys.into_iter().find_map(|key| of(config, key).or_else(|| of(nested?, key)))
         });
-        let beside = Beside { tensors, by_name, quantization: quantization.as_ref(), bytes };
+        let beside = Beside { tensors, by_name, quantization: quantization.as_ref(), metadata, bytes };
         let mut all = Self::default();
         for (at, tensor) in tensors.iter().enumerate() {
             let found = FORMATS.iter().find_map(|(end, find)| find(&beside, tensor.name.strip_suffix(end)?, tensor));
