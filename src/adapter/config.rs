@@ -3,7 +3,7 @@
 use super::kinds;
 use super::pattern::{Budget, Pattern, Patterns};
 use super::scaling::Scaling;
-use crate::checkpoint::json::kind;
+use crate::checkpoint::{json::kind, layer_of};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -138,16 +138,19 @@ impl Default for PeftConfig {
 }
 
 impl PeftConfig {
-    /// Reads `adapter_config.json`, which is at `path`. `parameters` is what the file beside it holds, for the sentence about
-    /// an adapter of another kind.
+    /// Reads `adapter_config.json`, which is at `path`. LoHa's and LoKr's say α as `alpha`. `another` is the sentence about an
+    /// adapter of another kind.
     ///
     /// # Errors
     /// When a value has the wrong type, r is 0, or the adapter is of another kind than LoRA.
-    pub fn parse(json: &Value, path: &Path, parameters: Option<u64>) -> Result<Self> {
+    pub fn parse(json: &Value, path: &Path, another: &dyn Fn(&str) -> String) -> Result<Self> {
         let fields = Fields { json, path };
-        if let Some(found) = fields.text("peft_type")?.filter(|kind| kind != "LORA") {
-            return Err(Error::file(path, kinds::another(&found, parameters)));
-        }
+        let found = fields.text("peft_type")?.unwrap_or_else(|| "LORA".to_owned());
+        let alpha_key = match found.as_str() {
+            "LORA" => "lora_alpha",
+            "LOHA" | "LOKR" => "alpha",
+            _ => return Err(Error::file(path, another(&found))),
+        };
         if fields.flag("use_qalora")? {
             return Err(Error::file(
                 path,
@@ -161,7 +164,7 @@ impl PeftConfig {
         let alpha_pattern = Patterns::parse(fields.get("alpha_pattern"), alpha, "a number", &mut budget);
         Ok(Self {
             r: fields.value("r", DEFAULT, rank, "a whole number of 1 or more")?,
-            lora_alpha: fields.value("lora_alpha", DEFAULT as f64, alpha, "a number")?,
+            lora_alpha: fields.value(alpha_key, DEFAULT as f64, alpha, "a number")?,
             lora_dropout: fields.get("lora_dropout").and_then(alpha).unwrap_or(0.0),
             target_modules: fields.targets()?,
             target_parameters: fields.texts("target_parameters"),
@@ -192,6 +195,23 @@ impl PeftConfig {
     /// α of a module, likewise.
     pub fn alpha_of(&self, module: &str) -> f64 {
         self.alpha_pattern.get(module).copied().unwrap_or(self.lora_alpha)
+    }
+
+    /// The base's name for a module of a base that has some blocks more than once (`layer_replication`, ranges of the base's blocks
+    /// one behind the other): PEFT counts the blocks of the longer model.
+    pub fn replicated(&self, module: &str) -> Option<String> {
+        let layer = layer_of(module)?;
+        let mut left = layer as u64;
+        for range in self.json.get("layer_replication")?.as_array()? {
+            let end = |at: usize| range.get(at).and_then(Value::as_u64);
+            let (start, end) = (end(0)?, end(1)?);
+            let count = end.checked_sub(start)?;
+            if left < count {
+                return Some(module.replacen(&format!(".{layer}."), &format!(".{}.", start + left), 1));
+            }
+            left -= count;
+        }
+        None
     }
 
     /// The words for how it was trained, where it is more than plain LoRA and changes what an adapter does: aLoRA, KaSA, ….
@@ -375,7 +395,7 @@ mod tests {
     use super::*;
 
     fn parse(json: Value) -> Result<PeftConfig> {
-        PeftConfig::parse(&json, Path::new("adapter_config.json"), None)
+        PeftConfig::parse(&json, Path::new("adapter_config.json"), &|kind| kind.to_owned())
     }
 
     #[test]

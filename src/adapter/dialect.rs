@@ -24,6 +24,8 @@ pub(super) enum Piece {
     Magnitude,
     /// KaSA's singular values between B and A.
     Diagonal,
+    /// The kernel of a convolution between A and B.
+    Core,
     /// A factor of LoHa or LoKr: see [`lycoris`](super::lycoris).
     Factor(&'static str),
     /// α of this module, one number.

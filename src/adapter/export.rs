@@ -87,6 +87,9 @@ impl Job<'_> {
             if layer.dora && !dora {
                 return wrong(&layer.module, "DoRA's magnitudes");
             }
+            if layer.columns {
+                return wrong(&layer.module, "magnitudes of columns (LyCORIS' wd_on_out=False)");
+            }
             if adapter.bias(layer)?.is_some() {
                 return wrong(&layer.module, "a bias of B");
             }

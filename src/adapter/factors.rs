@@ -26,10 +26,24 @@ pub(super) enum Source {
         a: Factor,
         b: Factor,
     },
-    /// LoHa: `w1_a`, `w1_b`, `w2_a`, `w2_b`.
-    Hadamard([String; 4]),
-    /// LoKr: `w1` or its two factors, `w2_a`, `w2_b`.
-    Kronecker(Vec<String>, [String; 2]),
+    /// A convolution whose kernel stands in a core of its own (LoCon's `lora_mid`).
+    Core(Half),
+    /// LoHa: `w1 ∘ w2`.
+    Hadamard(Half, Half),
+    /// LoKr: `w1 ⊗ w2`.
+    Kronecker(Half, Half),
+}
+
+/// A matrix as LyCORIS stores one, by the names of its tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    /// `b a`.
+    Product { b: String, a: String },
+    /// Tucker's decomposition of a convolution: a core (r × r × kernel) between `b` and `a` (r × in). `b` is out × r when it is
+    /// `upright`, else r × out.
+    Tucker { core: String, b: String, a: String, upright: bool },
+    /// The matrix itself.
+    Whole(String),
 }
 
 /// The tensors of one layer.
@@ -42,10 +56,16 @@ pub(super) struct Factors<'a> {
     diagonal: Option<&'a Tensor>,
     alpha: Option<&'a Tensor>,
     foreign: Option<&'a Tensor>,
+    core: Option<&'a Tensor>,
     /// Those of LoHa and LoKr, by their names.
     named: Vec<(&'static str, &'a Tensor)>,
     twice: Option<(&'a Tensor, &'a Tensor)>,
     parameters: u64,
+}
+
+/// Values of a kernel; 1 where there is none.
+fn product(kernel: &[usize]) -> usize {
+    kernel.iter().fold(1usize, |product, &size| product.saturating_mul(size)).max(1)
 }
 
 /// What the layers of one adapter have in common.
@@ -71,6 +91,7 @@ impl<'a> Factors<'a> {
             Piece::Magnitude => &mut self.magnitude,
             Piece::Diagonal => &mut self.diagonal,
             Piece::Foreign => &mut self.foreign,
+            Piece::Core => &mut self.core,
             // Neither is trained.
             Piece::Alpha => {
                 self.alpha = Some(tensor);
@@ -159,8 +180,10 @@ impl<'a> Factors<'a> {
             if transposed { [rest, first] } else { [first, rest] }
         };
         let ([mut r, mut inner], [out, mut columns]) = (sides(a), sides(b));
-        let kernel = a.shape.get(2..).unwrap_or_default().to_vec();
-        if b.shape.len() != a.shape.len() {
+        let mut kernel = a.shape.get(2..).unwrap_or_default().to_vec();
+        // DyLoRA's B of a convolution is a matrix.
+        let flat = scale == Scale::Alpha && b.shape.len() == 2;
+        if b.shape.len() != a.shape.len() && !flat {
             return about(
                 a,
                 format!("found shape {:?}, expected two sizes or those of {}, {:?}", a.shape, b.name, b.shape),
@@ -176,6 +199,7 @@ impl<'a> Factors<'a> {
                 return about(b, format!("found shape {:?}, expected a kernel of one value", b.shape));
             }
         }
+        let factor = |tensor: &Tensor, blocks: usize| Factor { tensor: tensor.name.clone(), transposed, blocks };
         let blocks = |which: &[String]| {
             let blocks = config.block_diagonal.as_ref().map_or(1, |diagonal| diagonal.blocks);
             if which.iter().any(|part| module.contains(part.as_str())) { blocks } else { 1 }
@@ -211,6 +235,18 @@ impl<'a> Factors<'a> {
                 ),
             );
         }
+        let mut source = Source::Pair { a: factor(a, blocks_a), b: factor(b, blocks_b) };
+        if let Some(core) = self.core {
+            self.sound(core, common)?;
+            if core.shape[..2] != [r, r] || kernel.iter().any(|&size| size != 1) {
+                return about(core, format!("found shape {:?}, expected a kernel for each pair of {r}", core.shape));
+            }
+            kernel = core.shape[2..].to_vec();
+            inner = inner.saturating_mul(product(&kernel));
+            let names = [core, b, a].map(|tensor| tensor.name.clone());
+            let [core, b, a] = names;
+            source = Source::Core(Half::Tucker { core, b, a, upright: true });
+        }
         let embedding = of == FactorOf::Embedding;
         let length = |tensor: Option<&Tensor>, expected: usize| match tensor {
             Some(tensor) if tensor.elements() != expected as u64 || !tensor.dtype.is_readable() => {
@@ -220,7 +256,8 @@ impl<'a> Factors<'a> {
             tensor => Ok(tensor.map(|tensor| tensor.name.clone())),
         };
         let bias = length(self.bias, out)?;
-        let magnitude = length(self.magnitude, out)?;
+        let columns = self.by_columns();
+        let magnitude = length(self.magnitude, if columns { inner / product(&kernel) } else { out })?;
         let diagonal = length(self.diagonal, r)?;
         if config.use_dora && magnitude.is_none() {
             let message = format!(
@@ -244,7 +281,6 @@ impl<'a> Factors<'a> {
             return about(a, format!("found a scaling of {scaling:e}, expected a number that f32 can hold"));
         }
         let coarser = |a: Dtype, b: Dtype| if a.epsilon() < b.epsilon() { b } else { a };
-        let factor = |tensor: &Tensor, blocks: usize| Factor { tensor: tensor.name.clone(), transposed, blocks };
         Ok(LoraLayer {
             module: name.to_owned(),
             shape: if embedding { [inner, out] } else { [out, inner] },
@@ -259,7 +295,8 @@ impl<'a> Factors<'a> {
             role: if stacked.is_some() { Role::Other } else { Role::of(name) },
             parameters: self.parameters,
             dora: magnitude.is_some(),
-            source: Source::Pair { a: factor(a, blocks_a), b: factor(b, blocks_b) },
+            columns: embedding || columns,
+            source,
             bias,
             magnitude,
             diagonal,
@@ -267,10 +304,22 @@ impl<'a> Factors<'a> {
         })
     }
 
+    /// Whether the magnitudes are those of columns: LyCORIS' `dora_scale` of `[1, in]` (`wd_on_out=False`), beside `[out, 1]`.
+    fn by_columns(&self) -> bool {
+        self.magnitude.is_some_and(|tensor| tensor.name.ends_with("dora_scale") && tensor.shape.first() == Some(&1))
+            && self.magnitude.is_some_and(|tensor| tensor.elements() > 1)
+    }
+
     /// α as the file holds it for this layer.
     fn stored_alpha(&self, checkpoint: &Checkpoint) -> Result<Option<f64>> {
-        let alpha = self.alpha.map(|tensor| checkpoint.tensor_matrix(tensor, &())).transpose()?;
-        Ok(alpha.and_then(|matrix| matrix.data().first().copied()).map(f64::from))
+        let Some(alpha) = self.alpha else { return Ok(None) };
+        // LyCORIS writes a whole number where it was given one.
+        if alpha.dtype == Dtype::I64 {
+            let first = checkpoint.bytes_of(alpha)?.first_chunk().map(|&eight| i64::from_le_bytes(eight) as f64);
+            return Ok(first);
+        }
+        let alpha = checkpoint.tensor_matrix(alpha, &())?;
+        Ok(alpha.data().first().copied().map(f64::from))
     }
 
     /// The layer of LoHa's or LoKr's factors: a pair of higher rank stands for them.
@@ -279,57 +328,94 @@ impl<'a> Factors<'a> {
         let find = |name: &str| self.named.iter().find(|(known, _)| *known == name).map(|(_, tensor)| *tensor);
         let first = self.named.first().map_or(module, |(_, tensor)| tensor.name.as_str());
         let wrong = |message: &str| Err(Error::tensor(checkpoint.path(), first, message));
+        let unfit = |tensor: &Tensor| {
+            let message = format!("found shape {:?}, which does not fit the other factors of {module}", tensor.shape);
+            Err(Error::tensor(checkpoint.file_of(tensor), &tensor.name, message))
+        };
         let sizes = |tensor: &Tensor| -> Result<[usize; 2]> {
             self.sound(tensor, common)?;
             let rest = tensor.shape[1..].iter().product::<usize>();
             Ok([tensor.shape[0], rest])
         };
-        let name = |tensor: &Tensor| tensor.name.clone();
-        let hada = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"].map(find);
-        let (source, shape, r, own) = if let [Some(w1_a), Some(w1_b), Some(w2_a), Some(w2_b)] = hada {
-            let [[out, r1], [s1, inner], [out2, r2], [s2, inner2]] =
-                [sizes(w1_a)?, sizes(w1_b)?, sizes(w2_a)?, sizes(w2_b)?];
-            if (r1, r2, out, inner) != (s1, s2, out2, inner2) {
-                return wrong("the four factors of LoHa do not fit each other");
+        // A matrix of one of the two, with its shape and rank.
+        let half = |whole: &str, b: &str, a: &str, core: &str| -> Result<Option<(Half, [usize; 2], usize)>> {
+            if let Some(whole) = find(whole) {
+                let shape = sizes(whole)?;
+                return Ok(Some((Half::Whole(whole.name.clone()), shape, shape[0].min(shape[1]))));
             }
-            (Source::Hadamard([w1_a, w1_b, w2_a, w2_b].map(name)), [out, inner], r1.saturating_mul(r2), r1)
-        } else {
-            let c = match (find("lokr_w1"), find("lokr_w1_a"), find("lokr_w1_b")) {
-                (Some(c), ..) => vec![c],
-                (None, Some(a), Some(b)) => vec![a, b],
-                _ => return wrong("factors of LoHa or LoKr are missing, expected all of them"),
+            let (Some(b), Some(a)) = (find(b), find(a)) else { return Ok(None) };
+            let ([rows, r], [own, cols]) = (sizes(b)?, sizes(a)?);
+            let [b_name, a_name] = [b, a].map(|tensor| tensor.name.clone());
+            let Some(core) = find(core) else {
+                let half = Half::Product { b: b_name, a: a_name };
+                return if r == own { Ok(Some((half, [rows, cols], r))) } else { unfit(b) };
             };
-            let (Some(w2_a), Some(w2_b)) = (find("lokr_w2_a"), find("lokr_w2_b")) else {
-                return wrong(
-                    "a LoKr whose second factor is a whole matrix has no small factors, so that ΔW is not read here",
-                );
-            };
-            let all: Vec<[usize; 2]> = c.iter().map(|tensor| sizes(tensor)).collect::<Result<_>>()?;
-            let ([height, rank], [rank2, width]) = (sizes(w2_a)?, sizes(w2_b)?);
-            let [rows, cols] = [all[0][0], all[all.len() - 1][1]];
-            if rank != rank2 || (all.len() == 2 && all[0][1] != all[1][0]) {
-                return wrong("the factors of LoKr do not fit each other");
+            let (r, rows, [first, width]) = (rows, r, sizes(core)?);
+            if [first, own] != [r, r] || r == 0 || !width.is_multiple_of(r) {
+                return unfit(core);
             }
-            let shape = [rows.saturating_mul(height), cols.saturating_mul(width)];
-            let source = Source::Kronecker(c.into_iter().map(name).collect(), [name(w2_a), name(w2_b)]);
-            (source, shape, cols.saturating_mul(rank), rank)
+            let half = Half::Tucker { core: core.name.clone(), b: b_name, a: a_name, upright: false };
+            Ok(Some((half, [rows, cols.saturating_mul(width / r)], r)))
+        };
+        let hada = [half("", "hada_w1_a", "hada_w1_b", "hada_t1")?, half("", "hada_w2_a", "hada_w2_b", "hada_t2")?];
+        let (source, shape, r, own) = match hada.into() {
+            (Some((first, shape, r1)), Some((second, other, r2))) if shape == other => {
+                (Source::Hadamard(first, second), shape, r1.saturating_mul(r2), Some(r1))
+            }
+            (Some(_), Some(_)) => return wrong("the four factors of LoHa do not fit each other"),
+            _ => {
+                let first = half("lokr_w1", "lokr_w1_a", "lokr_w1_b", "")?;
+                let (Some((first, [rows, cols], r1)), Some((second, [height, width], r2))) =
+                    (first, half("lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")?)
+                else {
+                    return wrong("factors of LoHa or LoKr are missing, expected all of them");
+                };
+                // The rank that its maker chose is that of the factor which is a product, where one is.
+                let product = |half: &Half, r: usize| (!matches!(half, Half::Whole(_))).then_some(r);
+                let own = product(&second, r2).or_else(|| product(&first, r1));
+                let shape = [rows.saturating_mul(height), cols.saturating_mul(width)];
+                (Source::Kronecker(first, second), shape, cols.saturating_mul(r2), own)
+            }
         };
         let values = shape[0].saturating_add(shape[1]).saturating_mul(r);
         if values > MOST {
             return wrong("the pair that stands for these factors would be too large to be read");
         }
-        let scaling = match common.scale {
-            Scale::Fixed(scaling) => scaling,
-            _ => self.stored_alpha(checkpoint)?.unwrap_or(own as f64) / own as f64,
+        let (alpha, scaling) = match (common.scale, own) {
+            (Scale::Config, _) => {
+                let (alpha, rank) = (common.config.alpha_of(module), common.config.rank_of(module));
+                (alpha, alpha / rank as f64)
+            }
+            // Two whole matrices have no rank, and LyCORIS no factor for them.
+            (_, None) => (r as f64, 1.0),
+            (_, Some(own)) => {
+                let alpha = self.stored_alpha(checkpoint)?.unwrap_or(own as f64);
+                (alpha, alpha / own as f64)
+            }
         };
-        if !(scaling as f32).is_finite() || self.magnitude.is_some() {
-            return wrong("found LoHa or LoKr with magnitudes or an α that is no number, expected a finite α alone");
+        if !(scaling as f32).is_finite() {
+            return wrong("found LoHa or LoKr with an α that is no number, expected a finite one");
         }
+        let columns = self.by_columns();
+        let magnitude = match self.magnitude {
+            // A convolution's width is its inputs times its kernel, which the file does not say.
+            Some(tensor)
+                if columns && tensor.dtype.is_readable() && (shape[1] as u64).is_multiple_of(tensor.elements()) =>
+            {
+                Some(tensor.name.clone())
+            }
+            Some(tensor) if columns || tensor.elements() != shape[0] as u64 || !tensor.dtype.is_readable() => {
+                let expected = shape[usize::from(columns)];
+                let message = format!("found shape {:?} of {}, expected {expected} values", tensor.shape, tensor.dtype);
+                return Err(Error::tensor(checkpoint.file_of(tensor), &tensor.name, message));
+            }
+            tensor => tensor.map(|tensor| tensor.name.clone()),
+        };
         Ok(LoraLayer {
             module: module.to_owned(),
             shape,
             r,
-            lora_alpha: scaling * r as f64,
+            lora_alpha: alpha,
             scaling,
             dtype: self.named.first().map_or(Dtype::F32, |(_, tensor)| tensor.dtype),
             embedding: false,
@@ -338,10 +424,11 @@ impl<'a> Factors<'a> {
             layer: layer_of(module),
             role: Role::of(module),
             parameters: self.parameters,
-            dora: false,
+            dora: magnitude.is_some(),
+            columns,
             source,
             bias: None,
-            magnitude: None,
+            magnitude,
             diagonal: None,
             turned: false,
         })

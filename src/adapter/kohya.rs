@@ -34,11 +34,11 @@ fn parse(name: &str) -> Option<Name<'_>> {
     let part = match rest {
         "lora_down.weight" => Piece::A(FactorOf::Linear),
         "lora_up.weight" => Piece::B(FactorOf::Linear),
+        "lora_mid.weight" => Piece::Core,
         "alpha" => Piece::Alpha,
         "dora_scale" => Piece::Magnitude,
         rest if let Some(factor) = lycoris::NAMES.iter().find(|name| **name == rest) => Piece::Factor(factor),
-        // CP- and Tucker-decomposed convolutions.
-        rest if ["lora_mid", "hada_", "lokr_"].iter().any(|begin| rest.starts_with(begin)) => Piece::Foreign,
+        rest if ["hada_", "lokr_"].iter().any(|begin| rest.starts_with(begin)) => Piece::Foreign,
         _ => return None,
     };
     Some(Name { module: module.to_owned(), part, adapter: None })
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!((name.module.as_str(), name.part), ("lora_unet_mid_block_attn1_to_q", Piece::A(FactorOf::Linear)));
         assert_eq!(parse("lora_te_x.alpha").unwrap().part, Piece::Alpha);
         assert_eq!(parse("lora_unet_x.hada_w1_a").unwrap().part, Piece::Factor("hada_w1_a"));
-        assert_eq!(parse("lora_unet_x.hada_t1").unwrap().part, Piece::Foreign);
+        assert_eq!(parse("lora_unet_x.lora_mid.weight").unwrap().part, Piece::Core);
         assert_eq!(parse("unet.a.b.lora_up.weight").unwrap().module, "unet.a.b");
         assert!(parse("first_stage_model.x.weight").is_none());
     }

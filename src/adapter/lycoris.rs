@@ -4,11 +4,17 @@
 //! |---|---|---|
 //! | LoHa (arXiv 2108.06098) | `s (W₁ₐ W₁ᵦ) ∘ (W₂ₐ W₂ᵦ)` | rows of B: `w₁ₐ ⊗ w₂ₐ`, columns of A: `w₁ᵦ ⊗ w₂ᵦ`; rank r² |
 //! | LoKr | `s C ⊗ (W₂ₐ W₂ᵦ)` | `(C ⊗ W₂ₐ) (I ⊗ W₂ᵦ)`; rank r · columns of C |
+//!
+//! A second factor of LoKr that is a whole matrix is itself times the identity. The kernel of a convolution may stand in a core
+//! between two factors (Tucker's decomposition): see [`with_core`].
 
+use crate::checkpoint::{Checkpoint, Tensor};
 use crate::matrix::Matrix;
 
 /// The factors' names in a file.
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 13] = [
+    "hada_t1",
+    "hada_t2",
     "hada_w1_a",
     "hada_w1_b",
     "hada_w2_a",
@@ -19,7 +25,28 @@ pub(super) const NAMES: [&str; 10] = [
     "lokr_w2",
     "lokr_w2_a",
     "lokr_w2_b",
+    "lokr_t2",
 ];
+
+/// What else LyCORIS trains, by the end of a tensor's name.
+const OTHERS: [(&str, &str, &str); 5] = [
+    (".a1.weight", "GLoRA", "scales and low-rank factors in front of and beside each weight"),
+    (".diff", "full", "the whole of each ΔW"),
+    (".oft_blocks", "OFT or BOFT", "orthogonal matrices in front of each weight"),
+    (".on_input", "(IA)³", "one factor for each channel of activations"),
+    (".w_norm", "norms", "the norms themselves"),
+];
+
+/// The sentence about a file in which there is none of the factors that are known here.
+pub(super) fn another(checkpoint: &Checkpoint) -> Option<String> {
+    let found = |(end, ..): &&(&str, &str, &str)| checkpoint.tensors().iter().any(|tensor| tensor.name.ends_with(end));
+    let (_, name, trains) = OTHERS.iter().find(found)?;
+    // Numbers that are not trained: α and what says which side is scaled.
+    let trained = |tensor: &&Tensor| !tensor.shape.is_empty() && tensor.dtype.is_readable();
+    let count: u64 = checkpoint.tensors().iter().filter(trained).map(Tensor::elements).sum();
+    let expected = "expected LoCon, LoHa or LoKr";
+    Some(format!("found an adapter of {count} parameters by LyCORIS' {name} ({trains}), {expected}"))
+}
 
 /// `(B, A)` of LoHa: `B A = (w1_a w1_b) ∘ (w2_a w2_b)`.
 pub(super) fn hadamard(w1_a: &Matrix, w1_b: &Matrix, w2_a: &Matrix, w2_b: &Matrix) -> (Matrix, Matrix) {
@@ -40,6 +67,17 @@ pub(super) fn kronecker(c: &Matrix, w2_a: &Matrix, w2_b: &Matrix) -> (Matrix, Ma
         if k / rank == j / width { w2_b.get(k % rank, j % width) } else { 0.0 }
     });
     (b, a)
+}
+
+/// A of a convolution whose kernel stands in a core: `A[i, (c, x)] = Σⱼ t[i, (j, x)] a[j, c]` for `t` of r × (r · kernel) and `a`
+/// of r × in.
+pub(super) fn with_core(t: &Matrix, a: &Matrix) -> Matrix {
+    let r = a.rows().max(1);
+    let kernel = (t.cols() / r).max(1);
+    Matrix::from_fn(t.rows(), a.cols() * kernel, |i, at| {
+        let (c, x) = (at / kernel, at % kernel);
+        (0..a.rows()).map(|j| t.get(i, j * kernel + x) * a.get(j, c)).sum()
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod mlx;
 mod pattern;
 mod peft;
 mod scaling;
+mod source;
 mod write;
 
 pub use config::{BlockDiagonal, PeftConfig, TargetModules, TokenIndices};
@@ -31,11 +32,11 @@ pub use pattern::{Budget, Pattern, Patterns};
 pub use scaling::Scaling;
 pub use write::{Kept, NewAdapter, NewLayer, Pair, stacked};
 
-use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, Tensor};
+use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, Tensor, names};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use dialect::Dialect;
-use factors::{Common, Factor, Factors, Source, Stacked};
+use factors::{Common, Factors, Source, Stacked};
 use peft::Whole;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,6 +93,8 @@ pub struct LoraLayer {
     /// The rows of its B stand in the order of llama.cpp's rotary embedding, and how many heads they are is in the base alone: see
     /// [`Part::heads`].
     pub turned: bool,
+    /// Its magnitudes are those of columns: an embedding's, and LyCORIS' with `wd_on_out=False`.
+    pub columns: bool,
     source: Source,
     bias: Option<String>,
     magnitude: Option<String>,
@@ -139,6 +142,13 @@ pub struct Part {
     pub heads: Option<usize>,
 }
 
+impl LoraLayer {
+    /// Whether its matrix is, or may be, that of a convolution's flattened kernel: LoHa and LoKr do not say it.
+    pub fn is_flat(&self) -> bool {
+        !self.kernel.is_empty() || matches!(self.source, Source::Hadamard(..) | Source::Kronecker(..))
+    }
+}
+
 impl Adapter {
     /// Opens a folder with `adapter_config.json` and the weights, or one of these files.
     ///
@@ -155,6 +165,12 @@ impl Adapter {
     /// When it is no LoRA adapter with its config, holds more than one adapter, or no layer of it can be used.
     pub fn from_checkpoint(checkpoint: Arc<Checkpoint>) -> Result<Self> {
         let path = checkpoint.path();
+        if let Some(message) = lycoris::another(&checkpoint).filter(|_| checkpoint.config().is_none()) {
+            let known = |tensor: &Tensor| names::is_factor(&tensor.name);
+            if !checkpoint.tensors().iter().any(known) {
+                return Err(Error::file(path, message));
+            }
+        }
         if checkpoint.kind() != Kind::Adapter {
             let message = "found a model, expected an adapter: adapter_config.json and adapter_model.safetensors";
             return Err(Error::file(path, message));
@@ -291,7 +307,12 @@ impl Adapter {
                 variant.name, variant.key, variant.about
             )),
             (None, Some(_)) => Some(self.unconverted()),
-            (None, None) => None,
+            (None, None) => {
+                let layer = self.layers.iter().find(|layer| layer.columns && !layer.embedding)?;
+                let what =
+                    "its magnitudes are those of columns (LyCORIS' wd_on_out=False), which PEFT has no place for";
+                Some(format!("{}: {what}", layer.module))
+            }
         }
     }
 
@@ -426,39 +447,6 @@ impl Adapter {
         let tensor =
             tensor.ok_or_else(|| Error::tensor(self.path(), name, "there is no such tensor in this adapter"))?;
         self.checkpoint.tensor_matrix(tensor, &())
-    }
-
-    fn pair(&self, source: &Source) -> Result<(Matrix, Matrix)> {
-        match source {
-            Source::Pair { a, b } => Ok((self.factor(b)?, self.factor(a)?)),
-            Source::Hadamard([w1_a, w1_b, w2_a, w2_b]) => {
-                Ok(lycoris::hadamard(&self.read(w1_a)?, &self.read(w1_b)?, &self.read(w2_a)?, &self.read(w2_b)?))
-            }
-            Source::Kronecker(c, [w2_a, w2_b]) => {
-                let mut first = self.read(c.first().map_or("", String::as_str))?;
-                if let Some(second) = c.get(1) {
-                    let (a, b) = (first, self.read(second)?);
-                    first = Matrix::from_fn(a.rows(), b.cols(), |i, j| {
-                        (0..a.cols()).map(|k| a.get(i, k) * b.get(k, j)).sum()
-                    });
-                }
-                Ok(lycoris::kronecker(&first, &self.read(w2_a)?, &self.read(w2_b)?))
-            }
-        }
-    }
-
-    fn factor(&self, factor: &Factor) -> Result<Matrix> {
-        let matrix = self.read(&factor.tensor)?;
-        let matrix = if factor.transposed { matrix.transposed() } else { matrix };
-        if factor.blocks == 1 {
-            return Ok(matrix);
-        }
-        let [rows, cols] = matrix.shape();
-        let height = rows / factor.blocks;
-        Ok(Matrix::from_fn(rows, cols * factor.blocks, |i, j| {
-            let block = i / height.max(1);
-            if j / cols == block { matrix.get(i, j % cols) } else { 0.0 }
-        }))
     }
 }
 

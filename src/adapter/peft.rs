@@ -1,7 +1,7 @@
 //! PEFT's own adapters: `base_model.model.<module>.lora_A.weight` and `.lora_B.weight`, settings in `adapter_config.json`.
 
-use super::PeftConfig;
 use super::dialect::{Dialect, FactorOf, Name, Piece, Scale, Settings};
+use super::{PeftConfig, kinds, lycoris};
 use crate::checkpoint::{Checkpoint, names::unwrapped};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
@@ -18,11 +18,17 @@ fn settings(checkpoint: &Checkpoint, folder: &Path) -> Result<Settings> {
             "found no adapter_config.json that can be read, expected one beside the weights: r and α stand in it";
         return Err(Error::file(folder, message));
     };
-    let config = PeftConfig::parse(json, &folder.join("adapter_config.json"), Some(checkpoint.parameters()))?;
+    let path = folder.join("adapter_config.json");
+    let another = |peft_type: &str| kinds::another(peft_type, json, checkpoint);
+    let config = PeftConfig::parse(json, &path, &another)?;
     Ok(Settings { config, scale: Scale::Config })
 }
 
 fn parse(name: &str) -> Option<Name<'_>> {
+    if let Some((module, last, adapter)) = lycoris_name(name) {
+        let part = Piece::Factor(last);
+        return Some(Name { module: unwrapped(module).into_owned(), part, adapter });
+    }
     let (module, rest) = name.rsplit_once(".lora_")?;
     let (kind, rest) = rest.split_once('.').unwrap_or((rest, ""));
     let (rest, bias) = match rest.strip_suffix("bias") {
@@ -45,6 +51,14 @@ fn parse(name: &str) -> Option<Name<'_>> {
     };
     let adapter = adapter.filter(|_| part != Piece::Foreign);
     Some(Name { module: unwrapped(module).into_owned(), part, adapter })
+}
+
+/// A factor of PEFT's LoHa or LoKr: module, factor and the adapter's own name, where the file has it.
+fn lycoris_name(name: &str) -> Option<(&str, &'static str, Option<&str>)> {
+    let at = [".hada_", ".lokr_"].iter().find_map(|begin| name.rfind(begin))?;
+    let (factor, adapter) = name[at + 1..].split_once('.').map_or((&name[at + 1..], None), |(f, a)| (f, Some(a)));
+    let factor = lycoris::NAMES.iter().find(|known| **known == factor)?;
+    Some((&name[..at], factor, adapter))
 }
 
 /// What a tensor that is no part of a pair stands for.

@@ -8,25 +8,29 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// `m ∘ V / ‖V‖` for `V = W + s B A` of shape `[out, in]`: each row has the length that `magnitude` says. Of an embedding
-/// (`[vocabulary, width]`) each column has it. As PEFT merges: the norm is that of the weight with the pair in it. A row of zeros
+/// (`[vocabulary, width]`) each column has it, and of LyCORIS' `wd_on_out=False` each input: all columns of its kernel. As PEFT merges: the norm is that of the weight with the pair in it. A row of zeros
 /// has no direction and stays zero.
 ///
 /// # Errors
-/// When there is not one magnitude for each row (column).
-pub fn rescaled(mut merged: Matrix, magnitude: &[f32], embedding: bool) -> Result<Matrix> {
+/// When there is not one magnitude for each row (column, input).
+pub fn rescaled(mut merged: Matrix, magnitude: &[f32], columns: bool) -> Result<Matrix> {
     let [rows, cols] = merged.shape();
-    let expected = if embedding { cols } else { rows };
-    if magnitude.len() != expected {
-        return Err(Error::failure(format!("{} magnitudes for {expected} rows", magnitude.len())));
+    let expected = if columns { cols } else { rows };
+    let fits = if columns { expected.is_multiple_of(magnitude.len().max(1)) } else { magnitude.len() == expected };
+    if !fits || magnitude.is_empty() {
+        return Err(Error::failure(format!("{} magnitudes for {expected} rows or columns", magnitude.len())));
     }
-    if embedding {
-        let mut squares = vec![0f64; cols];
+    if columns {
+        let kernel = (cols / magnitude.len()).max(1);
+        let mut squares = vec![0f64; magnitude.len()];
         for row in merged.data().chunks(cols.max(1)) {
-            squares.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x).powi(2));
+            let sums = squares.iter_mut().zip(row.chunks(kernel));
+            sums.for_each(|(sum, values)| *sum += values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>());
         }
         let factors: Vec<f32> = magnitude.iter().zip(&squares).map(|(&m, &sum)| factor(m, sum)).collect();
         for row in merged.data_mut().chunks_mut(cols.max(1)) {
-            row.iter_mut().zip(&factors).for_each(|(x, factor)| *x *= factor);
+            let inputs = row.chunks_mut(kernel).zip(&factors);
+            inputs.for_each(|(values, factor)| values.iter_mut().for_each(|x| *x *= factor));
         }
         return Ok(merged);
     }
@@ -48,7 +52,7 @@ pub(super) fn difference(
     base: Matrix,
     pair: LowRank,
     magnitude: &[f32],
-    embedding: bool,
+    columns: bool,
     progress: &dyn Progress,
 ) -> Result<Dense> {
     let epsilon = pair.epsilon;
@@ -57,7 +61,7 @@ pub(super) fn difference(
         return Err(Error::failure(format!("found ΔW of {:?} for a weight of {:?}", merged.shape(), base.shape())));
     }
     merged.data_mut().iter_mut().zip(base.data()).for_each(|(to, from)| *to += from);
-    let mut delta = rescaled(merged, magnitude, embedding)?;
+    let mut delta = rescaled(merged, magnitude, columns)?;
     delta.data_mut().iter_mut().zip(base.data()).for_each(|(to, from)| *to -= from);
     Ok(Dense { matrix: Arc::new(delta), epsilon, rounding_std: None })
 }
@@ -74,5 +78,7 @@ mod tests {
         let columns = rescaled(Matrix::new(2, 2, vec![3.0, 0.0, 4.0, 2.0]).unwrap(), &[10.0, 1.0], true).unwrap();
         assert_eq!(columns.data(), [6.0, 0.0, 8.0, 1.0]);
         assert!(rescaled(weight, &[1.0], false).is_err());
+        let kernels = rescaled(Matrix::new(1, 4, vec![3.0, 4.0, 0.0, 2.0]).unwrap(), &[10.0, 1.0], true).unwrap();
+        assert_eq!(kernels.data(), [6.0, 8.0, 0.0, 1.0]);
     }
 }

@@ -69,8 +69,13 @@ pub(super) fn adapter(base: &Checkpoint, adapter: &Adapter) -> Vec<Entry> {
         }
         let mut found = Entry { linear: !layer.embedding, ..of_layer(layer, layer.module.clone()) };
         found.part = layer.in_order(Some(base));
-        let (at, module) = match names.find(&layer.module) {
-            Some(at) => (at, &base.modules()[at]),
+        let replicated = adapter.config.replicated(&layer.module).filter(|name| *name != layer.module);
+        let (at, module) = match names.find(replicated.as_ref().unwrap_or(&layer.module)) {
+            Some(at) => {
+                let module = &base.modules()[at];
+                found.of = replicated.map(|_| module.name.clone());
+                (at, module)
+            }
             // The head of a model whose head is its embedding.
             None => match base.tied_head().filter(|_| layer.role == Role::Head) {
                 Some(embedding) => {
@@ -86,9 +91,11 @@ pub(super) fn adapter(base: &Checkpoint, adapter: &Adapter) -> Vec<Entry> {
         };
         if found.of.is_none() {
             found.name = module.name.clone();
-            found.linear = module.linear || !layer.kernel.is_empty();
         }
-        let shape = if layer.kernel.is_empty() { module.shape.clone() } else { module.matrix_shape().to_vec() };
+        if found.of.is_none() || at < base.modules().len() {
+            found.linear = module.linear || layer.is_flat();
+        }
+        let shape = if layer.is_flat() { module.matrix_shape().to_vec() } else { module.shape.clone() };
         if shape != layer.shape {
             found = misfit(found, module, &layer.shape);
         }

@@ -185,7 +185,7 @@ impl DeltaSet {
                     None => Ok(DeltaWeight::LowRank(pair)),
                     Some(magnitude) => {
                         let base = self.base.matrix(find(&self.base, entry.base())?, progress)?;
-                        dora::difference(base, pair, &magnitude, layer.embedding, progress).map(DeltaWeight::Dense)
+                        dora::difference(base, pair, &magnitude, layer.columns, progress).map(DeltaWeight::Dense)
                     }
                 }
             }

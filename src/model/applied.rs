@@ -142,7 +142,7 @@ impl<'a> Applied<'a> {
                 let (b, a) = self.adapter.part(layer, part)?;
                 add(matrix.data_mut(), &b, &a, layer.scaling);
                 match self.adapter.magnitude(layer)? {
-                    Some(magnitude) => delta::rescaled(matrix, &magnitude, layer.embedding),
+                    Some(magnitude) => delta::rescaled(matrix, &magnitude, layer.columns),
                     None => Ok(matrix),
                 }
             }

@@ -84,6 +84,9 @@ impl Decoder {
             if adapter.bias(layer)?.is_some() {
                 return Err(wrong("a bias of B (lora_bias) cannot be trained on here".to_owned()));
             }
+            if layer.columns {
+                return Err(wrong("magnitudes of columns (wd_on_out=False) cannot be trained on here".to_owned()));
+            }
             self.attach_layer(adapter, layer, at)?;
         }
         Ok(())

@@ -149,6 +149,14 @@ fn packed(out: &Path) -> Vec<(PathBuf, String)> {
             ],
         ),
         (
+            json!({"quantization_config": {"quant_method": "torchao"}}),
+            vec![
+                part("_weight_qdata", "U8", &[8, 8], vec![0x5e; 64]),
+                part("_weight_scale", "BF16", &[2, 8], [0x80u8, 0x3f].repeat(16)),
+                part("_weight_zero_point", "BF16", &[2, 8], [0x80u8, 0x3f].repeat(16)),
+            ],
+        ),
+        (
             json!({"quantization": {"group_size": 32, "bits": 4}}),
             vec![
                 part("weight", "U32", &[8, 4], ints(32)),
@@ -227,6 +235,16 @@ fn dialects(_: &Path) -> Vec<(PathBuf, String)> {
         "cases/kohya-conv/lora.safetensors",
         "cases/diffusers-peft/lora.safetensors",
         "cases/diffusers-down-up/lora.safetensors",
+        "cases/diffusers-metadata/lora.safetensors",
+        "cases/lycoris-locon-core/lora.safetensors",
+        "cases/lycoris-locon-dora-inputs/lora.safetensors",
+        "cases/lycoris-loha-core/lora.safetensors",
+        "cases/lycoris-lokr-core/lora.safetensors",
+        "cases/lycoris-lokr-whole/lora.safetensors",
+        "cases/peft-bd-lora/adapter/adapter_config.json",
+        "cases/peft-layer-replication/adapter/adapter_config.json",
+        "cases/peft-loha/adapter/adapter_config.json",
+        "cases/peft-lokr-both/adapter/adapter_model.safetensors",
     ])
 }
 

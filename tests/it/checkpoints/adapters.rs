@@ -1,10 +1,10 @@
 //! Adapters that PEFT wrote, and settings that it takes.
 
 use super::open;
-use crate::support::{adapter, f32s, fixture, fixture_json, zeros};
+use crate::support::{adapter, f32s, fixture, fixture_json, raw, tensors, zeros};
 use rankscope::adapter::{Adapter, TargetModules};
 use rankscope::checkpoint::{Dtype, Role};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn adapters_have_the_layers_that_peft_trained() {
@@ -85,4 +85,44 @@ fn settings_of_adapters_are_peft_s() {
     assert_eq!(saved, [("lm_head.weight", true)]);
     assert_eq!(adapter.notes().len(), 2);
     assert_eq!(adapter.config.target_modules, TargetModules::Pattern("all-linear".into()));
+}
+
+/// `kinds.json` is by `adapters.py`: what peft 0.21.2 writes for each of its kinds, and how many parameters it says it trains.
+#[test]
+fn every_kind_of_peft_s_is_named_with_what_it_trains_and_how_much() {
+    let kinds: Value = serde_json::from_str(&std::fs::read_to_string(fixture("kinds.json")).unwrap()).unwrap();
+    let kinds = kinds.as_object().unwrap();
+    assert!(kinds.len() >= 45, "only {} kinds", kinds.len());
+    for (kind, row) in kinds {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = row["tensors"].as_object().unwrap().iter().map(|(name, about)| {
+            let shape: Vec<usize> =
+                about[1].as_array().unwrap().iter().map(|size| size.as_u64().unwrap() as usize).collect();
+            let (dtype, width) = match about[0].as_str().unwrap() {
+                "float32" => ("F32", 4),
+                "int32" => ("I32", 4),
+                "int64" => ("I64", 8),
+                other => panic!("{other}"),
+            };
+            // Equal tensors hold equal bytes, as they did where layers share them.
+            let bytes = vec![about[2].as_u64().unwrap() as u8; shape.iter().product::<usize>() * width];
+            raw(name, dtype, &shape, &bytes)
+        });
+        std::fs::write(folder.path().join("adapter_model.safetensors"), tensors(&stored.collect::<Vec<_>>())).unwrap();
+        std::fs::write(folder.path().join("adapter_config.json"), row["config"].to_string()).unwrap();
+        let trained = row["trained"].as_u64().unwrap();
+        match Adapter::open(folder.path()) {
+            Ok(adapter) => {
+                assert!(["LORA", "LOHA", "LOKR"].contains(&kind.as_str()), "{kind} is read");
+                assert_eq!(adapter.trainable(), trained, "{kind}");
+            }
+            Err(error) => {
+                let said = error.to_string();
+                // The network that P-tuning trains is not in its file.
+                let size = if kind == "P_TUNING" { "64 values".to_owned() } else { format!("{trained} parameters") };
+                assert!(said.contains(&format!("{size} ")), "{kind}: {said}");
+                assert!(said.contains(&format!("peft_type {kind} (")), "{kind}: {said}");
+            }
+        }
+    }
 }
