@@ -170,6 +170,15 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
         ("adapter.type".to_owned(), "lora".into()),
         ("adapter.lora.alpha".to_owned(), Value::F32(alpha as f32)),
     ];
+    // aLoRA: llama.cpp puts the pairs to work behind these tokens.
+    let tokens = adapter.config.json.get("alora_invocation_tokens").and_then(|tokens| tokens.as_array());
+    if let Some(tokens) = tokens.filter(|tokens| !tokens.is_empty()) {
+        let number = |token: &serde_json::Value| token.as_u64().and_then(|token| u32::try_from(token).ok());
+        let tokens: Option<Vec<u32>> = tokens.iter().map(number).collect();
+        let message = "found alora_invocation_tokens that are no numbers of tokens";
+        let tokens = tokens.ok_or_else(|| Error::file(adapter.path(), message))?;
+        pairs.push(("adapter.alora.invocation_tokens".to_owned(), Value::U32s(tokens)));
+    }
     if sizes.turned {
         pairs.push((key("head_count"), Value::U32(sizes.heads as u32)));
         pairs.push((key("head_count_kv"), Value::U32(sizes.kv_heads as u32)));

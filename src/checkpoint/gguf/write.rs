@@ -19,6 +19,7 @@ pub(crate) enum Value {
     Bool(bool),
     Text(String),
     I32s(Vec<i32>),
+    U32s(Vec<u32>),
     F32s(Vec<f32>),
     Texts(Vec<String>),
 }
@@ -71,7 +72,7 @@ impl Value {
             Self::F32(_) => 6,
             Self::Bool(_) => 7,
             Self::Text(_) => 8,
-            Self::I32s(_) | Self::F32s(_) | Self::Texts(_) => 9,
+            Self::I32s(_) | Self::U32s(_) | Self::F32s(_) | Self::Texts(_) => 9,
         }
     }
 
@@ -87,6 +88,10 @@ impl Value {
             Self::Text(x) => text(out, x),
             Self::I32s(all) => {
                 list(out, 5, all.len());
+                out.extend(all.iter().flat_map(|x| x.to_le_bytes()));
+            }
+            Self::U32s(all) => {
+                list(out, 4, all.len());
                 out.extend(all.iter().flat_map(|x| x.to_le_bytes()));
             }
             Self::F32s(all) => {

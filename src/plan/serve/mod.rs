@@ -96,6 +96,8 @@ pub enum Feature {
     TakenOut,
     /// A variant whose pairs are not active everywhere, or not alone (aLoRA, Arrow, KaSA, …).
     Variant,
+    /// A variant, but this one, which the runtime knows.
+    VariantBut(&'static str),
     /// A base of a kind for which the runtime takes no adapter, by transformers' `model_type`.
     BaseOtherThan(&'static [&'static str]),
 }
@@ -238,6 +240,9 @@ impl Feature {
                 Some(if what == TakenOut::Unknown { format!("{init}, unconverted") } else { init })
             }
             Self::Variant => config.variants().next().map(|variant| variant.name.to_owned()),
+            Self::VariantBut(known) => {
+                config.variants().find(|variant| variant.name != known).map(|variant| variant.name.to_owned())
+            }
             Self::BaseOtherThan(kinds) => {
                 let kind = base?.config()?.get("model_type")?.as_str()?.to_owned();
                 (!kinds.contains(&kind.as_str())).then_some(kind)

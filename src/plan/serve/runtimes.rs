@@ -1,4 +1,14 @@
 //! The table of runtimes. A new one is one entry; what changes in one of them is one line.
+//!
+//! Read in the programs' sources:
+//!
+//! | program | files | as of |
+//! |---|---|---|
+//! | vLLM | `vllm/lora/peft_helper.py` (`validate_legal`), `vllm/config/lora.py` (`MaxLoRARanks`) | commits after 0.11; 01230b40 |
+//! | llama.cpp | `convert_lora_to_gguf.py`, `src/llama-adapter.h` (`get_scale`) | 0b03adaa, 215841fc |
+//! | Ollama | `convert/convert.go` (`AdapterParameters`, `ConvertAdapter`), `convert/convert_llama_adapter.go` | fb307609 (2026-08-21) |
+//! | mlx-lm | `tuner/utils.py` (`linear_to_lora_layers`, `load_adapters`), `tuner/lora.py` | 0.32.2 |
+//! | SGLang | `srt/lora/lora_config.py`, `srt/lora/lora.py`, `srt/lora/lora_manager.py` | 0ceb81fe; the other two of 2025 |
 
 use super::Effect::{Differs, Flag, Ignores, Refuses};
 use super::{Feature, Form, Rule, Runtime};
@@ -12,7 +22,7 @@ macro_rules! gguf_rules {
     ($($more:expr),* $(,)?) => {
         &[
             rule(Feature::NotIn("GGUF"), Refuses, "it takes a GGUF file, made for its base", "llama.cpp convert_lora_to_gguf.py; #10551"),
-            rule(Feature::SavedModules, Refuses, "a tensor that is saved whole is \"not a lora_A or lora_B tensor\"", "llama.cpp#11554"),
+            rule(Feature::SavedModules, Refuses, "a tensor that is saved whole is \"not a lora_A or lora_B tensor\"; a norm is taken and left out", "llama.cpp convert_lora_to_gguf.py; #11554"),
             rule(Feature::SavedHead, Refuses, "a tensor that is saved whole is \"not a lora_A or lora_B tensor\"", "llama.cpp#11554"),
             rule(Feature::Dora, Refuses, "it knows no magnitudes", "llama.cpp convert_lora_to_gguf.py"),
             rule(Feature::Bias, Refuses, "it knows no biases in adapters", "llama.cpp convert_lora_to_gguf.py"),
@@ -21,14 +31,14 @@ macro_rules! gguf_rules {
             rule(Feature::RsLora, Differs, "it scales by α / r of each pair, √r times less", "llama.cpp src/llama-adapter.h, get_scale"),
             rule(Feature::Alphas, Differs, "it reads one α for all pairs, and alpha_pattern nowhere", "llama.cpp convert_lora_to_gguf.py"),
             rule(Feature::TakenOut, Differs, "its pairs count on a base that was changed", "peft, path_initial_model_for_weight_conversion"),
-            rule(Feature::Variant, Differs, "its pairs are added everywhere, as plain LoRA", "llama.cpp convert_lora_to_gguf.py"),
+            rule(Feature::VariantBut("aLoRA"), Differs, "its pairs are added everywhere, as plain LoRA", "llama.cpp convert_lora_to_gguf.py"),
             $($more),*
         ]
     };
 }
 
-/// Bases that Ollama converts adapters for; GGUF adapters of others go through.
-const OLLAMA: &[&str] = &["llama", "mistral", "gemma2", "qwen2"];
+/// Bases that Ollama converts adapters for: those of its architectures `llama` and `gemma2`. GGUF adapters of others go through.
+const OLLAMA: &[&str] = &["llama", "mistral", "gemma2"];
 
 /// Every runtime, in the order of the command line's help.
 pub static RUNTIMES: [Runtime; 5] = [
@@ -53,12 +63,17 @@ pub static RUNTIMES: [Runtime; 5] = [
             rule(
                 Feature::SavedHead,
                 Refuses,
-                "\"vLLM only supports modules_to_save being None\"; newer versions take the heads of classifiers",
-                "vllm lora/peft_helper.py",
+                "\"vLLM only supports modules_to_save being None\"",
+                "vllm lora/peft_helper.py, _validate_features",
             ),
             rule(Feature::Dora, Refuses, "\"vLLM does not yet support DoRA\"", "vllm lora/peft_helper.py; #6983"),
             rule(Feature::Bias, Refuses, "\"Adapter bias is not supported\"", "vllm lora/peft_helper.py"),
-            rule(Feature::Tokens, Refuses, "it has no place for rows of an embedding", "vllm lora/peft_helper.py"),
+            rule(
+                Feature::Tokens,
+                Flag,
+                "start it with --max-lora-trainable-tokens of at least so many; versions without this flag have no place for them",
+                "vllm lora/peft_helper.py, validate_legal",
+            ),
             rule(
                 Feature::Scales,
                 Differs,
@@ -111,8 +126,8 @@ pub static RUNTIMES: [Runtime; 5] = [
             rule(
                 Feature::BaseOtherThan(OLLAMA),
                 Refuses,
-                "its own converter knows adapters of Llama, Gemma 2 and Qwen 2; a GGUF file goes by it",
-                "ollama convert/convert_adapter.go"
+                "its own converter knows adapters of Llama, Mistral and Gemma 2 alone; a GGUF file goes by it",
+                "ollama convert/convert.go, ConvertAdapter"
             ),
         ),
     },
@@ -160,8 +175,8 @@ pub static RUNTIMES: [Runtime; 5] = [
             rule(
                 Feature::Scales,
                 Differs,
-                "all pairs are scaled by α / r of the config",
-                "sglang srt/lora/lora.py, scaling",
+                "all pairs are scaled by α / r of the config; newer versions look at the patterns before they take an adapter",
+                "sglang srt/lora/lora.py, scaling; lora_config.py, rank_overrides",
             ),
             rule(
                 Feature::Experts,
