@@ -61,6 +61,8 @@ pub enum Effect {
     ToggleHelp,
     /// Open or close the field for a path.
     TogglePathField,
+    /// Open that field for the name of a repository of the hub.
+    AskHub,
     /// Copy or save a plot or a table.
     Export(Export),
     /// Copy or save what is painted under this name.
@@ -90,7 +92,9 @@ impl Effect {
             Self::Rule(_) => "rule",
             Self::Theme(_) | Self::Scale(_) => "look",
             Self::ForgetRecent | Self::ForgetDefect => "forget",
-            Self::ToggleModules | Self::TogglePalette | Self::ToggleHelp | Self::TogglePathField => "panel",
+            Self::ToggleModules | Self::TogglePalette | Self::ToggleHelp | Self::TogglePathField | Self::AskHub => {
+                "panel"
+            }
             Self::Export(_) | Self::ExportShown(..) => "export",
             Self::Say(_) | Self::Complain(_) => "message",
             Self::Quit => "quit",

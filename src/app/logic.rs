@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use eframe::egui;
 
+use crate::checkpoint::hub::Ask;
 use crate::delta::{DeltaSet, Entry, Source};
 use crate::error::Error;
 use crate::job::Job;
@@ -188,6 +189,11 @@ impl App {
     fn carry_out(&mut self, ctx: &egui::Context, effect: Effect) {
         crate::defect::did(effect.name());
         match effect {
+            Effect::Open(Request::Hub(ask)) => {
+                let Ask { endpoint, cache, .. } = self.hub.clone();
+                let ask = Ask { endpoint: ask.endpoint.or(endpoint), cache: ask.cache.or(cache), ..ask };
+                self.jobs.open(Request::Hub(ask), self.workspace.base().cloned());
+            }
             Effect::Open(request) => self.jobs.open(request, self.workspace.base().cloned()),
             Effect::OpenSample => self.jobs.open_sample(self.data_dir.clone()),
             Effect::Ask(question) => {
@@ -243,6 +249,7 @@ impl App {
             Effect::TogglePalette => self.shell.palette.toggle(),
             Effect::ToggleHelp => self.shell.help = !self.shell.help,
             Effect::TogglePathField => self.shell.path.toggle(),
+            Effect::AskHub => self.shell.path.get(),
             Effect::Export(export) => {
                 if let Some(text) = self.exporter.begin(ctx, export) {
                     self.say(text);

@@ -30,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 
 use eframe::egui::{self, CentralPanel, Frame, Margin, Panel, Stroke};
 
+use crate::checkpoint::hub::Ask;
 use crate::job::{Job, Wake};
 use crate::workspace::{Beside, Workspace};
 
@@ -78,6 +79,8 @@ pub struct App {
     /// Spectra were asked for, whatever is in front.
     demanded: bool,
     data_dir: PathBuf,
+    /// Where models are fetched from and kept.
+    hub: Ask,
     /// The system wants the program to end.
     ending: Arc<AtomicBool>,
 }
@@ -139,6 +142,7 @@ impl App {
             asked: false,
             demanded: false,
             data_dir,
+            hub: start.hub,
             ending: start.ending,
         }
     }

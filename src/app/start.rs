@@ -8,6 +8,7 @@ use eframe::egui_wgpu::{WgpuSetup, wgpu};
 use eframe::{NativeOptions, Renderer, egui};
 
 use super::App;
+use crate::checkpoint::hub::Ask;
 use crate::interrupt;
 use crate::workspace::Request;
 
@@ -23,6 +24,8 @@ pub struct Start {
     pub renderer: Option<Renderer>,
     /// Where the bundled sample is written; in the user's data folder otherwise.
     pub data_dir: Option<PathBuf>,
+    /// Where models are fetched from and kept; the hub and its own cache where nothing is said.
+    pub hub: Ask,
     /// True once the system wants the program to end: the window closes, a run saves its checkpoint first.
     pub ending: Arc<AtomicBool>,
 }

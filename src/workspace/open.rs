@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, Kind, hub};
 use crate::delta::{DeltaSet, Source};
 use crate::error::{Error, Result};
 use crate::plan::{self, Layout, Targets};
+use crate::progress::Progress;
 
 /// What is to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Request {
     Tuned(PathBuf),
     /// The open base's weights themselves.
     Weight,
+    /// A repository of the hub: fetched into the hub's own cache, where it is not there yet.
+    Hub(hub::Ask),
 }
 
 impl Request {
@@ -28,7 +31,7 @@ impl Request {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Any(path) | Self::Tuned(path) | Self::Pair(_, path) => Some(path),
-            Self::Weight => None,
+            Self::Weight | Self::Hub(_) => None,
         }
     }
 }
@@ -45,14 +48,15 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens what `request` names; `open` is the base that is open already.
+    /// Opens what `request` names; `open` is the base that is open already. Progress counts bytes that are fetched.
     ///
     /// # Errors
-    /// A sentence that names the file, and what was expected of it.
-    pub fn read(request: &Request, open: Option<Arc<Checkpoint>>) -> Result<Self> {
+    /// A sentence that names the file, and what was expected of it; what [`hub::get`] says; cancellation.
+    pub fn read(request: &Request, open: Option<Arc<Checkpoint>>, progress: &dyn Progress) -> Result<Self> {
         let need = |what: &str| Error::usage(format!("open a base model before {what}"));
         match request {
             Request::Any(path) => Self::any(path, open),
+            Request::Hub(ask) => Self::any(&hub::get(ask, progress)?.path, open),
             Request::Pair(base, other) => Self::pair(Arc::new(model(base)?), other),
             Request::Tuned(path) => Self::pair(open.ok_or_else(|| need("its tuned version"))?, path),
             Request::Weight => Self::new(open.ok_or_else(|| need("looking at its weights"))?, Source::Weight),

@@ -10,6 +10,7 @@ mod bad_input;
 mod cancelling;
 mod choose;
 mod commands;
+mod hub;
 mod idle;
 mod learn;
 mod names;

@@ -65,6 +65,10 @@ pub const OPEN_PATH: Command = Command {
     act: |_| Some(Effect::TogglePathField),
 };
 
+/// From the hub.
+pub const GET: Command =
+    Command { title: "Get a model from the hub…", help: "", keys: &[], act: |_| Some(Effect::AskHub) };
+
 /// The sample.
 pub const OPEN_SAMPLE: Command =
     Command { title: "Open the bundled sample", help: "", keys: &[], act: |_| Some(Effect::OpenSample) };
@@ -126,10 +130,11 @@ pub const FORGET_RECENT: Command = Command {
 };
 
 /// All of them, in the order of the palette.
-pub const ALL: [Command; 22] = [
+pub const ALL: [Command; 23] = [
     OPEN_FOLDER,
     OPEN_FILE,
     OPEN_PATH,
+    GET,
     OPEN_SAMPLE,
     OPEN_TUNED,
     OPEN_ADAPTER,

@@ -8,13 +8,20 @@ use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::shared::path::clean;
 use crate::app::view::View;
+use crate::checkpoint::hub::Ask;
 use crate::workspace::Request;
+
+/// What fetching does.
+const GET: &str = "Fetches weights, config and tokenizer from the hub into its own cache, and opens them. A fetch that was cancelled \
+                   goes on where it stopped. HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE are heard.";
 
 /// What the field remembers between frames.
 #[derive(Default)]
 pub struct PathField {
     open: bool,
     focus: bool,
+    /// It was opened to fetch a model: Enter does so.
+    getting: bool,
     text: String,
     /// What stands in the field is being opened.
     asked: bool,
@@ -23,8 +30,14 @@ pub struct PathField {
 }
 
 impl PathField {
+    /// Opens the field for the name of a repository.
+    pub fn get(&mut self) {
+        (self.open, self.focus, self.getting, self.problem) = (true, true, true, None);
+    }
+
     /// Opens the field, or closes it.
     pub fn toggle(&mut self) {
+        self.getting = false;
         // A path that was wrong is there to be mended.
         self.open = !self.open || self.problem.is_some();
         self.focus = self.open;
@@ -62,8 +75,8 @@ impl PathField {
     fn row(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let label = ui.label(RichText::new("Path").color(Colors::of(ui).weak));
         let edit = TextEdit::singleline(&mut self.text)
-            .hint_text("a .safetensors file, or a model or adapter folder")
-            .desired_width((ui.available_width() - 260.0).max(160.0))
+            .hint_text("a file of weights, the folder of a model or adapter, or owner/name on the hub")
+            .desired_width((ui.available_width() - 320.0).max(160.0))
             .margin(vec2(8.0, 4.0));
         let field = ui.add(edit).labelled_by(label.id);
         field.widget_info(|| WidgetInfo::text_edit(true, "", &self.text, "Path"));
@@ -78,9 +91,19 @@ impl PathField {
         let enter = field.lost_focus() && ui.input(|i| i.key_pressed(Key::Enter));
         let path = clean(&self.text);
         let ready = !self.text.trim().is_empty();
-        let open = ui.button("Open").clicked() || enter;
+        let open = ui.button("Open").clicked() || (enter && !self.getting);
         if open && ready {
             view.effects.push(Effect::Open(Request::Any(path.clone())));
+            self.asked = true;
+        }
+        let ask = Ask::parse(&self.text);
+        let get = ui
+            .add_enabled(ask.is_some(), eframe::egui::Button::new("Get"))
+            .on_hover_text(GET)
+            .on_disabled_hover_text("owner/name; behind it :file of several GGUF files, @revision")
+            .accessible_name("Get from the hub");
+        if let Some(ask) = ask.filter(|_| get.clicked() || (enter && self.getting)) {
+            view.effects.push(Effect::Open(Request::Hub(ask)));
             self.asked = true;
         }
         let tuned = ui

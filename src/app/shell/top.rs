@@ -72,7 +72,9 @@ fn model(ui: &mut Ui, view: &mut View<'_>, width: f32) {
 fn menu(ui: &mut Ui, view: &mut View<'_>) {
     ui.set_min_width(300.0);
     let now = Now { workspace: view.workspace, settings: view.settings };
-    for command in [commands::OPEN_FOLDER, commands::OPEN_FILE, commands::OPEN_PATH, commands::OPEN_SAMPLE] {
+    for command in
+        [commands::OPEN_FOLDER, commands::OPEN_FILE, commands::OPEN_PATH, commands::GET, commands::OPEN_SAMPLE]
+    {
         let keys = command.keys.first().map(|keys| ui.ctx().format_shortcut(keys)).unwrap_or_default();
         if ui.add(egui::Button::new(command.title).shortcut_text(keys)).clicked() {
             (command.act)(now).into_iter().for_each(|effect| view.effects.push(effect));

@@ -28,6 +28,7 @@ const DOORS: [(&str, &str, Place); 3] = [
         Place::part("train", "run"),
     ),
 ];
+const GET: (&str, &str) = ("Get a model", "owner/name on the Hugging Face hub, into the hub's own cache.");
 const LOOK: (&str, &str) = ("Look at a model", "Open your own base model, tuned model or adapter.");
 
 /// Paints the question; true once it is answered or closed.
@@ -63,6 +64,9 @@ pub fn ui(ui: &Ui, view: &mut View<'_>, tabs: &[Box<dyn Tab>]) -> bool {
         }
         if door(ui, LOOK.0, LOOK.1) {
             chosen = (commands::OPEN_FOLDER.act)(Now { workspace: view.workspace, settings: view.settings });
+        }
+        if door(ui, GET.0, GET.1) {
+            chosen = Some(Effect::AskHub);
         }
         let skip = ui.button("Just show me the sample").clicked();
         (chosen, skip)

@@ -79,9 +79,13 @@ impl Jobs {
 
     /// Opens a model; an opening under way is dropped.
     pub fn open(&mut self, request: Request, base: Option<Arc<Checkpoint>>) {
-        let what = request.path().map_or_else(|| "weights".into(), |p| p.display().to_string());
+        let title = match (&request, request.path()) {
+            (Request::Hub(ask), _) => format!("Getting {}", ask.repository),
+            (_, Some(path)) => format!("Opening {}", path.display()),
+            (_, None) => "Opening weights".to_owned(),
+        };
         let asked = request.clone();
-        let job = Job::spawn(format!("Opening {what}"), self.wake(), move |_| Opened::read(&asked, base));
+        let job = Job::spawn(title, self.wake(), move |progress| Opened::read(&asked, base, progress));
         self.opening = Some(Opening { request: Some(request), job });
     }
 
@@ -89,7 +93,7 @@ impl Jobs {
     pub fn open_sample(&mut self, dir: PathBuf) {
         let job = Job::spawn("Opening the bundled sample", self.wake(), move |progress| {
             let sample = demo::sample(&dir, progress)?;
-            Opened::read(&Request::Pair(sample.base, sample.tuned), None)
+            Opened::read(&Request::Pair(sample.base, sample.tuned), None, progress)
         });
         self.opening = Some(Opening { request: None, job });
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use ureq::Agent;
 
 /// What is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
     /// `owner/name`.
     pub repository: String,
@@ -37,6 +37,33 @@ pub struct Ask {
     pub cache: Option<PathBuf>,
     /// Of a repository with several GGUF files: the one that is meant, or a part of its name.
     pub file: Option<String>,
+}
+
+impl Ask {
+    /// From `owner/name`, with `:part-of-a-gguf-name` and `@revision` behind it, or the repository's page; `None` for what is no
+    /// repository's name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let text =
+            ["https://huggingface.co/", "hf.co/"].iter().find_map(|begin| text.strip_prefix(begin)).unwrap_or(text);
+        let (text, revision) = text.split_once('@').map_or((text, None), |(text, revision)| (text, Some(revision)));
+        let (text, file) = text.split_once(':').map_or((text, None), |(text, file)| (text, Some(file)));
+        let repository = text.trim_end_matches('/');
+        let owned = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        let (owner, name) = repository.split_once('/')?;
+        let sound = is_name(owner) && is_name(name);
+        sound.then(|| Self {
+            repository: repository.to_owned(),
+            revision: owned(revision),
+            file: owned(file),
+            ..Self::default()
+        })
+    }
+}
+
+/// Whether this can be the name of an owner or a repository.
+fn is_name(part: &str) -> bool {
+    !part.is_empty() && !part.starts_with('.') && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 /// What is there now.
@@ -86,12 +113,7 @@ struct Client {
 /// be written; and cancellation, after which the next call goes on.
 pub fn get(ask: &Ask, progress: &dyn Progress) -> Result<Got> {
     let parts: Vec<&str> = ask.repository.split('/').collect();
-    let good = |part: &&str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    if parts.len() > 2 || !parts.iter().all(good) {
+    if parts.len() > 2 || !parts.iter().all(|part| is_name(part)) {
         return Err(Error::usage(format!("found {:?}, expected a repository as owner/name", ask.repository)));
     }
     let revision = ask.revision.as_deref().unwrap_or("main");
@@ -184,7 +206,7 @@ fn chosen(all: Vec<Remote>, ask: &Ask) -> Result<Vec<Remote>> {
         }
         if some.iter().any(|name| Some(series(name)) != first) {
             let message = format!(
-                "{} has {} GGUF files, expected --file with one of {}",
+                "{} has {} GGUF files, expected --file (in the window owner/name:file) with one of {}",
                 ask.repository,
                 some.len(),
                 some.join(", ")
@@ -433,6 +455,19 @@ fn encoded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repository_as_it_is_typed() {
+        let ask = |text: &str| Ask::parse(text).map(|ask| (ask.repository, ask.file, ask.revision));
+        let plain = |name: &str| Some((name.to_owned(), None, None));
+        assert_eq!(ask(" Qwen/Qwen3-0.6B "), plain("Qwen/Qwen3-0.6B"));
+        assert_eq!(ask("https://huggingface.co/org/tiny/"), plain("org/tiny"));
+        let whole = Some(("org/tiny-GGUF".to_owned(), Some("Q4_K_M".to_owned()), Some("v1".to_owned())));
+        assert_eq!(ask("org/tiny-GGUF:Q4_K_M@v1"), whole);
+        for path in ["/models/llama", "./llama", "../x", "C:\\x", "a/b/c", "model", "~/x", "a/", "a b/c"] {
+            assert_eq!(ask(path), None, "{path}");
+        }
+    }
 
     fn names(all: &[&str], file: Option<&str>) -> Result<Vec<String>> {
         let remote = |name: &&str| Remote { name: (*name).to_owned(), size: 1, hash: String::new(), large: false };
