@@ -200,3 +200,37 @@ fn a_weight_with_nan_gets_a_sentence_and_the_window_goes_on() {
     choose(&mut window, "Format", "Q4_0");
     until(&mut window, "the reason", |w| says(w, "found 40 columns, expected a multiple of 32"));
 }
+
+/// The user's own file in few bits beside its 16-bit base: a row on top of the formats, and its error map.
+#[test]
+fn a_stored_file_stands_beside_the_formats() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llama-q8.gguf");
+    let base = Checkpoint::open(&fixture("llama")).unwrap();
+    rankscope::train::gguf::write(&base, &rankscope::train::merge::Change::Nothing, "q8_0", &file, &()).unwrap();
+    let mut window = open(Request::Pair(fixture("llama"), file.clone()));
+    settle(&mut window);
+    press(&mut window, Modifiers::COMMAND, Key::Num5);
+    settle(&mut window);
+    click(&mut window, Role::Button, "As stored: Q8_0");
+    settle(&mut window);
+    for title in ["W", "as stored", "error ŵ − w"] {
+        get(&window, Role::Image, &format!("Heatmap {title}"));
+    }
+    // The error on screen is that of the file, by its own reader.
+    let stored = Checkpoint::open(&file).unwrap();
+    let weight = |model: &Checkpoint| model.matrix(model.module(Q).unwrap(), &()).unwrap();
+    let (w, rounded) = (weight(&base), weight(&stored));
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let error =
+        norm(&mut w.data().iter().zip(rounded.data()).map(|(a, b)| b - a)) / norm(&mut w.data().iter().copied());
+    assert!(error > 0.0 && error < 0.02, "{error}");
+    let shown = units::percent(error);
+    assert!(says(&window, &shown), "{shown} of {:?}", texts(&window));
+    // A base that was opened alone has none.
+    let mut window = open(Request::Any(fixture("llama")));
+    settle(&mut window);
+    press(&mut window, Modifiers::COMMAND, Key::Num5);
+    settle(&mut window);
+    assert!(!says(&window, "as stored"));
+}

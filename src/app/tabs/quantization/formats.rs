@@ -59,16 +59,24 @@ impl Formats {
     /// Paints the table; a click on a row shows its format.
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &mut Choice) {
         let mut rows: Vec<&FormatRow> = view.state.formats().iter().collect();
-        let shown = rows.iter().find(|row| row.recipe == choice.a).map_or(4.0, |row| row.bits);
+        let shown = rows.iter().find(|row| row.recipe == choice.a && row.stored.is_none()).map_or(4.0, |row| row.bits);
         // Those of about as many bits first, the best of them on top; then the others.
         let error = |row: &FormatRow| row.result.as_ref().map_or(f64::INFINITY, |found| found.relative_rmse);
         rows.sort_by(|a, b| {
             let far = |row: &FormatRow| (row.bits - shown).abs() > NEAR;
-            far(a).cmp(&far(b)).then(error(a).total_cmp(&error(b)))
+            // What is really stored on top.
+            let own = |row: &FormatRow| row.stored.is_none();
+            own(a).cmp(&own(b)).then(far(a).cmp(&far(b))).then(error(a).total_cmp(&error(b)))
         });
         let entry = |row: usize, column: usize| cell(rows[row], column);
-        let name = |row: usize| format!("Format {}", rows[row].recipe);
-        let selected = |row: usize| rows[row].recipe == choice.a || Some(rows[row].recipe) == choice.b;
+        let name = |row: usize| match &rows[row].stored {
+            Some(stored) => format!("As stored: {stored}"),
+            None => format!("Format {}", rows[row].recipe),
+        };
+        let selected = |row: usize| match rows[row].stored {
+            Some(_) => choice.stored,
+            None => !choice.stored && (rows[row].recipe == choice.a || Some(rows[row].recipe) == choice.b),
+        };
         let table =
             Table { id: "formats", heads: &HEADS, rows: rows.len(), entry: &entry, name: &name, selected: &selected };
         let area = ui.available_rect_before_wrap();
@@ -85,6 +93,10 @@ impl Formats {
         });
         if let Some(row) = table.ui(ui, &mut self.order).filter(|&row| rows[row].result.is_ok()) {
             let beside = ui.input(|i| i.modifiers.command);
+            choice.stored = rows[row].stored.is_some();
+            if choice.stored {
+                return;
+            }
             if beside { choice.b = Some(rows[row].recipe) } else { choice.a = rows[row].recipe }
         }
     }
@@ -97,6 +109,10 @@ fn cell(row: &FormatRow, column: usize) -> Entry {
     };
     let short = |x: f64| number::whole(x, 3);
     match column {
+        0 if let Some(stored) = &row.stored => {
+            Entry::text(format!("as stored: {stored}")).tip("What the open tuned model really holds of this weight")
+        }
+        1 if row.stored.is_some() => Entry::text(""),
         0 => {
             let double = if row.recipe.double_quant { " + double" } else { "" };
             let tip = row.result.as_ref().err().cloned().unwrap_or_else(|| row.recipe.format.rule().to_owned());
@@ -134,7 +150,10 @@ fn cells(rows: &[&FormatRow]) -> Vec<Vec<String>> {
         .to_vec(),
     ];
     for row in rows {
-        let mut line = vec![row.recipe.format.to_string(), row.recipe.group_text(), row.bits.to_string()];
+        let mut line = match &row.stored {
+            Some(stored) => vec![format!("stored {stored}"), String::new(), row.bits.to_string()],
+            None => vec![row.recipe.format.to_string(), row.recipe.group_text(), row.bits.to_string()],
+        };
         match &row.result {
             Ok(m) => line.extend(
                 [m.relative_rmse, m.rmse, m.max_abs, m.median, m.p95, m.sqnr_db, m.cosine, m.bias]

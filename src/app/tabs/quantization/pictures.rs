@@ -3,7 +3,7 @@
 use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui};
 
 use super::View;
-use super::state::{Action, CellFacts, Choice, Need};
+use super::state::{Action, CellFacts, Choice, Need, stored};
 use crate::app::look::glossary::{self, Term};
 use crate::app::shared::layout;
 
@@ -53,6 +53,14 @@ impl Pictures {
         ui.horizontal(|ui| {
             choice.reduction.ui(ui);
             ui.toggle_value(&mut choice.absolute, "magnitudes").on_hover_text("Magnitudes, without signs.");
+            let current = view.workspace.selection().current();
+            let few = view.workspace.delta().zip(current).is_some_and(|(set, name)| stored(set, name).is_some());
+            if few {
+                ui.toggle_value(&mut choice.stored, "as stored").on_hover_text(
+                    "The weight as the open tuned model holds it (GGUF, GPTQ, AWQ, FP8, …) in place of a format: the error of what really runs",
+                );
+            }
+            choice.stored &= few;
             let need = Need::Look(*choice);
             let quantization = view.state;
             let stopped =
@@ -92,17 +100,22 @@ impl Pictures {
             self.maps.ui(ui, &options);
         });
         let lower = room.with_min_y(room.bottom() - foot);
-        ui.scope_builder(eframe::egui::UiBuilder::new().max_rect(lower), |ui| self.readout(ui, view));
+        ui.scope_builder(eframe::egui::UiBuilder::new().max_rect(lower), |ui| self.readout(ui, view, choice));
         ui.advance_cursor_after_rect(room);
     }
 
     /// One line about the cell under the cursor.
-    fn readout(&self, ui: &mut Ui, view: &View<'_>) {
+    fn readout(&self, ui: &mut Ui, view: &View<'_>, choice: &Choice) {
         let quantization = view.state;
         let spot = self.maps.spot();
         let found = spot.as_ref().and_then(|spot| quantization.cell(spot.cell[0], spot.cell[1]));
         let (Some(spot), Some((a, b))) = (spot, found) else { return };
         let [row, col] = spot.cell;
+        if let Some(stored) = quantization.stored_at(row, col).filter(|_| choice.stored) {
+            let [w, stored] = [a.weight, stored].map(|x| number::short(f64::from(x), 5));
+            ui.label(RichText::new(format!("row {row}  column {col}  w {w}  as stored {stored}")).small());
+            return;
+        }
         let mut text = format!("row {row}  column {col}  w {}", number::short(f64::from(a.weight), 5));
         text += &one(if b.is_some() { "A " } else { "" }, &a);
         if let Some(b) = b {

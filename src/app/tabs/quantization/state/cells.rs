@@ -16,6 +16,10 @@ pub enum Quantity {
     Rounded(Arc<Fit>),
     /// `ŵ − w`.
     Error(Arc<Fit>),
+    /// `ŵ` as a file stores it.
+    Stored(Arc<Matrix>),
+    /// That, `− w`.
+    StoredError(Arc<Matrix>),
     /// `ŵ_A − ŵ_B`.
     Difference(Arc<Fit>, Arc<Fit>),
     /// `|ŵ_A − w| − |ŵ_B − w|`: below zero where A is nearer.
@@ -48,6 +52,11 @@ impl Cells for Seen {
             Quantity::Error(fit) => {
                 fit.read(all, range, out);
                 out.iter_mut().zip(values).for_each(|(r, w)| *r -= w);
+            }
+            Quantity::Stored(stored) => out.copy_from_slice(&stored.data()[range]),
+            Quantity::StoredError(stored) => {
+                let pairs = stored.data()[range].iter().zip(values);
+                out.iter_mut().zip(pairs).for_each(|(out, (stored, w))| *out = stored - w);
             }
             Quantity::Difference(a, b) => {
                 let mut other = vec![0f32; out.len()];
@@ -93,5 +102,8 @@ mod tests {
         assert!(row(Quantity::Gap(a.clone(), b.clone()), false)[1] > 0.0, "half precision is nearer");
         assert!((row(Quantity::Difference(a, b), false)[1] - (-3.0 / 7.0 + 0.4)).abs() < 1e-3);
         assert_eq!(row(Quantity::Weight, true)[1], 0.4);
+        let stored = Arc::new(Matrix::new(1, 4, vec![1.0, -0.5, 0.25, 0.0]).unwrap());
+        assert_eq!(row(Quantity::Stored(stored.clone()), false), [1.0, -0.5, 0.25, 0.0]);
+        assert!((row(Quantity::StoredError(stored), true)[1] - 0.1).abs() < 1e-6);
     }
 }

@@ -8,7 +8,7 @@ use crate::delta::{DeltaSet, DeltaWeight, LowRank, Source};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
-use crate::quant::{Fit, Format, Group, Measures, Recipe, Scheme, measure, q4_0_rule};
+use crate::quant::{Fit, Format, Group, Measures, Recipe, Scheme, measure, measure_stored, q4_0_rule};
 use crate::spectrum::leading;
 use crate::spectrum::rounding::{self, Against};
 use crate::train::roles::{self, RoleLosses};
@@ -16,12 +16,30 @@ use crate::train::roles::{self, RoleLosses};
 /// One format in the table.
 #[derive(Clone)]
 pub struct FormatRow {
-    /// Which, with its block.
+    /// Which, with its block; of a stored weight the one that it stands beside.
     pub recipe: Recipe,
+    /// How the open tuned model stores the weight, where the row is about that.
+    pub stored: Option<String>,
     /// Bits per weight.
     pub bits: f64,
     /// How far off, or why it cannot be said.
     pub result: std::result::Result<Measures, String>,
+}
+
+/// The weight as the open tuned model stores it, where that is in few bits.
+pub fn stored(
+    subject: &Subject,
+    weight: &Matrix,
+    like: Recipe,
+    progress: &dyn Progress,
+    send: &mut dyn FnMut(FormatRow),
+) -> Result<()> {
+    let Some((model, module)) = super::look::stored(&subject.set, &subject.name) else { return Ok(()) };
+    let rounded = model.matrix(module, progress)?;
+    let bits = 8.0 * model.stored_bytes(module) as f64 / weight.data().len().max(1) as f64;
+    let result = Ok(measure_stored(weight.data(), rounded.data(), weight.cols(), progress)?);
+    send(FormatRow { recipe: like, stored: Some(module.dtype.to_string()), bits, result });
+    Ok(())
 }
 
 /// Every format; at so many bits per weight where that is given.
@@ -45,7 +63,7 @@ pub fn formats(
             Some(problem) => Err(problem),
             None => Ok(measure(weight.data(), &Fit::new(weight.data(), shape, recipe)?, &part)?),
         };
-        send(FormatRow { recipe, bits: recipe.bits(shape), result });
+        send(FormatRow { recipe, stored: None, bits: recipe.bits(shape), result });
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::cells::{Quantity, Seen};
 use crate::app::widgets::derived::{Cells, Derived, Sketch};
 use crate::app::widgets::picture::{Picture, Reduction};
 use crate::checkpoint::{Checkpoint, Module};
+use crate::delta::{DeltaSet, Source};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
@@ -24,12 +25,21 @@ pub struct Choice {
     pub reduction: Reduction,
     /// Magnitudes only.
     pub absolute: bool,
+    /// Beside the weight what the open tuned model stores of it, in place of a format.
+    pub stored: bool,
 }
 
 impl Default for Choice {
     /// QLoRA's format, and the largest of many cells: an error is not hidden by its neighbours.
     fn default() -> Self {
-        Self { a: Recipe::default(), b: None, errors: true, reduction: Reduction::Extreme, absolute: false }
+        Self {
+            a: Recipe::default(),
+            b: None,
+            errors: true,
+            reduction: Reduction::Extreme,
+            absolute: false,
+            stored: false,
+        }
     }
 }
 
@@ -72,6 +82,8 @@ pub enum Found {
     Shots(Shots),
     /// The weight itself.
     Weight(Arc<Matrix>),
+    /// The weight as the tuned model stores it.
+    Stored(Arc<Matrix>),
     /// The scales of the format, and of the other one.
     Fits(Arc<Fit>, Option<Arc<Fit>>),
     /// The numbers of the format, and then of the other one.
@@ -83,15 +95,23 @@ const SKETCHED: usize = 1 << 22;
 
 /// Reads a module (unless its weight is there already) and makes everything that the tab shows of it.
 pub fn look(
-    base: &Checkpoint,
+    set: &DeltaSet,
     name: &str,
     known: Option<Arc<Matrix>>,
     choice: Choice,
     progress: &dyn Progress,
     send: &mut dyn FnMut(Found),
 ) -> Result<()> {
+    let base = set.base();
     let module = module(base, name)?;
     let shape = module.matrix_shape();
+    let other = match choice.stored {
+        true => Some(stored(set, name).ok_or_else(|| {
+            let message = "found no file in few bits beside it; open one as a tuned version of the base";
+            Error::tensor(base.path(), name, message)
+        })?),
+        false => None,
+    };
     for recipe in [Some(choice.a), choice.b].into_iter().flatten() {
         if let Some(problem) = recipe.problem(shape) {
             return Err(Error::tensor(base.path(), name, problem));
@@ -101,12 +121,20 @@ pub fn look(
         Some(weight) => weight,
         None => {
             if shape[0] * shape[1] >= SKETCHED {
-                send(Found::Shots(sketch(base, module, choice)?));
+                send(Found::Shots(sketch(base, module, other, choice)?));
             }
             let weight = Arc::new(base.matrix(module, &Part::new(progress, 0, 4))?);
             send(Found::Weight(Arc::clone(&weight)));
             weight
         }
+    };
+    let other = match other {
+        Some((model, module)) => {
+            let stored = Arc::new(model.matrix(module, &Part::new(progress, 1, 4))?);
+            send(Found::Stored(Arc::clone(&stored)));
+            Some(stored)
+        }
+        None => None,
     };
     let fit = |recipe: Recipe| Fit::new(weight.data(), weight.shape(), recipe).map(Arc::new);
     progress.step(1, 4)?;
@@ -114,7 +142,7 @@ pub fn look(
     send(Found::Fits(Arc::clone(&a), b.clone()));
     let part = Part::new(progress, 1, 4);
     let mut made = 0;
-    let maps = quantities(choice, &a, b.as_ref()).map(|(title, quantity)| {
+    let maps = quantities(choice, &a, b.as_ref(), other).map(|(title, quantity)| {
         let cells: Arc<dyn Cells> = Arc::new(Seen { weight: Arc::clone(&weight), quantity, absolute: choice.absolute });
         made += 1;
         let picture = Derived::build(cells, choice.reduction, &Part::new(&part, made - 1, 3))?;
@@ -143,7 +171,28 @@ pub fn module<'a>(base: &'a Checkpoint, name: &str) -> Result<&'a Module> {
     Ok(module)
 }
 
-fn quantities(choice: Choice, a: &Arc<Fit>, b: Option<&Arc<Fit>>) -> [(String, Quantity); 3] {
+/// What the open tuned model stores of a module, where that is a file in few bits: model and module.
+pub fn stored<'a>(set: &'a DeltaSet, name: &str) -> Option<(&'a Checkpoint, &'a Module)> {
+    let Source::Tuned(tuned) = set.source() else { return None };
+    let entry = set.entry(name).filter(|entry| entry.problem.is_none() && entry.base() == entry.name)?;
+    let module = tuned.module(entry.other())?;
+    let few = module.dtype.is_packed() || module.dtype.bits() <= 8;
+    few.then_some((tuned, module))
+}
+
+fn quantities(
+    choice: Choice,
+    a: &Arc<Fit>,
+    b: Option<&Arc<Fit>>,
+    stored: Option<Arc<Matrix>>,
+) -> [(String, Quantity); 3] {
+    if let Some(stored) = stored {
+        return [
+            ("W".to_owned(), Quantity::Weight),
+            ("as stored".to_owned(), Quantity::Stored(Arc::clone(&stored))),
+            ("error ŵ − w".to_owned(), Quantity::StoredError(stored)),
+        ];
+    }
     let fit_a = Arc::clone(a);
     let Some(b) = b else {
         return [
@@ -168,19 +217,22 @@ fn quantities(choice: Choice, a: &Arc<Fit>, b: Option<&Arc<Fit>>) -> [(String, Q
 }
 
 /// Every row that is looked at is rounded by itself: its blocks begin with it, and a scale of the whole weight is one of the row.
-fn sketch(base: &Checkpoint, module: &Module, choice: Choice) -> Result<Shots> {
+fn sketch(base: &Checkpoint, module: &Module, other: Option<(&Checkpoint, &Module)>, choice: Choice) -> Result<Shots> {
     let shape = module.matrix_shape();
     let numbers = Sketch::rows(shape);
-    let reader = base.reader(module)?;
-    let mut rows = Matrix::zeros(numbers.len(), shape[1]);
-    let parts: Vec<(usize, &mut [f32])> = numbers.iter().copied().zip(rows.data_mut().chunks_mut(shape[1])).collect();
-    for (row, out) in parts {
-        reader.rows(row..row + 1, out)?;
-    }
-    let rows = Arc::new(rows);
+    let read = |model: &Checkpoint, module: &Module| -> Result<Arc<Matrix>> {
+        let reader = model.reader(module)?;
+        let mut rows = Matrix::zeros(numbers.len(), shape[1]);
+        for (&row, out) in numbers.iter().zip(rows.data_mut().chunks_mut(shape[1])) {
+            reader.rows(row..row + 1, out)?;
+        }
+        Ok(Arc::new(rows))
+    };
+    let rows = read(base, module)?;
+    let other = other.map(|(model, module)| read(model, module)).transpose()?;
     let fit = |recipe: Recipe| Fit::new(rows.data(), rows.shape(), recipe).map(Arc::new);
     let (a, b) = (fit(choice.a)?, choice.b.map(fit).transpose()?);
-    let [first, second, third] = quantities(choice, &a, b.as_ref()).map(|(title, quantity)| {
+    let [first, second, third] = quantities(choice, &a, b.as_ref(), other).map(|(title, quantity)| {
         let cells = Seen { weight: Arc::clone(&rows), quantity, absolute: choice.absolute };
         let mut values = Matrix::zeros(rows.rows(), rows.cols());
         for (row, out) in values.data_mut().chunks_mut(shape[1].max(1)).enumerate() {

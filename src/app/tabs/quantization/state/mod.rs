@@ -24,7 +24,7 @@ use crate::app::view::Round;
 use lists::Subject;
 pub use lists::{AgainstItem, BlockPoint, FormatRow, ModuleRow, Roles, RolesItem, SWEPT};
 use look::Found;
-pub use look::{Choice, Facts, Shots};
+pub use look::{Choice, Facts, Shots, stored};
 use work::Work;
 
 /// What the tab asks for.
@@ -108,6 +108,8 @@ pub struct Quantization {
     layer: Option<Layer>,
     look: Work<Key, Found>,
     shots: Option<Shots>,
+    /// The weight as the tuned model stores it.
+    stored: Option<Arc<Matrix>>,
     /// The model and the module that the pictures are of.
     shown_of: Option<(u64, String)>,
     fits: Option<(Arc<Fit>, Option<Arc<Fit>>)>,
@@ -131,6 +133,7 @@ impl Quantization {
             layer: None,
             look: Work::new(),
             shots: None,
+            stored: None,
             shown_of: None,
             fits: None,
             facts: Vec::new(),
@@ -162,8 +165,9 @@ impl Quantization {
             match found {
                 Found::Weight(weight) => {
                     self.layer = Some(Layer { generation, name: name.clone(), weight });
-                    self.fits = None;
+                    (self.fits, self.stored) = (None, None);
                 }
+                Found::Stored(stored) => self.stored = Some(stored),
                 Found::Fits(a, b) => {
                     self.fits = Some((a, b));
                     self.facts.clear();
@@ -210,21 +214,24 @@ impl Quantization {
             Need::Look(choice) => {
                 if weight.is_none() {
                     // Another module: nothing of the old one is said of it.
-                    (self.layer, self.fits) = (None, None);
+                    (self.layer, self.fits, self.stored) = (None, None, None);
                     self.facts.clear();
                 }
                 self.formats.stop();
                 self.blocks.stop();
                 self.against.stop();
-                let base = Arc::clone(set.base());
-                let title = format!("{} of {name}", choice.a);
+                let title = match choice.stored {
+                    true => format!("{name} as it is stored"),
+                    false => format!("{} of {name}", choice.a),
+                };
                 self.look.begin(key, title, wake, move |progress, send| {
-                    look::look(&base, &name, weight, choice, progress, send)
+                    look::look(&set, &name, weight, choice, progress, send)
                 });
             }
             Need::Formats { like, matched } => {
                 self.formats.begin(key, format!("Formats of {name}"), wake, move |progress, send| {
                     let weight = subject.weight(&())?;
+                    lists::stored(&subject, &weight, like, progress, send)?;
                     lists::formats(&weight, like, matched, progress, send)
                 });
             }
@@ -326,6 +333,12 @@ impl Quantization {
             CellFacts { weight: value, rounded: rounded[0], code: fit.cell(at, value) }
         };
         Some((of(a), b.as_ref().map(of)))
+    }
+
+    /// One cell as the tuned model stores it.
+    pub fn stored_at(&self, row: usize, col: usize) -> Option<f32> {
+        let stored = self.stored.as_ref()?;
+        (row < stored.rows() && col < stored.cols()).then(|| stored.get(row, col))
     }
 
     /// The table of formats.
