@@ -126,4 +126,9 @@ fn scales_of_an_adapter() {
     parameters(&mut window);
     part(&mut window, "Check");
     until(&mut window, "the scales", |w| says(w, "Effective scales") && says(w, "q_proj: scale "));
+    // Each program that serves adapters has a line; this one is PEFT's, which two of them take as it is.
+    assert!(says(&window, "Will it be served?") && says(&window, "it takes a GGUF file, made for its base"));
+    for name in ["vllm", "llama.cpp", "ollama", "mlx", "sglang"] {
+        get(&window, Role::Label, name);
+    }
 }

@@ -8,6 +8,7 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::plan::doctor::{Diagnosis, Weight};
+use crate::plan::serve::{Effect, Verdict};
 use crate::units;
 
 /// What the section remembers.
@@ -65,6 +66,7 @@ impl Scales {
                 ui.label(RichText::new(&finding.advice).color(colors.weak));
             });
         }
+        served(ui, view.state.served());
         ui.add_space(8.0);
         let area = ui.available_rect_before_wrap();
         ui.horizontal(|ui| {
@@ -83,6 +85,29 @@ impl Scales {
         }
         .ui(ui, &mut self.order);
     }
+}
+
+/// What each program that serves adapters does with this one: those that apply all of it first.
+fn served(ui: &mut Ui, served: &[(&str, Vec<Verdict>)]) {
+    let colors = Colors::of(ui);
+    ui.add_space(6.0);
+    ui.label(RichText::new("Will it be served?").strong());
+    for (name, verdicts) in served {
+        ui.horizontal_wrapped(|ui| {
+            ui.label(RichText::new(*name).strong());
+            let Some(worst) = verdicts.first() else {
+                ui.label(RichText::new("✓ applies all of it").color(colors.good));
+                return;
+            };
+            let color = if worst.effect == Effect::Refuses { colors.bad } else { colors.warn };
+            ui.label(RichText::new(worst.effect.as_str()).color(color));
+            for verdict in verdicts {
+                ui.label(&verdict.text).on_hover_text(verdict.source);
+            }
+        });
+    }
+    let command = "rankscope doctor --for NAME --repair DIR writes a copy that is applied whole";
+    ui.label(RichText::new(command).small().color(colors.weak));
 }
 
 fn rows(found: &Diagnosis) -> Vec<Vec<String>> {

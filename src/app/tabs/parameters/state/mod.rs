@@ -16,6 +16,7 @@ use crate::job::{Job, Running, Wake};
 use crate::plan::budget::Target;
 use crate::plan::doctor::{self, Diagnosis};
 use crate::plan::extract::Extracted;
+use crate::plan::serve::{RUNTIMES, Runtime, Verdict};
 use crate::plan::{Load, Preset};
 use crate::train::probe::Probed;
 
@@ -81,10 +82,10 @@ pub struct Planning {
     preset: Option<&'static Preset>,
     memory: memory::Memory,
     ranks: ranks::Ranks,
-    diagnosis: Option<Diagnosis>,
+    diagnosis: Option<Examined>,
     /// The adapter that was examined, or is.
     examined: Option<Arc<Adapter>>,
-    examining: Option<Job<Diagnosis>>,
+    examining: Option<Job<Examined>>,
     probe: Option<Job<Probed>>,
     probed: Option<Probed>,
     counting: Option<Job<Tokens>>,
@@ -156,7 +157,12 @@ impl Planning {
 
     /// The open adapter's scales.
     pub fn diagnosis(&self) -> Option<&Diagnosis> {
-        self.diagnosis.as_ref()
+        self.diagnosis.as_ref().map(|examined| &examined.diagnosis)
+    }
+
+    /// What each program that serves adapters does with the open one.
+    pub fn served(&self) -> &[(&'static str, Vec<Verdict>)] {
+        self.diagnosis.as_ref().map_or(&[], |examined| &examined.served)
     }
 
     /// What a person has just chosen in the dialog.
@@ -247,8 +253,11 @@ impl Planning {
         }
         self.examined = Some(Arc::clone(adapter));
         let (adapter, layout) = (Arc::clone(adapter), round.workspace.layout().cloned());
+        let base = round.workspace.base().cloned();
         self.examining = Some(Job::spawn("Looking at scales", Arc::clone(&self.wake), move |progress| {
-            doctor::examine(&adapter, layout.as_deref(), progress)
+            let diagnosis = doctor::examine(&adapter, layout.as_deref(), progress)?;
+            let verdicts = |runtime: &'static Runtime| (runtime.name, runtime.verdicts(&adapter, base.as_deref()));
+            Ok(Examined { diagnosis, served: RUNTIMES.iter().map(verdicts).collect() })
         }));
     }
 
@@ -264,4 +273,10 @@ impl Planning {
     pub fn is_following(&self) -> bool {
         self.memory.is_working() || self.ranks.is_working()
     }
+}
+
+/// What was found in an adapter.
+struct Examined {
+    diagnosis: Diagnosis,
+    served: Vec<(&'static str, Vec<Verdict>)>,
 }
