@@ -180,6 +180,19 @@ fn a_run_is_merged_from_the_window() {
     }
     assert!(most > 1e-3, "the run has changed this weight by {most} at most");
     assert!(weight(&base, K) == weight(&merged, K), "what was not trained stays");
+    // The same as a GGUF file, whose reader is the checkpoint's own.
+    take(&mut window, "Write the merged model…");
+    let out = folder.path().join("as-gguf");
+    write(&mut window, "Folder of the merged model", out.to_str().unwrap());
+    click(&mut window, Role::ComboBox, "Form of the merged model");
+    click(&mut window, Role::Button, "GGUF, Q8_0");
+    click(&mut window, Role::Button, "Write the model");
+    until(&mut window, "its end", |w| says(w, ".gguf") && is_quiet(w));
+    let file = std::fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    let stored = weight(&Checkpoint::open(&file).unwrap(), Q);
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    let error = norm(&mut stored.data().iter().zip(after.data()).map(|(a, b)| a - b));
+    assert!(error < 0.02 * norm(&mut after.data().iter().copied()), "{error}");
 }
 
 /// A window as after a start of the program with what it kept.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{self, Id, Modal, RichText, Ui};
+use eframe::egui::{self, ComboBox, Id, Modal, RichText, Ui};
 
 use super::View;
-use super::state::{Action, Purpose};
+use super::state::{Action, Form, GGUFS, Purpose};
 use crate::app::look::theme::Colors;
 
 use super::typed::{Look, Typed};
@@ -14,6 +14,7 @@ use super::typed::{Look, Typed};
 #[derive(Default)]
 pub struct Merging {
     folder: Typed,
+    gguf: Option<&'static str>,
     unchecked: bool,
 }
 
@@ -43,6 +44,21 @@ impl Merging {
             });
             ui.label(RichText::new("The folder is created if needed.").small().color(Colors::of(ui).weak));
             ui.add_space(6.0);
+            ui.horizontal(|ui| {
+                ui.label("Written as");
+                let title = |kind: Option<&str>| match kind {
+                    None => "safetensors, in files of 5 GB".to_owned(),
+                    Some(kind) => format!("GGUF, {}", kind.to_ascii_uppercase()),
+                };
+                let list = ComboBox::from_id_salt("merged form").selected_text(title(self.gguf)).width(230.0);
+                let list = list.show_ui(ui, |ui| {
+                    for kind in std::iter::once(None).chain(GGUFS.map(Some)) {
+                        ui.selectable_value(&mut self.gguf, kind, title(kind));
+                    }
+                });
+                list.response.accessible_name("Form of the merged model");
+            });
+            ui.add_space(6.0);
             let mut checked = !self.unchecked;
             ui.checkbox(&mut checked, "Check it on the run's rows").on_hover_text(
                 "Loss and most likely tokens of the adapter beside the base, of the merged model, and of the merged model in 4 bits; \
@@ -52,7 +68,7 @@ impl Merging {
             ui.add_space(10.0);
             ui.horizontal(|ui| {
                 if ui.button("Write the model").clicked() {
-                    ask = Some(Action::Merge(run.clone(), PathBuf::from(self.folder.text().trim()), checked));
+                    ask = Some(Action::Merge(run.clone(), PathBuf::from(self.folder.text().trim()), Form { gguf: self.gguf, checked }));
                 }
                 if ui.button("Cancel").clicked() {
                     ask = Some(Action::OfferMerge(None));

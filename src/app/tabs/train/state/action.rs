@@ -18,7 +18,7 @@ use crate::train::sweep::Group;
 use crate::train::talk::{Question, Side, Tuned};
 use crate::workspace::Request;
 
-use super::export::Purpose;
+use super::export::{Form, Purpose};
 use super::{Closing, Draft, JobChoice, Subject, Task, Training};
 
 /// What the tab asks for.
@@ -76,8 +76,8 @@ pub enum Action {
     Keep(Option<PathBuf>),
     /// Ask where the model of a run with its adapter merged in is to go; or ask no more.
     OfferMerge(Option<PathBuf>),
-    /// Write the model of a run with its adapter merged in; true to check it then.
-    Merge(PathBuf, PathBuf, bool),
+    /// Write the model of a run with its adapter merged in.
+    Merge(PathBuf, PathBuf, Form),
     /// Ask how a run, or the one that is set up, is to be taken to a cluster.
     OfferJob(Option<PathBuf>),
     /// Ask no more.
@@ -195,13 +195,13 @@ impl Training {
                     (run, out)
                 });
             }
-            Action::Merge(run, out, checked) => {
+            Action::Merge(run, out, form) => {
                 let at = out.clone();
                 let device = self.draft.as_ref().map(|draft| draft.settings.device).unwrap_or_default();
                 self.in_background(
                     "Looking at a folder",
                     move || is_free_for_a_model(&at),
-                    move |training, (), round| match training.exports.merge(run, out, checked, device) {
+                    move |training, (), round| match training.exports.merge(run, out, form, device) {
                         Ok(()) => training.merging = None,
                         Err(error) => round.effects.push(Effect::Complain(error)),
                     },

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::export::job::{self, Job as ExportedJob, Written};
 use crate::job::{Job, Wake};
 use crate::model::gpu;
+use crate::train::gguf;
 use crate::train::merge::{Change, write_model};
 use crate::train::merge_check::{Compared, check};
 use crate::train::{Record, Settings, run, saved};
@@ -48,11 +49,24 @@ pub struct Format {
 }
 
 /// Those that are offered.
-pub const FORMATS: [Format; 3] = [
+pub const FORMATS: [Format; 4] = [
     Format { title: "PEFT (transformers, vLLM)", word: "peft", ending: None },
     Format { title: "GGUF (llama.cpp, Ollama)", word: "gguf", ending: Some(&[("GGUF", &["gguf"])]) },
     Format { title: "MLX (mlx-lm)", word: "mlx", ending: None },
+    Format { title: "kohya (image models)", word: "kohya", ending: Some(&[("safetensors", &["safetensors"])]) },
 ];
+
+/// The types in which a merged model is offered as a GGUF file.
+pub const GGUFS: [&str; 4] = ["f16", "q8_0", "q6_k", "q4_k_m"];
+
+/// How a merged model is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// As a GGUF file with weights of this type; otherwise safetensors, in files of 5 GB.
+    pub gguf: Option<&'static str>,
+    /// Checked on the run's rows then.
+    pub checked: bool,
+}
 
 /// What has come of it.
 pub enum Found {
@@ -84,7 +98,9 @@ impl Exports {
         let (title, kind) = match &purpose {
             Purpose::Adapter(run, format) => match format.ending {
                 Some(filters) => {
-                    ("Save the adapter", Kind::Save(format!("{}.{}", file_name(run), format.word), filters))
+                    let ending =
+                        filters.first().and_then(|(_, endings)| endings.first()).copied().unwrap_or(format.word);
+                    ("Save the adapter", Kind::Save(format!("{}.{ending}", file_name(run)), filters))
                 }
                 None => ("A folder around the saved adapter", Kind::Folder),
             },
@@ -101,16 +117,23 @@ impl Exports {
     ///
     /// # Errors
     /// When another model is being written.
-    pub fn merge(&mut self, run: PathBuf, out: PathBuf, checked: bool, device: Choice) -> Result<()> {
+    pub fn merge(&mut self, run: PathBuf, out: PathBuf, form: Form, device: Choice) -> Result<()> {
         self.is_free()?;
         let name = crate::train::history::name(&run);
         self.work = Some(Job::spawn(format!("Merging {name}"), Arc::clone(&self.wake), move |progress| {
             let settings = crate::train::history::settings(&run)?;
             let base = Checkpoint::open(&settings.model)?;
             let adapter = Adapter::open(&run)?;
-            write_model(&base, &Change::Adapter(&adapter), None, &out, progress)?;
+            let change = Change::Adapter(&adapter);
+            let out = match form.gguf {
+                None => {
+                    write_model(&base, &change, None, &out, progress)?;
+                    out
+                }
+                Some(kind) => gguf::write(&base, &change, kind, &out, progress)?.path,
+            };
             let said = format!("The merged model is in {}.", out.display());
-            if !checked {
+            if !form.checked {
                 return Ok(Found::Said(said));
             }
             let (merged, place) = (Checkpoint::open(&out)?, gpu::open(device, settings.dtype)?);

@@ -39,7 +39,7 @@ use crate::app::view::Round;
 pub use action::{Action, Partner};
 pub use damping::{Damping, Subject, TOP};
 pub use draft::{Draft, Fit, Outlook, method_name};
-pub use export::{FORMATS, Purpose, metrics, short};
+pub use export::{FORMATS, Form, GGUFS, Purpose, metrics, short};
 pub use job::{Handed, JobChoice};
 pub use live::{Live, Task};
 pub use run_list::RunList;
