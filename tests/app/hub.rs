@@ -3,7 +3,7 @@
 use eframe::egui::Key;
 use eframe::egui::Modifiers;
 use eframe::egui::accesskit::Role;
-use egui_kittest::kittest::Queryable as _;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use rankscope::app::{App, Start};
 use rankscope::checkpoint::hub::Ask;
 use serde_json::json;
