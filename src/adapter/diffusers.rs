@@ -49,6 +49,15 @@ fn settings(checkpoint: &Checkpoint, _folder: &Path) -> Result<Settings> {
             patterns.extend(settings.get(key).map(|value| (format!(r"^{part}\..*$"), value.clone())));
         }
     }
+    // Of a part that it does not speak of, α is each pair's own rank.
+    for tensor in checkpoint.tensors() {
+        let a = parse(&tensor.name).filter(|name| matches!(name.part, Piece::A(_)));
+        let known = |name: &Name| parts.contains_key(name.module.split('.').next().unwrap_or_default());
+        if let (Some(name), Some(&rank)) = (a.filter(|name| !known(name)), tensor.shape.first()) {
+            ranks.insert(format!("^{}$", name.module), json!(rank));
+            alphas.insert(format!("^{}$", name.module), json!(rank));
+        }
+    }
     let json = json!({"rank_pattern": ranks, "alpha_pattern": alphas, "use_rslora": rslora, "inference_mode": true});
     let config = PeftConfig::parse(&json, checkpoint.path(), &|kind| kind.to_owned())?;
     Ok(Settings { config, scale: Scale::Config })
