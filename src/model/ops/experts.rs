@@ -339,7 +339,11 @@ mod tests {
     fn value(routing: &Routing, bias: &[f32], logits: &[f32], count: usize) -> (f64, Vec<f32>, Vec<u32>) {
         let pool = Pool::default();
         let coefficient = |expert: u32| 0.7 - 0.45 * expert as f32;
-        let routes = Routes::new(routing, 2, bias, pool.copy(logits), count, &pool);
+        let mut routes = Routes::new(routing, 2, bias, pool.copy(logits), count, &pool);
+        let scales: Vec<f32> = (0..count).map(|expert| 0.5 + 0.2 * expert as f32).collect();
+        if routing.scales.is_some() {
+            routes.scale(&scales);
+        }
         let rows = routes.rows();
         let mut dw = vec![0.0; rows];
         let mut sum = 0.0;
@@ -348,6 +352,13 @@ mod tests {
                 dw[row] = coefficient(expert as u32);
                 sum += f64::from(dw[row] * routes.weights[row]);
             }
+        }
+        if routing.scales.is_some() {
+            let mut ds = vec![0.0; count];
+            routes.scale_backward(routing, &scales, &mut dw, Some(&mut ds));
+            // The sum is linear in them.
+            let along: f64 = ds.iter().zip(&scales).map(|(d, scale)| f64::from(d * scale)).sum();
+            assert!((along - sum).abs() < 1e-4, "{along} {sum}");
         }
         let experts = routes.experts().to_vec();
         (sum, routes.backward(routing, &dw).to_vec(), experts)
@@ -372,6 +383,7 @@ mod tests {
             (plain.clone(), &[][..]),
             (Routing { floor: Some(1e-20), ..plain.clone() }, &[][..]),
             (Routing { floor: Some(9.0), ..plain.clone() }, &[][..]),
+            (Routing { floor: Some(1e-20), scales: Some("scales".to_owned()), ..plain.clone() }, &[][..]),
             (Routing { scores: Scores::Sigmoid, floor: Some(1e-20), ..plain.clone() }, &bias[..]),
             (Routing { scores: Scores::Sigmoid, groups: 4, chosen_groups: 2, group_by: 2, ..plain.clone() }, &bias[..]),
             (Routing { groups: 2, chosen_groups: 1, ..plain.clone() }, &[][..]),
@@ -405,6 +417,7 @@ mod tests {
         let routing = Routing {
             scores: Scores::Sigmoid,
             bias: None,
+            scales: None,
             groups: 2,
             chosen_groups: 1,
             group_by: 2,

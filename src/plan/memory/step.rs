@@ -11,7 +11,7 @@ use crate::plan::layout::Layout;
 /// The decoder of a run, described as an [`Outline`].
 pub struct Step {
     decoders: Vec<Decoder>,
-    left_out: usize,
+    left_out: f64,
 }
 
 impl Step {
@@ -31,15 +31,15 @@ impl Step {
     /// Of a decoder that nothing is left out of.
     #[cfg(test)]
     pub(super) fn exact(decoder: Decoder) -> Self {
-        Self { decoders: vec![decoder], left_out: 0 }
+        Self { decoders: vec![decoder], left_out: 0.0 }
     }
 
-    /// The whole from what was found with periods left out, and with one fewer.
+    /// The whole from what was found with blocks left out, and with fewer.
     fn whole(&self, found: impl Iterator<Item = u64>) -> u64 {
-        let found: Vec<i128> = found.map(i128::from).collect();
-        let more = found.get(1).zip(found.first()).map_or(0, |(more, less)| more - less);
-        let all = found.first().copied().unwrap_or(0) + self.left_out as i128 * more;
-        u64::try_from(all).unwrap_or(0)
+        let found: Vec<u64> = found.collect();
+        let first = found.first().copied().unwrap_or(0);
+        let more = found.get(1).map_or(0, |second| second.saturating_sub(first));
+        first + (self.left_out * more as f64) as u64
     }
 
     fn steps(load: &Load) -> Steps {
@@ -78,7 +78,7 @@ impl Step {
         let all = self.metered(load)?;
         let first = all.first().map_or(0.0, |found| found.flops);
         let more = all.get(1).map_or(0.0, |found| found.flops - first);
-        Ok(first + self.left_out as f64 * more)
+        Ok(first + self.left_out * more)
     }
 
     /// Buffers on a GPU.
