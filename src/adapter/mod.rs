@@ -113,7 +113,7 @@ pub struct Saved {
     /// True for what was trained; false for a copy of an embedding or head that PEFT writes beside its pair.
     pub trained: bool,
     /// It lies inside a wrapped layer in PEFT's model.
-    base_layer: bool,
+    pub(crate) base_layer: bool,
 }
 
 /// Rows of an embedding that an adapter holds: they replace the base's.
@@ -506,7 +506,7 @@ struct Beside {
 
 impl Beside {
     fn of(whole: &[&Tensor], layers: &[LoraLayer], config: &PeftConfig, checkpoint: &Checkpoint) -> Self {
-        let mut beside = Self::default();
+        let (mut beside, mut seen) = (Self::default(), std::collections::BTreeSet::new());
         let adapted = |module: &str| layers.iter().any(|layer| layer.module == module);
         for tensor in whole {
             match peft::whole(&tensor.name) {
@@ -540,6 +540,10 @@ impl Beside {
                             _ => false,
                         };
                     let trained = by_bias || (!base_layer && to_save(module, &config.modules_to_save));
+                    // A bias of a saved module stands there twice with `bias: all`.
+                    if !seen.insert((name.clone(), base_layer)) {
+                        continue;
+                    }
                     let shape = tensor.shape.clone();
                     beside.saved.push(Saved { name, tensor: tensor.name.clone(), shape, trained, base_layer });
                 }

@@ -87,8 +87,9 @@ pub(super) fn whole(name: &str) -> Whole {
     }
     let mut parts: Vec<&str> = name.split('.').collect();
     if let Some(at) = parts.iter().position(|&part| part == "modules_to_save") {
-        // The adapter's name follows.
-        parts.drain(at..parts.len().min(at + 2));
+        // The adapter's name follows, unless PEFT has taken it out (biases of a saved module with `bias: all`).
+        let named = parts.len() > at + 2;
+        parts.drain(at..=at + usize::from(named));
     }
     let base_layer = parts.contains(&"base_layer");
     parts.retain(|&part| part != "base_layer");
@@ -131,6 +132,7 @@ mod tests {
         assert_eq!(whole("base_model.model.lm_head.weight"), tensor("lm_head.weight", false));
         assert_eq!(whole("base_model.model.h.q.base_layer.bias"), tensor("h.q.bias", true));
         assert_eq!(whole("base_model.model.score.modules_to_save.default.weight"), tensor("score.weight", false));
+        assert_eq!(whole("base_model.model.h.0.norm.modules_to_save.bias"), tensor("h.0.norm.bias", false));
         assert_eq!(whole("base_model.model.score.original_module.weight"), Whole::Unused);
         let rows = Whole::Rows { module: "model.embed_tokens".into() };
         assert_eq!(whole("base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"), rows);

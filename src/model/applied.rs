@@ -308,7 +308,9 @@ impl<'a> Applied<'a> {
         if entry.base() == entry.name {
             let first = adapter.taken_out().filter(|_| !layer.embedding && layer.kernel.is_empty());
             let edit = self.weight(module);
-            edit.steps.extend(first.map(|what| Step::TakeOut(what, layer.r, layer.scaling)));
+            // A base that is saved with the pair is saved as the initialisation has left it.
+            let left = matches!(edit.start, Start::Saved(saved) if saved.base_layer);
+            edit.steps.extend(first.filter(|_| !left).map(|what| Step::TakeOut(what, layer.r, layer.scaling)));
             edit.steps.push(step);
         } else {
             // A head that is the embedding in the base gets weights of its own.

@@ -3,7 +3,8 @@
 use super::open;
 use crate::support::{adapter, f32s, fixture, fixture_json, raw, tensors, zeros};
 use rankscope::adapter::{Adapter, TargetModules};
-use rankscope::checkpoint::{Dtype, Role};
+use rankscope::checkpoint::{Checkpoint, Dtype, Role};
+use rankscope::train::merge::{Change, write_model};
 use serde_json::{Value, json};
 
 #[test]
@@ -125,4 +126,46 @@ fn every_kind_of_peft_s_is_named_with_what_it_trains_and_how_much() {
             }
         }
     }
+}
+
+/// With a targeted head PEFT saves its weight too, as the initialisation has left it.
+#[test]
+fn what_is_saved_with_a_pair_is_what_the_initialisation_left() {
+    let model = open("llama");
+    let [rows, width] = model.module("lm_head").unwrap().shape[..] else { panic!("no head") };
+    let config = json!({
+        "peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["lm_head"], "init_lora_weights": "olora",
+    });
+    let ones = |name: &str, shape: &[usize], x: f32| f32s(name, shape, &vec![x; shape.iter().product()]);
+    let head = "base_model.model.lm_head";
+    let list = [
+        ones(&format!("{head}.base_layer.weight"), &[rows, width], 2.0),
+        ones(&format!("{head}.lora_A.weight"), &[1, width], 1.0),
+        ones(&format!("{head}.lora_B.weight"), &[rows, 1], 1.0),
+    ];
+    let folder = adapter(&config, &list);
+    let adapter = Adapter::open(folder.path()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    write_model(&model, &Change::Adapter(&adapter), Some(Dtype::F32), out.path(), &()).unwrap();
+    let merged = Checkpoint::open(out.path()).unwrap();
+    let head = merged.matrix(merged.module("lm_head").unwrap(), &()).unwrap();
+    assert!(head.data().iter().all(|&x| x == 3.0), "{:?}", &head.data()[..4]);
+}
+
+/// With `bias: all` PEFT 0.21 writes the biases of a saved module three times, twice without the adapter's name.
+#[test]
+fn biases_of_saved_modules_stand_there_once() {
+    let names = ["h.0.ln_1.weight", "h.0.ln_1.bias", "h.0.ln_1.modules_to_save.bias", "h.0.ln_1.original_module.bias"];
+    let mut list: Vec<_> = names.iter().map(|name| zeros(&format!("base_model.model.{name}"), &[4])).collect();
+    list.push(zeros("base_model.model.h.0.fc.lora_A.weight", &[1, 4]));
+    list.push(zeros("base_model.model.h.0.fc.lora_B.weight", &[4, 1]));
+    let config = json!({
+        "peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["fc"], "modules_to_save": ["ln_1"], "bias": "all",
+    });
+    let folder = adapter(&config, &list);
+    let adapter = Adapter::open(folder.path()).unwrap();
+    let mut saved: Vec<_> = adapter.saved.iter().map(|saved| (saved.name.as_str(), saved.trained)).collect();
+    saved.sort_unstable();
+    assert_eq!(saved, [("h.0.ln_1.bias", true), ("h.0.ln_1.weight", true)]);
+    assert_eq!(adapter.trainable(), 8 + 8);
 }
