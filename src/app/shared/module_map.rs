@@ -72,7 +72,7 @@ impl Maps {
         let blocks: Vec<Option<Block>> =
             self.modules.iter().map(|(name, layer)| stacks.block_of(name, (*layer)?)).collect();
         let mut parts = Vec::new();
-        for stack in 0..stacks.len() {
+        for stack in 0..stacks.count() {
             let mut layers: Vec<usize> =
                 blocks.iter().flatten().filter(|(of, _)| *of == stack).map(|(_, layer)| *layer).collect();
             layers.sort_unstable();
