@@ -178,12 +178,18 @@ pub(super) struct Sizes {
 impl Sizes {
     /// What the config says.
     pub(super) fn read(keys: &Keys, t: &Traits) -> Result<Self> {
+        Self::hidden(keys)?;
         Self::of_layers(keys, t, keys.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?)
+    }
+
+    /// The width of the stream, whose absence is the first that is said.
+    fn hidden(keys: &Keys) -> Result<usize> {
+        keys.size(&["hidden_size", "n_embed", "n_embd", "d_model", "dim"])
     }
 
     /// What the config says of a decoder of so many blocks.
     pub(super) fn of_layers(keys: &Keys, t: &Traits, layers: usize) -> Result<Self> {
-        let hidden = keys.size(&["hidden_size", "n_embed", "n_embd", "d_model", "dim"])?;
+        let hidden = Self::hidden(keys)?;
         let heads = keys.size(&["num_attention_heads", "n_head", "num_heads", "n_heads"])?;
         if heads > hidden {
             return Err(keys.wrong(format!("{heads} heads do not fit a hidden size of {hidden}")));
