@@ -84,7 +84,8 @@ fn a_model_of_the_hub_is_fetched_and_opened() {
     let mut window = asking(hub(false), cache.path());
     write(&mut window, "Path", "org/llama");
     press(&mut window, Modifiers::NONE, Key::Enter);
-    until(&mut window, "the model", |window| says(window, "org/llama is open."));
+    let is_open = |window: &Window| window.state().workspace().base().is_some_and(|base| base.name() == "org/llama");
+    until(&mut window, "the model", is_open);
     settle(&mut window);
     let base = window.state().workspace().base().unwrap();
     assert!(base.path().starts_with(cache.path().join("models--org--llama/snapshots").join(COMMIT)), "{base:?}");

@@ -212,7 +212,8 @@ fn a_stored_file_stands_beside_the_formats() {
     settle(&mut window);
     press(&mut window, Modifiers::COMMAND, Key::Num5);
     settle(&mut window);
-    click(&mut window, Role::Button, "As stored: Q8_0");
+    get(&window, Role::Row, "As stored: Q8_0").click_accesskit();
+    window.step();
     settle(&mut window);
     for title in ["W", "as stored", "error ŵ − w"] {
         get(&window, Role::Image, &format!("Heatmap {title}"));
