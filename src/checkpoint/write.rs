@@ -35,16 +35,14 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_at(path, |out| out.write(bytes, &()))
 }
 
+/// Gives the bytes of a piece by its number.
+pub(crate) type Pieces<'a> = dyn FnMut(usize, &dyn Progress) -> Result<Vec<u8>> + 'a;
+
 /// Writes a file of `count` pieces, one in memory at a time, whole or not at all.
 ///
 /// # Errors
 /// What `make` says, cancellation, and when the file cannot be written; nothing is left behind then.
-pub(crate) fn write_pieces(
-    path: &Path,
-    count: usize,
-    progress: &dyn Progress,
-    make: &mut dyn FnMut(usize, &dyn Progress) -> Result<Vec<u8>>,
-) -> Result<()> {
+pub(crate) fn write_pieces(path: &Path, count: usize, progress: &dyn Progress, make: &mut Pieces<'_>) -> Result<()> {
     write_at(path, |out| {
         for at in 0..count {
             let still = Still::new(progress, at as u64, count as u64)?;

@@ -2,7 +2,7 @@
 
 use super::{BlockType, MAGIC};
 use crate::checkpoint::Dtype;
-use crate::checkpoint::write::write_pieces;
+use crate::checkpoint::write::{Pieces, write_pieces};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use std::path::Path;
@@ -115,7 +115,7 @@ pub(crate) fn write(
     pairs: &[(String, Value)],
     tensors: &[Planned],
     progress: &dyn Progress,
-    make: &mut dyn FnMut(usize, &dyn Progress) -> Result<Vec<u8>>,
+    make: &mut Pieces<'_>,
 ) -> Result<u64> {
     let mut head = MAGIC.to_vec();
     head.extend(VERSION.to_le_bytes());

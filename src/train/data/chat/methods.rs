@@ -163,7 +163,7 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
         "isspace" => all(spaced),
         "isprintable" => Value::from(s.chars().all(|c| c == ' ' || printable(c))),
         // Digits of Unicode are decimal, or raised or lowered, or in a circle; fractions and the like are numeric only.
-        "isdecimal" => all(|c| decimal(c)),
+        "isdecimal" => all(decimal),
         "isdigit" => all(|c| decimal(c) || matches!(c, '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '₀'..='₉' | '①'..='⑨')),
         "isnumeric" => all(char::is_numeric),
         "isalnum" => all(char::is_alphanumeric),
