@@ -99,6 +99,9 @@ pub struct Layout {
     pub spec: Option<Arc<ModelSpec>>,
 }
 
+/// Types of model whose `out_proj` peft 0.21.2 refuses to adapt: a fused kernel reads its weight past the adapter.
+const REFUSED: [&str; 2] = ["falcon_h1", "nemotron_h"];
+
 impl Layout {
     /// The weights of an open model.
     ///
@@ -193,8 +196,11 @@ impl Layout {
 
     /// Whether `all-linear` means a linear weight as PEFT takes it. transformers keeps experts and their routers as parameters: of
     /// most families PEFT makes these targets' parameters, and the MLPs of the same names beside them are left out; of the
-    /// others it leaves experts and routers alone.
+    /// others it leaves experts and routers alone. Where it refuses a Mamba mixer's `out_proj`, that is none either.
     pub fn in_all_linear(&self, weight: &Weight) -> bool {
+        if weight.leaf() == "out_proj" && self.spec.as_ref().is_some_and(|spec| REFUSED.contains(&&*spec.model_type)) {
+            return false;
+        }
         let Some(experts) = self.spec.as_ref().and_then(|spec| spec.experts().next()) else { return true };
         let inside = weight.is_expert() || weight.role == Role::Router && weight.d_out > 1;
         match experts.peft.converted {
