@@ -425,10 +425,8 @@ mod tests {
     fn wrong_values_are_named() {
         let sentence = |json| parse(json).unwrap_err().to_string();
         assert_eq!(sentence(json!({"r": 0})), "adapter_config.json: found r 0, expected a whole number of 1 or more");
-        assert_eq!(
-            sentence(json!({"peft_type": "IA3"})),
-            "adapter_config.json: found an adapter with peft_type IA3 (one factor for each channel of activations), expected LORA"
-        );
+        // What is said of another kind is the caller's, who has the file.
+        assert_eq!(sentence(json!({"peft_type": "IA3"})), "adapter_config.json: IA3");
         assert_eq!(
             sentence(json!({"lora_alpha": "16"})),
             "adapter_config.json: found lora_alpha \"16\", expected a number"

@@ -82,6 +82,8 @@ pub struct NewAdapter {
     pub config: PeftConfig,
     /// All modules of the base: a last name stands for every module that has it.
     pub modules: Vec<String>,
+    /// What names begin with here, and what in the file: see [`ModelSpec::class_stem`](crate::spec::ModelSpec::class_stem).
+    pub class_stem: Option<[String; 2]>,
     /// What goes into the file as another adapter has it: see [`carry`](Self::carry).
     pub kept: Kept,
 }
@@ -141,17 +143,17 @@ impl NewAdapter {
             layers.chain(self.kept.ranks.iter().map(|(name, r, alpha)| (name, *r, *alpha)))
         {
             if own_r != r {
-                ranks.push((module.clone(), own_r));
+                ranks.push((self.named(module), own_r));
             }
             if own_alpha != alpha {
-                alphas.push((module.clone(), own_alpha));
+                alphas.push((self.named(module), own_alpha));
             }
         }
         let target_modules = match &self.config.target_modules {
             TargetModules::Unsaid => TargetModules::Names(self.targets()),
             said => said.clone(),
         };
-        let stacks = self.layers.iter().filter(|layer| layer.experts.is_some()).map(|layer| layer.module.clone());
+        let stacks = self.layers.iter().filter(|layer| layer.experts.is_some()).map(|layer| self.named(&layer.module));
         let mut parameters = self.config.target_parameters.clone();
         parameters.extend(stacks);
         let config = PeftConfig {
@@ -176,13 +178,20 @@ impl NewAdapter {
             let leaf = leaf(&layer.module);
             let there = self.modules.iter().filter(|name| self::leaf(name) == leaf).count();
             let here = self.layers.iter().filter(|other| self::leaf(&other.module) == leaf).count();
-            let name = if there <= here { leaf } else { &layer.module };
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
+            let name = if there <= here { leaf.to_owned() } else { self.named(&layer.module) };
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
         names.sort();
         names
+    }
+
+    /// What transformers' class calls a module.
+    fn named(&self, module: &str) -> String {
+        let moved =
+            self.class_stem.as_ref().and_then(|[here, class]| Some((class, module.strip_prefix(here.as_str())?)));
+        moved.map_or_else(|| module.to_owned(), |(class, rest)| format!("{class}{rest}"))
     }
 
     /// What a layer's tensors are named by. PEFT wraps the parameters of one module one around the other, the first one innermost,
@@ -210,7 +219,7 @@ impl NewAdapter {
         order.sort_by(|&a, &b| self.layers[a].module.cmp(&self.layers[b].module));
         let mut slots: Vec<(Slot, Planned)> = Vec::new();
         for at in order {
-            let stem = self.stem(&self.layers[at]);
+            let stem = self.named(&self.stem(&self.layers[at]));
             let planned = self.layers[at].planned(&stem, dtype);
             slots.extend(planned.map(|(piece, planned)| (Slot::Layer(at, piece), planned)));
         }
@@ -384,7 +393,8 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
         ..adapter.config.clone()
     };
     let modules = if modules.is_empty() { new.iter().map(|layer| layer.module.clone()).collect() } else { modules };
-    let mut written = NewAdapter { layers: new, config, modules, ..NewAdapter::default() };
+    let class_stem = job.base.and_then(|base| base.spec().ok()).and_then(|spec| spec.class_stem());
+    let mut written = NewAdapter { layers: new, config, modules, class_stem, ..NewAdapter::default() };
     written.carry(adapter);
     let coarse = |layer: &&&LoraLayer| layer.dtype == Dtype::F32 || !can_store(layer.dtype);
     let dtype = if layers.iter().any(|layer| coarse(&layer)) {

@@ -284,7 +284,8 @@ impl<'a> Changed<'a> {
                     ..PeftConfig::default()
                 };
                 let modules = modules.iter().map(|module| module.name.clone()).collect();
-                NewAdapter { layers, modules, config, ..NewAdapter::default() }
+                let class_stem = set.base().spec().ok().and_then(|spec| spec.class_stem());
+                NewAdapter { layers, modules, config, class_stem, ..NewAdapter::default() }
             }
             // All that is known of the base are the adapter's own layers; what its config says beyond ranks stays.
             Self::Adapter(adapter) => {

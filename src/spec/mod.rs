@@ -509,6 +509,19 @@ impl ModelSpec {
         })
     }
 
+    /// What names of the decoder's modules begin with in the file and in transformers' class, where these differ: PEFT names
+    /// adapters by the class.
+    pub fn class_stem(&self) -> Option<[String; 2]> {
+        let (stem, _) = self.embedding.name.rsplit_once('.')?;
+        let class = match stem {
+            "backbone" => "model.",
+            _ if self.is_part => "model.language_model.",
+            _ => return None,
+        };
+        let stem = format!("{stem}.");
+        (stem != class).then(|| [stem, class.to_owned()])
+    }
+
     /// The head's module: its own, or the embedding.
     pub fn head(&self) -> &ModuleSpec {
         self.head.as_ref().unwrap_or(&self.embedding)

@@ -300,6 +300,38 @@ fn families_compute_what_transformers_and_peft_do() {
     assert!(wrong.is_empty(), "{} families:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// PEFT finds the tensors of an adapter by the names that transformers' class has, which are not always the file's: a name that it
+/// does not know is left out without an error. peft 0.21.2 wrote the adapters beside the bases, of all their linear layers.
+#[test]
+fn adapters_have_the_names_that_peft_gives() {
+    let names = |folder: &Path| -> Vec<String> {
+        let checkpoint = Checkpoint::open(folder).unwrap();
+        checkpoint.tensors().iter().map(|tensor| tensor.name.clone()).filter(|name| !name.contains("expert")).collect()
+    };
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let mut compared = 0;
+    for base in bases() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, out) = (folder.path().join("rows.jsonl"), folder.path().join("run"));
+        std::fs::write(&data, "{\"input_ids\": [5, 6, 7, 8]}\n").unwrap();
+        let words = ["--method", "lora", "--rank", "1", "--steps", "1", "--seq", "8", "--film-every", "0"];
+        let attention = ["--targets", "q_proj", "--device", "cpu"];
+        let (model, data, to) = (path(&base), path(&data), path(&out));
+        let ran = rankscope(&[&["train", &model, "--data", &data, "--out", &to], &words[..], &attention[..]].concat());
+        if !ran.stderr.is_empty() && !out.join("adapter_model.safetensors").is_file() {
+            // A family whose queries have another name.
+            assert!(ran.stderr.contains("q_proj"), "{model}: {}", ran.stderr);
+            continue;
+        }
+        let peft = names(&base.with_file_name(format!("{}-adapter", base.file_name().unwrap().to_string_lossy())));
+        for name in names(&out) {
+            assert!(peft.contains(&name), "{model}: {name} is none of PEFT's, such as {}", peft[0]);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 40, "{compared} names");
+}
+
 /// `dora/run.json`, which tests/fixtures/dora.py makes with torch 2.15.0, transformers 5.24.0 and peft 0.21.2: thirty steps of DoRA
 /// on `llama` in f32, from pairs and magnitudes that are not those of a new adapter.
 #[test]

@@ -401,7 +401,7 @@ fn short(name: &str) -> String {
     let mut dots = name.rmatch_indices('.');
     let Some((last, _)) = dots.next() else { return name.to_owned() };
     let part = &name[last + 1..];
-    if let Some(expert) = expert_of(name) {
+    if let Some(expert) = expert_of(name).filter(|_| part.parse::<usize>().is_err()) {
         return format!("{expert} · {part}");
     }
     // `0` or `q` alone would say too little: there may be another in the same block.

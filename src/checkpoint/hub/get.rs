@@ -496,7 +496,7 @@ mod tests {
             names(&ggufs, None)
                 .unwrap_err()
                 .to_string()
-                .contains("expected --file with one of a-Q4_K_M.gguf, a-Q8_0.gguf")
+                .contains("expected --file (in the window owner/name:file) with one of a-Q4_K_M.gguf, a-Q8_0.gguf")
         );
         let split = ["a-00001-of-00002.gguf", "a-00002-of-00002.gguf"];
         assert_eq!(names(&split, None).unwrap(), split);
