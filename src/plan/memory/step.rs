@@ -8,7 +8,7 @@ use crate::model::gpu::Formats;
 use crate::model::{Decoder, OnGpuBytes, Steps};
 use crate::plan::layout::Layout;
 
-/// The decoder of a run, described as an [`Outline`].
+/// The decoder of a run, described as an outline.
 pub struct Step {
     decoders: Vec<Decoder>,
     left_out: f64,
