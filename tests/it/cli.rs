@@ -737,3 +737,37 @@ fn what_has_no_effect_is_said_and_a_switch_can_be_turned_off() {
     refused(&["memory", &model, "--dtype", "f8"], &["f8", "bf16"]);
     refused(&["train", "--config", "/dev/null"], &["a pipe or device"]);
 }
+
+/// The same rows in five kinds of file: what a table is separated by, and whether objects stand on one line, changes nothing.
+#[test]
+fn one_table_in_many_files_is_one_table() {
+    let model = crate::support::fixtures().join("cases/array-pair/model");
+    let folder = tempfile::tempdir().unwrap();
+    let rows = [("what is it", "a rank"), ("and then", "another one, with a comma")];
+    let table = |by: char| {
+        let line = |(prompt, completion): &(&str, &str)| format!("\"{prompt}\"{by}\"{completion}\"\n");
+        format!("prompt{by}completion\n{}", rows.iter().map(line).collect::<String>())
+    };
+    let object = |(prompt, completion): &(&str, &str)| serde_json::json!({"prompt": prompt, "completion": completion});
+    let lines: String = rows.iter().map(|row| format!("{}\n", object(row))).collect();
+    let pretty: String =
+        rows.iter().map(|row| format!("{}\n", serde_json::to_string_pretty(&object(row)).unwrap())).collect();
+    let mut found = Vec::new();
+    for (name, text) in [
+        ("lines.jsonl", lines),
+        ("pretty.jsonl", pretty),
+        ("commas.csv", table(',')),
+        ("tabs.tsv", table('\t')),
+        ("bars.csv", table('|')),
+    ] {
+        let data = folder.path().join(name);
+        std::fs::write(&data, text).unwrap();
+        let ran =
+            rankscope(&["eval", model.to_str().unwrap(), "--data", data.to_str().unwrap(), "--seq", "64", "--json"]);
+        let value: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{name}: {}", ran.stderr));
+        found.push((name, value["loss"].clone(), value["tokens"].clone()));
+    }
+    for (name, loss, tokens) in &found {
+        assert!((loss, tokens) == (&found[0].1, &found[0].2), "{name}: {found:?}");
+    }
+}
