@@ -38,6 +38,14 @@ impl Api {
         }
     }
 
+    /// That it is one of them, or a sentence.
+    fn is_here(self) -> std::result::Result<(), String> {
+        if Self::here().contains(&self) {
+            return Ok(());
+        }
+        Err(format!("{} is not of this system ({})", self.title(), std::env::consts::OS))
+    }
+
     /// As on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -174,6 +182,7 @@ fn shown(api: Api) -> std::result::Result<Vec<Device>, String> {
 
 #[cfg(not(feature = "wgpu"))]
 fn shown(api: Api) -> std::result::Result<Vec<Device>, String> {
+    api.is_here()?;
     Err(format!("this build has no {} (build with --features wgpu)", api.title()))
 }
 

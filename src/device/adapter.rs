@@ -69,9 +69,7 @@ impl Api {
 /// # Errors
 /// Why there is none.
 pub(super) fn adapters(api: Api) -> std::result::Result<Vec<Adapter>, String> {
-    if !Api::here().contains(&api) {
-        return Err(format!("{} is not of this system ({})", api.title(), std::env::consts::OS));
-    }
+    api.is_here()?;
     let (backend, backends) = api.backend();
     // A driver may do anything while it is loaded.
     let found = std::panic::catch_unwind(|| {
