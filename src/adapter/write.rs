@@ -97,6 +97,19 @@ pub struct Kept {
 }
 
 impl NewAdapter {
+    /// Of layers that have the base's names.
+    pub fn of(base: &Checkpoint, layers: Vec<NewLayer>, config: PeftConfig) -> Self {
+        let modules = base.modules().iter().map(|module| module.name.clone()).collect();
+        let class_stem = base.spec().ok().and_then(|spec| spec.class_stem());
+        Self { layers, config, modules, class_stem, ..Self::default() }
+    }
+
+    /// Of layers of which nobody knows in what they are: each has the name that the file gets.
+    pub fn alone(layers: Vec<NewLayer>, config: PeftConfig) -> Self {
+        let modules = layers.iter().map(|layer| layer.module.clone()).collect();
+        Self { layers, config, modules, ..Self::default() }
+    }
+
     /// Takes over what another adapter holds beside the pairs that are written anew: saved weights and biases, rows of
     /// embeddings, and the stacks of experts.
     pub fn carry(&mut self, adapter: &Adapter) {
@@ -392,9 +405,10 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
         target_modules: if known { adapter.config.target_modules.clone() } else { TargetModules::Unsaid },
         ..adapter.config.clone()
     };
-    let modules = if modules.is_empty() { new.iter().map(|layer| layer.module.clone()).collect() } else { modules };
-    let class_stem = job.base.and_then(|base| base.spec().ok()).and_then(|spec| spec.class_stem());
-    let mut written = NewAdapter { layers: new, config, modules, class_stem, ..NewAdapter::default() };
+    let mut written = match job.base {
+        Some(base) => NewAdapter::of(base, new, config),
+        None => NewAdapter::alone(new, config),
+    };
     written.carry(adapter);
     let coarse = |layer: &&&LoraLayer| layer.dtype == Dtype::F32 || !can_store(layer.dtype);
     let dtype = if layers.iter().any(|layer| coarse(&layer)) {

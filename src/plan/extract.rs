@@ -283,9 +283,7 @@ impl<'a> Changed<'a> {
                     inference_mode: true,
                     ..PeftConfig::default()
                 };
-                let modules = modules.iter().map(|module| module.name.clone()).collect();
-                let class_stem = set.base().spec().ok().and_then(|spec| spec.class_stem());
-                NewAdapter { layers, modules, config, class_stem, ..NewAdapter::default() }
+                NewAdapter::of(set.base(), layers, config)
             }
             // All that is known of the base are the adapter's own layers; what its config says beyond ranks stays.
             Self::Adapter(adapter) => {

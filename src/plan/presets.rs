@@ -86,6 +86,17 @@ pub const fn presets() -> &'static [Preset] {
     PRESETS
 }
 
+/// Their families, each once.
+fn families() -> Vec<&'static str> {
+    let mut found: Vec<&str> = Vec::new();
+    for preset in PRESETS {
+        if !found.contains(&preset.family) {
+            found.push(preset.family);
+        }
+    }
+    found
+}
+
 /// What several blocks are, as `layer_types` says it.
 macro_rules! sliding {
     () => {
@@ -218,7 +229,7 @@ static PRESETS: &[Preset] = &[
 
     new("gpt-oss", "gpt-oss-20b", "gpt-oss 20B", "openai/gpt-oss-20b", ("gpt_oss", [2880, 2880, 24, 64, 8, 201_088], r#""head_dim": 64, "num_local_experts": 32, "num_experts_per_tok": 4"#)).note(REMEMBERED),
     new("gpt-oss", "gpt-oss-120b", "gpt-oss 120B", "openai/gpt-oss-120b", ("gpt_oss", [2880, 2880, 36, 64, 8, 201_088], r#""head_dim": 64, "num_local_experts": 128, "num_experts_per_tok": 4"#)).note(REMEMBERED),
-    new("Llama", "llama-4-scout", "Llama 4 Scout 17B-16E", "meta-llama/Llama-4-Scout-17B-16E", ("llama4_text", [5120, 8192, 48, 40, 8, 202_048], r#""head_dim": 128, "intermediate_size_mlp": 16384, "num_local_experts": 16, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1"#)).note(TEXT),
+    new("Llama", "llama-4-scout", "Llama 4 Scout 17B-16E", "meta-llama/Llama-4-Scout-17B-16E", ("llama4_text", [5120, 8192, 48, 40, 8, 202_048], r#""head_dim": 128, "intermediate_size_mlp": 16384, "num_local_experts": 16, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1"#)).note(REMEMBERED),
     new("Llama", "llama-4-maverick", "Llama 4 Maverick 17B-128E", "meta-llama/Llama-4-Maverick-17B-128E", ("llama4_text", [5120, 8192, 48, 40, 8, 202_048], r#""head_dim": 128, "intermediate_size_mlp": 16384, "num_local_experts": 128, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2"#)).note(REMEMBERED),
     new("Mistral", "ministral-3-3b", "Ministral 3 3B", "mistralai/Ministral-3-3B-Base-2512", ("ministral3", [3072, 9216, 26, 32, 8, 131_072], r#""head_dim": 128, "tie_word_embeddings": true"#)).note(REMEMBERED),
     new("Mistral", "ministral-3-8b", "Ministral 3 8B", "mistralai/Ministral-3-8B-Base-2512", ("ministral3", [4096, 14336, 34, 32, 8, 131_072], r#""head_dim": 128"#)).note(BY_CLASS),
@@ -291,8 +302,9 @@ pub fn find(name: &str) -> Result<&'static Preset> {
     match close[..] {
         [only] => Ok(only),
         [] => Err(Error::usage(format!(
-            "there is no preset \"{name}\"; there are GPT-3, Llama, Mistral, Qwen, Gemma, Phi, gpt-oss, DeepSeek, GLM, OLMo, SmolLM, LFM2, Granite, Nemotron, GPT-2 and Pythia models, \
-             for example gpt3-175b and llama-3.1-8b: `rankscope params --presets` lists them"
+            "there is no preset \"{name}\"; there are models of {}, for example gpt3-175b and llama-3.1-8b: \
+             `rankscope params --presets` lists them",
+            families().join(", ")
         ))),
         _ => {
             let ids: Vec<&str> = close.iter().map(|preset| preset.id).collect();

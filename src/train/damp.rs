@@ -126,8 +126,7 @@ impl Intruders {
         let mut config = self.adapter.config.clone();
         // α = r in every layer: s = 1.
         config.scaling = Scaling::Rank;
-        let modules = self.checkpoint.modules().iter().map(|module| module.name.clone()).collect();
-        let mut adapter = NewAdapter { layers: layers.collect(), modules, config, ..NewAdapter::default() };
+        let mut adapter = NewAdapter::of(&self.checkpoint, layers.collect(), config);
         adapter.carry(&self.adapter);
         adapter.write(out, dtype, &|at| {
             let LowRank { b, a, .. } = damped[at].clone();

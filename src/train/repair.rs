@@ -117,8 +117,10 @@ fn plain(adapter: &Adapter, base: Option<&Checkpoint>, out: &Path, progress: &dy
         json: serde_json::Map::new(),
         ..adapter.config.clone()
     };
-    let modules = if modules.is_empty() { layers.iter().map(|layer| layer.module.clone()).collect() } else { modules };
-    let new = NewAdapter { layers, config, modules, ..NewAdapter::default() };
+    let new = match base {
+        Some(base) => NewAdapter::of(base, layers, config),
+        None => NewAdapter::alone(layers, config),
+    };
     let total = adapter.layers.len() as u64;
     new.write(out, Dtype::F32, &|at| {
         progress.step(at as u64, total)?;
