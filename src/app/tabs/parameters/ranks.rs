@@ -145,7 +145,8 @@ impl RanksTab {
             ui.label(RichText::new("Which is better?").color(colors.weak));
             let spread = spread(choice);
             let tip = "One rank for all and a rank for each module at about as many parameters, three seeds of each, one after the \
-                       other on the data that are set up under Train: which is better is seen under Compare";
+                       other on the data that are set up under Train: which is better is seen under Compare. α is one for all, so that \
+                       a module of a higher rank has a smaller factor s";
             let both = Button::new("Train both");
             if ui.add_enabled(spread.is_some(), both).on_hover_text(tip).clicked() {
                 view.actions.push(Action::TrainBoth(spread.clone()));

@@ -152,9 +152,21 @@ impl Page {
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = 40.0;
             let (now, before) = (at(self.scale), at(1.0));
-            loss(ui, "held-out loss of your task", now, before, |point| point.loss);
+            let held_out = damping.subject().is_some_and(|subject| subject.held_out);
+            let name = if held_out { "held-out loss of your task" } else { "loss on rows that it was trained on" };
+            loss(ui, name, now, before, |point| point.loss);
             loss(ui, "loss on the base's own text", now, before, |point| point.forget_loss);
         });
+        let counts: Vec<String> = damping
+            .rows()
+            .into_iter()
+            .zip(["of your task", "of the base's own text"])
+            .filter_map(|(rows, of)| Some(format!("{} rows {of}", rows?)))
+            .collect();
+        if !counts.is_empty() {
+            let text = format!("Measured on the first {}.", counts.join(" and the first "));
+            ui.label(RichText::new(text).small().color(colors.weak));
+        }
         ui.add_space(6.0);
         ui.horizontal_wrapped(|ui| {
             let save = Button::new(format!("Save the adapter at {:.1}", self.scale));
@@ -203,7 +215,7 @@ fn figure(points: &[Scaled], scale: f64) -> Figure {
         x: Axis::linear("scale of the new directions"),
         y: Axis::linear("loss"),
         series: vec![
-            Series::line("held-out rows of your task", line(|point| point.loss)).style(Style::LinePoints).color(0),
+            Series::line("rows of your task", line(|point| point.loss)).style(Style::LinePoints).color(0),
             Series::line("text of the base's own kind", line(|point| point.forget_loss))
                 .style(Style::LinePoints)
                 .color(1),
@@ -224,6 +236,7 @@ fn candidates(view: &View<'_>) -> Vec<Candidate> {
             base: s.model.clone(),
             adapter: past.newest_weights()?,
             task: s.eval_data.clone().or_else(|| Some(s.data.clone())).filter(|path| !path.as_os_str().is_empty()),
+            held_out: s.eval_data.is_some(),
             own: own.clone(),
             seq: s.seq,
         };
@@ -236,6 +249,7 @@ fn candidates(view: &View<'_>) -> Vec<Candidate> {
                 base: delta.base().path().to_path_buf(),
                 adapter: adapter.path().to_path_buf(),
                 task: s.and_then(|s| s.eval_data.clone()),
+                held_out: true,
                 own: own.clone(),
                 seq: s.map_or(512, |s| s.seq),
             };

@@ -25,8 +25,10 @@ pub struct Subject {
     pub base: PathBuf,
     /// The adapter.
     pub adapter: PathBuf,
-    /// Held-out rows of its task.
+    /// Rows of its task.
     pub task: Option<PathBuf>,
+    /// They were held out; otherwise they are those that it was trained on.
+    pub held_out: bool,
     /// Text of the base's own kind.
     pub own: Option<PathBuf>,
     /// Longest sequence.
@@ -35,6 +37,8 @@ pub struct Subject {
 
 enum News {
     Found(Arc<Intruders>),
+    /// How many rows of the task and of the base's own text the losses are taken over.
+    Rows([Option<usize>; 2]),
     Measured(Scaled),
 }
 
@@ -44,6 +48,7 @@ pub struct Damping {
     subject: Option<Subject>,
     stream: Option<Stream<News>>,
     found: Option<Arc<Intruders>>,
+    rows: [Option<usize>; 2],
     points: Vec<Scaled>,
     problem: Option<String>,
     writing: Option<Job<String>>,
@@ -52,7 +57,16 @@ pub struct Damping {
 impl Damping {
     /// Nothing yet; `wake` makes the window look again.
     pub fn new(wake: Wake) -> Self {
-        Self { wake, subject: None, stream: None, found: None, points: Vec::new(), problem: None, writing: None }
+        Self {
+            wake,
+            subject: None,
+            stream: None,
+            found: None,
+            rows: [None; 2],
+            points: Vec::new(),
+            problem: None,
+            writing: None,
+        }
     }
 
     /// Begins to look for the directions, then measures both losses at each scale.
@@ -65,6 +79,7 @@ impl Damping {
                 path.as_ref().map(|path| some_of(path, found.base(), subject.seq, progress)).transpose()
             };
             let (task, own) = (rows(&subject.task)?, rows(&subject.own)?);
+            send(News::Rows([&task, &own].map(|rows| rows.as_ref().map(|rows| rows.rows.len()))));
             if found.count() > 0 && (task.is_some() || own.is_some()) {
                 let mut each = |scaled| send(News::Measured(scaled));
                 found.losses(&SCALES, task.as_ref(), own.as_ref(), &mut each, progress)?;
@@ -99,6 +114,7 @@ impl Damping {
         for news in stream.items() {
             match news {
                 News::Found(found) => self.found = Some(found),
+                News::Rows(rows) => self.rows = rows,
                 News::Measured(point) => self.points.push(point),
             }
         }
@@ -117,6 +133,11 @@ impl Damping {
     /// The directions.
     pub fn found(&self) -> Option<&Intruders> {
         self.found.as_deref()
+    }
+
+    /// How many rows of the task and of the base's own text the losses are taken over: the first ones of each file.
+    pub fn rows(&self) -> [Option<usize>; 2] {
+        self.rows
     }
 
     /// The losses that are known, by scale.

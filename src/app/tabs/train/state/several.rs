@@ -5,30 +5,36 @@ use std::path::{Path, PathBuf};
 
 use crate::app::effect::Effect;
 use crate::app::view::{Round, Spread};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::plan::Targets;
 use crate::train::run::Start;
 use crate::train::sweep::{self, Group};
 use crate::train::{Method, Settings};
 
-use super::{Draft, Task, Training};
+use super::{Draft, FreeFolder, Task, Training};
 
 /// Seeds of every kind of run in a comparison of ranks: without them a difference says nothing.
 const SEEDS: u64 = 3;
+
+/// Takes the folder for runs that are compared. For background tasks: it asks the disk.
+fn comparison(free: FreeFolder) -> Result<PathBuf> {
+    let out = free.claim();
+    Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
+    Ok(out)
+}
 
 impl Training {
     pub(super) fn start_methods(&mut self, round: &mut Round<'_>) {
         let Some(draft) = self.ready(round) else { return };
         let model = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
         let free = self.free_folder(&draft.name, &model.replace("-full", "-methods"));
-        let mark = move || {
-            let out = free.claim();
-            Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
-            Ok(out)
-        };
-        self.in_background("Looking for a folder", mark, move |training, out, round| {
-            training.begin_methods(&draft, &out, round);
-        });
+        self.in_background(
+            "Looking for a folder",
+            move || comparison(free),
+            move |training, out, round| {
+                training.begin_methods(&draft, &out, round);
+            },
+        );
     }
 
     fn begin_methods(&mut self, draft: &Draft, out: &Path, round: &mut Round<'_>) {
@@ -49,35 +55,34 @@ impl Training {
         let Some(draft) = self.ready(round) else { return };
         let model = Self::made_up(&Settings { method: Method::Full, ..draft.settings.clone() });
         let free = self.free_folder("", &model.replace("-full", "-ranks"));
-        let mark = move || {
-            let out = free.claim();
-            Group { kind: "comparison".to_owned(), ..Group::default() }.write(&out)?;
-            Ok(out)
-        };
-        self.in_background("Looking for a folder", mark, move |training, out, round| {
-            let mut tasks: VecDeque<Task> = VecDeque::new();
-            for number in 0..SEEDS {
-                // Judged on the same rows, whatever the seed.
-                let split_seed = draft.settings.split_seed.or(Some(draft.settings.seed));
-                let common = Settings { seed: draft.settings.seed + number, split_seed, ..draft.settings.clone() };
-                let one = Settings {
-                    rank: spread.uniform,
-                    rank_pattern: BTreeMap::new(),
-                    out: out.join(format!("one-rank-seed-{}", common.seed)),
-                    ..common.clone()
-                };
-                let each = Settings {
-                    rank: spread.uniform,
-                    rank_pattern: spread.ranks.clone(),
-                    targets: Targets::Custom(spread.ranks.keys().cloned().collect()).to_string(),
-                    out: out.join(format!("rank-for-each-seed-{}", common.seed)),
-                    ..common
-                };
-                let runs = [one, each].map(|settings| Task::Run(Box::new(settings), Start::default()));
-                tasks.extend(runs);
-            }
-            training.begin_all(tasks, round);
-        });
+        self.in_background(
+            "Looking for a folder",
+            move || comparison(free),
+            move |training, out, round| {
+                let mut tasks: VecDeque<Task> = VecDeque::new();
+                for number in 0..SEEDS {
+                    // Judged on the same rows, whatever the seed.
+                    let split_seed = draft.settings.split_seed.or(Some(draft.settings.seed));
+                    let common = Settings { seed: draft.settings.seed + number, split_seed, ..draft.settings.clone() };
+                    let one = Settings {
+                        rank: spread.uniform,
+                        rank_pattern: BTreeMap::new(),
+                        out: out.join(format!("one-rank-seed-{}", common.seed)),
+                        ..common.clone()
+                    };
+                    let each = Settings {
+                        rank: spread.uniform,
+                        rank_pattern: spread.ranks.clone(),
+                        targets: Targets::Custom(spread.ranks.keys().cloned().collect()).to_string(),
+                        out: out.join(format!("rank-for-each-seed-{}", common.seed)),
+                        ..common
+                    };
+                    let runs = [one, each].map(|settings| Task::Run(Box::new(settings), Start::default()));
+                    tasks.extend(runs);
+                }
+                training.begin_all(tasks, round);
+            },
+        );
     }
 
     /// Begins these, one after the other, and lays them over each other.
