@@ -235,14 +235,14 @@ fn uncertain(facts: &Facts) -> Vec<Uncertain> {
     if facts.data.is_none() {
         found.push(Uncertain {
             what: "How much there is to learn: no data were given.".into(),
-            how: "the data file (--data), read in seconds".into(),
+            how: "the data file, read in seconds".into(),
             seconds: None,
         });
     }
     if facts.forgetting.is_empty() {
         found.push(Uncertain {
             what: "What the base forgets: no run has been measured on text of its own kind.".into(),
-            how: "a file of such text beside the next run (--forget-data)".into(),
+            how: "a file of such text beside the next run".into(),
             seconds: of_runs(1.0),
         });
     }

@@ -152,7 +152,7 @@ settings! {
 
     /// Share of the training rows that is held out where there is no file for that, such as 10%; 0 for none
     ///
-    /// A tenth where --eval-every is given. The seed decides which rows.
+    /// A tenth where the run is evaluated on its way. The seed decides which rows.
     "hold-out" [skip_serializing_if = "Option::is_none"] hold_out: Option<HoldOut> = None,
         About::new(Group::Data, "Hold out", Control::Text("SHARE")).shown(Shown::Custom);
 

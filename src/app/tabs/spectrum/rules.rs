@@ -21,12 +21,14 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
     let mut chosen = None;
     ui.spacing_mut().item_spacing.y = 0.0;
     let row_height = ((ui.available_height() - HEAD) / rules.len().max(1) as f32).clamp(*ROWS.start(), *ROWS.end());
+    // Whole names where there is room for them and for what they say.
+    let names = if ui.available_width() > 640.0 { 230.0 } else { 178.0 };
     ui.push_id("rules", |ui| {
         TableBuilder::new(ui)
             .striped(false)
             .sense(Sense::CLICK)
             .cell_layout(Layout::left_to_right(Align::Center))
-            .column(Column::exact(178.0))
+            .column(Column::exact(names))
             .column(Column::exact(64.0))
             .column(Column::exact(22.0))
             .column(Column::remainder().clip(true))

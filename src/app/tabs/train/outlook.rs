@@ -98,13 +98,18 @@ fn bar(ui: &mut Ui, memory: &Memory) {
         left = right;
     }
     ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing = vec2(4.0, 2.0);
+        ui.spacing_mut().item_spacing = vec2(10.0, 2.0);
+        let (font, ink) = (egui::TextStyle::Small.resolve(ui.style()), Colors::of(ui).weak);
         for (index, (name, bytes, tip)) in parts(memory).into_iter().enumerate() {
-            let (dot, _) = ui.allocate_exact_size(vec2(8.0, 8.0), Sense::hover());
-            ui.painter().rect_filled(dot, 2.0, palette::series(index, dark));
+            // One piece, so that no line ends between a colour and its name.
             let text = format!("{name} {}", units::bytes(bytes));
-            ui.label(RichText::new(text).small().color(Colors::of(ui).weak)).on_hover_text(tip);
-            ui.add_space(4.0);
+            let words = ui.painter().layout_no_wrap(text.clone(), font.clone(), ink);
+            let (rect, response) = ui.allocate_exact_size(vec2(12.0 + words.size().x, words.size().y), Sense::hover());
+            let dot = Rect::from_center_size(pos2(rect.left() + 4.0, rect.center().y), vec2(8.0, 8.0));
+            ui.painter().rect_filled(dot, 2.0, palette::series(index, dark));
+            ui.painter().galley(pos2(rect.left() + 12.0, rect.top()), words, ink);
+            response.widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, &text));
+            response.on_hover_text(tip);
         }
     });
 }
