@@ -8,6 +8,7 @@ use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_w
 use crate::checkpoint::{Checkpoint, Dtype, NameMap};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
+use crate::spec::class_name;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::path::Path;
@@ -202,9 +203,7 @@ impl NewAdapter {
 
     /// What transformers' class calls a module.
     fn named(&self, module: &str) -> String {
-        let moved =
-            self.class_stem.as_ref().and_then(|[here, class]| Some((class, module.strip_prefix(here.as_str())?)));
-        moved.map_or_else(|| module.to_owned(), |(class, rest)| format!("{class}{rest}"))
+        class_name(self.class_stem.as_ref(), module)
     }
 
     /// What a layer's tensors are named by. PEFT wraps the parameters of one module one around the other, the first one innermost,

@@ -522,8 +522,21 @@ impl ModelSpec {
         (stem != class).then(|| [stem, class.to_owned()])
     }
 
+    /// What transformers' class calls a module that the file calls `module`.
+    pub fn class_name(&self, module: &str) -> String {
+        class_name(self.class_stem().as_ref(), module)
+    }
+
     /// The head's module: its own, or the embedding.
     pub fn head(&self) -> &ModuleSpec {
         self.head.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+/// `module` with the class's beginning in place of the file's: `stem` is [`ModelSpec::class_stem`].
+pub fn class_name(stem: Option<&[String; 2]>, module: &str) -> String {
+    match stem.and_then(|[file, class]| Some((class, module.strip_prefix(file.as_str())?))) {
+        Some((class, rest)) => format!("{class}{rest}"),
+        None => module.to_owned(),
     }
 }

@@ -226,11 +226,17 @@ impl Feature {
             Self::Head => layers(&|layer| layer.role == Role::Head && !layer.embedding),
             Self::Experts => layers(&|layer| layer.experts.is_some()),
             Self::OtherNames => {
-                let modules = base?.modules();
+                let base = base?;
+                let modules = base.modules();
                 let names = NameMap::new(modules.iter().map(|module| module.name.as_str()));
+                // What a runtime loads has its names from the file or, as PEFT's adapters have, from the class.
+                let spec = base.spec().ok();
+                let class = |name: &str| spec.as_ref().map(|spec| spec.class_name(name));
                 let apart = |layer: &LoraLayer| {
-                    names.find(&layer.module).is_some_and(|at| modules[at].name != layer.module)
-                        && layer.experts.is_none()
+                    names.find(&layer.module).is_some_and(|at| {
+                        let name = modules[at].name.as_str();
+                        name != layer.module && class(name).as_ref() != Some(&layer.module)
+                    }) && layer.experts.is_none()
                 };
                 layers(&apart)
             }
