@@ -44,7 +44,9 @@ fn cases() -> Vec<Case> {
     let with = |head: &[Number], tail: &[Number]| [head, tail].concat();
     let (x, q, kv, angles) = (6 * 70, 6 * 4 * 8, 2 * 2 * 4 * 8, 15);
     // Rows 1 and 2 of sequences of three, two query heads a group, keys from 0 on, three of them seen.
-    let block = whole(&[2, 2, 2, 3, 1, 2, 1, 0, 3, 2]);
+    let block = whole(&[2, 2, 2, 3, 1, 2, 1, 0, 3, 2, 100]);
+    // The same where a row sees nothing before the multiple of two that it reaches.
+    let chunks = whole(&[2, 2, 2, 3, 1, 2, 1, 0, 3, 3, 2]);
     let rows = 2 * 2 * 2 * 2;
     let mut cases = vec![
         case("dequantize", &[Whole(24), Whole(8), Whole(0), Long(95), Real(0.1)], &[48, 12, 1, 256, 16, 95], 2, 256),
@@ -60,11 +62,73 @@ fn cases() -> Vec<Case> {
         case("scale", &[Long(777), Real(-0.5)], &[777], 4, 256),
         case("add_bias", &whole(&[5, 7, 9]), &[43, 7], 1, 256),
         case("column_sums", &whole(&[9, 70, 72]), &[646, 70], 3, 256),
-        case("norm_forward", &with(&whole(&[5, 33, 1]), &[Real(0.0), Real(1e-5)]), &[165, 33, 33, 165], 5, 33),
-        case("norm_forward", &with(&whole(&[5, 300, 0]), &[Real(1.0), Real(1e-5)]), &[1500, 300, 0, 1500], 5, 300),
-        case("norm_backward", &with(&whole(&[5, 33, 1, 1]), &[Real(0.0), Real(1e-5)]), &[165, 33, 165, 165, 10], 5, 33),
-        case("norm_backward", &with(&whole(&[5, 33, 0, 0]), &[Real(1.0), Real(1e-5)]), &[165, 33, 165, 165, 0], 5, 33),
-        case("norm_weights", &whole(&[9, 70]), &[630, 630, 18, 70], 3, 256),
+        case(
+            "norm_forward",
+            &with(&whole(&[5, 1, 33, 33, 0, 1]), &[Real(0.0), Real(1e-5)]),
+            &[165, 33, 33, 165],
+            5,
+            33,
+        ),
+        case(
+            "norm_forward",
+            &with(&whole(&[5, 1, 300, 300, 0, 0]), &[Real(1.0), Real(1e-5)]),
+            &[1500, 300, 0, 1500],
+            5,
+            300,
+        ),
+        // Two groups of seven values, nine apart, in rows of twenty.
+        case("norm_forward", &with(&whole(&[3, 2, 7, 20, 9, 0]), &[Real(1.0), Real(1e-5)]), &[56, 7, 7, 56], 6, 7),
+        case(
+            "norm_backward",
+            &with(&whole(&[5, 1, 33, 33, 0, 1, 1]), &[Real(0.0), Real(1e-5)]),
+            &[165, 33, 165, 165, 10],
+            5,
+            33,
+        ),
+        case(
+            "norm_backward",
+            &with(&whole(&[5, 1, 33, 33, 0, 0, 0]), &[Real(1.0), Real(1e-5)]),
+            &[165, 33, 165, 165, 0],
+            5,
+            33,
+        ),
+        case(
+            "norm_backward",
+            &with(&whole(&[3, 2, 7, 20, 9, 0, 0]), &[Real(1.0), Real(1e-5)]),
+            &[56, 7, 0, 56, 0],
+            6,
+            7,
+        ),
+        case("norm_weights", &whole(&[9, 1, 70, 70, 0]), &[630, 630, 18, 70], 3, 256),
+        case("norm_weights", &whole(&[3, 2, 7, 20, 9]), &[56, 56, 12, 7], 1, 256),
+        case("copy_columns", &whole(&[3, 2, 5, 20, 9, 12, 6, 0]), &[54, 35], 1, 256),
+        case("copy_columns", &whole(&[3, 2, 5, 20, 0, 12, 6, 1]), &[45, 35], 1, 256),
+        case("fold_columns", &whole(&[3, 4, 5, 40, 9, 7]), &[112, 19], 1, 256),
+        case("reorder", &whole(&[5, 6, 0]), &[6, 30, 30], 1, 256),
+        case("reorder", &whole(&[5, 6, 1]), &[6, 30, 30], 1, 256),
+        case("copy_weight", &[Long(300)], &[300, 300], 1, 256),
+        case("clip", &[Long(300), Real(0.4)], &[300], 1, 256),
+        case("clip_backward", &[Long(300), Real(0.4)], &[300, 300], 1, 256),
+        case("turn", &with(&whole(&[6, 2, 3, 0, 20, 9, 3, 0, 5]), &[Real(1.0)]), &[115, 15, 15, 0], 1, 256),
+        case("turn", &with(&whole(&[6, 2, 3, 1, 20, 9, 3, 1, 5]), &[Real(-1.0)]), &[115, 15, 15, 6], 1, 256),
+        case("scale_queries", &with(&whole(&[6, 5, 8, 3, 0, 1, 2]), &[Real(0.3)]), &[45, 0], 1, 256),
+        case("scale_queries", &with(&whole(&[6, 5, 8, 3, 1, 0, 2]), &[Real(0.3)]), &[45, 6], 1, 256),
+        case("sink_sums", &whole(&[2, 2, 3, 2]), &[24, 4], 1, 256),
+        case("gate_forward", &whole(&[300, 1]), &[300, 300, 300], 1, 256),
+        case("gate_forward", &whole(&[300, 20]), &[300, 15, 300], 1, 256),
+        case("gate_backward", &whole(&[300]), &[300, 300, 300], 1, 256),
+        case("gate_rows_backward", &whole(&[15, 20]), &[300, 15, 300], 15, 20),
+        case("combine", &whole(&[3, 2, 7, 6, 1]), &[6, 42, 21], 1, 256),
+        case("combine", &whole(&[3, 2, 7, 6, 0]), &[6, 42, 21], 1, 256),
+        case("scale_rows", &whole(&[6, 7]), &[42, 6, 0], 1, 256),
+        case("scale_rows", &whole(&[6, 7]), &[42, 6, 6], 1, 256),
+        case("weigh_backward", &whole(&[6, 7]), &[42, 42, 6, 6], 6, 7),
+        case("add_weighted_bias", &whole(&[6, 7]), &[42, 7, 6], 1, 256),
+        case("bias_along", &whole(&[6, 7]), &[42, 7, 6], 6, 7),
+        case("weighted_sums", &whole(&[9, 70, 72]), &[646, 9, 0, 0, 70], 3, 256),
+        case("weighted_sums", &whole(&[9, 70, 72]), &[646, 0, 630, 70, 70], 3, 256),
+        case("row_norms", &whole(&[6, 70]), &[420, 6], 6, 70),
+        case("scale_columns", &whole(&[6, 7, 9]), &[52, 7, 7, 42], 1, 256),
         case("join_heads", &whole(&[2, 3, 4, 2, 8]), &[q, q], 1, 256),
         case("split_heads", &whole(&[2, 3, 4, 2, 8]), &[q, q, q, 24], 24, 8),
         case(
@@ -82,19 +146,27 @@ fn cases() -> Vec<Case> {
         case("squares", &[Long(5000)], &[5000, 512], 512, 256),
         case("sum_parts", &[Whole(1), Whole(512)], &[512, 2], 1, 256),
         case("add_logit_bias", &whole(&[5, 300]), &[1500, 300], 4, 256),
-        case("softmax", &with(&block, &[Real(0.0), Real(0.7)]), &[rows * 3, rows * 3, 6], rows, 3),
-        case("softmax", &with(&block, &[Real(1.5), Real(0.0)]), &[rows * 3, rows * 3, 0], rows, 3),
+        case("softmax", &with(&block, &[Real(0.0), Real(0.7)]), &[rows * 3, rows * 3, 6, 0], rows, 3),
+        case("softmax", &with(&block, &[Real(1.5), Real(0.0)]), &[rows * 3, rows * 3, 0, 0], rows, 3),
+        case("softmax", &with(&chunks, &[Real(0.0), Real(0.0)]), &[rows * 3, rows * 3, 0, 4], rows, 3),
         case(
             "softmax_backward",
             &with(&block, &[Real(1.5), Real(0.0)]),
-            &[rows * 3, rows * 3, 24, rows * 3, rows * 3, 6],
+            &[rows * 3, rows * 3, 24, rows * 3, rows * 3, 6, 0, 0],
             rows,
             3,
         ),
         case(
             "softmax_backward",
             &with(&block, &[Real(0.0), Real(0.7)]),
-            &[rows * 3, rows * 3, 24, rows * 3, rows * 3, 0],
+            &[rows * 3, rows * 3, 24, rows * 3, rows * 3, 0, 0, 0],
+            rows,
+            3,
+        ),
+        case(
+            "softmax_backward",
+            &with(&chunks, &[Real(0.0), Real(0.0)]),
+            &[rows * 3, rows * 3, 24, rows * 3, rows * 3, 0, 4, rows],
             rows,
             3,
         ),
@@ -113,7 +185,8 @@ fn cases() -> Vec<Case> {
         }
     }
     for function in 0..ACTIVATIONS {
-        for gated in [0, 1] {
+        // What is clamped has its gate and up as neighbours.
+        for gated in if function == ACTIVATIONS - 1 { 1..2 } else { 0..2 } {
             let up = 5 * 33 * (1 + gated as usize);
             let numbers = with(&whole(&[5, 33, gated, function]), &[Real(0.8), Real(0.6)]);
             cases.push(case("activation_forward", &numbers, &[up, 165], 1, 256));
@@ -128,7 +201,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// How many nonlinearities the kernels compute.
-const ACTIVATIONS: u32 = 6;
+const ACTIVATIONS: u32 = 7;
 
 impl Case {
     /// The numbers as C lays out a struct.
@@ -152,7 +225,7 @@ impl Case {
 fn value(name: &str, seed: usize, at: usize) -> f64 {
     let mixed = (seed * 7919 + at).wrapping_mul(2_654_435_761) % 10_007;
     let value = mixed as f64 / 5003.0 - 1.0;
-    if ["absmax", "v", "parts", "totals", "stats"].contains(&name) { value.abs() + 0.01 } else { value }
+    if ["absmax", "v", "parts", "totals", "stats", "norms", "by"].contains(&name) { value.abs() + 0.01 } else { value }
 }
 
 fn bytes_of(machine: &dyn Machine, name: &str, kind: ParamElement, seed: usize, count: usize) -> Vec<u8> {

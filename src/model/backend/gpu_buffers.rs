@@ -1,6 +1,7 @@
 //! What [`OnGpu`](super::OnGpu) holds beside activations.
 
 use crate::model::gpu::{SplitQkv, Tensor};
+use crate::model::ops::experts;
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -46,18 +47,25 @@ pub struct Cache {
     pub(super) capacity: usize,
 }
 
-/// Where tokens go, on a machine that computes nothing: room for scores, weights and the rows' tokens.
+/// Where tokens go.
 pub struct Routes {
-    pub(super) scores: Tensor,
+    /// As the processor chose them; `None` on a machine that computes nothing.
+    pub(super) chosen: Option<experts::Routes>,
+    /// The weight of each row, in `f32`.
     pub(super) weights: Tensor,
-    #[expect(dead_code, reason = "held: its memory is counted until the routes are dropped")]
-    pub(super) tokens: Tensor,
+    /// The token of each row, expert after expert.
+    pub(super) token: Tensor,
+    /// The row of each choice, token after token.
+    pub(super) row: Tensor,
     pub(super) ranges: Vec<Range<usize>>,
+    pub(super) tokens: usize,
 }
 
 /// What attention keeps.
 pub struct Kept {
-    /// As it was projected.
-    pub(super) qkv: Tensor,
+    /// Rows of queries, keys and values as they were before the norms, where the way back needs them.
+    pub(super) rows: Option<Tensor>,
+    /// The same as attention reads them, where other blocks read their keys and values.
+    pub(super) shared: Option<Tensor>,
     pub(super) split: SplitQkv,
 }

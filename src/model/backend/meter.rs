@@ -405,7 +405,13 @@ impl Backend for Meter {
         Ok(())
     }
 
-    fn add_expert_bias(&self, _: &Self::Routes, _rows: Range<usize>, _to: &mut Sized, _bias: &Vector) -> Result<()> {
+    fn add_expert_bias(
+        &self,
+        _: &Self::Routes,
+        _rows: Range<usize>,
+        _to: &mut Sized,
+        _of: (&Linear, &Vector),
+    ) -> Result<()> {
         Ok(())
     }
 
@@ -414,7 +420,7 @@ impl Backend for Meter {
         _: &Self::Routes,
         _rows: Range<usize>,
         _d: &Sized,
-        _bias: &Vector,
+        _of: (&Linear, &Vector),
         _dw: &mut Sized,
         (): &mut (),
     ) -> Result<()> {

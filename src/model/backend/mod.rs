@@ -13,6 +13,7 @@
 mod cpu;
 mod dry;
 mod gpu_buffers;
+mod gpu_experts;
 mod gpu_heads;
 mod gpu_hybrids;
 mod hybrids;
@@ -364,7 +365,7 @@ pub trait Backend: Hybrids {
         dw: &mut Self::Buf,
     ) -> Result<()>;
 
-    /// Adds an expert's bias to its rows, times their weights.
+    /// Adds the bias of an expert's last projection to its rows, times their weights.
     ///
     /// # Errors
     /// As [`route`](Self::route).
@@ -373,7 +374,7 @@ pub trait Backend: Hybrids {
         routes: &Self::Routes,
         rows: Range<usize>,
         to: &mut Self::Buf,
-        bias: &Vector,
+        of: (&Linear, &Vector),
     ) -> Result<()>;
 
     /// The way back: the gradient by the weights is added to `dw`, that of the bias to its own where it is trained.
@@ -385,7 +386,7 @@ pub trait Backend: Hybrids {
         routes: &Self::Routes,
         rows: Range<usize>,
         d: &Self::Buf,
-        bias: &Vector,
+        of: (&Linear, &Vector),
         dw: &mut Self::Buf,
         grads: &mut Self::Grads,
     ) -> Result<()>;

@@ -12,7 +12,7 @@ use crate::model::linear::Linear;
 use crate::model::ops::latent::Row as LatentRow;
 use crate::model::ops::loss;
 use crate::model::weight::Vector;
-use crate::spec::{Activation, AttentionSpec, Rope};
+use crate::spec::Rope;
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,9 +33,6 @@ pub struct OnGpu<'m> {
     /// Where the sizes of logits and weights are noted, when memory is predicted.
     pub tally: Option<&'m Tally>,
 }
-
-const EXPERTS: &str = "a mixture of experts";
-const CLAMPED: &str = "a clamped SwiGLU";
 
 impl<'m> OnGpu<'m> {
     /// There are no kernels for this: its memory alone can be asked for.
@@ -143,8 +140,13 @@ impl<'m> Backend for OnGpu<'m> {
         Ok(Mat::dense(self.table(head)?, out, width))
     }
 
-    fn merged(&self, linear: &Linear, _lora: &Lora) -> Result<Tensor> {
-        Err(Error::failure(format!("the branch of {} is not merged on a GPU", linear.module)))
+    fn merged(&self, linear: &Linear, lora: &Lora) -> Result<Tensor> {
+        let [out, width] = linear.shape;
+        let sum = self.gpu.alloc(out * width)?;
+        self.weights.matrix(linear)?.write(self.gpu, self.params, sum.all())?;
+        let (a, b) = (self.param(lora.a, [lora.r, width]), self.param(lora.b, [out, lora.r]));
+        self.gpu.product(Mat::dense(sum.all(), out, width), true, lora.scaling, b, a, 1)?;
+        Ok(sum)
     }
 
     fn param(&self, number: usize, [rows, cols]: [usize; 2]) -> Mat<'_> {
@@ -213,36 +215,39 @@ impl<'m> Backend for OnGpu<'m> {
         self.gpu.dropout(dropout, place, from.all(), to, true)
     }
 
-    fn row_norms(&self, _weight: &Tensor, _shape: [usize; 2]) -> Result<Tensor> {
-        Err(no_magnitudes())
+    fn row_norms(&self, weight: &Tensor, [out, _]: [usize; 2]) -> Result<Tensor> {
+        self.gpu.row_norms(weight, out)
     }
 
-    fn scale_rows(&self, _weight: &mut Tensor, _shape: [usize; 2], _m: usize, _norms: &Tensor) -> Result<()> {
-        Err(no_magnitudes())
+    fn scale_rows(&self, weight: &mut Tensor, _shape: [usize; 2], m: usize, norms: &Tensor) -> Result<()> {
+        self.gpu.scale_rows(weight, self.params.master(m), Some(norms.all()))
     }
 
     fn scale_columns(
         &self,
-        _dy: &Tensor,
-        _rows: usize,
-        _at: Cols,
+        dy: &Tensor,
+        rows: usize,
+        at: Cols,
         _shape: [usize; 2],
-        _m: usize,
-        _norms: &Tensor,
+        m: usize,
+        norms: &Tensor,
     ) -> Result<Tensor> {
-        Err(no_magnitudes())
+        self.gpu.scale_columns((dy.from(at.first), at.stride), rows, self.params.master(m), norms.all())
     }
 
     fn add_magnitude(
         &self,
         _grads: &mut Grads,
-        _m: usize,
-        _dy: (&Tensor, Cols),
-        _plain: &Tensor,
-        _rows: usize,
-        _norms: &Tensor,
+        m: usize,
+        (dy, at): (&Tensor, Cols),
+        plain: &Tensor,
+        rows: usize,
+        norms: &Tensor,
     ) -> Result<()> {
-        Err(no_magnitudes())
+        match self.params.gradient(m) {
+            Some(sums) => self.gpu.add_products(sums, (dy.from(at.first), at.stride), plain, norms.all(), rows),
+            None => Ok(()),
+        }
     }
 
     fn norm(&self, norm: &NormWeights, x: &Tensor) -> Result<Tensor> {
@@ -272,15 +277,7 @@ impl<'m> Backend for OnGpu<'m> {
         qkv: Tensor,
         cache: Option<&mut Cache>,
     ) -> Result<(Tensor, Kept)> {
-        let cache = cache.map(|cache| &*cache);
-        let heads = self.heads(attention, place, cache.map_or(place.seq, |cache| cache.capacity))?;
-        let kv = cache.map(|cache| (&cache.keys, &cache.values));
-        let qkv = self.widened(attention, &qkv, attention.spec.row(), heads.row.stride)?.unwrap_or(qkv);
-        let split = heads.split(self.ctx(), &qkv, kv)?;
-        let attended = heads.forward(self.gpu, &split, kv)?;
-        let AttentionSpec { heads, head_dim, .. } = attention.spec;
-        let narrow = self.widened(attention, &attended, heads * head_dim, attention.spec.width())?;
-        Ok((narrow.unwrap_or(attended), Kept { qkv, split }))
+        self.attend(attention, place, qkv, cache.map(|cache| &*cache))
     }
 
     fn attention_backward(
@@ -290,17 +287,10 @@ impl<'m> Backend for OnGpu<'m> {
         heads: Kept,
         attended: Tensor,
         d_attended: &Tensor,
-        _shared: Option<&Tensor>,
+        shared: Option<&Tensor>,
         _grads: &mut Grads,
     ) -> Result<Tensor> {
-        let of = self.heads(attention, place, place.seq)?;
-        let (width, wide) = (attention.spec.width(), attention.spec.heads * attention.spec.head_dim);
-        let [own, d_own] = [&attended, d_attended].map(|of| self.widened(attention, of, width, wide));
-        let (own, d_own) = (own?, d_own?);
-        let (attended, d_attended) = (own.as_ref().unwrap_or(&attended), d_own.as_ref().unwrap_or(d_attended));
-        let d = of.backward(self.ctx(), &heads.qkv, &heads.split, attended, d_attended)?;
-        let d = d.ok_or_else(|| Error::failure("attention with a cache has no way back"))?;
-        Ok(self.widened(attention, &d, of.row.stride, attention.spec.row())?.unwrap_or(d))
+        self.attend_backward(attention, place, heads, attended, d_attended, shared)
     }
 
     fn cache(&self, attention: &Attention, positions: usize) -> Result<Cache> {
@@ -308,94 +298,88 @@ impl<'m> Backend for OnGpu<'m> {
         Ok(Cache { keys: self.gpu.alloc(count)?, values: self.gpu.alloc(count)?, capacity: positions })
     }
 
-    fn columns(&self, _x: &Tensor, rows: usize, _at: Cols, width: usize) -> Result<Tensor> {
-        self.only_thought_of("latent attention")?;
-        self.gpu.alloc(rows * width)
+    fn columns(&self, x: &Tensor, rows: usize, at: Cols, width: usize) -> Result<Tensor> {
+        self.gpu.columns(x, rows, at, width)
     }
 
-    fn join_latent(&self, row: LatentRow, q: &Tensor, _given: &Tensor, _kv: &Tensor) -> Result<Tensor> {
-        self.only_thought_of("latent attention")?;
-        self.gpu.alloc(q.len() / row.queries() * row.stride())
+    fn join_latent(&self, row: LatentRow, q: &Tensor, given: &Tensor, kv: &Tensor) -> Result<Tensor> {
+        self.joined(row, q, given, kv)
     }
 
     fn split_latent(&self, row: LatentRow, d: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-        self.only_thought_of("latent attention")?;
-        let (gpu, rows) = (self.gpu, d.len() / row.stride());
-        let (dq, given) = (gpu.alloc(rows * row.queries())?, gpu.alloc(rows * row.given())?);
-        Ok((dq, given, gpu.alloc(rows * (row.rank + row.rope))?))
+        self.parted(row, d)
     }
 
     fn route(&self, experts: &Experts, logits: Tensor) -> Result<Routes> {
-        self.only_thought_of(EXPERTS)?;
-        let spec = &experts.spec;
-        let rows = logits.len() / spec.count * spec.chosen;
-        let (weights, tokens) = (self.gpu.alloc(rows)?, self.gpu.alloc_f32(rows)?);
-        Ok(Routes { scores: logits, weights, tokens, ranges: super::meter::spread(rows, spec.count) })
+        self.choose(experts, logits)
     }
 
     fn ranges(&self, routes: &Routes) -> Vec<Range<usize>> {
         routes.ranges.clone()
     }
 
-    fn dispatch(&self, routes: &Routes, _x: &Tensor, width: usize) -> Result<Tensor> {
-        self.only_thought_of(EXPERTS)?;
-        self.gpu.alloc(routes.weights.len() * width)
+    fn dispatch(&self, routes: &Routes, x: &Tensor, width: usize) -> Result<Tensor> {
+        self.rows_of_tokens(routes, x, width)
     }
 
-    fn combine(&self, _: &Routes, _from: &Tensor, _width: usize, _to: &mut Tensor, _keep: bool) -> Result<()> {
-        self.only_thought_of(EXPERTS)
+    fn combine(&self, routes: &Routes, from: &Tensor, width: usize, to: &mut Tensor, keep: bool) -> Result<()> {
+        self.gpu.combine(&routes.row, from, width, to, keep)
     }
 
-    fn weigh(&self, _: &Routes, _rows: &mut Tensor, _width: usize) -> Result<()> {
-        self.only_thought_of(EXPERTS)
+    fn weigh(&self, routes: &Routes, rows: &mut Tensor, _width: usize) -> Result<()> {
+        self.gpu.scale_rows(rows, routes.weights.all(), None)
     }
 
-    fn weigh_backward(&self, _: &Routes, _x: &Tensor, _d: &mut Tensor, _width: usize, _dw: &mut Tensor) -> Result<()> {
-        self.only_thought_of(EXPERTS)
+    fn weigh_backward(
+        &self,
+        routes: &Routes,
+        x: &Tensor,
+        d: &mut Tensor,
+        _width: usize,
+        dw: &mut Tensor,
+    ) -> Result<()> {
+        self.gpu.weigh_backward(x, d, &routes.weights, dw)
     }
 
-    fn add_expert_bias(&self, _: &Routes, _rows: Range<usize>, _to: &mut Tensor, _bias: &Vector) -> Result<()> {
-        self.only_thought_of(EXPERTS)
+    fn add_expert_bias(
+        &self,
+        routes: &Routes,
+        rows: Range<usize>,
+        to: &mut Tensor,
+        (linear, _): (&Linear, &Vector),
+    ) -> Result<()> {
+        self.add_bias_of_expert(routes, rows, to, linear)
     }
 
     fn expert_bias_backward(
         &self,
-        _: &Routes,
-        _rows: Range<usize>,
-        _d: &Tensor,
-        _bias: &Vector,
-        _dw: &mut Tensor,
+        routes: &Routes,
+        rows: Range<usize>,
+        d: &Tensor,
+        of: (&Linear, &Vector),
+        dw: &mut Tensor,
         _grads: &mut Grads,
     ) -> Result<()> {
-        self.only_thought_of(EXPERTS)
+        self.bias_of_expert_backward(routes, rows, d, of, dw)
     }
 
-    fn route_backward(&self, _: &Experts, routes: Routes, _dw: Tensor, _grads: &mut Grads) -> Result<Tensor> {
-        self.only_thought_of(EXPERTS)?;
-        Ok(routes.scores)
+    fn route_backward(&self, experts: &Experts, routes: Routes, dw: Tensor, _grads: &mut Grads) -> Result<Tensor> {
+        self.choose_backward(experts, routes, dw)
     }
 
-    fn gate(&self, x: &Tensor, _gate: &Tensor) -> Result<Tensor> {
-        self.only_thought_of("a gated output")?;
-        self.gpu.alloc(x.len())
+    fn gate(&self, x: &Tensor, gate: &Tensor) -> Result<Tensor> {
+        self.gpu.gate(x, gate)
     }
 
-    fn gate_backward(&self, _x: &Tensor, _gate: &mut Tensor, _d: &mut Tensor) -> Result<()> {
-        self.only_thought_of("a gated output")
+    fn gate_backward(&self, x: &Tensor, gate: &mut Tensor, d: &mut Tensor) -> Result<()> {
+        self.gpu.gate_backward(x, gate, d)
     }
 
     fn activation(&self, f: Nonlinear, up: &Tensor) -> Result<Tensor> {
-        if f.activation == Activation::ClampedSwiglu {
-            self.only_thought_of(CLAMPED)?;
-            return self.gpu.alloc(up.len() / 2);
-        }
         self.gpu.activation(f.activation, f.alphas, up, f.gated, f.width)
     }
 
     fn activation_backward(&self, f: Nonlinear, up: &mut Tensor, d: &Tensor) -> Result<()> {
-        if f.activation == Activation::ClampedSwiglu {
-            return self.only_thought_of(CLAMPED);
-        }
         self.gpu.activation_backward(f.activation, f.alphas, up, f.gated, d, f.width)
     }
 
@@ -537,7 +521,7 @@ impl<'m> Backend for OnGpu<'m> {
 }
 
 impl<'m> OnGpu<'m> {
-    fn ctx(&self) -> Ctx<'m> {
+    pub(super) fn ctx(&self) -> Ctx<'m> {
         Ctx { gpu: self.gpu, params: self.params }
     }
 }
@@ -550,8 +534,4 @@ fn read_f64(gpu: &Gpu, of: &Tensor) -> Result<f64> {
 
 fn part<'a>(index: &'a Tensor, range: &Range<usize>) -> Span<'a> {
     index.from(range.start).first(range.len())
-}
-
-fn no_magnitudes() -> Error {
-    Error::failure("magnitudes of DoRA are not computed on a GPU here")
 }

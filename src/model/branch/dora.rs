@@ -111,8 +111,4 @@ impl Branch for Dora {
         let matrix = Arc::new(Matrix::new(out, width, values)?);
         Ok(DeltaWeight::Dense(Dense { matrix, epsilon: f64::from(f32::EPSILON), rounding_std: None }))
     }
-
-    fn refused_on_gpu(&self) -> Option<&'static str> {
-        Some("DoRA is computed on the processor here, not on a GPU: --device cpu, or merge the adapter first")
-    }
 }

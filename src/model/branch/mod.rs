@@ -47,11 +47,6 @@ pub trait Branch {
     /// # Errors
     /// When the parameters are not those of the layer.
     fn delta(&self, params: &Params, linear: &Linear) -> Result<DeltaWeight>;
-
-    /// Why this cannot be computed on a machine of its own; `None` where it can.
-    fn refused_on_gpu(&self) -> Option<&'static str> {
-        None
-    }
 }
 
 /// One product forward.
@@ -136,9 +131,5 @@ impl Branch for Beside {
 
     fn delta(&self, params: &Params, linear: &Linear) -> Result<DeltaWeight> {
         each!(self, branch => branch.delta(params, linear))
-    }
-
-    fn refused_on_gpu(&self) -> Option<&'static str> {
-        each!(self, branch => branch.refused_on_gpu())
     }
 }

@@ -204,7 +204,7 @@ impl Experts {
             let at = Cols { first: range.start * hidden, stride: hidden };
             expert.down.forward_rows(on, &between, range.clone(), &mut down, at, false)?;
             if let Some(bias) = &expert.down_bias {
-                on.add_expert_bias(routes, range, &mut down, bias)?;
+                on.add_expert_bias(routes, range, &mut down, (&expert.down, bias))?;
             }
         }
         on.stands_for(1.0);
@@ -288,7 +288,7 @@ impl Experts {
                     let dx = Some((&mut d_between, false));
                     expert.down.backward_rows(on, &between, range.clone(), (&d_rows, at), dx, grads)?;
                     if let Some(bias) = &expert.down_bias {
-                        on.expert_bias_backward(&routes, range.clone(), &d_rows, bias, &mut dw, grads)?;
+                        on.expert_bias_backward(&routes, range.clone(), &d_rows, (&expert.down, bias), &mut dw, grads)?;
                     }
                 }
                 on.stands_for(1.0);

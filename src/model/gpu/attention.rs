@@ -8,6 +8,7 @@ use super::kernels::{
     HEAD_DIM_MAX, HeadLayout, HeadsBackward, HeadsForward, HeadsWeights, JoinHeads, ScoreBlock, Softmax,
     SoftmaxBackward, SplitHeads,
 };
+use super::kernels_rows::SinkSums;
 use super::machine::Element;
 use super::memory::{Span, Tensor};
 use super::norm::Norm;
@@ -31,6 +32,11 @@ pub struct Angles {
 }
 
 impl Angles {
+    /// Cosines, sines, pairs of a head, and whether neighbours turn together.
+    pub(super) fn tables(&self) -> (Span<'_>, Span<'_>, usize, bool) {
+        (self.cos.all(), self.sin.all(), self.half, self.interleaved)
+    }
+
     pub(super) fn upload(gpu: &Gpu, table: &Table) -> Result<Self> {
         let (cos, sin, half) = table.values();
         let interleaved = table.is_interleaved();
@@ -62,6 +68,10 @@ pub struct Attention<'a> {
     pub positions: usize,
     /// For every row where in its sequence its own row of data begins, if that is not always 0.
     pub starts: Option<&'a Tensor>,
+    /// A score of each head that belongs to no key.
+    pub sinks: Option<Span<'a>>,
+    /// Their gradients, where they are trained.
+    pub d_sinks: Option<Span<'a>>,
 }
 
 /// Queries, keys and values as the products want them.
@@ -113,8 +123,8 @@ impl Attention<'_> {
         [self.angles.map(|angles| angles.cos.all()), self.angles.map(|angles| angles.sin.all())]
     }
 
-    /// Of sequences whose rows of queries, keys and values are these.
-    fn layout(&self, rows: Span) -> Result<HeadLayout> {
+    /// Of sequences that have so many rows of queries, keys and values.
+    fn layout(&self, rows: usize) -> Result<HeadLayout> {
         let Row { stride, q, k, v } = self.row;
         let Rules { heads, kv_heads, head_dim, .. } = self.rules;
         let half = self.angles.map_or(0, |angles| angles.half);
@@ -124,7 +134,7 @@ impl Attention<'_> {
             return Err(Error::failure(message));
         }
         Ok(HeadLayout {
-            sequences: rows.len() / stride / self.seq,
+            sequences: rows / self.seq,
             seq: self.seq,
             first: self.first,
             capacity: self.capacity,
@@ -153,7 +163,7 @@ impl Attention<'_> {
         cache: Option<(&Tensor, &Tensor)>,
     ) -> Result<SplitQkv> {
         let gpu = run.gpu;
-        let layout = self.layout(rows.all())?;
+        let layout = self.layout(rows.len() / self.row.stride)?;
         let HeadLayout { sequences, seq, capacity, heads, kv_heads, head_dim, .. } = layout;
         let q = gpu.alloc(sequences * seq * heads * head_dim)?;
         let width = sequences * kv_heads * capacity * head_dim;
@@ -177,6 +187,9 @@ impl Attention<'_> {
             let rows = rows.min(self.seq - first);
             let end = self.first + first + rows;
             let lo = self.rules.window.map_or(0, |window| (self.first + first + 1).saturating_sub(window));
+            // Where rows of data share a sequence their chunks begin where they do.
+            let chunk = self.rules.chunk.filter(|_| self.starts.is_none());
+            let lo = lo.max(chunk.map_or(0, |chunk| (self.first + first) / chunk * chunk));
             Block { first, rows, lo, keys: end - lo }
         };
         if gpu.is_dry() {
@@ -217,6 +230,7 @@ impl Attention<'_> {
             lo: block.lo,
             keys: block.keys,
             window: self.rules.window.unwrap_or(usize::MAX).min(i32::MAX as usize),
+            chunk: self.rules.chunk.unwrap_or(usize::MAX).min(i32::MAX as usize),
         }
     }
 
@@ -239,7 +253,8 @@ impl Attention<'_> {
             let queries = self.rows_of(q, block);
             gpu.product(self.scores(&scores, block), false, scale, queries, self.keys_of(k, block).t(), batch)?;
             let (scores, starts) = (scores.all(), self.starts());
-            Softmax { scores, p: p.all(), starts, block: self.score_block(sequences, block), cap, alibi }
+            let (p_all, sinks) = (p.all(), self.sinks);
+            Softmax { scores, p: p_all, starts, sinks, block: self.score_block(sequences, block), cap, alibi }
                 .launch(gpu)?;
             gpu.product(self.rows_of(&out, block), false, 1.0, self.scores(&p, block), self.keys_of(v, block), batch)?;
         }
@@ -248,11 +263,12 @@ impl Attention<'_> {
         Ok(joined)
     }
 
-    /// The gradient by the rows of queries, keys and values, from the one by what came out.
+    /// The gradient by the rows of queries, keys and values, from the one by what came out. `rows` are those rows, where they are normalized
+    /// here.
     pub(in crate::model) fn backward(
         &self,
         run: Ctx,
-        rows: &Tensor,
+        rows: Option<&Tensor>,
         split: &SplitQkv,
         out: &Tensor,
         d_out: &Tensor,
@@ -260,8 +276,8 @@ impl Attention<'_> {
         let gpu = run.gpu;
         let Rules { heads, kv_heads, head_dim, scale, softcap: cap, alibi, .. } = self.rules;
         let SplitQkv { q, kv: Some((k, v)) } = split else { return Ok(None) };
-        let layout = self.layout(rows.all())?;
-        let HeadLayout { sequences, seq, .. } = layout;
+        let layout = self.layout(q.len() / (heads * head_dim))?;
+        let HeadLayout { sequences, seq, stride, .. } = layout;
         let (tokens, batch) = (sequences * seq, sequences * kv_heads);
         let (d, along) = (gpu.alloc(q.len())?, gpu.alloc_f32(tokens * heads)?);
         let along = along.all();
@@ -277,6 +293,9 @@ impl Attention<'_> {
             let (keys, values) = (self.keys_of(k, block), self.keys_of(v, block));
             gpu.product(self.scores(&scores, block), false, scale, queries, keys.t(), batch)?;
             gpu.product(self.scores(&dp, block), false, 1.0, d, values.t(), batch)?;
+            let rows = batch * block.rows * self.group();
+            let shares = if self.d_sinks.is_some() { Some(gpu.alloc_f32(rows)?) } else { None };
+            let shares = shares.as_ref().map(Tensor::all);
             SoftmaxBackward {
                 scores: scores.all(),
                 dp: dp.all(),
@@ -284,24 +303,29 @@ impl Attention<'_> {
                 p: p.all(),
                 ds: ds.all(),
                 starts: self.starts(),
+                sinks: self.sinks,
+                shares,
                 block: self.score_block(sequences, block),
                 cap,
                 alibi,
             }
             .launch(gpu)?;
+            if let (Some(sums), Some(shares)) = (self.d_sinks, shares) {
+                SinkSums { shares, sums, sequences, kv_heads, rows: block.rows, group: self.group() }.launch(gpu)?;
+            }
             let ds = self.scores(&ds, block);
             gpu.product(self.rows_of(&dq, block), false, scale, ds, keys, batch)?;
             gpu.product(self.keys_of(&dk, block), true, scale, ds.t(), queries, batch)?;
             gpu.product(self.keys_of(&dv, block), true, 1.0, self.scores(&p, block).t(), d, batch)?;
         }
-        let d_rows = gpu.alloc(rows.len())?;
+        let d_rows = gpu.alloc(tokens * stride)?;
         let trained = |norm: &Norm| norm.weight.trained().and_then(|number| run.params.gradient(number));
         let trained = self.norms.and_then(|(q, k)| Some([trained(q)?, trained(k)?]));
         let stats = if trained.is_some() { Some(gpu.alloc_f32(tokens * (heads + kv_heads))?) } else { None };
         let stats = stats.as_ref().map(Tensor::all);
         let NormValues { q_weight, k_weight, q_plus, k_plus, eps } = self.norm_values(run);
         let [cosines, sines] = self.angles();
-        let (x, dx, starts) = (rows.all(), d_rows.all(), self.starts());
+        let (x, dx, starts) = (rows.map(Tensor::all), d_rows.all(), self.starts());
         let (dq, dk, dv) = (dq.all(), dk.all(), dv.all());
         HeadsBackward {
             x,
@@ -321,7 +345,7 @@ impl Attention<'_> {
             eps,
         }
         .launch(gpu)?;
-        if let (Some([q, k]), Some(stats)) = (trained, stats) {
+        if let (Some([q, k]), Some(stats), Some(x)) = (trained, stats, x) {
             for (gradient, dw, of_keys) in [(dq, q, false), (dk, k, true)] {
                 HeadsWeights { x, cosines, sines, gradient, stats, dw, starts, layout, of_keys }.launch(gpu)?;
             }

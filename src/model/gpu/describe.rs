@@ -111,7 +111,7 @@ pub(super) use span_type;
 /// Lengths, workgroups and conditions are expressions over the kernel's numbers as [`Size`]s, and over its buffers as
 /// `Option<Span>`s. `Index(n)` is rows or ids below n.
 macro_rules! kernels {
-    ($(
+    ($LIST:ident; $(
         $(#[$doc:meta])*
         $Kernel:ident = $kernel:ident($($scalar:ident: $kind:ty),* $(,)?) {
             $($buffer:ident: $access:ident $element:ident$(($below:expr))?[$length:expr] $(or $none:ident)? $(in $words:ident)?,)*
@@ -155,8 +155,8 @@ macro_rules! kernels {
             }
         )*
 
-        /// Every kernel.
-        pub const KERNELS: &[&Kernel] = &[$($Kernel::KERNEL),*];
+        /// The kernels of this description.
+        pub(super) const $LIST: &[&Kernel] = &[$($Kernel::KERNEL),*];
     };
     (@access read) => { Access::Read };
     (@access write) => { Access::Write };

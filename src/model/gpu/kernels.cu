@@ -253,12 +253,20 @@ KERNEL(column_sums) {
     }
 }
 
-/* ---- norms: a group a row ---- */
+/* ---- norms: a workgroup for each group of each row ---- */
+
+/* Where group number `at` begins. */
+DEVICE i64 group_at(i64 at, const struct group_layout l) {
+    const i64 row = divided(at, l.many);
+    return row * l.stride + (at - row * l.many) * l.step;
+}
 
 KERNEL(norm_forward) {
     SHARED float room[THREADS_MAX];
-    const floatX *row = x + (i64)GROUP * width;
-    floatX *out = y + (i64)GROUP * width;
+    const int width = groups.width;
+    const i64 begin = group_at(GROUP, groups);
+    const floatX *row = x + begin;
+    floatX *out = y + begin;
     float mean = 0, squares = 0;
     if (centred) {
         for (int i = THREAD; i < width; i += THREADS) mean += widen(row[i]);
@@ -275,10 +283,13 @@ KERNEL(norm_forward) {
     }
 }
 
-/* `dx = keep · dx + …`; mean and scale of every row go to `stats` where that is given. */
+/* `dx = keep · dx + …`, in dy's place where there is none; mean and scale of every group go to `stats` where that is given. */
 KERNEL(norm_backward) {
     SHARED float room[THREADS_MAX];
-    const i64 begin = (i64)GROUP * width;
+    const int width = groups.width;
+    const i64 begin = group_at(GROUP, groups);
+    /* Each thread reads a value for the last time before it writes it. */
+    const floatX *from = dy ? dy : dx;
     float mean = 0, squares = 0, along = 0, shift = 0;
     if (centred) {
         for (int i = THREAD; i < width; i += THREADS) mean += widen(x[begin + i]);
@@ -286,7 +297,7 @@ KERNEL(norm_backward) {
     }
     for (int i = THREAD; i < width; i += THREADS) {
         const float centre = widen(x[begin + i]) - mean;
-        const float g = widen(dy[begin + i]) * (weight[i] + plus);
+        const float g = widen(from[begin + i]) * (weight[i] + plus);
         squares += centre * centre;
         along += g * centre;
         shift += g;
@@ -295,7 +306,7 @@ KERNEL(norm_backward) {
     along = total(along, room) * scale / width;
     shift = centred ? total(shift, room) / width : 0;
     for (int i = THREAD; i < width; i += THREADS) {
-        const float g = widen(dy[begin + i]) * (weight[i] + plus);
+        const float g = widen(from[begin + i]) * (weight[i] + plus);
         const float value = scale * (g - shift - (widen(x[begin + i]) - mean) * scale * along);
         dx[begin + i] = narrow(keep ? widen(dx[begin + i]) + value : value);
     }
@@ -305,17 +316,19 @@ KERNEL(norm_backward) {
     }
 }
 
-/* `dw += Σ dy · (x − mean) · scale`, `db += Σ dy`, over rows. */
+/* `dw += Σ dy · (x − mean) · scale` over groups. */
 KERNEL(norm_weights) {
     SHARED float room[THREADS_MAX];
+    const int width = groups.width;
+    const i64 count = (i64)groups.rows * groups.many;
     const int columns = THREADS < COLUMNS ? THREADS : COLUMNS;
     const int lanes = THREADS / columns, lane = THREAD / columns;
     for (int begin = GROUP * columns; begin < width; begin += GROUPS * columns) {
         const int column = begin + THREAD % columns;
         float sum = 0;
         if (column < width)
-            for (i64 row = lane; row < rows; row += lanes) {
-                const i64 at = row * width + column;
+            for (i64 row = lane; row < count; row += lanes) {
+                const i64 at = group_at(row, groups) + column;
                 sum += widen(dy[at]) * (widen(x[at]) - stats[2 * row]) * stats[2 * row + 1];
             }
         SYNC;
@@ -468,7 +481,7 @@ struct sight {
     i64 along;
     /// Added to scores for each step towards later keys, counted from key `own`.
     float slope;
-    int own;
+    int own, head;
 };
 
 /* Slopes of heads, as alibi_slopes in src/spec. */
@@ -483,16 +496,15 @@ DEVICE struct sight sight_of(int group, const struct score_block b, float alibi,
     const int many = b.rows * b.group, number = group / many, inside = group % many;
     const int row = inside / b.group, position = b.position + row;
     int begin = position + 1 - b.window > b.lo ? position + 1 - b.window : b.lo;
-    if (starts) {
-        const int start = starts[(i64)(number / b.kv_heads) * b.seq + b.first + row];
-        begin = start > begin ? start : begin;
-    }
+    const int start = starts ? starts[(i64)(number / b.kv_heads) * b.seq + b.first + row] : 0;
+    const int chunk = start + (position - start) / b.chunk * b.chunk;
+    begin = chunk > begin ? chunk : begin;
     struct sight s;
     s.begin = begin - b.lo;
     s.end = position + 1 - b.lo;
     s.along = ((i64)number * b.seq + b.first) * b.group + inside;
-    const int head = number % b.kv_heads * b.group + inside % b.group;
-    s.slope = alibi != 0 ? alibi * slope_of(head, b.kv_heads * b.group) : 0.0f;
+    s.head = number % b.kv_heads * b.group + inside % b.group;
+    s.slope = alibi != 0 ? alibi * slope_of(s.head, b.kv_heads * b.group) : 0.0f;
     s.own = position - b.lo;
     return s;
 }
@@ -513,8 +525,11 @@ KERNEL(softmax) {
     float most = LEAST, sum = 0;
     for (int i = begin + THREAD; i < end; i += THREADS) most = fmaxf(most, score_of(s, i, sight, cap));
     most = largest(most, room);
+    /* A sink is a score that belongs to no key. */
+    if (sinks) most = fmaxf(most, sinks[sight.head]);
+    const float sunk = sinks ? expf(sinks[sight.head] - most) : 0.0f;
     for (int i = begin + THREAD; i < end; i += THREADS) sum += expf(score_of(s, i, sight, cap) - most);
-    const float inverse = 1.0f / total(sum, room);
+    const float inverse = 1.0f / (total(sum, room) + sunk);
     for (int i = THREAD; i < keys; i += THREADS) {
         const int seen = i >= begin && i < end;
         to[i] = narrow(seen ? expf(score_of(s, i, sight, cap) - most) * inverse : 0.0f);
@@ -532,8 +547,11 @@ KERNEL(softmax_backward) {
     float most = LEAST, sum = 0;
     for (int i = begin + THREAD; i < end; i += THREADS) most = fmaxf(most, score_of(s, i, sight, cap));
     most = largest(most, room);
+    /* A sink is a score that belongs to no key. */
+    if (sinks) most = fmaxf(most, sinks[sight.head]);
+    const float sunk = sinks ? expf(sinks[sight.head] - most) : 0.0f;
     for (int i = begin + THREAD; i < end; i += THREADS) sum += expf(score_of(s, i, sight, cap) - most);
-    const float inverse = 1.0f / total(sum, room);
+    const float inverse = 1.0f / (total(sum, room) + sunk);
     for (int i = THREAD; i < keys; i += THREADS) {
         float probability = 0, gradient = 0;
         if (i >= begin && i < end) {
@@ -544,6 +562,7 @@ KERNEL(softmax_backward) {
         p[row + i] = narrow(probability);
         ds[row + i] = narrow(gradient);
     }
+    if (shares && THREAD == 0) shares[GROUP] = sunk * inverse * mean;
 }
 
 /* From [sequence][kv head][row][group][dim] to rows of tokens. */
@@ -596,6 +615,7 @@ DEVICE float activate(enum activation function, float x, float positive, float n
     }
     case RELU: *slope = x > 0 ? 1.0f : 0.0f; return x > 0 ? x : 0.0f;
     case RELU2: *slope = x > 0 ? 2.0f * x : 0.0f; return x > 0 ? x * x : 0.0f;
+    case CLAMPED: break;
     case XIELU: {
         if (x > 0) {
             *slope = 2.0f * positive * x + 0.5f;
@@ -610,7 +630,29 @@ DEVICE float activate(enum activation function, float x, float positive, float n
     return NOT_A_NUMBER;
 }
 
+/* `g · sigmoid(α g)` of a gate held below a limit, its slope by the gate, and `up + 1` held within the limit. */
+struct clamped {
+    float value, slope, up, by_up;
+};
+
+DEVICE struct clamped clamped_of(float gate, float up, float alpha, float limit) {
+    const float g = fminf(gate, limit), s = 1.0f / (1.0f + expf(-alpha * g));
+    struct clamped c;
+    c.value = g * s;
+    c.slope = gate > limit ? 0.0f : s * (1.0f + alpha * g * (1.0f - s));
+    c.up = fminf(fmaxf(up, -limit), limit) + 1.0f;
+    c.by_up = fabsf(up) > limit ? 0.0f : 1.0f;
+    return c;
+}
+
 KERNEL(activation_forward) {
+    if (function == CLAMPED) {
+        EACH(at, (i64)rows * width) {
+            const struct clamped c = clamped_of(widen(up[2 * at]), widen(up[2 * at + 1]), positive, negative);
+            out[at] = narrow(c.up * c.value);
+        }
+        return;
+    }
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
         const i64 begin = cell.row * (gated ? 2 * width : width);
@@ -623,6 +665,15 @@ KERNEL(activation_forward) {
 
 /* What went in becomes the gradient by it. */
 KERNEL(activation_backward) {
+    if (function == CLAMPED) {
+        EACH(at, (i64)rows * width) {
+            const struct clamped c = clamped_of(widen(up[2 * at]), widen(up[2 * at + 1]), positive, negative);
+            const float g = widen(d[at]);
+            up[2 * at] = narrow(g * c.up * c.slope);
+            up[2 * at + 1] = narrow(g * c.value * c.by_up);
+        }
+        return;
+    }
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
         const i64 begin = cell.row * (gated ? 2 * width : width);

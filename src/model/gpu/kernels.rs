@@ -7,6 +7,7 @@
 use super::describe::{
     Access, BufferParam, Kernel, ParamElement, Record, constants, declarations, enums, kernels, records, span_type,
 };
+use super::kernels_rows::ROWS;
 use super::launch::{Bind, Check, Scalar, Size, append, each, fixed, per_columns, per_row, strided};
 use super::machine::Groups;
 use super::memory::Span;
@@ -17,9 +18,27 @@ use crate::model::ops::activation::Activation;
 /// The kernels as CUDA C, with their parameters; `BF16` is defined or not.
 pub fn source() -> String {
     let mut text = declarations(CONSTANTS, ENUMS, RECORDS, KERNELS);
-    text.push_str("#line 1 \"kernels.cu\"\n");
-    text.push_str(include_str!("kernels.cu"));
+    let files = [("kernels.cu", include_str!("kernels.cu")), ("kernels_rows.cu", include_str!("kernels_rows.cu"))];
+    for (name, file) in files {
+        text.push_str(&format!("#line 1 \"{name}\"\n{file}"));
+    }
     text
+}
+
+/// Every kernel.
+pub const KERNELS: &[&Kernel] = &joined::<{ COMMON.len() + ROWS.len() }>(&[COMMON, ROWS]);
+
+const fn joined<const N: usize>(lists: &[&[&'static Kernel]]) -> [&'static Kernel; N] {
+    let (mut all, mut at, mut list) = ([COMMON[0]; N], 0, 0);
+    while list < lists.len() {
+        let mut number = 0;
+        while number < lists[list].len() {
+            all[at] = lists[list][number];
+            (at, number) = (at + 1, number + 1);
+        }
+        list += 1;
+    }
+    all
 }
 
 constants! {
@@ -36,10 +55,22 @@ constants! {
 }
 
 enums! {
-    Activation = activation { Silu = SILU, GeluTanh = GELU_TANH, Gelu = GELU, Relu = RELU, Relu2 = RELU2, Xielu = XIELU }
+    Activation = activation { Silu = SILU, GeluTanh = GELU_TANH, Gelu = GELU, Relu = RELU, Relu2 = RELU2, Xielu = XIELU, ClampedSwiglu = CLAMPED }
 }
 
 records! {
+    /// What is normalized together: `width` values of each group of each row.
+    GroupLayout = group_layout {
+        rows,
+        /// Groups of a row.
+        many,
+        width,
+        /// From row to row.
+        stride,
+        /// From group to group.
+        step,
+    }
+
     /// Where queries, keys and values lie in the rows of a token, and where the products want them.
     HeadLayout = head_layout {
         sequences,
@@ -89,6 +120,18 @@ records! {
         keys,
         /// A row sees itself and the `window − 1` positions before it.
         window,
+        /// A row sees nothing before the multiple of this that its position reaches.
+        chunk,
+    }
+}
+
+impl GroupLayout<Size> {
+    fn count(&self) -> Size {
+        self.rows * self.many
+    }
+
+    fn values(&self) -> Size {
+        strided(self.rows, strided(self.many, self.width, self.step), self.stride)
     }
 }
 
@@ -158,6 +201,7 @@ impl ScoreBlock<Size> {
         self.first + self.rows <= self.seq
             && self.lo <= self.position
             && self.position + self.rows <= self.lo + self.keys
+            && self.chunk > 0
     }
 }
 
@@ -178,7 +222,7 @@ fn up_width(width: Size, gated: bool) -> Size {
     width * if gated { 2 } else { 1 }
 }
 
-kernels! {
+kernels! { COMMON;
     /// 4-bit codes, the first in the high nibble, become values: level · scale.
     Dequantize = dequantize(in_features: usize, block: usize, by_row: usize, count: u64, offset: f32) {
         codes: read U8[count.div_ceil(2)] in words,
@@ -259,30 +303,30 @@ kernels! {
         sums: update F32[width],
     } over [per_columns(width, COLUMNS)];
 
-    /// RMSNorm, or LayerNorm where `centred`: `y = (x − mean) · scale · (weight + plus) + bias`.
-    NormForward = norm_forward(rows: usize, width: usize, centred: bool, plus: f32, eps: f32) {
-        x: read Compute[rows * width],
-        weight: read F32[width],
-        bias: read F32[width] or none,
-        y: write Compute[rows * width],
-    } over [per_row(rows, width)];
+    /// RMSNorm, or LayerNorm where `centred`: `y = (x − mean) · scale · (weight + plus) + bias`, of every group of every row.
+    NormForward = norm_forward(groups: GroupLayout, centred: bool, plus: f32, eps: f32) {
+        x: read Compute[groups.values()],
+        weight: read F32[groups.width],
+        bias: read F32[groups.width] or none,
+        y: update Compute[groups.values()],
+    } over [per_row(groups.count(), groups.width)];
 
-    /// `dx = keep · dx + …`; mean and scale of every row go to `stats` where that is given.
-    NormBackward = norm_backward(rows: usize, width: usize, centred: bool, keep: bool, plus: f32, eps: f32) {
-        x: read Compute[rows * width],
-        weight: read F32[width],
-        dy: read Compute[rows * width],
-        dx: update Compute[rows * width],
-        stats: write F32[rows * 2] or none,
-    } over [per_row(rows, width)];
+    /// `dx = keep · dx + …`, in the place of `dy` where that is not given; mean and scale of every group go to `stats` where that is.
+    NormBackward = norm_backward(groups: GroupLayout, centred: bool, keep: bool, plus: f32, eps: f32) {
+        x: read Compute[groups.values()],
+        weight: read F32[groups.width],
+        dy: read Compute[groups.values()] or none,
+        dx: update Compute[groups.values()],
+        stats: write F32[groups.count() * 2] or none,
+    } over [per_row(groups.count(), groups.width)] where [dy.is_some() || !keep];
 
-    /// `dw += Σ dy · (x − mean) · scale` over rows.
-    NormWeights = norm_weights(rows: usize, width: usize) {
-        x: read Compute[rows * width],
-        dy: read Compute[rows * width],
-        stats: read F32[rows * 2],
-        dw: update F32[width],
-    } over [per_columns(width, COLUMNS)];
+    /// `dw += Σ dy · (x − mean) · scale` over groups.
+    NormWeights = norm_weights(groups: GroupLayout) {
+        x: read Compute[groups.values()],
+        dy: read Compute[groups.values()],
+        stats: read F32[groups.count() * 2],
+        dw: update F32[groups.width],
+    } over [per_columns(groups.width, COLUMNS)];
 
     /// Queries and keys are normalized (where there are weights) and turned by position; all three are laid out for products.
     HeadsForward = heads_forward(layout: HeadLayout, q_plus: f32, k_plus: f32, eps: f32) {
@@ -303,7 +347,7 @@ kernels! {
     /// The way back, from gradients by what the products got. Scales of the norms go to `stats`, [token][query and key
     /// heads], where that is given.
     HeadsBackward = heads_backward(layout: HeadLayout, q_plus: f32, k_plus: f32, eps: f32) {
-        x: read Compute[layout.rows()],
+        x: read Compute[layout.rows()] or none,
         q_weight: read F32[layout.head_dim] or none,
         k_weight: read F32[layout.head_dim] or none,
         cosines: read F32[layout.angles()] or none,
@@ -316,6 +360,7 @@ kernels! {
         starts: read I32[layout.tokens()] or none,
     } over [layout.groups()] where [
         layout.fits();
+        x.is_some() || q_weight.is_none() && k_weight.is_none();
         layout.turned_by(cosines, sines, starts)
     ];
 
@@ -334,14 +379,16 @@ kernels! {
         layout.tokens() * (layout.heads + layout.kv_heads * 2) <= i32::MAX as usize
     ];
 
-    /// Probabilities from scores, to which `alibi` times a head's slope and the way to the key is added first.
+    /// Probabilities from scores and from a head's sink, where there are sinks; to scores `alibi` times a head's slope and the way to the key is added first.
     Softmax = softmax(block: ScoreBlock, cap: f32, alibi: f32) {
         scores: read F32[block.scores()],
         p: write Compute[block.scores()],
         starts: read I32[block.sequences * block.seq] or none,
+        sinks: read F32[block.kv_heads * block.group] or none,
     } over [block.groups()] where [block.fits()];
 
-    /// Probabilities again, and the gradient by the scores before their scale: `p (dp − along)`, times the cap's slope.
+    /// Probabilities again, and the gradient by the scores before their scale: `p (dp − along)`, times the cap's slope. A sink's share of
+    /// each row times `along` goes to `shares`.
     SoftmaxBackward = softmax_backward(block: ScoreBlock, cap: f32, alibi: f32) {
         scores: read F32[block.scores()],
         dp: read F32[block.scores()],
@@ -349,6 +396,8 @@ kernels! {
         p: write Compute[block.scores()],
         ds: write Compute[block.scores()],
         starts: read I32[block.sequences * block.seq] or none,
+        sinks: read F32[block.kv_heads * block.group] or none,
+        shares: write F32[block.query_rows()] or none,
     } over [block.groups()] where [block.fits()];
 
     /// From [sequence][kv head][row][query head of the group][dim] to rows of tokens.

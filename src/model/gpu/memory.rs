@@ -389,12 +389,18 @@ impl<'a> Span<'a> {
         unsafe { self.machine().read(region, bytes) }
     }
 
-    /// The values, of an `f32` span.
+    /// The values, of a span of `f32` or bf16.
     pub(in crate::model) fn values(self) -> Result<Vec<f32>> {
-        assert_eq!(self.element(), Element::F32, "only f32 is read");
         let mut bytes = vec![0; self.region().bytes];
         self.read(&mut bytes)?;
-        Ok(bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_ne_bytes(four)).collect())
+        match self.element() {
+            Element::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_ne_bytes(four)).collect()),
+            Element::Bf16 => {
+                let halves = bytes.as_chunks::<2>().0.iter();
+                Ok(halves.map(|&two| half::bf16::from_ne_bytes(two).to_f32()).collect())
+            }
+            other => Err(Error::failure(format!("{} read as numbers with a point", other.name()))),
+        }
     }
 }
 

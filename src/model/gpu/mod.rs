@@ -19,6 +19,7 @@ mod choice;
 pub mod cuda;
 mod describe;
 mod kernels;
+mod kernels_rows;
 mod launch;
 mod machine;
 mod memory;
@@ -28,6 +29,7 @@ mod open;
 mod ops;
 mod optimizer;
 mod resident;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -47,4 +49,6 @@ pub use ops::{Gpu, Mat};
 pub use resident::Resident;
 
 pub(super) use attention::{Angles, Attention as HeadsOf, SplitQkv};
+pub(super) use norm::Parts;
+pub(super) use rows::{Apart, Positions, Turning};
 pub(super) use weights::{Ctx, ParamStore};

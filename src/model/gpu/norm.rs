@@ -1,11 +1,23 @@
 //! RMSNorm and LayerNorm over rows.
 
-use super::kernels::{NormBackward, NormForward, NormWeights};
+use super::kernels::{GroupLayout, NormBackward, NormForward, NormWeights};
 use super::memory::{Span, Tensor};
 use super::ops::Gpu;
 use super::weights::{Ctx, Vector};
 use crate::error::Result;
 use crate::model::decoder::NormWeights as Weights;
+
+/// Groups of rows that are normalized by themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    pub rows: usize,
+    /// Groups of a row.
+    pub many: usize,
+    /// From row to row.
+    pub stride: usize,
+    /// From group to group.
+    pub step: usize,
+}
 
 #[derive(Debug)]
 pub struct Norm {
@@ -22,35 +34,71 @@ impl Norm {
         Ok(Self { weight: Vector::upload(gpu, &weights.weight, width)?, bias, centred, eps })
     }
 
+    /// One group a row.
+    fn rows(&self, run: Ctx, x: Span) -> GroupLayout {
+        let width = self.weight.values(run.params).0.len();
+        GroupLayout { rows: x.len() / width, many: 1, width, stride: width, step: 0 }
+    }
+
     /// Of rows as wide as the weights.
     pub(in crate::model) fn forward(&self, run: Ctx, x: Span) -> Result<Tensor> {
-        let (gpu, centred, eps) = (run.gpu, self.centred, self.eps);
+        let y = run.gpu.alloc(x.len())?;
+        self.write(run, x, y.all(), self.rows(run, x))?;
+        Ok(y)
+    }
+
+    fn write(&self, run: Ctx, x: Span, y: Span, groups: GroupLayout) -> Result<()> {
+        let (centred, eps) = (self.centred, self.eps);
         let (weight, plus) = self.weight.values(run.params);
         let bias = self.bias.as_ref().map(|bias| bias.values(run.params).0);
-        let (width, rows) = (weight.len(), x.len() / weight.len());
-        let y = gpu.alloc(x.len())?;
-        NormForward { x, weight, bias, y: y.all(), rows, width, centred, plus, eps }.launch(gpu)?;
-        Ok(y)
+        NormForward { x, weight, bias, y, groups, centred, plus, eps }.launch(run.gpu)
+    }
+
+    /// Of groups of rows, `x` and `y` laid out alike from their first group on.
+    pub(in crate::model) fn forward_parts(&self, run: Ctx, x: Span, y: Span, parts: Parts) -> Result<()> {
+        self.write(run, x, y, self.groups(run, parts))
+    }
+
+    fn groups(&self, run: Ctx, Parts { rows, many, stride, step }: Parts) -> GroupLayout {
+        GroupLayout { rows, many, width: self.weight.values(run.params).0.len(), stride, step }
     }
 
     /// `dx = keep·dx + …`, and the gradients of the norm itself where it is trained.
     pub(in crate::model) fn backward(&self, run: Ctx, x: &Tensor, dy: &Tensor, dx: &Tensor, keep: bool) -> Result<()> {
+        let (x, dy, dx) = (x.all(), dy.all(), dx.all());
+        self.back(run, x, Some(dy), dx, keep, self.rows(run, x))
+    }
+
+    /// The way back of [`forward_parts`](Self::forward_parts): the gradient by what came out, in `d`, becomes the one by what went in.
+    pub(in crate::model) fn backward_parts(&self, run: Ctx, x: Span, d: Span, parts: Parts) -> Result<()> {
+        let groups = self.groups(run, parts);
+        // What sums over rows reads the gradient as it was.
+        let dy = if self.is_trained() { Some(run.gpu.copy_of(d)?) } else { None };
+        self.back(run, x, dy.as_ref().map(Tensor::all), d, false, groups)
+    }
+
+    fn is_trained(&self) -> bool {
+        self.weight.trained().or_else(|| self.bias.as_ref().and_then(Vector::trained)).is_some()
+    }
+
+    fn back(&self, run: Ctx, x: Span, dy: Option<Span>, dx: Span, keep: bool, groups: GroupLayout) -> Result<()> {
         let (gpu, centred, eps) = (run.gpu, self.centred, self.eps);
         let (weight, plus) = self.weight.values(run.params);
-        let (width, rows) = (weight.len(), x.len() / weight.len());
         let of =
             |vector: Option<&Vector>| vector.and_then(Vector::trained).and_then(|number| run.params.gradient(number));
         let (dw, db) = (of(Some(&self.weight)), of(self.bias.as_ref()));
-        let stats = if dw.is_some() { Some(gpu.alloc_f32(2 * rows)?) } else { None };
+        let GroupLayout { rows, many, stride, step, .. } = groups;
+        let stats = if dw.is_some() { Some(gpu.alloc_f32(2 * rows * many)?) } else { None };
         let stats = stats.as_ref().map(Tensor::all);
-        let (x, dy, dx) = (x.all(), dy.all(), dx.all());
-        NormBackward { x, weight, dy, dx, stats, rows, width, centred, keep, plus, eps }.launch(gpu)?;
-        if let (Some(dw), Some(stats)) = (dw, stats) {
-            NormWeights { x, dy, stats, dw, rows, width }.launch(gpu)?;
+        NormBackward { x, weight, dy, dx, stats, groups, centred, keep, plus, eps }.launch(gpu)?;
+        if let (Some(dw), Some(stats), Some(dy)) = (dw, stats, dy) {
+            NormWeights { x, dy, stats, dw, groups }.launch(gpu)?;
         }
-        match db {
-            Some(db) => gpu.add_column_sums(db, dy, rows, width),
-            None => Ok(()),
+        if let (Some(db), Some(dy)) = (db, dy) {
+            for group in 0..many {
+                gpu.add_column_sums(db, dy.from(group * step), rows, stride)?;
+            }
         }
+        Ok(())
     }
 }

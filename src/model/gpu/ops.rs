@@ -163,6 +163,11 @@ impl Gpu {
         self.arena.zero_indices(count)
     }
 
+    /// `f32` values.
+    pub(in crate::model) fn upload(&self, values: &[f32]) -> Result<Tensor> {
+        self.arena.upload(values)
+    }
+
     /// Zeros in `f32`.
     pub(in crate::model) fn zeros_f32(&self, count: usize) -> Result<Tensor> {
         self.arena.zeros(Element::F32, count)
@@ -190,9 +195,14 @@ impl Gpu {
 
     /// A copy.
     pub(in crate::model) fn copy(&self, of: &Tensor) -> Result<Tensor> {
-        let to = self.arena.alloc(of.all().element(), of.len())?;
+        self.copy_of(of.all())
+    }
+
+    /// A copy of some values.
+    pub(in crate::model) fn copy_of(&self, of: Span) -> Result<Tensor> {
+        let to = self.arena.alloc(of.element(), of.len())?;
         // SAFETY: both tensors are borrowed, so their regions are there; they are of one length, and one is new.
-        unsafe { self.machine().copy(to.all().region(), of.all().region())? };
+        unsafe { self.machine().copy(to.all().region(), of.region())? };
         Ok(to)
     }
 

@@ -6,10 +6,9 @@ use super::norm::Norm;
 use super::ops::Gpu;
 use super::weights::{Matrix, ParamStore, Vector};
 use crate::error::{Error, Result};
-use crate::model::branch::Branch;
-use crate::model::decoder::{Decoder, FeedForward, Mixer, NormWeights};
+use crate::model::decoder::{Decoder, Mixer, NormWeights};
 use crate::model::linear::Linear;
-use crate::spec::{Activation, Rope};
+use crate::spec::Rope;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Resident {
     linears: HashMap<String, (Matrix, Option<Vector>)>,
     norms: HashMap<String, Norm>,
+    /// Other vectors, by a module and what they are beside it.
+    vectors: HashMap<(String, &'static str), Vector>,
     tables: Mutex<Tables>,
     max_positions: usize,
 }
@@ -48,10 +49,23 @@ impl Resident {
             let bias = linear.bias.as_ref().map(|bias| Vector::upload(gpu, bias, linear.shape[0])).transpose()?;
             linears.insert(linear.module.clone(), (matrix, bias));
         }
+        for expert in decoder.experts().flat_map(|experts| &experts.each) {
+            // It is the expert's own, and not the linear layer's: the weight of a row multiplies it.
+            if let (Some(bias), Some((_, place))) = (&expert.down_bias, linears.get_mut(&expert.down.module)) {
+                *place = Some(Vector::upload(gpu, bias, expert.down.shape[0])?);
+            }
+        }
+        let mut vectors = HashMap::new();
+        for attention in decoder.blocks.iter().filter_map(|block| block.mixer.as_ref().and_then(Mixer::attention)) {
+            if let Some(sinks) = &attention.sinks {
+                let values = Vector::upload(gpu, sinks, attention.spec.heads)?;
+                vectors.insert((attention.o.module.clone(), "sinks"), values);
+            }
+        }
         for norm in decoder.norms() {
             norms.insert(norm.spec.name.clone(), Norm::upload(gpu, norm)?);
         }
-        Ok(Self { linears, norms, tables: Mutex::default(), max_positions: decoder.spec.max_positions })
+        Ok(Self { linears, norms, vectors, tables: Mutex::default(), max_positions: decoder.spec.max_positions })
     }
 
     fn entry(&self, linear: &Linear) -> Result<&(Matrix, Option<Vector>)> {
@@ -67,6 +81,17 @@ impl Resident {
     pub(in crate::model) fn bias<'a>(&'a self, linear: &Linear, params: &'a ParamStore) -> Result<Span<'a>> {
         let bias = self.entry(linear)?.1.as_ref().ok_or_else(|| not_there(&linear.module))?;
         Ok(bias.values(params).0)
+    }
+
+    /// A vector beside a module.
+    pub(in crate::model) fn vector<'a>(
+        &'a self,
+        module: &str,
+        what: &'static str,
+        params: &'a ParamStore,
+    ) -> Result<Span<'a>> {
+        let vector = self.vectors.get(&(module.to_owned(), what)).ok_or_else(|| not_there(module))?;
+        Ok(vector.values(params).0)
     }
 
     /// A norm.
@@ -102,26 +127,7 @@ fn not_there(module: &str) -> Error {
 
 /// What the kernels do not compute, of all that a spec can say.
 fn refused(decoder: &Decoder) -> Option<String> {
-    if let Some(what) = decoder.linears().find_map(|linear| linear.branch.as_ref()?.refused_on_gpu()) {
-        return Some(what.to_owned());
-    }
     for block in &decoder.blocks {
-        if let Some(FeedForward::Experts(_)) = &block.ffn {
-            return Some("a mixture of experts".to_owned());
-        }
-        if let Some(FeedForward::Dense(mlp)) = &block.ffn
-            && !matches!(
-                mlp.spec.activation,
-                Activation::Silu
-                    | Activation::GeluTanh
-                    | Activation::Gelu
-                    | Activation::Relu
-                    | Activation::Relu2
-                    | Activation::Xielu
-            )
-        {
-            return Some(format!("the activation {:?}", mlp.spec.activation));
-        }
         let attention = match &block.mixer {
             Some(Mixer::Attention(attention)) => attention,
             Some(Mixer::Recurrence(_) | Mixer::Both(..)) => {
@@ -130,27 +136,8 @@ fn refused(decoder: &Decoder) -> Option<String> {
             None => continue,
         };
         let spec = &attention.spec;
-        if spec.gated_queries {
-            return Some("gated attention".to_owned());
-        }
-        if block.per_layer.is_some() || spec.shares_keys || spec.reads_keys_of.is_some() || spec.v_norm.is_some() {
-            return Some("attention with normalized values, shared keys or per-layer inputs".to_owned());
-        }
         if spec.head_dim > WIDEST {
             return Some(format!("attention with heads of {} values, more than {WIDEST},", spec.head_dim));
-        }
-        let norms: Vec<_> = [&attention.q_norm, &attention.k_norm].into_iter().flatten().collect();
-        let plain = norms.iter().all(|norm| norm.spec.width == spec.head_dim && !norm.is_centred());
-        // Without scales it is the same before the rotary embedding as after it.
-        let after = spec.norm_after_rope && norms.iter().any(|norm| norm.spec.weight);
-        if !plain || norms.len() == 1 || after {
-            return Some("this norm of queries and keys".to_owned());
-        }
-        if attention.latent.is_some() || attention.sinks.is_some() || spec.chunk.is_some() {
-            return Some("attention from latents, with sinks or in chunks".to_owned());
-        }
-        if spec.gate.is_some() || spec.clip > 0.0 || spec.query_scaling.is_some() {
-            return Some("attention with a gate, clipped or scaled queries".to_owned());
         }
     }
     None

@@ -166,7 +166,7 @@ fn a_product_outside_its_memory_is_refused() {
 
 #[test]
 fn the_source_has_every_kernel_that_is_described() {
-    let text = include_str!("kernels.cu");
+    let text = [include_str!("kernels.cu"), include_str!("kernels_rows.cu")].concat();
     let written: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("KERNEL(")?.split_once(')')).map(|(name, _)| name).collect();
     let mut described: Vec<&str> = KERNELS.iter().map(|kernel| kernel.name).collect();
@@ -175,10 +175,10 @@ fn the_source_has_every_kernel_that_is_described() {
     assert!(described.is_empty(), "{described:?}");
     let source = source();
     for part in [
-        "struct norm_forward_args { const floatX *x; const float *weight; const float *bias; floatX *y; int rows; int \
-         width; int centred; float plus; float eps; };",
+        "struct norm_forward_args { const floatX *x; const float *weight; const float *bias; floatX *y; struct \
+         group_layout groups; int centred; float plus; float eps; };",
         "#define add_PARAMETERS floatX *RESTRICT to, const floatX *RESTRICT from, const u64 count",
-        "enum activation { SILU, GELU_TANH, GELU, RELU, RELU2, XIELU };",
+        "enum activation { SILU, GELU_TANH, GELU, RELU, RELU2, XIELU, CLAMPED };",
         "#define HEAD_DIM_MAX 512",
     ] {
         assert!(source.contains(part), "{part}");

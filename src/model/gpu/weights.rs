@@ -19,6 +19,8 @@ pub enum Matrix {
     FourBit(Box<FourBit>),
     /// One of the trained.
     Trained(usize),
+    /// Several, one below the other, with the values of each; put together for one product.
+    Joined(Vec<(Matrix, usize)>),
 }
 
 /// A weight in 4 bits.
@@ -48,6 +50,13 @@ impl Matrix {
     ) -> Result<Self> {
         match weight {
             weight::Weight::Trained(number) => Ok(Self::Trained(*number)),
+            weight::Weight::Joined(parts) => {
+                let width = in_features.max(1);
+                let part = |(weight, values): &(weight::Weight, usize)| {
+                    Ok((Self::upload(gpu, weight, params, [values / width, in_features])?, *values))
+                };
+                Ok(Self::Joined(parts.iter().map(part).collect::<Result<_>>()?))
+            }
             weight::Weight::FourBit(weight) if gpu.is_dry() => {
                 Ok(Self::FourBit(Box::new(FourBit::blank(gpu, [out, in_features], weight.scheme())?)))
             }
@@ -81,18 +90,39 @@ impl Matrix {
             Self::Dense(tensor) => tensor.all(),
             Self::Trained(number) => params.working(*number),
             Self::FourBit(weight) if gpu.formats.decodes => return Ok(Mat::four_bit(weight, out, in_features)),
-            Self::FourBit(weight) => {
-                let made = spare.insert(gpu.alloc(weight.count)?);
-                weight.dequantize(gpu, made.all())?;
+            Self::FourBit(_) | Self::Joined(_) => {
+                let made = spare.insert(gpu.alloc(out * in_features)?);
+                self.write(gpu, params, made.all())?;
                 made.all()
             }
         };
         Ok(Mat::dense(values, out, in_features))
     }
 
-    /// It is kept in 4 bits, and a product takes a copy.
+    /// Writes all values, as activations are kept.
+    pub(in crate::model) fn write(&self, gpu: &Gpu, params: &ParamStore, to: Span) -> Result<()> {
+        match self {
+            Self::Dense(tensor) => gpu.copy_weight(tensor.all(), to),
+            Self::Trained(number) => gpu.copy_weight(params.working(*number), to),
+            Self::FourBit(weight) => weight.dequantize(gpu, to),
+            Self::Joined(parts) => {
+                let mut first = 0;
+                for (part, values) in parts {
+                    part.write(gpu, params, to.from(first).first(*values))?;
+                    first += values;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// It is kept in 4 bits or in parts, and a product takes a copy.
     pub(in crate::model) fn is_dequantized(&self, gpu: &Gpu) -> bool {
-        matches!(self, Self::FourBit(_)) && !gpu.formats.decodes
+        match self {
+            Self::FourBit(_) => !gpu.formats.decodes,
+            Self::Joined(_) => true,
+            Self::Dense(_) | Self::Trained(_) => false,
+        }
     }
 
     /// The values, where they are kept as they are multiplied.
@@ -100,7 +130,7 @@ impl Matrix {
         match self {
             Self::Dense(tensor) => Some(tensor.all()),
             Self::Trained(number) => Some(params.working(*number)),
-            Self::FourBit(_) => None,
+            Self::FourBit(_) | Self::Joined(_) => None,
         }
     }
 }
@@ -292,7 +322,7 @@ impl ParamStore {
     }
 
     /// The `f32` values of one.
-    pub(super) fn master(&self, number: usize) -> Span<'_> {
+    pub(in crate::model) fn master(&self, number: usize) -> Span<'_> {
         self.place(&self.p, number)
     }
 

@@ -57,6 +57,14 @@ impl Mixer {
         }
     }
 
+    /// Its attention, where it has one.
+    pub(super) fn attention(&self) -> Option<&Attention> {
+        match self {
+            Self::Attention(attention) | Self::Both(attention, _) => Some(attention),
+            Self::Recurrence(_) => None,
+        }
+    }
+
     /// Its norms.
     pub(super) fn norms(&self) -> Vec<&NormWeights> {
         match self {

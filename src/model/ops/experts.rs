@@ -162,6 +162,21 @@ impl Routes {
         self.begins.windows(2).map(|ends| ends[0]..ends[1]).collect()
     }
 
+    /// The token of each row.
+    pub fn tokens(&self) -> &[u32] {
+        &self.token
+    }
+
+    /// The row of each choice, token after token.
+    pub fn rows_of_choices(&self) -> &[u32] {
+        &self.row
+    }
+
+    /// The weight of each row.
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
     /// The expert that each token's choices fell on, token after token: what a person can look at.
     pub fn experts(&self) -> &[u32] {
         &self.expert

@@ -406,7 +406,13 @@ impl<'m> Backend for Cpu<'m> {
         Ok(())
     }
 
-    fn add_expert_bias(&self, routes: &Routes, rows: Range<usize>, to: &mut Buf, bias: &Vector) -> Result<()> {
+    fn add_expert_bias(
+        &self,
+        routes: &Routes,
+        rows: Range<usize>,
+        to: &mut Buf,
+        (_, bias): (&Linear, &Vector),
+    ) -> Result<()> {
         routes.add_bias(rows, to, &bias.values(self.params));
         Ok(())
     }
@@ -416,7 +422,7 @@ impl<'m> Backend for Cpu<'m> {
         routes: &Routes,
         rows: Range<usize>,
         d: &Buf,
-        bias: &Vector,
+        (_, bias): (&Linear, &Vector),
         dw: &mut Buf,
         grads: &mut Grads,
     ) -> Result<()> {

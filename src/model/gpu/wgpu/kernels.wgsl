@@ -242,40 +242,51 @@ fn scale_of(at: u32) -> f32 {
         }
     }
 
+//# group_at
+fn group_at(at: u32) -> u32 {
+    return at / a.groups_many * a.groups_stride + at % a.groups_many * a.groups_step;
+}
+
 //# norm_forward
-    let begin = GROUP * a.width;
-    let width = f32(a.width);
+    let begin = group_at(GROUP);
+    let width = f32(a.groups_width);
     var mean = 0.0;
     if a.centred != 0u {
-        for (var i = THREAD; i < a.width; i += THREADS) { mean += load_x(begin + i); }
+        for (var i = THREAD; i < a.groups_width; i += THREADS) { mean += load_x(begin + i); }
         mean = total(mean) / width;
     }
     var squares = 0.0;
-    for (var i = THREAD; i < a.width; i += THREADS) {
+    for (var i = THREAD; i < a.groups_width; i += THREADS) {
         let x = load_x(begin + i) - mean;
         squares += x * x;
     }
     let scale = 1.0 / sqrt(total(squares) / width + a.eps);
-    for (var i = THREAD; i < a.width; i += THREADS) {
+    for (var i = THREAD; i < a.groups_width; i += THREADS) {
         var y = (load_x(begin + i) - mean) * scale * (load_weight(i) + a.plus);
         if has_bias() { y += load_bias(i); }
         store_y(begin + i, y);
     }
 
+//# load_dy_or_dx
+fn load_dy_or_dx(at: u32) -> f32 {
+    if has_dy() { return load_dy(at); }
+    return load_dx(at);
+}
+
 //# norm_backward
-    let begin = GROUP * a.width;
-    let width = f32(a.width);
+    let begin = group_at(GROUP);
+    let width = f32(a.groups_width);
     var mean = 0.0;
     if a.centred != 0u {
-        for (var i = THREAD; i < a.width; i += THREADS) { mean += load_x(begin + i); }
+        for (var i = THREAD; i < a.groups_width; i += THREADS) { mean += load_x(begin + i); }
         mean = total(mean) / width;
     }
     var squares = 0.0;
     var along = 0.0;
     var shift = 0.0;
-    for (var i = THREAD; i < a.width; i += THREADS) {
+    for (var i = THREAD; i < a.groups_width; i += THREADS) {
         let centre = load_x(begin + i) - mean;
-        let g = load_dy(begin + i) * (load_weight(i) + a.plus);
+        let g = load_dy_or_dx(begin + i) * (load_weight(i) + a.plus);
         squares += centre * centre;
         along += g * centre;
         shift += g;
@@ -283,8 +294,8 @@ fn scale_of(at: u32) -> f32 {
     let scale = 1.0 / sqrt(total(squares) / width + a.eps);
     along = total(along) * scale / width;
     if a.centred != 0u { shift = total(shift) / width; } else { shift = 0.0; }
-    for (var i = THREAD; i < a.width; i += THREADS) {
-        let g = load_dy(begin + i) * (load_weight(i) + a.plus);
+    for (var i = THREAD; i < a.groups_width; i += THREADS) {
+        let g = load_dy_or_dx(begin + i) * (load_weight(i) + a.plus);
         var value = scale * (g - shift - (load_x(begin + i) - mean) * scale * along);
         if a.keep != 0u { value += load_dx(begin + i); }
         store_dx(begin + i, value);
@@ -298,19 +309,20 @@ fn scale_of(at: u32) -> f32 {
     let columns = min(THREADS, COLUMNS);
     let lanes = THREADS / columns;
     let lane = THREAD / columns;
-    for (var begin = GROUP * columns; begin < a.width; begin += GROUPS * columns) {
+    let count = a.groups_rows * a.groups_many;
+    for (var begin = GROUP * columns; begin < a.groups_width; begin += GROUPS * columns) {
         let column = begin + THREAD % columns;
         var sum = 0.0;
-        if column < a.width {
-            for (var row = lane; row < a.rows; row += lanes) {
-                let at = row * a.width + column;
+        if column < a.groups_width {
+            for (var row = lane; row < count; row += lanes) {
+                let at = group_at(row) + column;
                 sum += load_dy(at) * (load_x(at) - load_stats(2u * row)) * load_stats(2u * row + 1u);
             }
         }
         workgroupBarrier();
         room[THREAD] = sum;
         workgroupBarrier();
-        if lane == 0u && column < a.width {
+        if lane == 0u && column < a.groups_width {
             for (var other = 1u; other < lanes; other++) { sum += room[other * columns + THREAD]; }
             store_dw(column, load_dw(column) + sum);
         }
@@ -489,7 +501,7 @@ fn head_weight(which: u32, i: u32) -> f32 {
     if THREAD == 0u { store_dw(i, load_dw(i) + sum); }
 
 //# sight_of
-struct Sight { begin: u32, end: u32, along: u32, slope: f32, own: u32 }
+struct Sight { begin: u32, end: u32, along: u32, slope: f32, own: u32, head: u32 }
 
 fn slope_of(head: u32, heads: u32) -> f32 {
     var closest = 1u;
@@ -506,19 +518,18 @@ fn sight_of(group: u32) -> Sight {
     let position = a.block_position + row;
     var begin = a.block_lo;
     if position + 1u > a.block_window { begin = max(begin, position + 1u - a.block_window); }
+    var start = 0u;
     if has_starts() {
-        let start = load_starts(number / a.block_kv_heads * a.block_seq + a.block_first + row);
-        begin = max(begin, u32(max(start, 0)));
+        start = u32(max(load_starts(number / a.block_kv_heads * a.block_seq + a.block_first + row), 0));
     }
+    begin = max(begin, start + (position - start) / a.block_chunk * a.block_chunk);
     var s: Sight;
     s.begin = begin - a.block_lo;
     s.end = position + 1u - a.block_lo;
     s.along = (number * a.block_seq + a.block_first) * a.block_group + inside;
     s.own = position - a.block_lo;
-    if a.alibi != 0.0 {
-        let head = number % a.block_kv_heads * a.block_group + inside % a.block_group;
-        s.slope = a.alibi * slope_of(head, a.block_kv_heads * a.block_group);
-    }
+    s.head = number % a.block_kv_heads * a.block_group + inside % a.block_group;
+    if a.alibi != 0.0 { s.slope = a.alibi * slope_of(s.head, a.block_kv_heads * a.block_group); }
     return s;
 }
 
@@ -533,11 +544,16 @@ fn score_of(row: u32, i: u32, sight: Sight) -> f32 {
     var most = LEAST;
     for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) { most = max(most, score_of(row, i, sight)); }
     most = largest(most);
+    var sunk = 0.0;
+    if has_sinks() {
+        most = max(most, load_sinks(sight.head));
+        sunk = exp_(load_sinks(sight.head) - most);
+    }
     var sum = 0.0;
     for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) {
         sum += exp_(score_of(row, i, sight) - most);
     }
-    let inverse = 1.0 / total(sum);
+    let inverse = 1.0 / (total(sum) + sunk);
     for (var i = THREAD; i < a.block_keys; i += THREADS) {
         var probability = 0.0;
         if i >= sight.begin && i < sight.end { probability = exp_(score_of(row, i, sight) - most) * inverse; }
@@ -551,11 +567,16 @@ fn score_of(row: u32, i: u32, sight: Sight) -> f32 {
     var most = LEAST;
     for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) { most = max(most, score_of(row, i, sight)); }
     most = largest(most);
+    var sunk = 0.0;
+    if has_sinks() {
+        most = max(most, load_sinks(sight.head));
+        sunk = exp_(load_sinks(sight.head) - most);
+    }
     var sum = 0.0;
     for (var i = sight.begin + THREAD; i < sight.end; i += THREADS) {
         sum += exp_(score_of(row, i, sight) - most);
     }
-    let inverse = 1.0 / total(sum);
+    let inverse = 1.0 / (total(sum) + sunk);
     for (var i = THREAD; i < a.block_keys; i += THREADS) {
         var probability = 0.0;
         var gradient = 0.0;
@@ -569,6 +590,7 @@ fn score_of(row: u32, i: u32, sight: Sight) -> f32 {
         store_p(row + i, probability);
         store_ds(row + i, gradient);
     }
+    if has_shares() && THREAD == 0u { store_shares(GROUP, sunk * inverse * mean); }
 
 //# join_heads
     let width = a.heads * a.head_dim;
@@ -626,7 +648,28 @@ fn activate(x: f32) -> vec2<f32> {
     }
 }
 
+//# clamped_of
+struct Clamped { value: f32, slope: f32, up: f32, by_up: f32 }
+
+fn clamped_of(gate: f32, up: f32, alpha: f32, limit: f32) -> Clamped {
+    let g = min(gate, limit);
+    let s = 1.0 / (1.0 + exp_(-alpha * g));
+    var c: Clamped;
+    c.value = g * s;
+    c.slope = select(s * (1.0 + alpha * g * (1.0 - s)), 0.0, gate > limit);
+    c.up = clamp(up, -limit, limit) + 1.0;
+    c.by_up = select(1.0, 0.0, abs(up) > limit);
+    return c;
+}
+
 //# activation_forward
+    if a.function == CLAMPED {
+        EACH(at, a.rows * a.width) {
+            let c = clamped_of(load_up(2u * at), load_up(2u * at + 1u), a.positive, a.negative);
+            store_out(at, c.up * c.value);
+        }
+        return;
+    }
     EACH(at, a.rows * a.width) {
         let begin = at / a.width * select(a.width, 2u * a.width, a.gated != 0u) + at % a.width;
         var value = activate(load_up(begin)).x;
@@ -635,6 +678,15 @@ fn activate(x: f32) -> vec2<f32> {
     }
 
 //# activation_backward
+    if a.function == CLAMPED {
+        EACH(at, a.rows * a.width) {
+            let c = clamped_of(load_up(2u * at), load_up(2u * at + 1u), a.positive, a.negative);
+            let g = load_d(at);
+            store_up(2u * at, g * c.up * c.slope);
+            store_up(2u * at + 1u, g * c.value * c.by_up);
+        }
+        return;
+    }
     EACH(at, a.rows * a.width) {
         let begin = at / a.width * select(a.width, 2u * a.width, a.gated != 0u) + at % a.width;
         let value = activate(load_up(begin));

@@ -7,7 +7,7 @@ use crate::model::gpu::machine::Element;
 use std::fmt::Write as _;
 
 /// Bodies and helpers.
-const TEXT: &str = include_str!("kernels.wgsl");
+const TEXT: &str = concat!(include_str!("kernels.wgsl"), include_str!("kernels_rows.wgsl"));
 
 /// What stands under `//# name`.
 fn section(name: &str) -> Option<&'static str> {
