@@ -115,11 +115,12 @@ impl Quantized {
         !inner.is_multiple_of(blocksize) && inner.is_multiple_of(16) && (16..2048).contains(&blocksize)
     }
 
-    /// Blocks of every row, where a row's scales begin at a block of its own; 0 where blocks run on over the rows.
-    pub fn blocks_a_row(&self) -> usize {
+    /// How many blocks further on each row's scales begin, where they begin anew for every row; `None` where blocks run on over the rows. 0
+    /// where rows are shorter than a block: all of them are read with the first one's scale.
+    pub fn blocks_a_row(&self) -> Option<usize> {
         let [_, inner] = self.shape;
         let by_row = self.reading == Reading::Bitsandbytes && Self::readings_differ(inner, self.scheme.blocksize);
-        if by_row { inner / self.scheme.blocksize } else { 0 }
+        by_row.then(|| inner / self.scheme.blocksize)
     }
 
     /// `[out, in]`.

@@ -50,7 +50,7 @@ fn cases() -> Vec<Case> {
     let rows = 2 * 2 * 2 * 2;
     let mut cases = vec![
         case("dequantize", &[Whole(24), Whole(8), Whole(0), Long(95), Real(0.1)], &[48, 12, 1, 256, 16, 95], 2, 256),
-        case("dequantize", &[Whole(24), Whole(16), Whole(3), Long(96), Real(0.1)], &[48, 0, 12, 0, 16, 96], 1, 256),
+        case("dequantize", &[Whole(24), Whole(16), Whole(4), Long(96), Real(0.1)], &[48, 0, 12, 0, 16, 96], 1, 256),
         case("convert", &[Long(300)], &[300, 300], 1, 256),
         case("embed", &with(&whole(&[6, 8, 6, 3, 1, 4]), &[Real(1.5)]), &[6, 48, 32, 48, 6], 1, 256),
         case("embed", &with(&whole(&[6, 8, 6, 3, 1, 0]), &[Real(1.5)]), &[6, 48, 0, 48, 0], 1, 256),
@@ -392,14 +392,16 @@ fn weights_in_four_bits_are_decoded_within_a_product() {
             (40usize, 64usize, 16usize, 0usize, false),
             (33, 80, 64, 0, true),
             (7, 21, 8, 0, true),
-            (9, 24, 16, 2, false),
-            (20, 10, 8, 2, true),
+            (9, 24, 16, 3, false),
+            (20, 10, 8, 3, true),
+            // Rows shorter than a block, each read with the first one's scale.
+            (9, 32, 64, 1, false),
         ] {
             for back in [false, true] {
                 let rows = 35;
                 let count = out * width;
                 let scales =
-                    if by_row > 0 { (out - 1) * by_row + width.div_ceil(block) } else { count.div_ceil(block) };
+                    if by_row > 0 { (out - 1) * (by_row - 1) + width.div_ceil(block) } else { count.div_ceil(block) };
                 let made =
                     |machine: &dyn Machine, name: &str, kind, seed, count| bytes_of(machine, name, kind, seed, count);
                 // The emulated machine dequantizes, and multiplies what it got.

@@ -125,10 +125,10 @@ DEVICE int position_of(int position, const int *starts, i64 token, int positions
 
 /* ---- weights ---- */
 
-/* Scale of the block that value `at` is read with: a row's scales begin `by_row` after the last row's, or with 0 run on. */
+/* Scale of the block that value `at` is read with: a row's scales begin `by_row − 1` after the last row's, or with 0 run on. */
 DEVICE float scale_of(u32 at, u32 in_features, u32 block, u32 by_row, const u8 *codes, const float *absmax, const float *map,
                       float offset) {
-    const u32 number = by_row ? at / in_features * by_row + at % in_features / block : at / block;
+    const u32 number = by_row ? at / in_features * (by_row - 1) + at % in_features / block : at / block;
     return codes ? map[codes[number]] * absmax[number / NESTED_BLOCK] + offset : absmax[number];
 }
 

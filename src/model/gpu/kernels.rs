@@ -205,12 +205,12 @@ impl ScoreBlock<Size> {
     }
 }
 
-/// Scales of a weight: a row's begin `by_row` after the last row's, or with 0 run on over the rows.
+/// Scales of a weight: a row's begin `by_row − 1` after the last row's, or with 0 run on over the rows.
 fn scales_of(count: Size, in_features: Size, block: Size, by_row: Size) -> Size {
     if by_row == 0 {
         return count.div_ceil(block);
     }
-    strided(count.div_ceil(in_features), in_features.div_ceil(block), by_row)
+    strided(count.div_ceil(in_features), in_features.div_ceil(block), by_row - 1)
 }
 
 /// Of `count` scales, those that are kept in f32.

@@ -162,7 +162,7 @@ pub struct FourBitOperand {
     pub in_features: usize,
     /// Values of one scale.
     pub block: usize,
-    /// From the first scale of a row to that of the next; 0 where they run on over the rows.
+    /// One more than from the first scale of a row to that of the next; 0 where they run on over the rows.
     pub by_row: usize,
     /// Added to scales in 8 bits.
     pub offset: f32,

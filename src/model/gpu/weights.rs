@@ -34,7 +34,8 @@ pub struct FourBit {
     levels: Tensor,
     in_features: usize,
     block: usize,
-    blocks_a_row: usize,
+    /// One more than the blocks from a row's first to the next row's; 0 where they run on.
+    by_row: usize,
     count: usize,
 }
 
@@ -146,7 +147,7 @@ impl FourBit {
         };
         let absmax = arena.alloc(Element::F32, if scheme.double_quant { scales.div_ceil(256) } else { scales })?;
         let (codes, levels) = (arena.alloc(Element::U8, count.div_ceil(2))?, arena.alloc(Element::F32, 16)?);
-        Ok(Self { codes, absmax, nested, levels, in_features, block, blocks_a_row: 0, count })
+        Ok(Self { codes, absmax, nested, levels, in_features, block, by_row: 0, count })
     }
 
     fn upload(gpu: &Gpu, weight: &Quantized) -> Result<Self> {
@@ -170,7 +171,7 @@ impl FourBit {
             levels: gpu.arena.upload(scheme.quant_type.levels())?,
             in_features,
             block: scheme.blocksize,
-            blocks_a_row: weight.blocks_a_row(),
+            by_row: weight.blocks_a_row().map_or(0, |blocks| blocks + 1),
             count,
         })
     }
@@ -185,11 +186,11 @@ impl FourBit {
     /// # Errors
     /// When some are missing.
     pub(super) fn operand(&self) -> Result<FourBitOperand> {
-        let Self { in_features, block, blocks_a_row: by_row, count, .. } = *self;
+        let Self { in_features, block, by_row, count, .. } = *self;
         let scales = match by_row {
             0 => count.div_ceil(block.max(1)),
             by_row => {
-                count.div_ceil(in_features.max(1)).saturating_sub(1) * by_row + in_features.div_ceil(block.max(1))
+                count.div_ceil(in_features.max(1)).saturating_sub(1) * (by_row - 1) + in_features.div_ceil(block.max(1))
             }
         };
         let nested = self.nested.as_ref();
@@ -225,7 +226,7 @@ impl FourBit {
             out,
             in_features: self.in_features,
             block: self.block,
-            by_row: self.blocks_a_row,
+            by_row: self.by_row,
             count: self.count as u64,
             offset: nested.map_or(0.0, |(.., offset)| *offset),
         }

@@ -157,7 +157,7 @@ fn position_of(position: u32, token: u32, positions: u32) -> u32 {
 
 //# scale_of
 fn scale_of(at: u32) -> f32 {
-    let number = select(at / a.block, at / a.in_features * a.by_row + at % a.in_features / a.block, a.by_row > 0u);
+    let number = select(at / a.block, at / a.in_features * (a.by_row - 1u) + at % a.in_features / a.block, a.by_row > 0u);
     if has_scales() {
         return load_map(load_scales(number)) * load_absmax(number / NESTED_BLOCK) + a.offset;
     }

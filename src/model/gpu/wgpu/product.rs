@@ -138,7 +138,7 @@ const SCALES: &str = "
 var<workgroup> level: array<f32, 16>;
 
 fn scale_of(at: u32) -> f32 {
-    let number = select(at / a.block, at / a.in_features * a.by_row + at % a.in_features / a.block, a.by_row > 0u);
+    let number = select(at / a.block, at / a.in_features * (a.by_row - 1u) + at % a.in_features / a.block, a.by_row > 0u);
     if has_scales() { return load_map(load_scales(number)) * load_absmax(number / 256u) + a.offset; }
     return load_absmax(number);
 }
