@@ -201,6 +201,7 @@ impl eframe::App for App {
         Panel::top("top").frame(bar).show(ui, |ui| shell::top::ui(ui, &mut view));
         shell.path.ui(ui, &mut view);
         shell::defect::ui(ui, &mut view);
+        self.tabs.iter_mut().for_each(|tab| tab.notice(ui, &mut view));
         Panel::top("rank").frame(bar).show(ui, |ui| shell.rank.ui(ui, &mut view, followed));
         let status = Frame::new().fill(fill).inner_margin(Margin::symmetric(12, 4));
         let mut running = self.jobs.running();

@@ -52,6 +52,8 @@ pub struct Proposal {
     pub lr: Option<f64>,
     /// Ranks of a sweep; none for a run.
     pub ranks: Vec<usize>,
+    /// A rank for each module that is named; none: it stays.
+    pub rank_pattern: BTreeMap<String, usize>,
     /// Two kinds of runs that are begun at once, to be compared.
     pub spread: Option<Spread>,
 }

@@ -11,6 +11,8 @@ pub struct Axis {
     pub log: bool,
     /// Names of the values 0, 1, 2, … where the axis shows things and not amounts.
     pub names: Vec<String>,
+    /// The only values that are marked, each with what is written there: those that were measured, where there are few.
+    pub only: Vec<(f64, String)>,
     /// Begins at zero even where no value is near it; only a linear axis has one. What lies below is not shown.
     pub from_zero: bool,
 }
@@ -29,6 +31,27 @@ impl Axis {
     /// An axis of names: values are their indices.
     pub fn named(label: impl Into<String>, names: Vec<String>) -> Self {
         Self { label: label.into(), names, ..Self::default() }
+    }
+
+    /// The axis with marks at these values and nowhere else.
+    pub fn marked(self, only: Vec<(f64, String)>) -> Self {
+        Self { only, ..self }
+    }
+
+    /// An axis of losses: logarithmic where the largest is more than twice the least, so that small differences are seen beside
+    /// large ones.
+    pub fn of_losses(label: impl Into<String>, losses: impl Iterator<Item = f64>) -> Self {
+        let (mut least, mut most) = (f64::INFINITY, 0.0);
+        for loss in losses.filter(|loss| loss.is_finite()) {
+            (least, most) = (loss.min(least), loss.max(most));
+        }
+        if least > 0.0 && most > 2.0 * least { Self::log(label) } else { Self::linear(label) }
+    }
+
+    /// Plot coordinates of the values that alone are marked.
+    pub fn marks_at(&self) -> Option<Vec<f64>> {
+        let places = self.only.iter().filter_map(|(value, _)| self.place(*value)).collect::<Vec<_>>();
+        (!places.is_empty()).then_some(places)
     }
 
     /// The plot coordinate of a value; `None` where it cannot be shown.
@@ -58,7 +81,11 @@ impl Axis {
             let name = (whole == place && whole >= 0.0).then(|| self.names.get(whole as usize)).flatten();
             return name.cloned().unwrap_or_default();
         }
-        if self.log { log_label(place, span) } else { number::short(place, 4) }
+        if !self.only.is_empty() {
+            let is_it = |(value, _): &&(f64, String)| self.place(*value).is_some_and(|at| (at - place).abs() < 1e-6);
+            return self.only.iter().find(is_it).map(|(_, text)| text.clone()).unwrap_or_default();
+        }
+        if self.log { log_label(place, span) } else { large(place, 4) }
     }
 
     /// About `count` round plot coordinates within the bounds, with what is written there.
@@ -66,6 +93,9 @@ impl Axis {
         let label = |place: f64| (place, self.label_at(place, high - low));
         if !self.names.is_empty() {
             return (0..self.names.len()).map(|i| label(i as f64)).collect();
+        }
+        if let Some(places) = self.marks_at() {
+            return places.into_iter().map(label).collect();
         }
         if !self.log {
             return number::ticks(low, high, count).into_iter().map(label).collect();
@@ -94,7 +124,17 @@ fn log_label(place: f64, span: f64) -> String {
     let named = if span < 0.7 { true } else { span < 2.2 && (lead == 2.0 || lead == 5.0) };
     // Closer together they need a digit more to be told apart.
     let digits = if span < 0.1 { 4 } else { 2 };
-    if named { number::short(10f64.powf(place), digits) } else { String::new() }
+    if named { large(10f64.powf(place), digits) } else { String::new() }
+}
+
+/// A number of an axis; a large whole one as in tables, with its digits in groups.
+fn large(value: f64, digits: usize) -> String {
+    let whole = value.round();
+    if (1e4..1e9).contains(&whole) && (value - whole).abs() < 1e-6 * whole {
+        crate::units::exact(whole as u64)
+    } else {
+        number::short(value, digits)
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +153,22 @@ mod tests {
         assert_eq!(axis.label_at(2f64.log10(), 6.0), "");
         assert_eq!(axis.label_at(2f64.log10(), 1.0), "2");
         assert_eq!(axis.label_at(3f64.log10(), 0.6), "3");
+    }
+
+    #[test]
+    fn only_what_was_measured_is_marked() {
+        let axis = Axis::log("rank r").marked([1.0, 4.0, 16.0].map(|r| (r, r.to_string())).to_vec());
+        let texts: Vec<String> = axis.ticks([0.0, 1.3], 2).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["1", "4", "16"]);
+        assert_eq!(axis.label_at(1.0, 1.3), "", "10 was not");
+        assert_eq!(Axis::linear("tokens/s").label_at(50_000.0, 1e5), "50,000");
+    }
+
+    #[test]
+    fn losses_that_differ_much_are_drawn_by_their_ratio() {
+        assert!(Axis::of_losses("loss", [9.0, 1.2, f64::NAN].into_iter()).log);
+        assert!(!Axis::of_losses("loss", [2.0, 1.2].into_iter()).log);
+        assert!(!Axis::of_losses("loss", [2.0, 0.0].into_iter()).log);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | Fine-Tune | all |
 //! | PrefixEmbed | `d (l_p + l_i)` |
 //! | PrefixLayer | `L d (l_p + l_i)` |
-//! | Adapter^H | `L_A (2 d r + r + d) + 2 L_LN d` |
+//! | Adapter H | `L_A (2 d r + r + d) + 2 L_LN d` |
 //! | LoRA | `2 L_LoRA d r`, `L_LoRA` the number of adapted matrices |
 
 use super::presets;
@@ -20,7 +20,7 @@ pub const L: u64 = 96;
 /// One row of the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PaperRow {
-    /// `Fine-Tune`, `PrefixEmbed`, `PrefixLayer`, `Adapter^H` or `LoRA`.
+    /// `Fine-Tune`, `PrefixEmbed`, `PrefixLayer`, `Adapter H` or `LoRA`.
     pub method: &'static str,
     /// The hyper-parameters, in the paper's letters.
     pub setting: String,
@@ -89,11 +89,11 @@ const PRINTED: [Printed; 26] = [
     ("PrefixLayer", [8, 8], "20.2M", 20_200, 70.1, 89.5, Some(PREFIX_LAYER)),
     ("PrefixLayer", [32, 4], "44.1M", 44_100, 66.4, 89.6, Some(PREFIX_LAYER)),
     ("PrefixLayer", [64, 0], "76.1M", 76_100, 64.9, 87.9, Some(PREFIX_LAYER)),
-    ("Adapter^H", [1, 0], "7.1M", 7_100, 71.9, 89.8, None),
-    ("Adapter^H", [4, 0], "21.2M", 21_200, 73.2, 91.0, None),
-    ("Adapter^H", [8, 0], "40.1M", 40_100, 73.2, 91.5, None),
-    ("Adapter^H", [16, 0], "77.9M", 77_900, 73.2, 91.5, None),
-    ("Adapter^H", [64, 0], "304.4M", 304_400, 72.6, 91.5, None),
+    ("Adapter H", [1, 0], "7.1M", 7_100, 71.9, 89.8, None),
+    ("Adapter H", [4, 0], "21.2M", 21_200, 73.2, 91.0, None),
+    ("Adapter H", [8, 0], "40.1M", 40_100, 73.2, 91.5, None),
+    ("Adapter H", [16, 0], "77.9M", 77_900, 73.2, 91.5, None),
+    ("Adapter H", [64, 0], "304.4M", 304_400, 72.6, 91.5, None),
     // The second number: how many of the four attention matrices.
     ("LoRA", [2, 1], "4.7M", 4_700, 73.4, 91.7, None),
     ("LoRA", [1, 2], "4.7M", 4_700, 73.4, 91.3, None),
@@ -117,7 +117,7 @@ fn row(&(method, [a, b], printed, thousands, wikisql, mnli, note): &Printed) -> 
     let (setting, expression, formula) = match method {
         "PrefixEmbed" => (format!("l_p={a}, l_i={b}"), "d (l_p + l_i)", prefix_embed(D, a, b)),
         "PrefixLayer" => (format!("l_p={a}, l_i={b}"), "L d (l_p + l_i)", prefix_layer(L, D, a, b)),
-        "Adapter^H" => (format!("r={a}"), "L_A (2 d r + r + d) + 2 L_LN d", adapter_h(2 * L, 0, D, a)),
+        "Adapter H" => (format!("r={a}"), "L_A (2 d r + r + d) + 2 L_LN d", adapter_h(2 * L, 0, D, a)),
         "LoRA" => {
             let matrices = ["", "r_v", "r_q=r_v", "", "r_q=r_k=r_v=r_o"][b as usize];
             (format!("{matrices}={a}"), "2 L_LoRA d r", lora(b * L, D, a))

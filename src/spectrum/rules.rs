@@ -119,9 +119,9 @@ impl RuleId {
 
     const fn card(self) -> Card {
         match self {
-            Self::Energy90 => ("Energy 90 %", "smallest k with Σ_{i≤k} σᵢ² ≥ 0.90 Σσ²", ECKART_YOUNG),
-            Self::Energy95 => ("Energy 95 %", "smallest k with Σ_{i≤k} σᵢ² ≥ 0.95 Σσ²", ECKART_YOUNG),
-            Self::Energy99 => ("Energy 99 %", "smallest k with Σ_{i≤k} σᵢ² ≥ 0.99 Σσ²", ECKART_YOUNG),
+            Self::Energy90 => ("Energy 90 %", "smallest k with σ₁² + … + σ_k² ≥ 0.90 Σσ²", ECKART_YOUNG),
+            Self::Energy95 => ("Energy 95 %", "smallest k with σ₁² + … + σ_k² ≥ 0.95 Σσ²", ECKART_YOUNG),
+            Self::Energy99 => ("Energy 99 %", "smallest k with σ₁² + … + σ_k² ≥ 0.99 Σσ²", ECKART_YOUNG),
             Self::Stable => ("Stable rank", "Σσ² / σ₁²", "Rudelson & Vershynin 2007, J. ACM 54(4)"),
             Self::Effective => ("Effective rank", "exp(-Σ q ln q), q = σ / Σσ", "Roy & Vetterli 2007, EUSIPCO"),
             Self::Participation => {
@@ -146,10 +146,10 @@ impl RuleId {
                 "Bai & Yin 1993; Marchenko & Pastur 1967",
             ),
             Self::KohyaRatio => ("kohya sv_ratio", "σ > σ₁ / p", KOHYA),
-            Self::KohyaCumulative => ("kohya sv_cumulative", "smallest k with Σ_{i≤k} σᵢ ≥ p Σσ", KOHYA),
-            Self::KohyaFro => ("kohya sv_fro", "smallest k with Σ_{i≤k} σᵢ² ≥ p² Σσ²", KOHYA),
+            Self::KohyaCumulative => ("kohya sv_cumulative", "smallest k with σ₁ + … + σ_k ≥ p Σσ", KOHYA),
+            Self::KohyaFro => ("kohya sv_fro", "smallest k with σ₁² + … + σ_k² ≥ p² Σσ²", KOHYA),
             Self::Peft => {
-                ("PEFT convert_to_lora", "smallest k with Σ_{i≤k} σᵢ² ≥ t Σσ²", "PEFT, convert_to_lora(rank=t)")
+                ("PEFT convert_to_lora", "smallest k with σ₁² + … + σ_k² ≥ t Σσ²", "PEFT, convert_to_lora(rank=t)")
             }
             Self::Mergekit => {
                 ("mergekit sv-epsilon", "σ > e, an absolute number", "mergekit-extract-lora --sv-epsilon")
@@ -314,7 +314,7 @@ fn meaning(id: RuleId, value: f64, rank: usize, parameters: &Parameters) -> Stri
     let directions = if rank == 1 { "1 direction".to_owned() } else { format!("{rank} directions") };
     let carry = |share: f64| {
         let verb = if rank == 1 { "carries" } else { "carry" };
-        format!("{directions} {verb} {:.0} % of ΔW's energy.", share * 100.0)
+        format!("{directions} {verb} {:.0} % of the energy.", share * 100.0)
     };
     let exceed = |what: &str| match rank {
         0 => format!("No direction exceeds {what}."),

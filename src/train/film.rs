@@ -164,6 +164,15 @@ impl Verdict {
         }
     }
 
+    /// The rank that a run should try next, after one of rank r.
+    pub fn next(&self, r: usize) -> Option<usize> {
+        match *self {
+            Self::Nothing => None,
+            Self::Small(_) | Self::Fits(_) => Some(2 * r),
+            Self::Wasted(needed, _) => Some(needed.next_power_of_two().min(r)),
+        }
+    }
+
     /// As a sentence, for a pair of rank r.
     pub fn sentence(&self, r: usize) -> String {
         match *self {
@@ -178,12 +187,10 @@ impl Verdict {
             ),
             Self::Wasted(needed, _) => format!(
                 "The energy has fallen off: {needed} of {r} directions hold 99 % of it, the last ones are almost zero. Energy is \
-                 not loss: what a smaller rank would cost, only a run can say (try {}).",
-                needed.next_power_of_two().min(r)
+                 not loss: what a smaller rank would cost, only a run can say."
             ),
             Self::Fits(needed) => format!(
-                "The energy has fallen off at {needed} of {r}. Whether a larger rank lowers the loss, only a run can say: try {}.",
-                2 * r
+                "The energy has fallen off at {needed} of {r}. Whether a larger rank lowers the loss, only a run can say."
             ),
         }
     }
@@ -211,6 +218,8 @@ mod tests {
         assert_eq!(Verdict::of(&[1.0, 0.6, 0.4, 0.2]), Verdict::Fits(4));
         assert!(Verdict::of(&[1.0, 0.5, 0.01, 0.001]).sentence(4).contains("2 of 4"));
         // No verdict on the loss: that only a run can give.
-        assert!(Verdict::of(&[1.0, 0.6, 0.4, 0.2]).sentence(4).ends_with("try 8."));
+        let fallen = Verdict::of(&[1.0, 0.6, 0.4, 0.2]);
+        assert!(fallen.sentence(4).ends_with("only a run can say."));
+        assert_eq!((fallen.next(4), Verdict::of(&[1.0, 0.5, 0.01, 0.001]).next(4)), (Some(8), Some(2)));
     }
 }

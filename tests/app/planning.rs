@@ -6,9 +6,11 @@ use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use rankscope::adapter::Adapter;
 use rankscope::plan::memory::CONTEXT;
 use rankscope::units;
+use tempfile::TempDir;
 
 use crate::fixtures::fixture;
 use crate::support::*;
+use crate::training::{ready, runs};
 
 fn part(window: &mut Window, name: &str) {
     click(window, Role::Button, name);
@@ -131,4 +133,43 @@ fn scales_of_an_adapter() {
     for name in ["vllm", "llama.cpp", "ollama", "mlx", "sglang"] {
         get(&window, Role::Label, name);
     }
+}
+
+/// What a probe suggests becomes the next run: the dial's targets, and a rank for each module.
+#[test]
+fn ranks_of_a_probe_are_trained_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 3);
+    parameters(&mut window);
+    part(&mut window, "Probe & data");
+    click(&mut window, Role::Button, "As in Train");
+    click(&mut window, Role::Button, "Probe gradients");
+    until(&mut window, "a gradient", |w| says(w, "the suggested ranks train"));
+    click(&mut window, Role::Button, "Use in Train");
+    until(&mut window, "the ranks", |w| says(w, "stand in Train.") && says(w, "The data as the model will see it"));
+    click(&mut window, Role::Button, "Start the run");
+    let settings = || rankscope::train::run_folder::RunFolder::new(runs(folder.path()).first()?).settings().ok();
+    until(&mut window, "the run", |w| settings().is_some() && is_quiet(w));
+    let settings = settings().unwrap();
+    assert!(!settings.rank_pattern.is_empty() && settings.rank_pattern.values().all(|&r| r > 0));
+    assert!(settings.rank_pattern.keys().all(|name| settings.targets.contains(name.as_str())));
+}
+
+/// One rank for all and a rank for each, three seeds of each: Compare says whether the seeds can tell them apart.
+#[test]
+fn both_choices_are_trained_and_the_seeds_decide() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 3);
+    parameters(&mut window);
+    part(&mut window, "Ranks");
+    until(&mut window, "ranks", |w| says(w, "of ΔW's energy.") && is_quiet(w));
+    click(&mut window, Role::Button, "Train both");
+    let ended = |folder: &TempDir| {
+        let groups = runs(folder.path());
+        let inside = groups.iter().flat_map(|group| std::fs::read_dir(group).into_iter().flatten());
+        inside.filter(|run| run.as_ref().is_ok_and(|run| run.path().join("adapter_model.safetensors").is_file())).count()
+    };
+    until(&mut window, "six runs", |w| ended(&folder) == 6 && is_quiet(w));
+    until(&mut window, "a verdict", |w| says(w, "no difference is shown.") || says(w, "more than the seeds differ."));
+    get(&window, Role::Image, "Held-out loss over seeds");
 }

@@ -200,3 +200,42 @@ fn alpha_scaling_and_targets() {
     assert!(says(&window, "no_such_module"), "a sentence in place of the count");
     assert!(!says(&window, "trainable ·"));
 }
+
+#[test]
+fn a_double_click_shows_the_plot_in_all_of_the_tab_and_leaves_the_rank() {
+    // Two clicks within the time that makes them one.
+    let mut window = open_with(builder().with_step_dt(0.05), pair("llama", "llama-tuned"));
+    settle(&mut window);
+    let plot = |window: &Window| {
+        let all = window.get_all_by_role(Role::Image);
+        let found = all.filter(|node| node.accesskit_node().label().is_some_and(|label| label.starts_with("Singular values")));
+        found.map(|node| node.rect()).next().unwrap()
+    };
+    let small = plot(&window);
+    let at = small.center() + vec2(small.width() * 0.2, 0.0);
+    let before = rank(&window);
+    let click_there = |window: &mut Window| {
+        window.hover_at(at);
+        window.drag_at(at);
+        window.drop_at(at);
+        window.step();
+    };
+    click_there(&mut window);
+    window.step();
+    assert_ne!(rank(&window), before, "one click turns the dial");
+    window.remove_cursor();
+    window.run_steps(20);
+    get(&window, Role::Slider, "Rank r").set_value_accesskit(before as f64);
+    window.run_steps(2);
+    click_there(&mut window);
+    click_there(&mut window);
+    window.remove_cursor();
+    window.run_steps(3);
+    assert_eq!(rank(&window), before, "two clicks do not");
+    get(&window, Role::Button, "Close");
+    let large = plot(&window);
+    assert!(large.width() > 2.0 * small.width() || window.get_all_by_role(Role::Image).count() > 1);
+    press(&mut window, Modifiers::NONE, Key::Escape);
+    window.run_steps(2);
+    assert!(window.query_by_role_and_label(Role::Button, "Close").is_none());
+}

@@ -196,7 +196,7 @@ fn a_run_is_merged_from_the_window() {
 }
 
 /// A window as after a start of the program with what it kept.
-fn again(kept: Kept, folder: &Path) -> Window {
+pub fn again(kept: Kept, folder: &Path) -> Window {
     let request = Some(pair("llama", "llama-tuned"));
     let start = Start { request, data_dir: Some(folder.to_path_buf()), ..Start::default() };
     let kept: &'static Kept = Box::leak(Box::new(kept));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use eframe::App as _;
 use eframe::egui::accesskit::Role;
 use eframe::egui::{DroppedFile, Key, Modifiers, ViewportEvent, ViewportId};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
@@ -13,6 +14,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::fixtures::fixture;
+use crate::runs::again;
+use crate::settings::Kept;
 use crate::support::*;
 
 /// Rows of ids that the small Llama can learn.
@@ -373,4 +376,84 @@ fn every_setting_has_its_row() {
     assert_eq!(number(&window, Role::SpinButton, "LoftQ iterations"), 3.0);
     let pattern = get(&window, Role::TextInput, "Rank pattern").accesskit_node().value();
     assert_eq!(pattern.as_deref(), Some("layers.0.*q_proj = 2"));
+}
+
+/// Data and a run are two pages: a run that begins comes to the front, other data do too.
+#[test]
+fn data_can_be_looked_at_after_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 2);
+    assert!(says(&window, "The data as the model will see it"));
+    click(&mut window, Role::Button, "Start the run");
+    until(&mut window, "its end", |w| says(w, "finished") && is_quiet(w));
+    assert!(says(&window, "Cursor at step") && !says(&window, "The data as the model will see it"));
+    click(&mut window, Role::Button, "Data");
+    assert!(says(&window, "The data as the model will see it") && !says(&window, "Cursor at step"));
+    click(&mut window, Role::Button, "Run");
+    let other = folder.path().join("other.txt");
+    std::fs::write(&other, "{\"input_ids\": [5, 6, 7, 8, 9]}\n".repeat(30)).unwrap();
+    let other = { std::fs::rename(&other, other.with_extension("jsonl")).unwrap(); other.with_extension("jsonl") };
+    write(&mut window, "Data file", other.to_str().unwrap());
+    press(&mut window, Modifiers::NONE, Key::Enter);
+    until(&mut window, "the other rows", |w| says(w, "The data as the model will see it") && says(w, "27 rows to train on"));
+}
+
+/// A run that was stopped is offered whatever tab is in front, until a person has said no once.
+#[test]
+fn a_stopped_run_is_offered_on_every_tab_and_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut window = ready(&folder, 100_000);
+    click(&mut window, Role::Button, "Start the run");
+    until(&mut window, "numbers", |w| step(w) > 1);
+    click(&mut window, Role::Button, "Stop");
+    until(&mut window, "the end", |w| says(w, "stopped") && is_quiet(w));
+    let mut kept = Kept::default();
+    window.state_mut().save(&mut kept);
+    drop(window);
+    let mut window = again(kept, folder.path());
+    press(&mut window, Modifiers::COMMAND, Key::Num3);
+    until(&mut window, "an offer in Spectrum", |w| says(w, "was stopped at step"));
+    click(&mut window, Role::Button, "Leave it");
+    assert!(!says(&window, "was stopped at step"));
+    let mut kept = Kept::default();
+    window.state_mut().save(&mut kept);
+    drop(window);
+    let mut window = again(kept, folder.path());
+    click(&mut window, Role::Button, "History");
+    until(&mut window, "the runs", |w| says(w, ", stopped"));
+    assert!(!says(&window, "was stopped at step"), "it was left");
+}
+
+/// What tuning has forgotten: new directions are found, scaled down, and written as an adapter of their own.
+#[test]
+fn new_directions_are_scaled_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        model: fixture("llama"),
+        data: data(folder.path()),
+        out: folder.path().join("runs/loud"),
+        rank: 2,
+        lr: 0.1,
+        targets: "q_proj,v_proj".into(),
+        steps: Some(20),
+        ..Settings::default()
+    };
+    run::run(settings, run::Start::default(), &(), &mut |_| Ok(())).unwrap();
+    let mut window = window(folder.path());
+    click(&mut window, Role::Button, "Forgetting");
+    until(&mut window, "the adapter", |w| says(w, "loud"));
+    assert!(says(&window, "Without such text only the loss of the task is measured."));
+    write(&mut window, "Text of the base's own kind", folder.path().join("data.jsonl").to_str().unwrap());
+    assert!(!says(&window, "Without such text only the loss of the task is measured."));
+    click(&mut window, Role::Button, "Look for new directions");
+    until(&mut window, "the directions", |w| says(w, "strong directions are new, in ") && is_quiet(w));
+    get(&window, Role::Image, "Both losses against the scale of the new directions");
+    assert!(says(&window, "as before") && !says(&window, "not measured"));
+    get(&window, Role::Slider, "Scale of the new directions").set_value_accesskit(0.0);
+    window.step();
+    window.step();
+    click(&mut window, Role::Button, "Save the scaled adapter");
+    until(&mut window, "the adapter", |w| says(w, "The adapter with its new directions scaled by 0.0 is in ") && is_quiet(w));
+    let written = runs(folder.path()).into_iter().find(|run| run.to_string_lossy().ends_with("mended-1")).unwrap();
+    assert!(rankscope::adapter::Adapter::open(&written).unwrap().trainable() > 0);
 }

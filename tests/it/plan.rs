@@ -347,7 +347,7 @@ fn the_papers_table() {
         |method: &str| -> Vec<u64> { table.iter().filter(|row| row.method == method).map(|row| row.formula).collect() };
     assert_eq!(exact("PrefixEmbed"), [491_520, 884_736, 1_671_168, 3_244_032, 6_389_760]);
     assert_eq!(exact("PrefixLayer"), [4_718_592, 9_437_184, 18_874_368, 42_467_328, 75_497_472]);
-    assert_eq!(exact("Adapter^H"), [7_078_080, 21_234_432, 40_109_568, 77_859_840, 304_361_472]);
+    assert_eq!(exact("Adapter H"), [7_078_080, 21_234_432, 40_109_568, 77_859_840, 304_361_472]);
     assert_eq!(
         exact("LoRA"),
         [

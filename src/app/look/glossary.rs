@@ -148,7 +148,7 @@ pub const PROBE: Term = Term {
     name: "Probe",
     definition: "The gradient of the frozen model on a few batches, module by module: its singular directions are those \
                  along which the first steps of LoRA move. It needs the memory of a QLoRA step and one block's gradient.",
-    formula: "G = Σ dy^T x",
+    formula: "G = Σ dyᵗ x",
     source: "LoRA-GA, arXiv 2407.05000",
 };
 
@@ -166,7 +166,7 @@ pub const SIMILARITY: Term = Term {
     name: "Subspace similarity φ(i, j)",
     definition: "How much of the first i directions of one update lies in the first j of another: 1 where the smaller \
                  space is inside the larger one; two random ones have max(i, j) / dimensions.",
-    formula: "φ(i, j) = ‖U_A[:, :i]^T U_B[:, :j]‖_F² / min(i, j)",
+    formula: "φ(i, j) = ‖Uᵗ V‖² / min(i, j), U and V the first i and j directions of the two",
     source: "LoRA, arXiv 2106.09685, §7.2",
 };
 
@@ -175,7 +175,7 @@ pub const AMPLIFICATION: Term = Term {
     name: "Amplification factor",
     definition: "ΔW's size against what the weight has in ΔW's own directions: a large factor means that fine-tuning \
                  strengthens what the base had learned and hardly used.",
-    formula: "‖ΔW‖_F / ‖U^T W V‖_F, U and V the top r singular vectors of ΔW",
+    formula: "‖ΔW‖ / ‖Uᵗ W V‖, U and V the top r singular vectors of ΔW",
     source: "LoRA, arXiv 2106.09685, §7.3",
 };
 
@@ -311,7 +311,7 @@ pub const LEVELS: Term = Term {
 pub const INSIDE: Term = Term {
     name: "Error within ΔW's directions",
     definition: "How much of the rounding error lies where ΔW's first r directions lie. Noise without a preference puts r² of out · in there.",
-    formula: "‖U_r^T (Ŵ − W) V_r‖² / ‖Ŵ − W‖²",
+    formula: "‖Uᵗ (Ŵ − W) V‖² / ‖Ŵ − W‖²",
     source: "U, V: singular vectors of ΔW",
 };
 
@@ -336,6 +336,6 @@ pub const LOFTQ: Term = Term {
 pub const QLORA: Term = Term {
     name: "QLoRA",
     definition: "The frozen base weight is kept in 4 bits and turned back as it is needed; the adapter's A and B are trained in 16 or 32 bits.",
-    formula: "y = x q⁻¹(W^T) + s x A^T B^T",
+    formula: "y = x q⁻¹(Wᵗ) + s x Aᵗ Bᵗ",
     source: "arXiv 2305.14314",
 };

@@ -15,6 +15,12 @@ pub fn series(index: usize, dark: bool) -> Color32 {
     figure::series_color(index, dark).into()
 }
 
+/// The colour of a part of the memory, numbered as in [`Memory::parts`](crate::plan::Memory::parts), wherever memory is drawn. Nine
+/// parts, seven colours: the two small ones at the end are shades.
+pub fn memory(part: usize, dark: bool) -> Color32 {
+    series(part, dark).gamma_multiply(if part >= 7 { 0.55 } else { 1.0 })
+}
+
 /// The colour of the rank, wherever it is drawn: it belongs to no series.
 pub const fn rank(dark: bool) -> Color32 {
     if dark { Color32::from_rgb(250, 214, 74) } else { Color32::from_rgb(176, 24, 88) }

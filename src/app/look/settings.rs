@@ -10,6 +10,8 @@ use crate::workspace::Request;
 
 /// How many recent files are remembered.
 const RECENT: usize = 12;
+/// How many runs that were put aside are.
+const PUT_ASIDE: usize = 64;
 
 /// Settings that persist. Fields that an older file lacks get their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub runs: Option<PathBuf>,
     /// Other folders of runs that are listed too.
     pub run_folders: Vec<PathBuf>,
+    /// Runs that were cut off or stopped, and that a person does not want to be asked about again.
+    pub put_aside: Vec<PathBuf>,
     /// The chapter of the Learn tab that is open.
     pub chapter: String,
     /// The chapters whose goals were reached.
@@ -80,6 +84,7 @@ impl Default for Settings {
             training: String::new(),
             runs: None,
             run_folders: Vec::new(),
+            put_aside: Vec::new(),
             chapter: String::new(),
             learned: Vec::new(),
             tab: String::new(),
@@ -102,6 +107,13 @@ impl Settings {
     /// The rule that colours the map of all modules.
     pub fn map_rule(&self) -> RuleId {
         RuleId::ALL.into_iter().find(|rule| rule.name() == self.map_rule).unwrap_or(RuleId::Energy90)
+    }
+
+    /// Remembers a run that is not to be offered again.
+    pub fn put_aside(&mut self, run: &Path) {
+        self.put_aside.retain(|known| known != run);
+        self.put_aside.insert(0, run.to_path_buf());
+        self.put_aside.truncate(PUT_ASIDE);
     }
 
     /// Remembers what was opened, newest first, each once.

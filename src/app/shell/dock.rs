@@ -8,6 +8,14 @@ use crate::app::look::theme::Colors;
 use crate::app::tabs::Tab;
 use crate::app::view::View;
 use crate::app::widgets::figure;
+use crate::app::widgets::text::middle;
+
+/// Width of all tabs beside each other.
+const TABS: f32 = 520.0;
+/// Width of a small letter.
+const LETTER: f32 = 6.0;
+/// Fewer letters say nothing of a name.
+const FEWEST: usize = 12;
 
 /// Where the tabs stand, each by its place among them.
 pub struct Dock {
@@ -108,7 +116,12 @@ impl Behavior<usize> for Painter<'_, '_> {
         if let Some(name) = self.view.workspace.selection().current() {
             let more = self.view.workspace.selection().names().len() - 1;
             let text = if more > 0 { format!("{name}  + {more} more") } else { name.to_owned() };
-            ui.label(egui::RichText::new(text).small().color(Colors::of(ui).weak));
+            // The tabs come first: a name that leaves them no room is shortened, or left out.
+            let letters = ((ui.available_width() - TABS) / LETTER) as usize;
+            if letters >= FEWEST {
+                let shown = egui::RichText::new(middle(&text, letters)).small().color(Colors::of(ui).weak);
+                ui.label(shown).on_hover_text(text);
+            }
         }
     }
 }

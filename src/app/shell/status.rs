@@ -5,8 +5,14 @@ use eframe::egui::{self, Align, Layout, ProgressBar, RichText, Ui};
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::view::View;
+use crate::app::widgets::text::middle;
 use crate::job::Running;
 use crate::units;
+
+/// Room that a job takes with its title, bar, button and time.
+const JOB: f32 = 440.0;
+/// Letters of a job's title.
+const TITLE: usize = 48;
 
 /// Paints the bar.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, running: &[&dyn Running]) {
@@ -20,9 +26,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, running: &[&dyn Running]) {
                 ui.add(egui::Label::new(RichText::new(view.message.text.as_str()).small().color(color)).truncate());
             });
         }
-        for job in running.iter().take(2) {
+        // Two beside each other where there is room for them.
+        let most = ((ui.available_width() - 160.0) / JOB).clamp(1.0, 2.0) as usize;
+        for job in running.iter().take(most) {
             let status = job.status();
-            ui.label(RichText::new(job.title()).small());
+            ui.label(RichText::new(middle(job.title(), TITLE)).small()).on_hover_text(job.title());
             let bar = ProgressBar::new(status.fraction.unwrap_or(0.0)).desired_width(140.0).desired_height(8.0);
             ui.add(bar).widget_info(|| {
                 let mut info = egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, "Progress");
@@ -39,6 +47,9 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, running: &[&dyn Running]) {
             };
             ui.label(RichText::new(time).small().color(colors.weak));
             ui.add_space(10.0);
+        }
+        if running.len() > most {
+            ui.label(RichText::new(format!("{} more", running.len() - most)).small().color(colors.weak));
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let selection = view.workspace.selection().names().len();

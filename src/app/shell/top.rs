@@ -1,5 +1,7 @@
 //! The top bar: what is open, where ΔW comes from, the device, what can be done.
 
+use std::path::Path;
+
 use eframe::egui::{self, Align, Layout, RichText, Ui};
 
 use crate::app::effect::Effect;
@@ -117,8 +119,8 @@ fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
     }
     let text = match delta.source() {
         Source::Weight => "the weights themselves".to_owned(),
-        Source::Tuned(tuned) => tuned.name(),
-        Source::Adapter(adapter) => adapter.name(),
+        Source::Tuned(tuned) => of_run(view, tuned.path()).unwrap_or_else(|| tuned.name()),
+        Source::Adapter(adapter) => of_run(view, adapter.path()).unwrap_or_else(|| adapter.name()),
     };
     let current = delta.source();
     let response = ui
@@ -165,6 +167,12 @@ fn source(ui: &mut Ui, view: &mut View<'_>, width: f32) {
         ui.label(RichText::new(&text).strong());
         glossary::DELTA.ui(ui);
     });
+}
+
+/// The name of the run that a result is of: the folders of a sweep's runs are called by their ranks alone.
+fn of_run(view: &View<'_>, path: &Path) -> Option<String> {
+    let run = view.board.runs.as_ref()?.iter().find(|past| path.starts_with(&past.folder))?;
+    Some(run.name())
 }
 
 fn right(ui: &mut Ui, view: &mut View<'_>, width: f32) {

@@ -25,7 +25,7 @@ const DOORS: [(&str, &str, Place); 3] = [
     (
         "Tune a model",
         "A run on your own data, or on the bundled ones, that you can watch.",
-        Place::part("train", "run"),
+        Place::part("train", "data"),
     ),
 ];
 const GET: (&str, &str) = ("Get a model", "owner/name on the Hugging Face hub, into the hub's own cache.");

@@ -83,6 +83,9 @@ pub trait Tab {
     /// Paints over the window, whatever tab is in front.
     fn overlay(&mut self, _ui: &mut Ui, _view: &mut View<'_>) {}
 
+    /// Paints a line under the top bar, whatever tab is in front.
+    fn notice(&mut self, _ui: &mut Ui, _view: &mut View<'_>) {}
+
     /// Jobs that a person can see and stop.
     fn running(&self) -> Vec<&dyn Running>;
 

@@ -64,7 +64,7 @@ impl Figure {
     /// A double click shows the figure in all of the tab; while it is shown there, it follows what is painted here.
     fn offer_large(&self, ui: &Ui, id: &str, response: &PlotResponse<()>) {
         let this = response.response.id;
-        if id == LARGE || self.timeline.is_some() {
+        if id == LARGE {
             return;
         }
         let shown = ui.data(|data| data.get_temp::<Large>(Id::unique(LARGE))).is_some_and(|large| large.of == this);
@@ -146,7 +146,7 @@ pub fn large(ui: &Ui, rect: Rect) {
                 });
             });
             // A figure that is quiet for want of room has it here.
-            let figure = Figure { quiet: false, ..Figure::clone(&large.figure) };
+            let figure = Figure { quiet: false, timeline: None, ..Figure::clone(&large.figure) };
             figure.ui(ui, LARGE, |_| {});
         });
     });

@@ -18,6 +18,7 @@ pub mod pyramid;
 pub mod range;
 pub mod rank_line;
 pub mod stats;
+pub mod swatch;
 pub mod table;
 pub mod text;
 pub mod tile_cache;

@@ -16,6 +16,9 @@ impl Axis {
         if !self.names.is_empty() {
             return (0..self.names.len()).map(|i| GridMark { value: i as f64, step_size: 1.0 }).collect();
         }
+        if let Some(places) = self.marks_at() {
+            return places.into_iter().map(|value| GridMark { value, step_size: 1.0 }).collect();
+        }
         if self.log { log_marks(input) } else { linear_marks(input) }
     }
 
@@ -65,9 +68,9 @@ fn linear_marks(input: &GridInput) -> Vec<GridMark> {
     let (low, high) = input.bounds;
     // egui's recommendation is the smallest step that can be seen; numbers need about six times that.
     let count = ((high - low) / (input.base_step_size * 7.0)).clamp(2.0, 12.0) as usize;
-    let few = number::ticks(low, high, count);
     // One or two say nothing of how far apart things are.
-    let ticks = if few.len() < 3 { number::ticks(low, high, 2 * count.max(2)) } else { few };
+    let finer = (0..4).map(|more| number::ticks(low, high, count << more));
+    let ticks = finer.fold(Vec::new(), |ticks: Vec<f64>, finer| if ticks.len() < 3 { finer } else { ticks });
     let step = ticks.get(1).map_or(high - low, |second| second - ticks[0]);
     ticks.into_iter().map(|value| GridMark { value, step_size: step }).collect()
 }
@@ -103,6 +106,14 @@ pub fn plot<'a>(ui: &Ui, id: &str, x: &Axis, y: &Axis) -> Plot<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_linear_axis_has_three_marks() {
+        for bounds in [(0.8, 10.1), (0.0, 1.0), (-3.0, 4.5), (5_632.0, 50_000.0)] {
+            let marks = linear_marks(&GridInput { bounds, base_step_size: (bounds.1 - bounds.0) / 3.0 });
+            assert!(marks.len() >= 3, "{bounds:?}: {marks:?}");
+        }
+    }
 
     #[test]
     fn log_marks_are_those_of_log_paper() {

@@ -15,6 +15,8 @@ use crate::figure::Axis;
 
 /// Width of what reacts to the pointer.
 const GRIP: f32 = 14.0;
+/// Seconds within which two clicks are one double click.
+const TWO: f64 = 0.4;
 
 /// A vertical line at the rank, over a plot whose x axis counts 1, 2, 3…
 ///
@@ -61,7 +63,12 @@ impl RankLine {
         // Outside of what is seen the handle waits at the border.
         let at = |rank: usize| place(rank).clamp(frame.left(), frame.right());
         let grip = Rect::from_x_y_ranges(at(self.rank) - GRIP / 2.0..=at(self.rank) + GRIP / 2.0, frame.y_range());
-        let mut response = ui.interact(grip, id, Sense::drag()).on_hover_and_drag_cursor(CursorIcon::ResizeHorizontal);
+        // A click brings the line under the pointer: the second click of two is still the plot's.
+        let clicked = id.with("clicked");
+        let last: Option<(f64, usize)> = ui.data(|data| data.get_temp(clicked));
+        let now = ui.input(|input| input.time);
+        let sense = if last.is_some_and(|(at, _)| now - at < TWO) { Sense::hover() } else { Sense::drag() };
+        let mut response = ui.interact(grip, id, sense).on_hover_and_drag_cursor(CursorIcon::ResizeHorizontal);
         let rank_at = |pos: eframe::egui::Pos2| {
             let value = x.value(plot.transform.value_from_position(pos).x);
             if value.is_finite() { (value.round().max(1.0) as usize).min(self.max) } else { self.rank }
@@ -74,7 +81,13 @@ impl RankLine {
             rank = rank_at(pos);
         }
         if let Some(pos) = plot.response.interact_pointer_pos().filter(|_| self.click && plot.response.clicked()) {
-            rank = rank_at(pos);
+            // The second click of two asks for the plot in all of the tab: what the first one did is undone.
+            if plot.response.double_clicked() {
+                rank = last.map_or(self.rank, |(_, before)| before);
+            } else {
+                ui.data_mut(|data| data.insert_temp(clicked, (now, self.rank)));
+                rank = rank_at(pos);
+            }
         }
         let moved = rank != self.rank;
         if moved {

@@ -90,6 +90,8 @@ pub struct Table<'a> {
 }
 
 const ROW: f32 = 22.0;
+/// Height that a bar for scrolling sideways takes.
+const BAR: f32 = 10.0;
 
 impl Table<'_> {
     /// Draws the table; returns the row that was clicked.
@@ -97,9 +99,22 @@ impl Table<'_> {
         let room: f32 = self.heads.iter().map(|head| head.width + ui.spacing().item_spacing.x).sum();
         if ui.available_width() < room {
             let salt = ("sideways", self.id);
-            return ScrollArea::horizontal().id_salt(salt).show(ui, |ui| self.rows_ui(ui, order)).inner;
+            return ScrollArea::horizontal()
+                .id_salt(salt)
+                .show(ui, |ui| {
+                    let chosen = self.rows_ui(ui, order);
+                    // Below the last row: the bar would lie on it.
+                    ui.add_space(BAR);
+                    chosen
+                })
+                .inner;
         }
         self.rows_ui(ui, order)
+    }
+
+    /// The height that a table of so many rows takes where nothing is to be scrolled.
+    pub fn height(ui: &Ui, rows: usize) -> f32 {
+        (rows + 1) as f32 * (ROW + ui.spacing().item_spacing.y) + BAR
     }
 
     fn rows_ui(&self, ui: &mut Ui, order: &mut Order) -> Option<usize> {

@@ -15,6 +15,10 @@ use crate::train::talk::Question;
 const COLUMN: f32 = 200.0;
 /// An answer has at least this height.
 const HEIGHT: f32 = 120.0;
+/// More than that is empty.
+const TALLEST: f32 = 460.0;
+/// Room for what stands below the answers.
+const BELOW: f32 = 170.0;
 
 /// What is set up for the next question.
 pub struct Look {
@@ -23,15 +27,21 @@ pub struct Look {
     temperature: f32,
     most: usize,
     asked: u64,
+    fills: bool,
 }
 
 impl Default for Look {
     fn default() -> Self {
-        Self { prompt: String::new(), chat: false, temperature: 0.0, most: 64, asked: 0 }
+        Self { prompt: String::new(), chat: false, temperature: 0.0, most: 64, asked: 0, fills: false }
     }
 }
 
 impl Look {
+    /// One whose answers take the height there is.
+    pub fn filling() -> Self {
+        Self { fills: true, ..Self::default() }
+    }
+
     /// Paints field and answers. `names` are those who would answer, `ideas` are prompts that suit them; what forbids
     /// asking is said in place of the button's tip.
     pub fn ui(
@@ -98,7 +108,9 @@ impl Look {
             }
             answers => answers,
         };
-        columns(ui, talk, answers);
+        let left = ui.clip_rect().bottom() - ui.available_rect_before_wrap().top() - BELOW;
+        let height = if self.fills { left.clamp(HEIGHT, TALLEST) } else { HEIGHT };
+        columns(ui, talk, answers, height);
         edit
     }
 
@@ -131,7 +143,7 @@ impl Look {
     }
 }
 
-fn columns(ui: &mut Ui, talk: &Talk, answers: &[Answer]) {
+fn columns(ui: &mut Ui, talk: &Talk, answers: &[Answer], height: f32) {
     if answers.is_empty() {
         return;
     }
@@ -139,14 +151,14 @@ fn columns(ui: &mut Ui, talk: &Talk, answers: &[Answer]) {
     for row in answers.chunks(fitting) {
         ui.columns(row.len(), |columns| {
             for (ui, answer) in columns.iter_mut().zip(row) {
-                card(ui, talk.prompt(), answer);
+                card(ui, talk.prompt(), answer, height);
             }
         });
         ui.add_space(8.0);
     }
 }
 
-fn card(ui: &mut Ui, prompt: &str, answer: &Answer) {
+fn card(ui: &mut Ui, prompt: &str, answer: &Answer, height: f32) {
     let colors = Colors::of(ui);
     let frame = Frame::new().fill(ui.visuals().panel_fill).stroke(Stroke::new(1.0, colors.line)).corner_radius(6);
     frame.inner_margin(Margin::same(10)).show(ui, |ui| {
@@ -157,8 +169,8 @@ fn card(ui: &mut Ui, prompt: &str, answer: &Answer) {
                 ui.label(RichText::new(state(answer.phase)).small().color(colors.weak));
             });
         });
-        ScrollArea::vertical().id_salt(&answer.name).max_height(260.0).show(ui, |ui| {
-            ui.set_min_height(HEIGHT);
+        ScrollArea::vertical().id_salt(&answer.name).max_height(height.max(260.0)).show(ui, |ui| {
+            ui.set_min_height(height);
             ui.set_width(ui.available_width());
             if answer.phase == Phase::Waiting && answer.text.is_empty() {
                 return;

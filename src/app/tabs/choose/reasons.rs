@@ -83,7 +83,7 @@ impl Reasons {
 /// Where a reason can be gone into: which, the link's words, what is there, the place.
 const DOORS: [(&str, &str, &str, Place); 6] = [
     ("rate", "Try other learning rates →", "A sweep over ranks and rates", Place::part("train", "sweep")),
-    ("capacity", "See your data →", "The rows as the model will see them", Place::part("train", "run")),
+    ("capacity", "See your data →", "The rows as the model will see them", Place::part("train", "data")),
     ("memory", "See what fits which GPU →", "Memory by method and card", Place::part("parameters", "memory")),
     ("gradients", "See it module by module →", "Gradients of the frozen model", Place::part("parameters", "probe")),
     ("sibling", "See the singular values →", "Every module of what was tuned", Place::tab("spectrum")),

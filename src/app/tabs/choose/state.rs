@@ -216,7 +216,7 @@ fn take(advice: &Advice, check: bool, round: &mut Round<'_>) {
     }
     round.effects.push(Effect::Turn(dial));
     let ranks = if check { vec![(advice.r / 4).max(1), advice.r, 4 * advice.r] } else { Vec::new() };
-    round.board.proposal = Some(Proposal { lr: Some(advice.lr), ranks, spread: None });
+    round.board.proposal = Some(Proposal { lr: Some(advice.lr), ranks, ..Proposal::default() });
     round.effects.push(Effect::Show(Place::part("train", if check { "sweep" } else { "run" })));
     round.say(format!("r = {}, α = {} and rate {:.0e} stand in Train.", advice.r, advice.alpha, advice.lr));
 }

@@ -212,7 +212,7 @@ fn quality(counts: &Counts) -> Figure {
     let x = Axis::log("trainable parameters");
     let y = Axis::linear("accuracy on WikiSQL, %");
     let mut figure = Figure { title: "Quality against parameters".into(), x, y, quiet: true, ..Figure::default() };
-    for method in ["LoRA", "Adapter^H", "PrefixLayer", "PrefixEmbed", "Fine-Tune"] {
+    for method in ["LoRA", "Adapter H", "PrefixLayer", "PrefixEmbed", "Fine-Tune"] {
         let rows = paper::table().iter().filter(|row| row.method == method);
         let points = rows.map(|row| [row.formula as f64, row.wikisql]).collect();
         figure.series.push(Series::line(method, points).style(Style::Points));

@@ -165,13 +165,15 @@ fn scores(ui: &mut Ui, game: &Game, hand: &Hand) {
                 label.on_hover_text(tip);
             }
             let says = match (guessed, says) {
-                (false, _) => "?".to_owned(),
+                (false, _) => String::new(),
                 (true, Some(rank)) => rank.to_string(),
                 (true, None) => "–".to_owned(),
             };
             ui.label(RichText::new(says).color(color));
-            ui.label(score.off.to_string());
-            ui.label(format!("{} of {}", score.exact, score.guesses));
+            // Nothing was guessed yet: nothing to count.
+            let counted = |text: String| if score.guesses == 0 { String::new() } else { text };
+            ui.label(counted(score.off.to_string()));
+            ui.label(counted(format!("{} of {}", score.exact, score.guesses)));
             ui.end_row();
         };
         line(ui, "you", "", game.guess, game.score, true);
@@ -188,7 +190,8 @@ fn figure(hand: &Hand, planted: Option<usize>) -> Figure {
         x: Axis::log("i"),
         y: Axis::linear("σ"),
         series: vec![Series::line("σ", points).style(Style::LinePoints).color(1)],
-        quiet: true,
+        // Lines that come with the answer have names.
+        quiet: planted.is_none(),
         ..Figure::default()
     };
     if let Some(planted) = planted {

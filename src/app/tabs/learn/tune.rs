@@ -143,7 +143,7 @@ fn talk(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
 fn doors() -> [(&'static str, Effect); 4] {
     [
         ("Open your own model…", Effect::Ask(Question::Folder)),
-        ("Tune on your own data", Effect::Show(Place::part("train", "run"))),
+        ("Tune on your own data", Effect::Show(Place::part("train", "data"))),
         ("Look at these runs", Effect::Show(Place::part("train", "history"))),
         ("See which rank a model needs", Effect::Show(Place::tab("choose"))),
     ]

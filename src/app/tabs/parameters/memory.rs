@@ -10,6 +10,7 @@ use crate::app::look::glossary;
 use crate::app::look::palette;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
+use crate::app::widgets::swatch::swatch;
 use crate::app::work::export::Source;
 use crate::plan::memory::{CONTEXT, GPUS, Optimizer, Precision, Verdict};
 use crate::plan::{Load, Memory, Method};
@@ -165,7 +166,7 @@ impl MemoryTab {
                 let to = from + part.bytes as f64;
                 let body = Rect::from_min_max(pos2(x(from), top), pos2(x(to), top + BAR));
                 if body.width() > 0.2 {
-                    ui.painter().rect_filled(body, 0.0, color(number, dark));
+                    ui.painter().rect_filled(body, 0.0, palette::memory(number, dark));
                 }
                 from = to;
             }
@@ -183,26 +184,15 @@ impl MemoryTab {
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 14.0;
             for (number, part) in needs.needs[2].parts.parts().iter().enumerate() {
-                ui.horizontal(|ui| {
-                    ui.spacing_mut().item_spacing.x = 5.0;
-                    let (swatch, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());
-                    ui.painter().rect_filled(swatch, 2.0, color(number, dark));
-                    let engine = if part.engine { "*" } else { "" };
-                    let name = said(part.name, Method::Qlora);
-                    ui.label(RichText::new(format!("{name}{engine}")).small().color(colors.weak));
-                });
+                let engine = if part.engine { "*" } else { "" };
+                let name = format!("{}{engine}", said(part.name, Method::Qlora));
+                swatch(ui, palette::memory(number, dark), &name);
             }
             ui.label(
                 RichText::new("* estimated for Rankscope's own engine, without this window").small().color(colors.weak),
             );
         });
     }
-}
-
-fn color(part: usize, dark: bool) -> eframe::egui::Color32 {
-    // Nine parts, seven colours: the two small ones at the ends are shades.
-    let shade = if part >= 7 { 0.55 } else { 1.0 };
-    palette::series(part, dark).gamma_multiply(shade)
 }
 
 /// A part by the name that papers use. What a full fine-tune trains are the weights themselves.

@@ -54,7 +54,7 @@ impl Methods {
                 trainable: paper::prefix_layer(layers, d, self.l_p, self.l_i),
             },
             Method {
-                name: "Adapter^H",
+                name: "Adapter H",
                 setting: format!("r = {r}"),
                 formula: "2 L (2 d r + r + d)",
                 trainable: paper::adapter_h(2 * layers, 0, d, r as u64),
@@ -103,7 +103,7 @@ impl Methods {
 mod tests {
     use super::*;
 
-    /// The paper's own values for GPT-3 175B: PrefixEmbed 128+8 1,671,168; PrefixLayer L times that; Adapter^H r = 8 40,109,568.
+    /// The paper's own values for GPT-3 175B: PrefixEmbed 128+8 1,671,168; PrefixLayer L times that; Adapter H r = 8 40,109,568.
     #[test]
     fn gpt3_has_the_papers_counts() {
         let layout = Layout::preset("gpt3-175b").unwrap();

@@ -3,7 +3,7 @@
 use eframe::egui::{Button, DragValue, Layout, RichText, TextEdit, Ui, WidgetInfo};
 
 use super::View;
-use super::state::{Action, Probe};
+use super::state::{Action, Asked, Probe, Product};
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
@@ -73,11 +73,18 @@ impl ProbeTab {
             let label = ui.label(RichText::new("Data").strong());
             let field = TextEdit::singleline(&mut self.data)
                 .hint_text("a file of JSON lines, or plain text")
-                .desired_width(300.0);
+                .desired_width(240.0);
             let field = ui.add(field).labelled_by(label.id);
             field.widget_info(|| WidgetInfo::text_edit(true, "", &self.data, "Data"));
             let of_train =
                 view.board.draft.as_ref().map(|draft| draft.data.clone()).filter(|data| !data.as_os_str().is_empty());
+            if let Some(path) = view.state.chosen(Asked::Data) {
+                self.data = path.display().to_string();
+            }
+            let browse = ui.button("Browse…").on_hover_text("Choose the data file");
+            if browse.accessible_name("Browse for data to probe with").clicked() {
+                view.actions.push(Action::Browse(Asked::Data));
+            }
             if let Some(data) = of_train
                 && ui.button("As in Train").on_hover_text(data.display().to_string()).clicked()
             {
@@ -147,6 +154,15 @@ impl ProbeTab {
             ui.label(RichText::new(text).strong()).on_hover_text(found.notes.join("\n"));
             ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
                 view.export(ui, "gradients", &Take::TABLE, area, || Source::Table(rows(found)));
+                let tip = "These ranks for a new training: rank_pattern and alpha_pattern";
+                let write = ui.add_enabled(!view.state.is_making(), Button::new("Write LoraConfig…"));
+                if write.on_hover_text(tip).clicked() {
+                    view.actions.push(Action::Browse(Asked::Product(Product::Probed)));
+                }
+                let tip = "The dial's targets become the modules with a rank, and the next run in Train takes these ranks";
+                if ui.button("Use in Train").on_hover_text(tip).clicked() {
+                    view.actions.push(Action::UseProbed);
+                }
             });
         });
         let workspace = view.workspace;

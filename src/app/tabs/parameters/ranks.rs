@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eframe::egui::{Button, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
 use super::View;
-use super::state::{Action, Choice, Product, RULES};
+use super::state::{Action, Asked, Choice, Product, RULES};
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
@@ -169,16 +169,13 @@ impl RanksTab {
             let field = TextEdit::singleline(&mut self.path).hint_text("a new folder or file").desired_width(260.0);
             let field = ui.add(field).labelled_by(label.id);
             field.widget_info(|| WidgetInfo::text_edit(true, "", &self.path, "Write to"));
-            if let Some(path) = view.state.chosen() {
+            if let Some(path) = view.state.chosen(Asked::Place) {
                 self.path = path.display().to_string();
             }
             if ui.button("Browse…").on_hover_text("Choose a place and a name").clicked() {
-                view.actions.push(Action::Browse);
+                view.actions.push(Action::Browse(Asked::Place));
             }
-            if self.path.trim().is_empty() {
-                ui.label(RichText::new("then what:").small().color(Colors::of(ui).weak));
-            }
-            let ready = !self.path.trim().is_empty() && !view.state.is_making();
+            let ready = !view.state.is_making();
             for (product, name, tip) in [
                 (Product::Adapter, "Adapter", "A PEFT adapter of what changed, with these ranks: a folder"),
                 (
@@ -190,7 +187,11 @@ impl RanksTab {
                 (Product::Report, "Report as HTML", "The whole plan with its drawings in one file"),
             ] {
                 if ui.add_enabled(ready, Button::new(name)).on_hover_text(tip).clicked() {
-                    view.actions.push(Action::Make(product, clean(&self.path)));
+                    // Without a path it is asked for.
+                    view.actions.push(match self.path.trim() {
+                        "" => Action::Browse(Asked::Product(product)),
+                        path => Action::Make(product, clean(path)),
+                    });
                 }
             }
             if let Some(made) = view.state.made() {

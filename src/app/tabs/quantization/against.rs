@@ -42,6 +42,7 @@ impl Against {
             ui.add(DragValue::new(&mut self.iterations).range(1..=20)).accessible_name("LoftQ iterations");
         });
         let Some(facts) = facts else { return };
+        ui.label(RichText::new(verdict(facts)).strong());
         let room = ui.available_rect_before_wrap();
         let parts = super::split(room, &[0.3, 0.35, 0.35]);
         super::within(ui, parts[0], |ui| {
@@ -62,7 +63,8 @@ fn sentences(ui: &mut Ui, facts: &Facts, r: usize) {
     let short = |x: f64| number::whole(x, 3);
     let ratio = facts.error / facts.delta.max(f64::MIN_POSITIVE);
     let mut line = |term: Term, name: &str, value: String| {
-        ui.horizontal(|ui| {
+        // Wrapped: in a narrow column the number is what must not be cut.
+        ui.horizontal_wrapped(|ui| {
             ui.label(RichText::new(name).color(Colors::of(ui).weak));
             ui.label(RichText::new(value).monospace());
         })
@@ -81,14 +83,16 @@ fn sentences(ui: &mut Ui, facts: &Facts, r: usize) {
     }
     line(glossary::SURVIVE, "weights whose code changes", units::percent(facts.moved));
     line(glossary::SURVIVE, "share of ΔW that survives merging and rounding", units::percent(facts.kept));
-    ui.add_space(4.0);
-    let verdict = if ratio > 1.0 {
+}
+
+/// What follows from the numbers.
+fn verdict(facts: &Facts) -> &'static str {
+    if facts.error > facts.delta {
         "Rounding is larger than the change: merged and rounded again, most entries keep their old code. In QLoRA the adapter stays beside \
          the 4-bit weight and loses nothing."
     } else {
         "The change is larger than rounding: merged and rounded again, most of it arrives."
-    };
-    ui.label(RichText::new(verdict).small());
+    }
 }
 
 fn error_spectrum(facts: &Facts) -> Figure {

@@ -34,6 +34,23 @@ impl RolesView {
         let Some(roles) = cost else { return };
         let model = Totals::of(view, &roles);
         let colors = Colors::of(ui);
+        let saved = |bytes: u64| units::percent(1.0 - bytes as f64 / (model.base16() + model.pair16()).max(1) as f64);
+        let text = match self.told {
+            false => format!(
+                "QLoRA (arXiv 2305.14314) keeps the frozen base in {} and computes with A and B in 16 or 32 bits. The layer shrinks by {}, \
+                 because nearly all weights are the base's; the error is there before training begins, and the adapter learns with it.",
+                choice.a,
+                saved(model.base(&roles) + model.pair16())
+            ),
+            true => format!(
+                "Popular accounts put A and B into 4 bits. They are {} of the weights here, so that saves {} of these bytes, and what has been \
+                 learned is rounded after the fact.",
+                units::percent(model.pair_weights as f64 / (model.weights + model.pair_weights).max(1) as f64),
+                saved(model.base16() + model.pair(&roles))
+            ),
+        };
+        ui.label(text);
+        ui.add_space(4.0);
         ui.spacing_mut().interact_size.y = 18.0;
         Grid::new("roles").num_columns(4).spacing([28.0, 2.0]).striped(true).show(ui, |ui| {
             for title in ["", "published: base in 4 bit", "often told: adapter in 4 bit", "neither: 16 bit"] {
@@ -103,22 +120,6 @@ impl RolesView {
             }
             None => {}
         }
-        let saved = |bytes: u64| units::percent(1.0 - bytes as f64 / (model.base16() + model.pair16()).max(1) as f64);
-        let text = match self.told {
-            false => format!(
-                "QLoRA (arXiv 2305.14314) keeps the frozen base in {} and computes with A and B in 16 or 32 bits. The layer shrinks by {}, \
-                 because nearly all weights are the base's; the error is there before training begins, and the adapter learns with it.",
-                choice.a,
-                saved(model.base(&roles) + model.pair16())
-            ),
-            true => format!(
-                "Popular accounts put A and B into 4 bits. They are {} of the weights here, so that saves {} of these bytes, and what has been \
-                 learned is rounded after the fact.",
-                units::percent(model.pair_weights as f64 / (model.weights + model.pair_weights).max(1) as f64),
-                saved(model.base16() + model.pair(&roles))
-            ),
-        };
-        ui.label(RichText::new(text).color(colors.weak));
         let cut = units::percent(roles.cut / roles.delta.max(f64::MIN_POSITIVE));
         let text =
             format!("B and A are the best of rank {} for this ΔW; the rank itself leaves out {cut} of it.", roles.r);

@@ -20,7 +20,8 @@ const UPPER: f32 = 0.6;
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &Prepared, log_x: &mut bool) {
     let room = ui.available_rect_before_wrap();
     ui.horizontal(|ui| {
-        ui.label(RichText::new("Singular values of ΔW").strong()).on_hover_ui(|ui| glossary::SIGMA.ui(ui));
+        let title = format!("Singular values of {}", super::facts::delta_name(view));
+        ui.label(RichText::new(title).strong()).on_hover_ui(|ui| glossary::SIGMA.ui(ui));
         ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
             let area = room;
             view.export(ui, "singular values", &Take::PLOT, area, || Source::Figure(Box::new(prepared.both())));

@@ -307,7 +307,7 @@ impl Compare {
             selected: &|_| false,
         };
         let mut order = self.order;
-        ui.allocate_ui(vec2(ui.available_width(), 30.0 + 24.0 * tracks.len() as f32), |ui| table.ui(ui, &mut order));
+        ui.allocate_ui(vec2(ui.available_width(), Table::height(ui, tracks.len())), |ui| table.ui(ui, &mut order));
         self.order = order;
     }
 }

@@ -51,7 +51,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
             ui.ctx().request_repaint();
         }
     });
-    sentence(ui, track, prepared);
+    sentence(ui, view, track, prepared);
     let room = ui.available_rect_before_wrap();
     let row = Rect::from_min_size(room.min, egui::vec2(room.width(), PATHS));
     let cut = row.left() + row.width() * SHARE;
@@ -112,7 +112,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
 const EARLY: usize = 20;
 
 /// What the spectrum says about r.
-fn sentence(ui: &mut Ui, track: &Track, prepared: &Prepared) {
+fn sentence(ui: &mut Ui, view: &mut View<'_>, track: &Track, prepared: &Prepared) {
     let Some(frame) = track.frame(prepared.step(track)) else { return };
     let Some(sigma) = frame.modules.get(&prepared.module) else { return };
     let colors = Colors::of(ui);
@@ -143,5 +143,16 @@ fn sentence(ui: &mut Ui, track: &Track, prepared: &Prepared) {
     };
     let tip = "From the singular values at the cursor. Too small: the weakest of r directions has more than 35 % of the \
                strength of the strongest. Fallen off: less than 35 %; almost zero: less than 5 %, and half of them hold 99 % of the energy.";
-    ui.label(RichText::new(verdict.sentence(sigma.len())).color(color)).on_hover_text(tip);
+    ui.horizontal_wrapped(|ui| {
+        ui.label(RichText::new(verdict.sentence(sigma.len())).color(color)).on_hover_text(tip);
+        let (r, most) = (sigma.len(), view.workspace.max_rank());
+        let Some(next) = verdict.next(r).filter(|next| *next != r && *next <= most) else { return };
+        let tip = "Turns the dial to it, with α in proportion; the next run trains at this rank";
+        if ui.small_button(format!("Try r = {next}")).on_hover_text(tip).clicked() {
+            let mut dial = view.workspace.dial().clone();
+            dial.alpha *= next as f64 / dial.r.max(1) as f64;
+            dial.r = next;
+            view.effects.push(Effect::Turn(dial));
+        }
+    });
 }

@@ -72,13 +72,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) -> Option<PathBuf> {
         });
     });
     facts(ui, track, live.is_some());
-    notes(ui, track);
-    ui.add_space(4.0);
+    ui.add_space(2.0);
     talk
 }
 
 /// What the run said about its data and its model: the first sentence, all of them behind a click.
-fn notes(ui: &mut Ui, track: &Track) {
+pub fn notes(ui: &mut Ui, view: &View<'_>) {
+    let Some(track) = view.state.shown() else { return };
     // Which file it is stands in the set-up.
     let of_data = format!("{}: ", track.settings.data.display());
     let short = |note: &String| note.strip_prefix(&of_data).unwrap_or(note).to_owned();

@@ -76,21 +76,23 @@ impl History {
         let runs: Vec<&Past> = all.iter().filter(|past| matches(past, &words)).collect();
         let opened = self.chosen(ui, view);
         let colors = Colors::of(ui);
-        let entry = |row: usize, column: usize| match (column, &runs[row].phase) {
-            (1, phase) => cell(runs[row], column).colored(match phase {
+        let columns = columns(all);
+        let heads: Vec<Head<'_>> = columns.iter().map(|&column| HEADS[column]).collect();
+        let entry = |row: usize, at: usize| match (columns[at], &runs[row].phase) {
+            (column @ 1, phase) => cell(runs[row], column).colored(match phase {
                 Phase::Finished => colors.good,
                 Phase::Running => colors.accent,
                 Phase::Stopped | Phase::Interrupted => colors.warn,
                 Phase::Failed(_) => colors.bad,
             }),
-            _ => cell(runs[row], column),
+            (column, _) => cell(runs[row], column),
         };
         let name = |row: usize| format!("{}, {}", runs[row].name(), runs[row].phase.word());
         let training = view.state;
         let selected =
             |row: usize| self.chosen.as_ref() == Some(&runs[row].folder) || training.is_compared(&runs[row].folder);
         let table =
-            Table { id: "runs", heads: &HEADS, rows: runs.len(), entry: &entry, name: &name, selected: &selected };
+            Table { id: "runs", heads: &heads, rows: runs.len(), entry: &entry, name: &name, selected: &selected };
         let mut order = self.order;
         let clicked = table.ui(ui, &mut order);
         self.order = order;
@@ -139,7 +141,7 @@ impl History {
             ui.label(RichText::new("New runs go to").color(Colors::of(ui).weak));
             let width = (ui.available_width() - if elsewhere { 280.0 } else { 84.0 }).max(120.0);
             let hint = "a folder; the program's own where nothing stands here";
-            if let Some(text) = self.home.ui(ui, "Folder for new runs", &now, hint, Look::Line(width)) {
+            if let Some(text) = self.home.ui(ui, "Folder for new runs", &now, hint, Look::Path(width)) {
                 ask = Some(Action::Keep(Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from)));
             }
             let browse = ui.button("Browse…").on_hover_text("Choose the folder that new runs are kept in");
@@ -243,6 +245,20 @@ impl History {
             self.deleting = None;
         }
     }
+}
+
+/// The columns that tell runs apart: who made them and the model only where they differ.
+fn columns(all: &[Past]) -> Vec<usize> {
+    const MODEL: usize = 11;
+    const MADE_BY: usize = 13;
+    let foreign = all.iter().any(|past| past.foreign.is_some());
+    let models = all.windows(2).any(|pair| pair[0].settings.model != pair[1].settings.model);
+    let shown = |column: &usize| match *column {
+        MODEL => models,
+        MADE_BY => foreign,
+        _ => true,
+    };
+    (0..HEADS.len()).filter(shown).collect()
 }
 
 /// Folders that are listed beside the one for new runs.

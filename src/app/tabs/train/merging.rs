@@ -36,7 +36,7 @@ impl Merging {
             ui.add_space(8.0);
             ui.horizontal(|ui| {
                 let width = ui.available_width() - 84.0;
-                self.folder.ui(ui, "Folder of the merged model", &now, "a new or an empty folder", Look::Line(width));
+                self.folder.ui(ui, "Folder of the merged model", &now, "a new or an empty folder", Look::Path(width));
                 let browse = ui.button("Browse…").on_hover_text("Choose the folder around it");
                 if browse.accessible_name("Browse for the merged model").clicked() {
                     ask = Some(Action::Choose(Purpose::Merged(run.clone())));

@@ -1,8 +1,9 @@
 //! The Train tab: a run that one can watch, trust, compare and take away.
 //!
 //! ```text
-//! Talk     the base and the tuned model, asked the same; then saving it
+//! Data     set-up | the rows as the model will see them
 //! Run      set-up | header, loss, lr, gradient, speed, memory; film; samples   (one cursor through all of them)
+//! Talk     the base and the tuned model, asked the same; then saving it
 //! Compare  several runs over each other, and their spectra
 //! Sweep    loss against rank and against trainable parameters
 //! Forgetting  new directions of an adapter, scaled down, with both losses
@@ -15,6 +16,7 @@ mod film;
 mod forgetting;
 mod header;
 mod history;
+mod interrupted;
 mod job;
 mod merging;
 mod outlook;
@@ -39,7 +41,6 @@ use crate::app::look::theme::Colors;
 use crate::app::tabs::{Command, Part, Tab};
 use crate::app::view::{self, Round};
 use crate::job::{Running, Wake};
-use crate::train::history::Phase;
 
 use prepared::Prepared;
 use state::{Action, Training, short};
@@ -56,6 +57,7 @@ const GAP: f32 = 20.0;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Segment {
     #[default]
+    Data,
     Run,
     Compare,
     Talk,
@@ -65,7 +67,8 @@ enum Segment {
 }
 
 impl Segment {
-    const ALL: [(Self, Part, &'static str); 6] = [
+    const ALL: [(Self, Part, &'static str); 7] = [
+        (Self::Data, Part { id: "data", title: "Data" }, "Choose data and see them as the model will"),
         (Self::Run, Part { id: "run", title: "Run" }, "Set up a run and watch it"),
         (Self::Talk, Part { id: "talk", title: "Talk" }, "The base and the tuned model answer the same prompt"),
         (
@@ -87,6 +90,9 @@ impl Segment {
 #[derive(Default)]
 struct Looks {
     segment: Segment,
+    /// The data and the model that are set up, and the run that is looked at: where one changes, its page comes to the front.
+    set_up: Option<(PathBuf, PathBuf)>,
+    shown: Option<PathBuf>,
     prepared: Prepared,
     setup: setup::Setup,
     compare: compare::Compare,
@@ -182,6 +188,10 @@ impl Tab for TrainTab {
         view.within(&self.state, &mut self.actions, |view| closing::closing(ui, view));
     }
 
+    fn notice(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
+        view.within(&self.state, &mut self.actions, |view| interrupted::ui(ui, view));
+    }
+
     fn running(&self) -> Vec<&dyn Running> {
         self.state.running()
     }
@@ -199,9 +209,25 @@ impl Tab for TrainTab {
 impl Looks {
     /// Prepares what changes with the runs; nothing is painted.
     fn logic(&mut self, training: &Training, current: Option<&str>) {
+        self.turn(training);
         self.prepared.update(training, current);
         self.compare.logic(training);
         self.sweep.logic(training);
+    }
+
+    /// A run that begins is watched; other data, or another model, are looked at before anything is trained on them.
+    fn turn(&mut self, training: &Training) {
+        let shown = training.shown().map(|track| track.folder.clone());
+        if shown.is_some() && shown != self.shown && self.segment == Segment::Data {
+            self.segment = Segment::Run;
+        }
+        self.shown = shown;
+        let set_up = training.draft().map(|draft| (draft.settings.data.clone(), draft.settings.model.clone()));
+        let other = self.set_up.is_some() && set_up != self.set_up;
+        if other && training.live().is_none() && self.segment == Segment::Run {
+            self.segment = Segment::Data;
+        }
+        self.set_up = set_up;
     }
 
     /// Paints the tab.
@@ -226,12 +252,11 @@ impl Looks {
                 }
             });
         });
-        offer(ui, view, &mut self.segment);
         self.merging.ui(ui, view);
         self.job.ui(ui, view);
         ui.add_space(6.0);
         match self.segment {
-            Segment::Run => self.run(ui, view),
+            Segment::Data | Segment::Run => self.run(ui, view),
             Segment::Talk => self.talk.ui(ui, view),
             Segment::Compare => self.compare.ui(ui, view),
             Segment::Sweep => self.sweep.ui(ui, view),
@@ -251,28 +276,39 @@ impl Looks {
         within(ui, left, |ui| self.setup.ui(ui, view));
         let line = Colors::of(ui).line;
         ui.painter().vline(left.right() + GAP / 2.0, room.y_range(), egui::Stroke::new(1.0, line));
-        within(ui, right, |ui| {
-            ScrollArea::vertical().id_salt("run").auto_shrink(false).show(ui, |ui| {
-                if view.state.shown().is_some() {
-                    let prepared = &mut self.prepared;
-                    if let Some(run) = header::ui(ui, view) {
-                        self.talk.turn_to(run);
-                        self.segment = Segment::Talk;
-                    }
-                    plots::loss(ui, view, prepared);
-                    film::ui(ui, view, prepared);
-                    plots::others(ui, view, prepared);
-                    samples::ui(ui, view, prepared);
-                } else {
-                    empty(ui, view);
-                }
-            });
+        within(ui, right, |ui| match self.segment {
+            Segment::Data => page(ui, "data", |ui| preview::ui(ui, view)),
+            _ => self.watched(ui, view),
         });
         ui.advance_cursor_after_rect(room);
     }
+
+    /// The run that is looked at: its head stays where it is, the rest scrolls.
+    fn watched(&mut self, ui: &mut Ui, view: &mut View<'_>) {
+        if view.state.shown().is_none() {
+            return page(ui, "no run", |ui| empty(ui, view));
+        }
+        if let Some(run) = header::ui(ui, view) {
+            self.talk.turn_to(run);
+            self.segment = Segment::Talk;
+        }
+        let prepared = &mut self.prepared;
+        page(ui, "run", |ui| {
+            header::notes(ui, view);
+            plots::loss(ui, view, prepared);
+            film::ui(ui, view, prepared);
+            plots::others(ui, view, prepared);
+            samples::ui(ui, view, prepared);
+        });
+    }
 }
 
-/// Nothing runs yet: what would be trained on.
+/// What scrolls beside the set-up.
+fn page(ui: &mut Ui, id: &str, add: impl FnOnce(&mut Ui)) {
+    ScrollArea::vertical().id_salt(id).auto_shrink(false).show(ui, add);
+}
+
+/// Nothing runs yet.
 fn empty(ui: &mut Ui, view: &mut View<'_>) {
     let weak = Colors::of(ui).weak;
     if let Some((_, reason)) = view.state.failure() {
@@ -286,42 +322,6 @@ fn empty(ui: &mut Ui, view: &mut View<'_>) {
         )
         .color(weak),
     );
-    ui.add_space(12.0);
-    preview::ui(ui, view);
-}
-
-/// Runs that were cut off before this window began.
-fn offer(ui: &mut Ui, view: &mut View<'_>, segment: &mut Segment) {
-    let training = view.state;
-    if training.live().is_some() {
-        return;
-    }
-    let Some(past) = training.interrupted().iter().find_map(|folder| training.past(folder)) else { return };
-    let colors = Colors::of(ui);
-    egui::Frame::new()
-        .fill(colors.card)
-        .stroke(egui::Stroke::new(1.0, colors.warn))
-        .inner_margin(8)
-        .corner_radius(6)
-        .show(ui, |ui| {
-            ui.horizontal_wrapped(|ui| {
-                let of = if past.steps > 0 { format!(" of {}", past.steps) } else { String::new() };
-                let from = match past.checkpoints.last() {
-                    Some(step) => format!("it can go on after its checkpoint at step {step}"),
-                    None => "it has no checkpoint and would begin again".to_owned(),
-                };
-                ui.label(RichText::new("⚠").color(colors.warn));
-                let end = if past.phase == Phase::Stopped { "was stopped" } else { "was cut off" };
-                ui.label(format!("{} {end} at step {}{of}: {from}.", past.name(), past.done));
-                if ui.button("Resume").clicked() {
-                    view.actions.push(Action::GoOn(past.folder.clone()));
-                    *segment = Segment::Run;
-                }
-                if ui.button("Leave it").clicked() {
-                    view.actions.push(Action::PutAside(past.folder.clone()));
-                }
-            });
-        });
 }
 
 fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {

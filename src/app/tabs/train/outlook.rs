@@ -6,11 +6,15 @@ use super::View;
 use super::state::{Draft, Fit};
 use crate::app::look::palette;
 use crate::app::look::theme::Colors;
+use crate::app::widgets::swatch::swatch;
 use crate::device::Choice;
 use crate::train::Method;
 use crate::train::forecast::Speed;
 use crate::train::memory::Memory;
 use crate::units;
+
+/// The colours of the parts: those of the Parameters tab, where what is trained is A and B with what belongs to them.
+const COLORS: [usize; 6] = [0, 2, 5, 6, 7, 8];
 
 /// The parts of the memory, as a person reads them.
 pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 6] {
@@ -23,7 +27,7 @@ pub fn parts(memory: &Memory) -> [(&'static str, u64, &'static str); 6] {
         ("trained", memory.trained(), "Everything that is trained, its gradient and Adam's two moments, in 32 bits"),
         ("activations", memory.activations, "What the blocks keep for the way back"),
         ("logits", memory.logits, "Scores of the vocabulary, a piece at a time"),
-        ("workspace", memory.workspace, "The largest weight in 32 bits, while it is multiplied"),
+        ("buffers", memory.workspace, "The largest weight in 32 bits, while it is multiplied"),
         (
             "program",
             memory.process,
@@ -90,7 +94,7 @@ fn bar(ui: &mut Ui, memory: &Memory) {
     for (index, (name, bytes, tip)) in parts(memory).into_iter().enumerate() {
         let right = left + rect.width() * bytes as f32 / total;
         let part = Rect::from_min_max(pos2(left, rect.top()), pos2(right, rect.bottom()));
-        ui.painter().rect_filled(part, 0.0, palette::series(index, dark));
+        ui.painter().rect_filled(part, 0.0, palette::memory(COLORS[index], dark));
         let response = ui.interact(part, ui.scope_id().with(("memory", index)), Sense::hover());
         response
             .widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, format!("{name}: {}", units::bytes(bytes))));
@@ -99,17 +103,9 @@ fn bar(ui: &mut Ui, memory: &Memory) {
     }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(10.0, 2.0);
-        let (font, ink) = (egui::TextStyle::Small.resolve(ui.style()), Colors::of(ui).weak);
         for (index, (name, bytes, tip)) in parts(memory).into_iter().enumerate() {
-            // One piece, so that no line ends between a colour and its name.
             let text = format!("{name} {}", units::bytes(bytes));
-            let words = ui.painter().layout_no_wrap(text.clone(), font.clone(), ink);
-            let (rect, response) = ui.allocate_exact_size(vec2(12.0 + words.size().x, words.size().y), Sense::hover());
-            let dot = Rect::from_center_size(pos2(rect.left() + 4.0, rect.center().y), vec2(8.0, 8.0));
-            ui.painter().rect_filled(dot, 2.0, palette::series(index, dark));
-            ui.painter().galley(pos2(rect.left() + 12.0, rect.top()), words, ink);
-            response.widget_info(|| WidgetInfo::labeled(egui::Role::Label, true, &text));
-            response.on_hover_text(tip);
+            swatch(ui, palette::memory(COLORS[index], dark), &text).on_hover_text(tip);
         }
     });
 }

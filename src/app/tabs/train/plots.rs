@@ -169,6 +169,11 @@ pub fn block(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared, height: 
         Rect::from_min_size(ui.available_rect_before_wrap().min, egui::vec2(ui.available_width(), left.max(40.0)));
     let mut moved = None;
     ui.scope_builder(UiBuilder::new().max_rect(rect), |ui| {
+        if figure.series.iter().all(|series| series.points.is_empty()) {
+            let text = if track.records.is_empty() { "Begins with the first step" } else { "Not measured" };
+            ui.centered_and_justified(|ui| ui.label(RichText::new(text).color(Colors::of(ui).weak)));
+            return;
+        }
         let (response, _) = figure.ui(ui, plot.name, |_| {});
         let frame = *response.transform.frame();
         let x = response.transform.position_from_point_x(prepared.x(track, prepared.step(track)));

@@ -175,7 +175,8 @@ impl Prepared {
 
     /// Every loss.
     pub fn full_loss(&self, track: &Track) -> Figure {
-        let mut figure = self.curve(track, "Loss", Axis::linear("loss"), |i| track.records[i].step.loss);
+        let y = Axis::of_losses("loss", track.records.iter().map(|record| record.step.loss));
+        let mut figure = self.curve(track, "Loss", y, |i| track.records[i].step.loss);
         figure.series[0] = Series { name: "train, each step".into(), ..figure.series[0].clone().color(6) };
         let smooth = self.points(track, |i| self.smooth.get(i).copied().unwrap_or(f64::NAN));
         figure.series.push(Series::line("train, smoothed", smooth).color(0));

@@ -24,20 +24,24 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     };
     ui.label(RichText::new("The data as the model will see it").text_style(egui::TextStyle::Heading));
     facts(ui, preview);
+    // The fewer are marked: a page all in colour says nothing.
+    let marks = Marks { predicted: 2 * preview.predicted <= preview.tokens };
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
-        ui.label(
-            RichText::new(" carries loss ").small().background_color(ground(ui, 0)).color(ui.visuals().text_color()),
-        );
-        ui.label(RichText::new("the model is asked to predict it;").small().color(colors.weak));
-        ui.label(RichText::new("the rest").small().color(colors.weak));
-        ui.label(RichText::new("is only read. Shades tell tokens apart.").small().color(colors.weak));
+        let (word, about, rest) = match marks.predicted {
+            true => (" carries loss ", "the model is asked to predict it;", "the rest is only read. Shades tell tokens apart."),
+            false => (" only read ", "carries no loss;", "the model is asked to predict all the rest. Shades tell tokens apart."),
+        };
+        let ground = marks.ground(ui, 0, marks.predicted);
+        ui.label(RichText::new(word).small().background_color(ground).color(ui.visuals().text_color()));
+        ui.label(RichText::new(about).small().color(colors.weak));
+        ui.label(RichText::new(rest).small().color(colors.weak));
     });
     ui.add_space(4.0);
     for (at, row) in preview.first.iter().enumerate() {
         egui::Frame::new().fill(ui.visuals().panel_fill).inner_margin(8).corner_radius(6).show(ui, |ui| {
             ui.set_width(ui.available_width());
-            let response = ui.add(egui::Label::new(layout(ui, row)).wrap());
+            let response = ui.add(egui::Label::new(layout(ui, row, marks)).wrap());
             response.on_hover_text(format!(
                 "row {}: {} tokens, {} carry loss",
                 at + 1,
@@ -76,18 +80,33 @@ fn facts(ui: &mut Ui, preview: &Preview) {
     }
 }
 
-/// The ground of a token that carries loss; two shades in turn, weak enough not to look like a selection.
-fn ground(ui: &Ui, at: usize) -> Color32 {
-    let good = Colors::of(ui).good;
-    good.gamma_multiply(if at.is_multiple_of(2) { 0.22 } else { 0.12 })
+/// Which tokens stand on a colour.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// Those that carry loss; the others where most of them do.
+    predicted: bool,
 }
 
-fn layout(ui: &Ui, row: &[Piece]) -> LayoutJob {
+impl Marks {
+    /// The ground of a token; two shades in turn, weak enough not to look like a selection.
+    fn ground(self, ui: &Ui, at: usize, predicted: bool) -> Color32 {
+        let colors = Colors::of(ui);
+        let even = at.is_multiple_of(2);
+        match (self.predicted, predicted) {
+            (true, true) => colors.good.gamma_multiply(if even { 0.22 } else { 0.12 }),
+            (true, false) => Color32::TRANSPARENT,
+            (false, true) => ui.visuals().text_color().gamma_multiply(if even { 0.09 } else { 0.03 }),
+            (false, false) => colors.warn.gamma_multiply(if even { 0.3 } else { 0.2 }),
+        }
+    }
+}
+
+fn layout(ui: &Ui, row: &[Piece], marks: Marks) -> LayoutJob {
     let font = egui::TextStyle::Body.resolve(ui.style());
     let (text, weak) = (ui.visuals().text_color(), Colors::of(ui).weak);
     let mut job = LayoutJob::default();
     for (at, piece) in row.iter().enumerate() {
-        let background = if piece.predicted { ground(ui, at) } else { Color32::TRANSPARENT };
+        let background = marks.ground(ui, at, piece.predicted);
         let color = if piece.predicted { text } else { weak };
         let format = TextFormat { font_id: font.clone(), color, background, ..TextFormat::default() };
         // Line breaks would tear the row apart.

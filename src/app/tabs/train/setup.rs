@@ -111,6 +111,7 @@ impl Setup {
                 let (hint, look) = match setting.about.control {
                     Control::Lines(_) => ("one a line", Look::Lines(2)),
                     Control::Patterns => ("q_proj = 8, one a line", Look::Lines(2)),
+                    Control::Path(_) => ("none", Look::Path(f32::INFINITY)),
                     _ => ("none", Look::Line(f32::INFINITY)),
                 };
                 self.typed.entry(setting.name).or_default().ui(ui, label, &now, hint, look)
@@ -150,7 +151,7 @@ impl Setup {
         ui.horizontal(|ui| {
             let (now, hint) = (s.data.display().to_string(), "a table, JSON lines or text, or drop one here");
             let typed = self.typed.entry("data").or_default();
-            if let Some(text) = typed.ui(ui, "Data file", &now, hint, Look::Line(ui.available_width() - 84.0)) {
+            if let Some(text) = typed.ui(ui, "Data file", &now, hint, Look::Path(ui.available_width() - 84.0)) {
                 Draft::other_data(s, PathBuf::from(text.trim()));
             }
             if ui.button("Browse…").on_hover_text("Choose the data file").clicked() {

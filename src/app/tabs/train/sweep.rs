@@ -56,8 +56,8 @@ impl SweepLook {
         self.key = training.sweep().cloned();
         let Some((_, rows)) = &self.key else { return };
         self.by_rank = figure(rows, "Loss against rank", "rank r", |row| row.r as f64);
-        self.by_count =
-            figure(rows, "Loss against trained parameters", "trained parameters", |row| row.trainable as f64);
+        let name = "trained parameters";
+        self.by_count = figure(rows, "Loss against trained parameters", name, |row| row.trainable as f64);
     }
 
     /// Paints it.
@@ -98,7 +98,7 @@ impl SweepLook {
             let table =
                 Table { id: "sweep", heads: &HEADS, rows: count, entry: &entry, name: &name, selected: &|_| false };
             let mut order = self.order;
-            let room = vec2(ui.available_width(), 30.0 + 24.0 * count as f32);
+            let room = vec2(ui.available_width(), Table::height(ui, count));
             let clicked = ui.allocate_ui(room, |ui| table.ui(ui, &mut order)).inner;
             self.order = order;
             if let Some(row) = clicked {
@@ -208,7 +208,10 @@ fn choice(ui: &mut Ui, view: &mut View<'_>) {
 fn figure(rows: &[Row], title: &str, x: &str, at: fn(&Row) -> f64) -> Figure {
     let best = best_of_ranks(rows);
     let of_rank = |r: usize| rows.iter().find(|row| row.r == r).map_or(r as f64, at);
-    let mut figure = Figure { title: title.into(), x: Axis::log(x), y: Axis::linear("loss"), ..Figure::default() };
+    // Marks where something was trained, as the table has it.
+    let marks = best.iter().map(|mean| (of_rank(mean.r), written(of_rank(mean.r)))).collect();
+    let y = Axis::of_losses("loss", rows.iter().flat_map(|row| [row.eval_loss, row.truncated_eval_loss]).flatten());
+    let mut figure = Figure { title: title.into(), x: Axis::log(x).marked(marks), y, ..Figure::default() };
     let (points, spread): (Vec<[f64; 2]>, Vec<f64>) =
         best.iter().map(|mean| ([of_rank(mean.r), mean.loss], mean.spread)).unzip();
     let held_out = Series::line("held out, best rate of each rank", points).style(Style::LinePoints).color(1);
@@ -230,6 +233,11 @@ fn figure(rows: &[Row], title: &str, x: &str, at: fn(&Row) -> f64) -> Figure {
         figure.series.push(cut.color(2));
     }
     figure
+}
+
+/// A rank or a count at a mark.
+fn written(value: f64) -> String {
+    if value < 1000.0 { format!("{value:.0}") } else { units::count(value as u64) }
 }
 
 /// Losses closer than this share are called the same.

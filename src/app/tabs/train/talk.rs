@@ -16,12 +16,17 @@ use crate::train::talk::Tuned;
 use crate::train::{Method, python};
 
 /// What the page remembers.
-#[derive(Default)]
 pub struct Page {
     look: Look,
     /// Who was chosen; the newest run with a result, or else the open model, where nobody was.
     chosen: Option<Partner>,
     python: bool,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { look: Look::filling(), chosen: None, python: false }
+    }
 }
 
 impl Page {

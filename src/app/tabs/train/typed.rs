@@ -1,6 +1,14 @@
 //! [`Typed`]: a text field whose text counts once it is done.
 
-use eframe::egui::{TextEdit, Ui, WidgetInfo};
+use std::sync::Arc;
+
+use eframe::egui::text::{LayoutJob, TextFormat};
+use eframe::egui::{FontId, Galley, TextBuffer, TextEdit, TextStyle, Ui, WidgetInfo};
+
+use crate::app::look::theme::Colors;
+
+/// Width of a field's margins.
+const MARGINS: f32 = 16.0;
 
 /// A text as it is being typed, and what it was last taken from.
 #[derive(Default)]
@@ -13,6 +21,8 @@ pub struct Typed {
 pub enum Look {
     /// One line, so wide.
     Line(f32),
+    /// A path in one line, so wide: while nobody types, what is too long loses its first folders and not the file's name.
+    Path(f32),
     /// So many lines, as wide as there is room.
     Lines(usize),
 }
@@ -28,14 +38,64 @@ impl Typed {
         if self.from != now {
             (self.text, self.from) = (now.to_owned(), now.to_owned());
         }
+        let id = ui.make_persistent_id(("typed", name));
+        let typing = ui.memory(|memory| memory.has_focus(id));
+        let mut path = path_in;
         let edit = match look {
             Look::Line(width) => TextEdit::singleline(&mut self.text).desired_width(width),
+            Look::Path(width) if typing => TextEdit::singleline(&mut self.text).desired_width(width),
+            Look::Path(width) => TextEdit::singleline(&mut self.text).desired_width(width).layouter(&mut path),
             Look::Lines(rows) => TextEdit::multiline(&mut self.text).desired_rows(rows).desired_width(f32::INFINITY),
         };
         // Seen as a field on the ground of the tab too.
-        let response = ui.add(edit.hint_text(hint));
+        let response = ui.add(edit.id(id).hint_text(hint));
         response.widget_info(|| WidgetInfo::text_edit(true, now, &self.text, name));
         let response = response.accessible_name(name);
         (response.lost_focus() && self.text != now).then(|| self.text.clone())
+    }
+}
+
+/// A path laid out so that its end is seen: folders weak, the file's name as text.
+fn path_in(ui: &Ui, text: &dyn TextBuffer, _: f32) -> Arc<Galley> {
+    let font = TextStyle::Body.resolve(ui.style());
+    let room = ui.available_width() - MARGINS;
+    let (folder, name) = fitted(text.as_str(), |text| width(ui, &font, text) <= room);
+    let (weak, strong) = (Colors::of(ui).weak, ui.visuals().text_color());
+    let mut job = LayoutJob::default();
+    for (part, color) in [(folder.as_str(), weak), (name, strong)] {
+        job.append(part, 0.0, TextFormat { font_id: font.clone(), color, ..TextFormat::default() });
+    }
+    ui.fonts_mut(|fonts| fonts.layout_job(job))
+}
+
+fn width(ui: &Ui, font: &FontId, text: &str) -> f32 {
+    ui.painter().layout_no_wrap(text.to_owned(), font.clone(), ui.visuals().text_color()).size().x
+}
+
+/// The folder, without as many of its first parts as do not fit, and the name.
+fn fitted(path: &str, fits: impl Fn(&str) -> bool) -> (String, &str) {
+    let cut = path.rfind(['/', '\\']).map_or(0, |at| at + 1);
+    let (folder, name) = path.split_at(cut);
+    let mut rest = folder;
+    let mut shown = folder.to_owned();
+    while !rest.is_empty() && !fits(&format!("{shown}{name}")) {
+        rest = rest.split_once(['/', '\\']).map_or("", |(_, rest)| rest);
+        shown = format!("…/{rest}");
+    }
+    (shown, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_path_keeps_its_end() {
+        let within = |most: usize| move |text: &str| text.chars().count() <= most;
+        assert_eq!(fitted("/home/a/data/rows.jsonl", within(40)), ("/home/a/data/".to_owned(), "rows.jsonl"));
+        assert_eq!(fitted("/home/a/data/rows.jsonl", within(18)), ("…/data/".to_owned(), "rows.jsonl"));
+        assert_eq!(fitted("/home/a/data/rows.jsonl", within(3)), ("…/".to_owned(), "rows.jsonl"));
+        assert_eq!(fitted("rows.jsonl", within(3)), (String::new(), "rows.jsonl"));
+        assert_eq!(fitted("", within(3)), (String::new(), ""));
     }
 }

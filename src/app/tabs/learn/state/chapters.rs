@@ -214,7 +214,7 @@ const TUNE: Words = Words {
     new: &[glossary::LEARNING_RATE, terms::HELD_OUT, terms::BATCH, terms::SEED],
     goal: "Run all three ranks to their end, and ask the results something.",
     terms: &[terms::LOSS, glossary::SCALING, terms::TRUNCATION],
-    place: Place::part("train", "run"),
+    place: Place::part("train", "data"),
     there: "Tune with your own data: Train tab",
 };
 

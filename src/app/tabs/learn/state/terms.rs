@@ -65,7 +65,7 @@ pub const SVD: Term = Term {
 pub const PLANTED: Term = Term {
     name: "Planted rank",
     definition: "k orthonormal pairs of directions with known strengths, and independent normal noise in every cell.",
-    formula: "M = Σ_{i≤k} sᵢ uᵢ vᵢᵗ + s N(0, 1)",
+    formula: "M = s₁ u₁ v₁ᵗ + … + s_k u_k v_kᵗ + s N(0, 1)",
     source: "the spiked model of Gavish & Donoho 2014, arXiv 1305.5870",
 };
 
@@ -139,7 +139,7 @@ pub const TRUNCATION: Term = Term {
     name: "Energy is not accuracy",
     definition: "Cutting ΔW to its strongest k directions keeps most of its energy and loses more of the accuracy than the missing \
                  energy suggests; but train high and cut later can beat training low.",
-    formula: "E(k) = Σ_{i≤k} σᵢ² / Σσ²",
+    formula: "E(k) = (σ₁² + … + σ_k²) / Σσ²",
     source: "PEFT documentation, \"Convert adapters to LoRA\"",
 };
 

@@ -6,6 +6,7 @@ mod memory;
 mod ranks;
 mod save;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::plan::budget::Target;
 use crate::plan::doctor::{self, Diagnosis};
 use crate::plan::extract::Extracted;
 use crate::plan::serve::{RUNTIMES, Runtime, Verdict};
-use crate::plan::{Load, Preset};
+use crate::plan::{Load, Preset, Targets};
 use crate::train::probe::Probed;
 
 use crate::app::effect::{Effect, Place};
@@ -41,12 +42,25 @@ pub enum Action {
     Probe(Probe),
     /// Count the tokens of this data.
     Tokens(PathBuf),
-    /// Choose where to, with the system's dialog.
-    Browse,
+    /// Choose a path with the system's dialog.
+    Browse(Asked),
+    /// Train with the ranks that a probe has suggested.
+    UseProbed,
     /// Train one rank for all and a rank for each, to compare them.
     TrainBoth(Option<Spread>),
     /// Make something of the plan.
     Make(Product, PathBuf),
+}
+
+/// What a path is chosen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The data of a probe.
+    Data,
+    /// Where a product goes that is chosen afterwards.
+    Place,
+    /// This product, which is made there at once.
+    Product(Product),
 }
 
 /// What a probe is to look at.
@@ -90,9 +104,9 @@ pub struct Planning {
     probed: Option<Probed>,
     counting: Option<Job<Tokens>>,
     tokens: Option<Tokens>,
-    dialog: Option<Dialog>,
+    dialog: Option<(Asked, Dialog)>,
     /// The path that the dialog gave, for one round.
-    chosen: Option<PathBuf>,
+    chosen: Option<(Asked, PathBuf)>,
     making: Option<Job<save::Made>>,
     made: Option<Extracted>,
 }
@@ -166,8 +180,8 @@ impl Planning {
     }
 
     /// What a person has just chosen in the dialog.
-    pub fn chosen(&self) -> Option<&PathBuf> {
-        self.chosen.as_ref()
+    pub fn chosen(&self, asked: Asked) -> Option<&PathBuf> {
+        self.chosen.as_ref().filter(|(of, _)| *of == asked).map(|(_, path)| path)
     }
 
     /// The adapter that was written last.
@@ -191,11 +205,15 @@ impl Planning {
         self.ranks.logic(round.workspace, &self.wake);
         self.examine(round);
         self.chosen = None;
-        if let Some(answer) = self.dialog.as_mut().and_then(Dialog::take) {
+        if let Some((asked, dialog)) = &mut self.dialog
+            && let Some(answer) = dialog.take()
+        {
+            let asked = *asked;
             self.dialog = None;
-            match answer {
-                Ok(path) => self.chosen = path,
-                Err(error) => round.complain(error),
+            match (answer, asked) {
+                (Ok(Some(path)), Asked::Product(product)) => self.make(product, path, round),
+                (Ok(path), _) => self.chosen = path.map(|path| (asked, path)),
+                (Err(error), _) => round.complain(error),
             }
             round.effects.wake();
         }
@@ -225,23 +243,48 @@ impl Planning {
                 Ok(job) => self.counting = Some(job),
                 Err(error) => round.complain(error),
             },
-            Action::Browse => {
+            Action::Browse(asked) => {
                 let start = round.workspace.base().and_then(|base| base.path().parent().map(Path::to_path_buf));
-                let kind = Kind::Save("ranks".to_owned(), &[]);
-                self.dialog = Some(Dialog::open("Write to a new folder or file", kind, start.as_deref(), &self.wake));
+                let (title, kind) = match asked {
+                    Asked::Data => ("Data to probe with", Kind::File(&[("All files", &["*"])])),
+                    Asked::Place => ("Write to a new folder or file", Kind::Save("ranks".to_owned(), &[])),
+                    Asked::Product(product) => (product.title(), Kind::Save(product.file().to_owned(), &[])),
+                };
+                self.dialog = Some((asked, Dialog::open(title, kind, start.as_deref(), &self.wake)));
             }
+            Action::UseProbed => self.use_probed(round),
             Action::TrainBoth(spread) => {
                 round.board.proposal = Some(Proposal { spread, ..Proposal::default() });
                 round.effects.push(Effect::Show(Place::part("train", "compare")));
             }
-            Action::Make(product, path) => {
-                let choice = self.ranks.choice.as_ref().and_then(|choice| choice.as_ref().ok());
-                match save::make(product, path, choice, self.memory.needs.as_ref(), round, &self.wake) {
-                    Ok(job) => self.making = Some(job),
-                    Err(error) => round.complain(error),
-                }
-            }
+            Action::Make(product, path) => self.make(product, path, round),
         }
+    }
+
+    fn make(&mut self, product: Product, path: PathBuf, round: &mut Round<'_>) {
+        let choice = self.ranks.choice.as_ref().and_then(|choice| choice.as_ref().ok());
+        let plan = save::Plan { choice, needs: self.memory.needs.as_ref(), probed: self.probed.as_ref() };
+        match save::make(product, path, &plan, round, &self.wake) {
+            Ok(job) => self.making = Some(job),
+            Err(error) => round.complain(error),
+        }
+    }
+
+    /// The dial takes the modules that the probe gives a rank, and the next run these ranks.
+    fn use_probed(&mut self, round: &mut Round<'_>) {
+        let Some(probed) = &self.probed else { return };
+        let suggested = probed.modules.iter().filter(|module| module.suggested > 0);
+        let rank_pattern: BTreeMap<String, usize> =
+            suggested.map(|module| (module.name.clone(), module.suggested)).collect();
+        if rank_pattern.is_empty() {
+            return;
+        }
+        let mut dial = round.workspace.dial().clone();
+        dial.targets = Targets::Custom(rank_pattern.keys().cloned().collect());
+        round.effects.push(Effect::Turn(dial));
+        round.say(format!("Ranks of {} modules stand in Train.", rank_pattern.len()));
+        round.board.proposal = Some(Proposal { rank_pattern, ..Proposal::default() });
+        round.effects.push(Effect::Show(Place::part("train", "data")));
     }
 
     /// Looks at the scales of an adapter that was opened, once.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::figure::chart::{self, Bar};
 use crate::figure::html::{Piece, Report};
 use crate::job::{Job, Wake};
+use crate::plan::budget::{Offer, Ranks};
 use crate::plan::extract::{Changed, Cut, Extracted, extract};
 use crate::plan::report;
 use crate::plan::{Layout, config};
@@ -27,10 +28,44 @@ pub enum Product {
     Adapter,
     /// A `LoraConfig` with these ranks, as JSON.
     Config,
+    /// A `LoraConfig` with the ranks that a probe has suggested, as JSON.
+    Probed,
     /// The same as Python.
     Python,
     /// Everything about the plan in one HTML file.
     Report,
+}
+
+impl Product {
+    /// Title of the dialog that asks where to.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Adapter => "Write the adapter: a new folder",
+            Self::Config | Self::Probed => "Write the LoraConfig",
+            Self::Python => "Write the lines of Python",
+            Self::Report => "Write the report",
+        }
+    }
+
+    /// The name that it proposes.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Adapter => "adapter",
+            Self::Config | Self::Probed => "adapter_config.json",
+            Self::Python => "lora_config.py",
+            Self::Report => "ranks.html",
+        }
+    }
+}
+
+/// What it is made of.
+pub struct Plan<'a> {
+    /// Ranks under a budget.
+    pub choice: Option<&'a Choice>,
+    /// Predicted memory.
+    pub needs: Option<&'a Result<Needs>>,
+    /// Ranks by the gradients.
+    pub probed: Option<&'a Probed>,
 }
 
 /// What was made.
@@ -45,21 +80,30 @@ pub struct Made {
 pub fn make(
     product: Product,
     path: PathBuf,
-    choice: Option<&Choice>,
-    needs: Option<&Result<Needs>>,
+    plan: &Plan<'_>,
     round: &mut Round<'_>,
     wake: &Wake,
 ) -> Result<Job<Made>> {
     if path.as_os_str().is_empty() {
         return Err(Error::usage("there is no path to write to"));
     }
-    let choice = choice.cloned().ok_or_else(|| Error::usage("there are no ranks yet: compute the spectra first"))?;
     let layout = round.workspace.layout().cloned().ok_or_else(|| Error::usage("no model is open"))?;
     let dial = round.workspace.dial();
     let ratio = dial.alpha / dial.r as f64;
     let base = round.workspace.base().map(|base| base.path().to_string_lossy().into_owned());
-    let needs = needs.and_then(|needs| needs.as_ref().ok()).cloned();
     let wake = Arc::clone(wake);
+    if product == Product::Probed {
+        let probed = plan.probed.cloned().ok_or_else(|| Error::usage("there are no ranks yet: probe the gradients first"))?;
+        return Ok(Job::spawn("Writing a plan", wake, move |_| {
+            let offers: Vec<Offer> =
+                probed.modules.iter().map(|module| Offer::of(&module.name, &module.spectrum)).collect();
+            let ranks = Ranks::of(&offers, probed.modules.iter().map(|module| module.suggested).collect());
+            let json = config::to_train(&layout, &offers, &ranks, ratio, base.as_deref()).to_json();
+            write_json(&path, &json)
+        }));
+    }
+    let choice = plan.choice.cloned().ok_or_else(|| Error::usage("there are no ranks yet: compute the spectra first"))?;
+    let needs = plan.needs.and_then(|needs| needs.as_ref().ok()).cloned();
     if product == Product::Adapter {
         let delta = round.workspace.delta().cloned().ok_or_else(|| Error::usage("no model is open"))?;
         if matches!(delta.source(), Source::Weight) {
@@ -77,15 +121,19 @@ pub fn make(
         let adapter = config::to_train(&layout, &choice.offers, &choice.best, ratio, base.as_deref());
         let json = adapter.to_json();
         let text = match product {
-            Product::Config => {
-                serde_json::to_string_pretty(&json).map_err(|error| Error::failure(error.to_string()))?
-            }
+            Product::Config => return write_json(&path, &json),
             Product::Python => config::python(&json),
             _ => report_of(&layout, &choice, needs.as_ref(), &json)?,
         };
         write_whole(&path, text.as_bytes())?;
         Ok(Made { text: format!("Saved {}.", path.display()), adapter: None })
     }))
+}
+
+fn write_json(path: &Path, json: &serde_json::Value) -> Result<Made> {
+    let text = serde_json::to_string_pretty(json).map_err(|error| Error::failure(error.to_string()))?;
+    write_whole(path, text.as_bytes())?;
+    Ok(Made { text: format!("Saved {}.", path.display()), adapter: None })
 }
 
 fn report_of(layout: &Layout, choice: &Choice, needs: Option<&Needs>, config: &serde_json::Value) -> Result<String> {

@@ -212,7 +212,10 @@ impl Training {
             Action::ChooseJob(choice) => self.choose_job(*choice, round),
             Action::WriteJob => self.write_job(round),
             Action::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
-            Action::PutAside(folder) => self.interrupted.retain(|known| *known != folder),
+            Action::PutAside(folder) => {
+                self.interrupted.retain(|known| *known != folder);
+                round.settings.put_aside(&folder);
+            }
             Action::Spectrum(folder, step) => {
                 self.in_background(
                     "Reading a run",
@@ -255,14 +258,16 @@ impl Training {
     }
 
     fn dropped(&mut self, run: bool, path: PathBuf, round: &mut Round<'_>) {
-        if run {
+        let part = if run {
             self.add_run(&path, round);
+            "run"
         } else if is_data(&path) {
             self.data(path, round);
+            "data"
         } else {
             return round.effects.open(path);
-        }
-        round.effects.push(Effect::Show(Place::part("train", "run")));
+        };
+        round.effects.push(Effect::Show(Place::part("train", part)));
     }
 
     fn delete(&mut self, folder: PathBuf) {

@@ -112,6 +112,9 @@ impl Draft {
             let ranks: Vec<String> = proposal.ranks.iter().map(usize::to_string).collect();
             self.ranks = ranks.join(", ");
         }
+        if !proposal.rank_pattern.is_empty() {
+            self.settings.rank_pattern.clone_from(&proposal.rank_pattern);
+        }
     }
 
     /// Takes over what the rank bar says.

@@ -173,7 +173,7 @@ impl Training {
         let folders = self.folders(&round.settings.run_folders);
         self.run_list.watch(&folders);
         if self.run_list.logic(&mut self.tracks) {
-            self.looked_at_the_disk();
+            self.looked_at_the_disk(&round.settings.put_aside);
         }
         self.receive(round);
         self.finish_background(round);
@@ -260,13 +260,13 @@ impl Training {
         self.merging.as_ref().map(|(run, out)| (run.as_path(), out.as_path()))
     }
 
-    fn looked_at_the_disk(&mut self) {
+    fn looked_at_the_disk(&mut self, put_aside: &[PathBuf]) {
         let Some(runs) = &self.run_list.runs else { return };
         if !std::mem::replace(&mut self.looked, true) {
             let cut = |past: &&history::Past| past.phase == history::Phase::Interrupted && past.done > 0;
             // What was done last was stopped, by a person or with the window.
             let stopped = runs.first().filter(|past| past.phase == history::Phase::Stopped && past.done < past.steps);
-            let left = runs.iter().filter(cut).chain(stopped);
+            let left = runs.iter().filter(cut).chain(stopped).filter(|past| !put_aside.contains(&past.folder));
             self.interrupted = left.map(|past| past.folder.clone()).collect();
         }
         self.interrupted.retain(|folder| runs.iter().any(|past| past.folder == *folder && past.can_go_on()));
