@@ -293,7 +293,7 @@ impl Spectrum {
                     side as f64 * self.epsilon
                 )
             }
-            RuleId::GavishDonoho if self.low_rank => "Not for adapters: this rule needs noise to compare with.".into(),
+            RuleId::GavishDonoho if self.low_rank => "Not for adapters: it needs noise to compare with.".into(),
             RuleId::GavishDonoho if self.is_complete() => {
                 "More than half of the singular values are zero: there is no noise to measure.".into()
             }
@@ -301,7 +301,7 @@ impl Spectrum {
                 "B·A is no difference of two rounded models.".into()
             }
             RuleId::GavishDonohoRounding | RuleId::RoundingEdge if self.rounding_std.is_none() => {
-                "Needs a base and a tuned model, whose rounding is known.".into()
+                "Needs a base and a tuned model beside it.".into()
             }
             _ => format!("Needs more than the {known} largest singular values: compute the exact spectrum."),
         };

@@ -68,7 +68,7 @@ fn hub(spoilt: bool) -> String {
 /// A window whose hub is this one, with the field for a repository open.
 fn asking(address: String, cache: &Path) -> Window {
     let hub = Ask { endpoint: Some(address), cache: Some(cache.to_path_buf()), ..Ask::default() };
-    let start = Start { request: Some(pair("llama", "llama-tuned")), hub, ..Start::default() };
+    let start = Start { request: Some(pair("llama", "llama-tuned")), hub, data_dir: home(), ..Start::default() };
     let mut window = builder().build_eframe(|cc| App::new(cc, start));
     settle(&mut window);
     press(&mut window, Modifiers::COMMAND, Key::K);

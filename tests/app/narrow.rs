@@ -8,7 +8,7 @@ use rankscope::app::{App, Start};
 use crate::support::*;
 
 fn window() -> Window {
-    let start = Start { request: Some(pair("llama", "llama-tuned")), ..Start::default() };
+    let start = Start { request: Some(pair("llama", "llama-tuned")), data_dir: home(), ..Start::default() };
     let mut window = builder().with_size([640.0, 400.0]).build_eframe(|cc| App::new(cc, start));
     settle(&mut window);
     window

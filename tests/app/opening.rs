@@ -68,7 +68,7 @@ fn the_facts_are_those_of_the_matrix() {
 
 #[test]
 fn the_table_shows_every_rule() {
-    let start = Start { request: Some(pair("llama", "llama-tuned")), ..Start::default() };
+    let start = Start { request: Some(pair("llama", "llama-tuned")), data_dir: home(), ..Start::default() };
     let mut window = builder().with_size([1280.0, 1400.0]).build_eframe(|cc| App::new(cc, start));
     settle(&mut window);
     let sigma = golden("llama-tuned", Q);

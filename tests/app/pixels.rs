@@ -21,7 +21,7 @@ fn drawn(theme: Theme) -> Option<Window> {
         eprintln!("skipped: no graphics adapter to render with");
         return None;
     };
-    let start = Start { request: Some(pair("llama", "llama-tuned")), ..Start::default() };
+    let start = Start { request: Some(pair("llama", "llama-tuned")), data_dir: home(), ..Start::default() };
     let builder = builder().with_theme(theme).with_render_cursor(false).renderer(renderer);
     let mut window = builder.build_eframe(|cc| App::new(cc, start));
     settle(&mut window);

@@ -33,7 +33,7 @@ impl Storage for Kept {
 
 /// Starts the program again with what it kept.
 fn again(kept: Kept, request: Request) -> Window {
-    let start = Start { request: Some(request), ..Start::default() };
+    let start = Start { request: Some(request), data_dir: home(), ..Start::default() };
     let kept: &'static Kept = Box::leak(Box::new(kept));
     let mut window = builder().build_eframe(|cc| {
         cc.storage = Some(kept);

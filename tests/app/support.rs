@@ -1,6 +1,7 @@
 //! A window without a screen, and ways to look at it. Work runs on threads: what is waited for has a deadline.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use eframe::egui::accesskit::Role;
@@ -10,6 +11,7 @@ use egui_kittest::{Harness, HarnessBuilder, Node};
 use rankscope::app::{App, Start};
 use rankscope::spectrum::Spectrum;
 use rankscope::workspace::Request;
+use tempfile::TempDir;
 
 use crate::fixtures::fixture;
 
@@ -32,10 +34,17 @@ pub fn open(request: Request) -> Window {
     open_with(builder(), request)
 }
 
+/// A folder of the program's own for all windows that need none in particular: what lies in that of the person who runs the tests is
+/// none of their business.
+pub fn home() -> Option<PathBuf> {
+    static HOME: OnceLock<TempDir> = OnceLock::new();
+    Some(HOME.get_or_init(|| tempfile::tempdir().unwrap()).path().to_path_buf())
+}
+
 /// The same in a window of another kind: one that shows what a model writes allows signs that none of the window's own fonts has
 /// (a real window finds a font of the system for these).
 pub fn open_with(builder: HarnessBuilder<App>, request: Request) -> Window {
-    let start = Start { request: Some(request), ..Start::default() };
+    let start = Start { request: Some(request), data_dir: home(), ..Start::default() };
     builder.build_eframe(|cc| App::new(cc, start))
 }
 

@@ -1,6 +1,7 @@
 //! Names of modules and files, short enough for the room there is.
 
-use crate::delta::Entry;
+use crate::app::widgets::table::Entry;
+use crate::delta;
 
 /// What stacks of blocks are called, by a word of their modules' names; the first that fits counts.
 const STACKS: [(&str, &str); 7] = [
@@ -33,6 +34,12 @@ pub fn without<'a>(name: &'a str, prefix: &str) -> &'a str {
     name.strip_prefix(prefix).filter(|rest| !rest.is_empty()).unwrap_or(name)
 }
 
+/// A cell of a table with a module's name, without what all names of the table begin with; the whole name is under the pointer.
+pub fn in_table(cell: Entry, prefix: &str) -> Entry {
+    let whole = cell.text.clone();
+    Entry { text: without(&whole, prefix).to_owned(), ..cell }.tip(whole)
+}
+
 /// The stacks of blocks of a model: one, or an encoder beside a decoder, a vision tower beside a language model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stacks {
@@ -45,7 +52,7 @@ pub type Block = (usize, usize);
 
 impl Stacks {
     /// Those of these modules, in their order.
-    pub fn of(entries: &[Entry]) -> Self {
+    pub fn of(entries: &[delta::Entry]) -> Self {
         Self::of_names(entries.iter().filter_map(|entry| Some((entry.name.as_str(), entry.layer?))))
     }
 
@@ -91,7 +98,7 @@ impl Stacks {
     }
 
     /// The block of a module.
-    pub fn block(&self, entry: &Entry) -> Option<Block> {
+    pub fn block(&self, entry: &delta::Entry) -> Option<Block> {
         self.block_of(&entry.name, entry.layer?)
     }
 

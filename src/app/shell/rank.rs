@@ -68,8 +68,14 @@ impl RankBar {
             }
         }
         let label = (!narrow).then(|| ui.label("Targets"));
-        let custom = matches!(dial.targets, Targets::Custom(_)) || self.open_custom;
-        let shown = if custom { "custom".to_owned() } else { name(&dial.targets) };
+        let of_adapter = view.workspace.opened().and_then(|opened| opened.adapter_targets());
+        let as_adapter = of_adapter.as_ref() == Some(&dial.targets) && !self.open_custom;
+        let custom = matches!(dial.targets, Targets::Custom(_)) && !as_adapter || self.open_custom;
+        let shown = match &dial.targets {
+            _ if custom => "custom".to_owned(),
+            Targets::Custom(_) => "as the adapter".to_owned(),
+            known => name(known),
+        };
         let response = egui::ComboBox::from_id_salt("targets")
             .selected_text(shown)
             .width(if narrow { 104.0 } else { 128.0 })
@@ -81,8 +87,8 @@ impl RankBar {
                         self.open_custom = false;
                     }
                 }
-                if let Some(targets) = view.workspace.opened().and_then(|opened| opened.adapter_targets()) {
-                    let response = ui.selectable_label(dial.targets == targets, "as the adapter");
+                if let Some(targets) = of_adapter {
+                    let response = ui.selectable_label(as_adapter, "as the adapter");
                     if response.on_hover_text(format!("What the open adapter adapts: {targets}")).clicked() {
                         self.open_custom = false;
                         dial.targets = targets;
@@ -106,7 +112,7 @@ impl RankBar {
             let edit = egui::TextEdit::singleline(&mut self.custom).hint_text("q_proj, v_proj").desired_width(150.0);
             let response = ui.add(edit);
             response.widget_info(|| egui::WidgetInfo::text_edit(true, "", &self.custom, "Target modules"));
-            let response = response.accessible_name("Target modules");
+            let response = response.accessible_name("Target modules").on_hover_text(&self.custom);
             if response.changed() {
                 let names: Vec<String> =
                     self.custom.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();

@@ -25,6 +25,8 @@ pub struct Looks {
     loss: Figure,
     sigma: Figure,
     talk: crate::app::shared::talk::Look,
+    /// The rank that is guessed to reach the lowest loss.
+    guess: Option<usize>,
 }
 
 impl Looks {
@@ -43,7 +45,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let tune = &view.state.tune;
     let mut edit = None;
     stage(ui, |ui| {
-        edit = controls(ui, tune);
+        edit = controls(ui, tune, &mut looks.guess);
         ui.add_space(4.0);
         ui.horizontal_wrapped(|ui| {
             for (rank, run) in RUN_RANKS.into_iter().zip(tune.runs()) {
@@ -53,7 +55,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                     Phase::Running => format!("step {}", run.losses.len()),
                     Phase::Done => format!("{} numbers{held}", units::count(run.trainable as u64)),
                 };
-                let color = if run.phase == Phase::Done { Colors::of(ui).good } else { Colors::of(ui).weak };
+                let color = match run.phase {
+                    Phase::Done if tune.lowest() == Some(rank) => Colors::of(ui).good,
+                    Phase::Done => ui.visuals().text_color(),
+                    _ => Colors::of(ui).weak,
+                };
                 ui.label(RichText::new(format!("r = {rank}")).strong());
                 ui.label(RichText::new(state).color(color));
                 ui.add_space(14.0);
@@ -98,12 +104,21 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     let done = tune.runs().iter().filter(|run| run.phase == Phase::Done).count();
     let now = match tune.problem() {
         Some(problem) => format!("The run ended: {problem}."),
-        None if done == RUN_RANKS.len() => tune.verdict(),
+        None if done == RUN_RANKS.len() => format!("{}{}", tune.verdict(), guessed(looks.guess, tune)),
         None => format!("{done} of 3 runs at their end."),
     };
     beside(ui, |ui| super::goal(ui, view, Chapter::Tune, &now), |ui| said(ui, "energy is accuracy.", &truth(tune)));
     if let Some(edit) = edit {
         view.actions.push(Action::Tune(edit));
+    }
+}
+
+/// What became of the guess.
+fn guessed(guess: Option<usize>, tune: &Tune) -> String {
+    match guess.zip(tune.lowest()) {
+        Some((guess, lowest)) if guess == lowest => " As you guessed.".to_owned(),
+        Some((guess, _)) => format!(" You guessed r = {guess}."),
+        None => String::new(),
     }
 }
 
@@ -159,7 +174,7 @@ fn prompts(set: Set) -> [&'static str; 3] {
     }
 }
 
-fn controls(ui: &mut Ui, tune: &Tune) -> Option<TuneEdit> {
+fn controls(ui: &mut Ui, tune: &Tune, guess: &mut Option<usize>) -> Option<TuneEdit> {
     let mut edit = None;
     if tune.is_running() {
         ui.horizontal_wrapped(|ui| {
@@ -185,7 +200,7 @@ fn controls(ui: &mut Ui, tune: &Tune) -> Option<TuneEdit> {
         let rates = [(Rates::Each, "one for each rank"), (Rates::One, "one for all")];
         edit = choice(ui, tune.rates, &rates).map(TuneEdit::Rates).or(edit.take());
     });
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let text = RichText::new("Run ranks 1, 8 and 64").strong().color(ui.visuals().extreme_bg_color);
         if ui.add(Button::new(text).fill(Colors::of(ui).accent)).clicked() {
             edit = Some(TuneEdit::Start);
@@ -199,6 +214,11 @@ fn controls(ui: &mut Ui, tune: &Tune) -> Option<TuneEdit> {
             edit = Some(TuneEdit::Steps(steps));
         }
         weak(ui, "for each of the three");
+        ui.add_space(14.0);
+        weak(ui, "Your guess: the lowest loss at");
+        let ranks = RUN_RANKS.map(|rank| (Some(rank), format!("r = {rank}")));
+        let ranks = [0, 1, 2].map(|at| (ranks[at].0, ranks[at].1.as_str()));
+        *guess = choice(ui, *guess, &ranks).unwrap_or(*guess);
     });
     edit
 }

@@ -23,6 +23,7 @@ use crate::app::look::theme::Colors;
 use crate::app::tabs::{Part, Tab};
 use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
+use crate::app::widgets::text::middle;
 use crate::app::work::export::Source;
 use crate::job::{Running, Wake};
 use crate::plan::{self, Layout as Model, Preset, Selection, Targets};
@@ -226,7 +227,7 @@ impl Looks {
         let open = view.workspace.base().map_or_else(|| "no open model".to_owned(), |base| base.name());
         let shown = self.preset.map_or(open.as_str(), |p| p.title);
         let mut chosen = self.preset;
-        let combo = ComboBox::from_id_salt("model").selected_text(shown).width(190.0).height(420.0);
+        let combo = ComboBox::from_id_salt("model").selected_text(middle(shown, 26)).width(190.0).height(420.0);
         let combo = combo.show_ui(ui, |ui| {
             if ui.selectable_label(chosen.is_none(), open.as_str()).clicked() {
                 chosen = None;

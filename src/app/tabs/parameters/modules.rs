@@ -5,8 +5,10 @@ use eframe::egui::{Layout as Direction, RichText, Ui};
 use super::View;
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::shared::names::{common_prefix, in_table};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::app::widgets::text::middle;
 use crate::app::work::export::Source;
 use crate::plan::{Layout, Selection, Weight};
 use crate::units;
@@ -75,8 +77,8 @@ impl Modules {
             std::iter::once(heads).chain(cells).collect()
         };
         let area = ui.available_rect_before_wrap();
-        ui.horizontal(|ui| {
-            let text = format!("{} modules of {} at rank {r}", weights.len(), layout.name);
+        ui.horizontal_wrapped(|ui| {
+            let text = format!("{} modules of {} at rank {r}", weights.len(), middle(&layout.name, 28));
             ui.label(RichText::new(text).strong());
             let all = format!(
                 "{} trainable, {} of the model; the adapter: {} in f32, {} in f16, {} in 4 bit",
@@ -92,11 +94,15 @@ impl Modules {
             });
         });
         let workspace = view.workspace;
+        let prefix = common_prefix(weights.iter().map(|weight| weight.name.as_str()));
         let chosen = Table {
             id: "modules",
             heads: &HEADS,
             rows: weights.len(),
-            entry: &|row, column| entry(weights[row], r, column),
+            entry: &|row, column| match column {
+                0 => in_table(entry(weights[row], r, 0), prefix),
+                _ => entry(weights[row], r, column),
+            },
             name: &|row| format!("{}: {} trainable", weights[row].name, units::exact(weights[row].cost() * r as u64)),
             selected: &|row| open && workspace.selection().contains(&weights[row].name),
         }

@@ -7,6 +7,7 @@ use super::state::{Action, Asked, Probe, Product};
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
+use crate::app::shared::names::{common_prefix, in_table};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
@@ -166,11 +167,15 @@ impl ProbeTab {
             });
         });
         let workspace = view.workspace;
+        let prefix = common_prefix(found.modules.iter().map(|module| module.name.as_str()));
         let chosen = Table {
             id: "probe",
             heads: &HEADS,
             rows: found.modules.len(),
-            entry: &|row, column| entry(found, row, column),
+            entry: &|row, column| match column {
+                0 => in_table(entry(found, row, 0), prefix),
+                _ => entry(found, row, column),
+            },
             name: &|row| format!("{}: rank {} suggested", found.modules[row].name, found.modules[row].suggested),
             selected: &|row| workspace.selection().contains(&found.modules[row].name),
         }

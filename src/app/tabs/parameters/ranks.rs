@@ -9,6 +9,7 @@ use super::state::{Action, Asked, Choice, Product, RULES};
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
+use crate::app::shared::names::{common_prefix, in_table};
 use crate::app::view::Spread;
 
 use crate::app::shared::module_map::{Maps, Shown};
@@ -212,11 +213,15 @@ impl RanksTab {
             });
         });
         let workspace = view.workspace;
+        let prefix = common_prefix(choice.offers.iter().map(|offer| offer.name.as_str()));
         let chosen = Table {
             id: "ranks",
             heads: &HEADS,
             rows: choice.rows.len(),
-            entry: &|row, column| entry(choice, row, column),
+            entry: &|row, column| match column {
+                0 => in_table(entry(choice, row, 0), prefix),
+                _ => entry(choice, row, column),
+            },
             name: &|row| format!("{}: rank {}", choice.offers[row].name, choice.rows[row].best),
             selected: &|row| workspace.selection().contains(&choice.offers[row].name),
         }

@@ -4,6 +4,7 @@ use eframe::egui::{Layout, RichText, Ui};
 
 use super::View;
 use crate::app::look::theme::Colors;
+use crate::app::shared::names::{common_prefix, in_table};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
@@ -75,11 +76,15 @@ impl Scales {
                 view.export(ui, "scales", &Take::TABLE, area, || Source::Table(rows(found)));
             });
         });
+        let prefix = common_prefix(found.scales.iter().map(|scale| scale.module.as_str()));
         Table {
             id: "scales",
             heads: &HEADS,
             rows: found.scales.len(),
-            entry: &|row, column| entry(found, row, column),
+            entry: &|row, column| match column {
+                0 => in_table(entry(found, row, 0), prefix),
+                _ => entry(found, row, column),
+            },
             name: &|row| format!("{}: scale {}", found.scales[row].module, units::real(found.scales[row].scaling, 4)),
             selected: &|_| false,
         }

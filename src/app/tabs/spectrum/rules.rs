@@ -22,7 +22,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
     ui.spacing_mut().item_spacing.y = 0.0;
     let row_height = ((ui.available_height() - HEAD) / rules.len().max(1) as f32).clamp(*ROWS.start(), *ROWS.end());
     // Whole names where there is room for them and for what they say.
-    let names = if ui.available_width() > 640.0 { 230.0 } else { 178.0 };
+    let names = if ui.available_width() > 640.0 { 230.0 } else { 198.0 };
     ui.push_id("rules", |ui| {
         TableBuilder::new(ui)
             .striped(false)

@@ -261,13 +261,22 @@ impl Tune {
 
     /// What the three runs have shown, in a sentence.
     pub fn verdict(&self) -> String {
-        let ended = RANKS.into_iter().zip(&self.runs).filter_map(|(rank, run)| Some((rank, run.held_out?)));
-        match ended.min_by(|a, b| a.1.total_cmp(&b.1)) {
+        match self.best() {
             Some((rank, loss)) => {
                 format!("Done: rank {rank} reached the lowest held-out loss ({}). Now ask all of them.", short(loss, 3))
             }
             None => "No run has a held-out loss yet.".to_owned(),
         }
+    }
+
+    fn best(&self) -> Option<(usize, f64)> {
+        let ended = RANKS.into_iter().zip(&self.runs).filter_map(|(rank, run)| Some((rank, run.held_out?)));
+        ended.min_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// The rank with the lowest loss, once all of them are at their end.
+    pub fn lowest(&self) -> Option<usize> {
+        self.best().filter(|_| self.ended().count() == RANKS.len()).map(|(rank, _)| rank)
     }
 
     /// Folders of the runs that are at their end.

@@ -264,8 +264,10 @@ impl Training {
         let Some(runs) = &self.run_list.runs else { return };
         if !std::mem::replace(&mut self.looked, true) {
             let cut = |past: &&history::Past| past.phase == history::Phase::Interrupted && past.done > 0;
-            // What was done last was stopped, by a person or with the window.
+            // What was done last was stopped, by a person or with the window. Of several runs the page that began them says so.
+            let alone = |past: &history::Past| !past.name().contains('/');
             let stopped = runs.first().filter(|past| past.phase == history::Phase::Stopped && past.done < past.steps);
+            let stopped = stopped.filter(|past| alone(past));
             let left = runs.iter().filter(cut).chain(stopped).filter(|past| !put_aside.contains(&past.folder));
             self.interrupted = left.map(|past| past.folder.clone()).collect();
         }
