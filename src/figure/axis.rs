@@ -68,7 +68,11 @@ impl Axis {
     /// Plot coordinates that are always shown.
     pub fn always(&self) -> Vec<f64> {
         let ends = match self.names.len() {
-            0 => vec![],
+            0 => match self.marks_at().as_deref() {
+                // The number at the last mark has room beside it.
+                Some([first, .., last]) => vec![first - 0.06 * (last - first), last + 0.06 * (last - first)],
+                _ => vec![],
+            },
             count => vec![-0.5, count as f64 - 0.5],
         };
         if self.from_zero && !self.log { [ends, vec![0.0]].concat() } else { ends }

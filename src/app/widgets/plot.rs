@@ -40,6 +40,8 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
         return values.into_iter().map(|value| GridMark { value: value.log10(), step_size: 0.3 }).collect();
     }
     let mut marks = vec![];
+    // Where there is room for a number at each of them.
+    let dense = (5.0f64 / 4.0).log10() > 2.4 * input.base_step_size;
     // Far out only every so many powers.
     let every = ((high - low) / 12.0).ceil().max(1.0);
     let mut power = (low / every).floor() * every;
@@ -49,7 +51,7 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
             // The step is the way to the next mark, as on log paper.
             marks.extend((2..10).map(|i| {
                 let step = match high - low {
-                    span if span < 1.2 => (f64::from(i + 1) / f64::from(i)).log10(),
+                    span if span < 1.2 && dense => (f64::from(i + 1) / f64::from(i)).log10(),
                     // Named too: see `Axis::label_at`.
                     span if span < 2.2 && (i == 2 || i == 5) => 0.3,
                     _ => 0.045,
