@@ -330,7 +330,7 @@ fn meaning(id: RuleId, value: f64, rank: usize, parameters: &Parameters) -> Stri
         RuleId::Participation => format!("Energy as on {value:.2} equal directions."),
         RuleId::Numerical => exceed("the storage type's zero"),
         RuleId::GavishDonoho => exceed("the noise"),
-        RuleId::GavishDonohoRounding => exceed("the rounding noise, by enough"),
+        RuleId::GavishDonohoRounding => exceed("the rounding noise clearly"),
         RuleId::RoundingEdge => exceed("what rounding alone gives"),
         RuleId::KohyaRatio => exceed(&format!("1/{} of the strongest", parameters.kohya_ratio)),
         RuleId::KohyaCumulative => {

@@ -167,7 +167,9 @@ fn both_choices_are_trained_and_the_seeds_decide() {
     let ended = |folder: &TempDir| {
         let groups = runs(folder.path());
         let inside = groups.iter().flat_map(|group| std::fs::read_dir(group).into_iter().flatten());
-        inside.filter(|run| run.as_ref().is_ok_and(|run| run.path().join("adapter_model.safetensors").is_file())).count()
+        inside
+            .filter(|run| run.as_ref().is_ok_and(|run| run.path().join("adapter_model.safetensors").is_file()))
+            .count()
     };
     until(&mut window, "six runs", |w| ended(&folder) == 6 && is_quiet(w));
     until(&mut window, "a verdict", |w| says(w, "no difference is shown.") || says(w, "more than the seeds differ."));

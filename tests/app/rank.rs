@@ -208,7 +208,8 @@ fn a_double_click_shows_the_plot_in_all_of_the_tab_and_leaves_the_rank() {
     settle(&mut window);
     let plot = |window: &Window| {
         let all = window.get_all_by_role(Role::Image);
-        let found = all.filter(|node| node.accesskit_node().label().is_some_and(|label| label.starts_with("Singular values")));
+        let found =
+            all.filter(|node| node.accesskit_node().label().is_some_and(|label| label.starts_with("Singular values")));
         found.map(|node| node.rect()).next().unwrap()
     };
     let small = plot(&window);

@@ -392,10 +392,15 @@ fn data_can_be_looked_at_after_a_run() {
     click(&mut window, Role::Button, "Run");
     let other = folder.path().join("other.txt");
     std::fs::write(&other, "{\"input_ids\": [5, 6, 7, 8, 9]}\n".repeat(30)).unwrap();
-    let other = { std::fs::rename(&other, other.with_extension("jsonl")).unwrap(); other.with_extension("jsonl") };
+    let other = {
+        std::fs::rename(&other, other.with_extension("jsonl")).unwrap();
+        other.with_extension("jsonl")
+    };
     write(&mut window, "Data file", other.to_str().unwrap());
     press(&mut window, Modifiers::NONE, Key::Enter);
-    until(&mut window, "the other rows", |w| says(w, "The data as the model will see it") && says(w, "27 rows to train on"));
+    until(&mut window, "the other rows", |w| {
+        says(w, "The data as the model will see it") && says(w, "27 rows to train on")
+    });
 }
 
 /// A run that was stopped is offered whatever tab is in front, until a person has said no once.
@@ -453,7 +458,9 @@ fn new_directions_are_scaled_down() {
     window.step();
     window.step();
     click(&mut window, Role::Button, "Save the scaled adapter");
-    until(&mut window, "the adapter", |w| says(w, "The adapter with its new directions scaled by 0.0 is in ") && is_quiet(w));
+    until(&mut window, "the adapter", |w| {
+        says(w, "The adapter with its new directions scaled by 0.0 is in ") && is_quiet(w)
+    });
     let written = runs(folder.path()).into_iter().find(|run| run.to_string_lossy().ends_with("mended-1")).unwrap();
     assert!(rankscope::adapter::Adapter::open(&written).unwrap().trainable() > 0);
 }

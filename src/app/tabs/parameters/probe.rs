@@ -160,7 +160,8 @@ impl ProbeTab {
                 if write.on_hover_text(tip).clicked() {
                     view.actions.push(Action::Browse(Asked::Product(Product::Probed)));
                 }
-                let tip = "The dial's targets become the modules with a rank, and the next run in Train takes these ranks";
+                let tip =
+                    "The dial's targets become the modules with a rank, and the next run in Train takes these ranks";
                 if ui.button("Use in Train").on_hover_text(tip).clicked() {
                     view.actions.push(Action::UseProbed);
                 }

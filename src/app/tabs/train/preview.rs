@@ -29,8 +29,16 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
         let (word, about, rest) = match marks.predicted {
-            true => (" carries loss ", "the model is asked to predict it;", "the rest is only read. Shades tell tokens apart."),
-            false => (" only read ", "carries no loss;", "the model is asked to predict all the rest. Shades tell tokens apart."),
+            true => (
+                " carries loss ",
+                "the model is asked to predict it;",
+                "the rest is only read. Shades tell tokens apart.",
+            ),
+            false => (
+                " only read ",
+                "carries no loss;",
+                "the model is asked to predict all the rest. Shades tell tokens apart.",
+            ),
         };
         let ground = marks.ground(ui, 0, marks.predicted);
         ui.label(RichText::new(word).small().background_color(ground).color(ui.visuals().text_color()));

@@ -77,13 +77,7 @@ pub struct Made {
 }
 
 /// Begins to make something at `path`.
-pub fn make(
-    product: Product,
-    path: PathBuf,
-    plan: &Plan<'_>,
-    round: &mut Round<'_>,
-    wake: &Wake,
-) -> Result<Job<Made>> {
+pub fn make(product: Product, path: PathBuf, plan: &Plan<'_>, round: &mut Round<'_>, wake: &Wake) -> Result<Job<Made>> {
     if path.as_os_str().is_empty() {
         return Err(Error::usage("there is no path to write to"));
     }
@@ -93,7 +87,8 @@ pub fn make(
     let base = round.workspace.base().map(|base| base.path().to_string_lossy().into_owned());
     let wake = Arc::clone(wake);
     if product == Product::Probed {
-        let probed = plan.probed.cloned().ok_or_else(|| Error::usage("there are no ranks yet: probe the gradients first"))?;
+        let probed =
+            plan.probed.cloned().ok_or_else(|| Error::usage("there are no ranks yet: probe the gradients first"))?;
         return Ok(Job::spawn("Writing a plan", wake, move |_| {
             let offers: Vec<Offer> =
                 probed.modules.iter().map(|module| Offer::of(&module.name, &module.spectrum)).collect();
@@ -102,7 +97,8 @@ pub fn make(
             write_json(&path, &json)
         }));
     }
-    let choice = plan.choice.cloned().ok_or_else(|| Error::usage("there are no ranks yet: compute the spectra first"))?;
+    let choice =
+        plan.choice.cloned().ok_or_else(|| Error::usage("there are no ranks yet: compute the spectra first"))?;
     let needs = plan.needs.and_then(|needs| needs.as_ref().ok()).cloned();
     if product == Product::Adapter {
         let delta = round.workspace.delta().cloned().ok_or_else(|| Error::usage("no model is open"))?;
