@@ -37,9 +37,14 @@ pub fn install() {
     }));
 }
 
-/// The window is open: its folder, and what draws it.
+/// The window is painted: its folder, and what draws it.
 pub fn begin(home: &Path, screen: String) {
     with(|known| (known.home, known.screen) = (Some(home.to_path_buf()), screen));
+}
+
+/// Where a report goes; `None` before [`begin`].
+pub fn report() -> Option<PathBuf> {
+    with(|known| known.home.as_ref().map(|home| home.join(FILE)))
 }
 
 /// Remembers the name of a command.
@@ -73,20 +78,34 @@ fn write(info: &PanicHookInfo<'_>) {
     let message = info.payload_as_str().unwrap_or("no message");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let commands: Vec<&str> = commands.iter().copied().collect();
-    let text = text(message, &place, screen, &commands, &Backtrace::force_capture().to_string());
+    let text = text(message, &place, &system(), screen, &commands, &trace(&Backtrace::force_capture()));
     // There is nobody to complain to.
     let _ = std::fs::create_dir_all(&*home);
     let _ = std::fs::write(home.join(FILE), text);
 }
 
-fn text(message: &str, place: &str, screen: &str, commands: &[&str], trace: &str) -> String {
+/// A release has no names of functions: then its addresses stand there, beside that of a function whose place is known.
+fn trace(trace: &Backtrace) -> String {
+    let named = trace.to_string();
+    if named.contains("rankscope::") { named } else { format!("install {:p}\n{trace:#}", install as fn()) }
+}
+
+/// The system in a line: what it calls itself, its kernel, its processor's kind.
+fn system() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let about = read("/etc/os-release");
+    let name = about.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or_default().trim_matches('"');
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let parts = [name, std::env::consts::OS, kernel.trim(), std::env::consts::ARCH];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn text(message: &str, place: &str, system: &str, screen: &str, commands: &[&str], trace: &str) -> String {
     // Behind a quotation mark may stand a text from a file.
     let message = message.split(['`', '"', '\'']).next().unwrap_or_default();
     format!(
-        "Rankscope {} met a defect: {message}\nat {place}\n\n{} {}\n{screen}\nlast commands: {}\n\n{trace}",
+        "Rankscope {} met a defect: {message}\nat {place}\n\nsystem: {system}\ndrawn by: {screen}\nlast commands: {}\n\n{trace}",
         env!("CARGO_PKG_VERSION"),
-        std::env::consts::OS,
-        std::env::consts::ARCH,
         commands.join(", "),
     )
 }
@@ -98,9 +117,10 @@ mod tests {
     #[test]
     fn a_report_says_what_was_done_and_nothing_of_files() {
         let said = "byte index 2 is not a char boundary; it is inside 'ü' of `a secret of mine`";
-        let text = text(said, "src/a.rs:1:2", "glow: a GPU", &["open", "rank"], "0: main");
+        let text = text(said, "src/a.rs:1:2", &system(), "glow: a GPU", &["open", "rank"], "0: main");
         assert!(!text.contains("secret") && text.contains("not a char boundary") && text.contains("src/a.rs:1:2"));
         assert!(text.contains("last commands: open, rank") && text.contains("glow: a GPU"), "{text}");
+        assert!(text.contains(std::env::consts::ARCH) && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
         let home = tempfile::tempdir().unwrap();
         assert!(find(home.path()).is_none() && forget(home.path()).is_err());
         std::fs::write(home.path().join(FILE), &text).unwrap();

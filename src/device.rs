@@ -254,7 +254,7 @@ fn context(number: usize) -> std::result::Result<Arc<CudaContext>, String> {
             ));
         }
     }
-    let opened = std::panic::catch_unwind(|| {
+    let opened = crate::guard::caught(|| {
         if let Some(((driver, minor), nvrtc)) = cuda_versions()
             && driver < nvrtc
         {
@@ -269,7 +269,7 @@ fn context(number: usize) -> std::result::Result<Arc<CudaContext>, String> {
         }
         CudaContext::new(number).map_err(|error| format!("the driver says {:?}", error.0))
     });
-    opened.unwrap_or_else(|_| Err("the CUDA libraries could not be used".to_owned()))
+    opened.unwrap_or_else(|words| Err(format!("the CUDA libraries could not be used ({words})")))
 }
 
 /// The newest CUDA that the driver supports, and the major version of NVRTC.

@@ -79,6 +79,8 @@ pub struct App {
     /// Spectra were asked for, whatever is in front.
     demanded: bool,
     data_dir: PathBuf,
+    /// What draws the window, until the first frame is painted.
+    screen: Option<String>,
     /// Where models are fetched from and kept.
     hub: Ask,
     /// The system wants the program to end.
@@ -105,7 +107,6 @@ impl App {
         let ctx = cc.egui_ctx.clone();
         let wake: Wake = Arc::new(move || ctx.request_repaint());
         let data_dir = start.data_dir.unwrap_or_else(start::data_dir);
-        crate::defect::begin(&data_dir, start::screen(cc));
         let looking = SystemInfo::read(&wake, &data_dir);
         let mut effects = Effects::default();
         let tabs = tabs::all(&wake, &data_dir);
@@ -142,6 +143,7 @@ impl App {
             asked: false,
             demanded: false,
             data_dir,
+            screen: Some(start::screen(cc)),
             hub: start.hub,
             ending: start.ending,
         }
@@ -174,6 +176,12 @@ impl eframe::App for App {
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
         self.cramped = ui.available_width() < ROOMY;
         self.effects.begin_frame();
+        // From the second frame on a panic is the program's own, and not that of a driver which is tried.
+        if ui.ctx().cumulative_frame_nr() > 0
+            && let Some(screen) = self.screen.take()
+        {
+            crate::defect::begin(&self.data_dir, screen);
+        }
         let in_front = |at: usize| self.shell.dock.is_seen(at);
         let followed = self.tabs.iter().enumerate().any(|(at, tab)| tab.follows_dial() && in_front(at));
         let mut view = View {

@@ -46,6 +46,12 @@ pub fn run(start: &Start) -> Result<(), String> {
         match std::panic::catch_unwind(|| attempt(start, renderer, software)) {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => reasons.push(format!("{renderer}: {error}")),
+            Err(_) if let Some(report) = crate::defect::report() => {
+                return Err(format!(
+                    "the window met a defect; its report is {}, the next start offers it",
+                    report.display()
+                ));
+            }
             Err(_) => reasons.push(format!("{renderer}: its driver stopped on a defect")),
         }
         log::warn!("cannot draw with {}", reasons.last().map_or("", String::as_str));
@@ -98,7 +104,7 @@ fn hardware(adapters: &[wgpu::Adapter], surface: Option<&wgpu::Surface<'_>>) -> 
 pub(super) fn screen(cc: &eframe::CreationContext<'_>) -> String {
     if let Some(state) = &cc.wgpu_render_state {
         let info = state.adapter.get_info();
-        return format!("wgpu ({}): {}", info.backend, info.name);
+        return format!("wgpu ({}): {}, {} {}", info.backend, info.name, info.driver, info.driver_info);
     }
     use eframe::glow::{HasContext as _, RENDERER, VERSION};
     let Some(gl) = &cc.gl else { return "no renderer".to_owned() };

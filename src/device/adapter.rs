@@ -72,12 +72,12 @@ pub(super) fn adapters(api: Api) -> std::result::Result<Vec<Adapter>, String> {
     api.is_here()?;
     let (backend, backends) = api.backend();
     // A driver may do anything while it is loaded.
-    let found = std::panic::catch_unwind(|| {
+    let found = crate::guard::caught(|| {
         let instance =
             wgpu::Instance::new(InstanceDescriptor { backends, ..InstanceDescriptor::new_without_display_handle() });
         pollster::block_on(instance.enumerate_adapters(backends))
     });
-    let mut found = found.map_err(|_| format!("{} could not be started", api.title()))?;
+    let mut found = found.map_err(|words| format!("{} could not be started ({words})", api.title()))?;
     found.retain(|adapter| {
         let compute = wgpu::DownlevelFlags::COMPUTE_SHADERS;
         adapter.get_info().backend == backend && adapter.get_downlevel_capabilities().flags.contains(compute)

@@ -8,13 +8,15 @@ use crate::app::view::View;
 
 /// Paints the offer while there is a report.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
+    #[cfg(feature = "inspection")]
+    provoke(ui);
     let Some(report) = &view.system.defect else { return };
     let colors = Colors::of(ui);
     let bar = Frame::new().fill(colors.card).inner_margin(Margin::symmetric(12, 7));
     Panel::top("defect").frame(bar).show(ui, |ui| {
         ui.horizontal_wrapped(|ui| {
             ui.label(RichText::new("⚠").color(colors.warn));
-            ui.label("Rankscope stopped on a defect the last time. The report holds the version, the system and the last commands, and nothing of your files. Nothing was sent.")
+            ui.label("Rankscope met a defect the last time. The report holds the version, the system and the last commands, and nothing of your files. Nothing was sent.")
                 .on_hover_text(report);
             if ui.button("Copy the report").clicked() {
                 ui.ctx().copy_text(report.clone());
@@ -25,4 +27,14 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
             }
         });
     });
+}
+
+/// For whoever tries the report: Ctrl+Shift+F12.
+#[cfg(feature = "inspection")]
+#[allow(clippy::panic, reason = "what it is for")]
+fn provoke(ui: &Ui) {
+    use eframe::egui::Key;
+    if ui.input(|input| input.modifiers.command && input.modifiers.shift && input.key_pressed(Key::F12)) {
+        panic!("asked for by hand");
+    }
 }
