@@ -51,13 +51,15 @@ impl Eval {
         screen.finish();
         if screen.json {
             let (mean, tokens) = (loss.mean(), loss.count);
-            return screen.document(&json!({"loss": mean, "perplexity": mean.exp(), "tokens": tokens}));
+            let (perplexity, sure) = (mean.exp(), loss.sure());
+            return screen.document(&json!({"loss": mean, "perplexity": perplexity, "tokens": tokens, "sure": sure}));
         }
         screen.print(&format!(
-            "loss {:.6}, perplexity {:.4}, over {} tokens\n",
+            "loss {:.6}, perplexity {:.4}, over {} tokens, of which {} get more than half of the probability\n",
             loss.mean(),
             loss.mean().exp(),
-            loss.count
+            loss.count,
+            crate::units::percent(loss.sure())
         ))
     }
 }

@@ -24,6 +24,7 @@ mod params;
 mod plan;
 mod probe;
 mod quantize;
+mod repairs;
 mod runs;
 mod screen;
 mod settings;

@@ -45,6 +45,14 @@ pub struct Quantize {
     #[arg(long, value_name = "MODEL", conflicts_with = "save")]
     against: Option<PathBuf>,
 
+    /// What a pair of these ranks leaves of the first format's error: by SVD, LoftQ and, with --data, QERA
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with_all = ["against", "save"])]
+    repair: Vec<usize>,
+
+    /// Data whose first rows say which inputs are large: --repair then counts the error of outputs too
+    #[arg(long, value_name = "FILE", requires = "repair")]
+    data: Option<PathBuf>,
+
     /// Write the model with 4-bit linear weights to this folder, as transformers and bitsandbytes load it
     #[arg(long, value_name = "DIR", requires = "format")]
     save: Option<PathBuf>,
@@ -82,6 +90,15 @@ impl Quantize {
         let model = Checkpoint::open(&self.model)?;
         match (&self.save, self.format) {
             (Some(out), Some(format)) => self.save(&model, out, format, screen),
+            _ if !self.repair.is_empty() => {
+                if let Some(0) = self.repair.iter().min() {
+                    return Err(Error::usage("rank 0 repairs nothing; expected 1 or more"));
+                }
+                let format = self.formats.first().copied().unwrap_or(Format::Nf4);
+                let recipe = Recipe::with(format, self.block.0, self.double_quant);
+                let modules = self.choose(&model)?;
+                super::repairs::repairs(&model, &modules, recipe, &self.repair, self.data.as_deref(), screen)
+            }
             _ => self.compare(&model, screen),
         }
     }

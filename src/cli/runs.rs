@@ -113,6 +113,7 @@ fn document(past: &Past) -> Value {
         "steps_in_all": Some(past.steps).filter(|&steps| steps > 0),
         "last_loss": past.last.map(|record| record.step.loss),
         "eval_loss": past.eval_loss,
+        "eval_sure": past.eval_sure,
         "checkpoints": past.checkpoints,
         "model": settings.model,
         "method": method,

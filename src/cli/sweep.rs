@@ -104,6 +104,7 @@ fn text(group: &Group) -> String {
         ">trainable",
         ">last loss",
         ">held-out",
+        ">p > ½",
         ">truncated",
         ">forgot",
         ">95 % energy",
@@ -115,6 +116,7 @@ fn text(group: &Group) -> String {
         trainable,
         last_loss,
         eval_loss,
+        eval_sure,
         forget_loss,
         energy_95,
         truncated_eval_loss,
@@ -133,12 +135,14 @@ fn text(group: &Group) -> String {
             exact(*trainable as u64),
             format!("{last_loss:.4}"),
             held_out,
+            eval_sure.map_or_else(|| "–".to_owned(), percent),
             loss(*truncated_eval_loss),
             forget_loss.map_or_else(|| "–".to_owned(), |[before, after]| format!("{:+.4}", after - before)),
             format!("{energy_95:.1}"),
         ]);
     }
     let mut text = table.render();
+    text += "p > ½: answer tokens that get more than half of the probability, which greedy decoding says right\n";
     text += "truncated: the held-out loss of the largest rank's adapter, cut to this rank\n";
     if let Some(best) = group.best() {
         text += &format!(

@@ -1,8 +1,9 @@
 //! Rank × learning rate × α on each data set: what the best rate is at each rank under each convention for α, and how far advice
 //! that was taken before any training is from the best point.
 //!
-//! Every point is run with the first seed; those that come close to the best, and the one that was advised, with the other two as
-//! well, so that the best is a mean of three. Every run is a line of a CSV file; lines that are there are not computed again.
+//! For each rank and convention the rate goes along a ladder, with the first seed, from where it is expected until both neighbours of the
+//! best are worse. The points that come close to the best, and the one that was advised, are run with the other two seeds as well, so
+//! that the best is a mean of three. Every run is a line of a CSV file; lines that are there are not computed again.
 
 use super::append;
 use super::sets::{HELD_OUT, Set};
@@ -11,6 +12,7 @@ use super::tune::{SEQ, Tune, train};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::model::Processor;
+use crate::plan::advise::rate;
 use crate::progress::Progress;
 use crate::train::advise::{Question, advise};
 use crate::train::store::write_whole;
@@ -21,8 +23,8 @@ use std::time::Instant;
 /// Ranks of the grid.
 pub const RANKS: [usize; 3] = [4, 16, 64];
 
-/// Rates of the grid: half powers of ten.
-pub const RATES: [f64; 3] = [3e-3, 1e-2, 3e-2];
+/// The ladder of rates: quarter powers of ten.
+pub const RATES: [f64; 7] = [1e-3, 1.8e-3, 3e-3, 5.6e-3, 1e-2, 1.8e-2, 3e-2];
 
 /// The rank at which all conventions of [`Alpha::USUAL`] are one: it is run under the first.
 const MEET: usize = 16;
@@ -120,16 +122,18 @@ impl Point {
         }
     }
 
-    fn all() -> Vec<Self> {
-        let mut points = Vec::new();
-        for rank in RANKS {
-            for alpha in Alpha::USUAL {
-                points
-                    .extend(RATES.map(|lr| Self { rank, alpha, lr }.known()).into_iter().filter(|p| p.alpha == alpha));
-            }
-        }
-        points
+    /// All that the grid may hold.
+    fn all() -> impl Iterator<Item = Self> {
+        curves().flat_map(|(rank, alpha)| RATES.map(|lr| Self { rank, alpha, lr }))
     }
+}
+
+/// Ranks with the conventions under which they are run: where these are one, once.
+fn curves() -> impl Iterator<Item = (usize, Alpha)> {
+    let one = |rank: usize| {
+        Alpha::USUAL.into_iter().filter(move |&alpha| Point { rank, alpha, lr: RATES[0] }.known().alpha == alpha)
+    };
+    RANKS.into_iter().flat_map(move |rank| one(rank).map(move |alpha| (rank, alpha)))
 }
 
 /// One run.
@@ -233,15 +237,43 @@ impl Grids {
 
     /// The points of the grid that were run, the lowest loss first.
     pub fn ranked(&self, task: &Task) -> Vec<Outcome> {
-        let mut found: Vec<Outcome> = Point::all().into_iter().filter_map(|point| self.outcome(task, point)).collect();
+        let mut found: Vec<Outcome> = Point::all().filter_map(|point| self.outcome(task, point)).collect();
         found.sort_by(|a, b| a.mean.total_cmp(&b.mean));
         found
     }
 
+    /// Points whose first seed comes close to the best, the best first.
     fn contenders(&self, task: &Task) -> Vec<Point> {
-        let mut found: Vec<Outcome> = Point::all().into_iter().filter_map(|point| self.first(task, point)).collect();
+        let mut found: Vec<Outcome> = Point::all().filter_map(|point| self.first(task, point)).collect();
         found.sort_by(|a, b| a.mean.total_cmp(&b.mean));
-        found.into_iter().take(CONTENDERS).map(|outcome| outcome.point).collect()
+        let close = |of: &Outcome| found.first().is_some_and(|best| of.mean <= best.mean * CLOSE);
+        found
+            .iter()
+            .enumerate()
+            .filter(|(at, of)| *at < 2 || (close(of) && *at < MOST))
+            .map(|(_, of)| of.point)
+            .collect()
+    }
+
+    /// The best rate of a rank under a convention, with the first seed; `None` before both its neighbours are known to be worse.
+    fn best_rate(&self, task: &Task, rank: usize, alpha: Alpha) -> Option<Outcome> {
+        self.next_rate(task, rank, alpha).err()
+    }
+
+    /// The rate that is to be tried next; the best one where that is known.
+    fn next_rate(&self, task: &Task, rank: usize, alpha: Alpha) -> std::result::Result<f64, Outcome> {
+        let at = |lr: f64| self.first(task, Point { rank, alpha, lr });
+        let tried = RATES.into_iter().enumerate().filter_map(|(rung, lr)| Some((rung, at(lr)?)));
+        let Some((rung, best)) = tried.min_by(|a, b| a.1.mean.total_cmp(&b.1.mean)) else {
+            let expected = rate::moved(EXPECTED, (MEET, Alpha::USUAL[0].scaling(MEET)), (rank, alpha.scaling(rank)));
+            let far = |lr: &f64| (lr / expected).ln().abs();
+            return Ok(RATES.into_iter().min_by(|a, b| far(a).total_cmp(&far(b))).unwrap_or(EXPECTED));
+        };
+        let neighbours = [rung.checked_sub(1), Some(rung + 1)].into_iter().flatten();
+        match neighbours.filter_map(|rung| RATES.get(rung)).find(|&&lr| at(lr).is_none()) {
+            Some(&lr) => Ok(lr),
+            None => Err(best),
+        }
     }
 
     /// The best point with all seeds.
@@ -256,8 +288,12 @@ impl Grids {
     }
 }
 
-/// Points that get all seeds: as many as these of the best ones.
-const CONTENDERS: usize = 2;
+/// Points within this factor of the best get all seeds, up to so many; two do in any case.
+const CLOSE: f64 = 1.03;
+const MOST: usize = 5;
+
+/// A rate near the best one of a bundled set at [`MEET`], where the ladder begins.
+const EXPECTED: f64 = 5.6e-3;
 
 /// Runs what is missing of a task's grid; `advised` gets all seeds, wherever it lies.
 ///
@@ -284,7 +320,11 @@ pub fn grid(
         }
         Ok(())
     };
-    all(grids, &Point::all(), &SEEDS[..1])?;
+    for (rank, alpha) in curves() {
+        while let Ok(lr) = grids.next_rate(task, rank, alpha) {
+            all(grids, &[Point { rank, alpha, lr }], &SEEDS[..1])?;
+        }
+    }
     let contenders: Vec<Point> = grids.contenders(task);
     all(grids, &contenders, &SEEDS)?;
     all(grids, advised.as_slice(), &SEEDS)
@@ -315,16 +355,12 @@ fn one(
     Ok(Line { task: *task, point, seed, loss, seconds: begin.elapsed().as_secs_f64() })
 }
 
-/// The best rate at each rank under each convention for α that is complete, as Markdown: what "how the rate moves with the rank"
-/// means depends on it.
+/// The best rate at each rank under each convention for α, as Markdown: what "how the rate moves with the rank" means depends on it.
+/// Where the ladder has not come to its end, there is none.
 pub fn by_convention(task: &Task, grids: &Grids) -> Option<String> {
-    let best = |rank, alpha| {
-        let tried: Option<Vec<Outcome>> =
-            RATES.into_iter().map(|lr| grids.first(task, Point { rank, alpha, lr })).collect();
-        tried?.into_iter().min_by(|a, b| a.mean.total_cmp(&b.mean))
-    };
-    let whole = |alpha: &Alpha| RANKS.iter().all(|&rank| best(rank, *alpha).is_some());
-    let alphas: Vec<Alpha> = Alpha::USUAL.into_iter().filter(whole).collect();
+    let best = |rank, alpha| grids.best_rate(task, rank, Point { rank, alpha, lr: RATES[0] }.known().alpha);
+    let any = |alpha: &Alpha| RANKS.iter().filter(|&&rank| best(rank, *alpha).is_some()).count() > 1;
+    let alphas: Vec<Alpha> = Alpha::USUAL.into_iter().filter(any).collect();
     if alphas.is_empty() {
         return None;
     }
@@ -333,8 +369,11 @@ pub fn by_convention(task: &Task, grids: &Grids) -> Option<String> {
     text += &format!("\n|---|{}\n", "---|---|".repeat(alphas.len()));
     for rank in RANKS {
         text += &format!("| {rank} |");
-        for best in alphas.iter().filter_map(|&alpha| best(rank, alpha)) {
-            text += &format!(" {:.0e} | {:.3} |", best.point.lr, best.mean);
+        for &alpha in &alphas {
+            text += &match best(rank, alpha) {
+                Some(best) => format!(" {:e} | {:.3} |", best.point.lr, best.mean),
+                None => " – | – |".to_owned(),
+            };
         }
         text.push('\n');
     }
@@ -345,9 +384,10 @@ pub fn by_convention(task: &Task, grids: &Grids) -> Option<String> {
 pub fn check(advised: &[(Task, Point)], grids: &Grids) -> String {
     let mut text =
         String::from("| set | advised | loss | best of the grid | loss | off |\n|---|---|---|---|---|---|\n");
-    let named = |point: Point| format!("r {}, α {}, {:.0e}", point.rank, point.alpha, point.lr);
+    let named = |point: Point| format!("r {}, α {}, {:e}", point.rank, point.alpha, point.lr);
     let loss = |of: Outcome| match of.seeds {
         1 => format!("{:.3}, one seed", of.mean),
+        2 => format!("{:.3} ± {:.3}, two seeds", of.mean, of.spread),
         _ => format!("{:.3} ± {:.3}", of.mean, of.spread),
     };
     for (task, point) in advised {
@@ -365,8 +405,8 @@ mod tests {
 
     #[test]
     fn three_conventions_are_one_at_16() {
-        let points = Point::all();
-        assert_eq!(points.len(), RATES.len() * (3 + 1 + 3));
+        assert_eq!(curves().count(), 3 + 1 + 3);
+        assert_eq!(Point::all().count(), RATES.len() * 7);
         let at = |alpha| Point { rank: 16, alpha, lr: 1e-2 }.known();
         assert!(Alpha::USUAL.into_iter().all(|alpha| at(alpha) == at(Alpha::USUAL[0])));
         assert_ne!(at(Alpha::Fixed(16.0)), at(Alpha::USUAL[0]));
@@ -393,6 +433,31 @@ mod tests {
         let best = again.best(&task).unwrap();
         assert_eq!((best.point.lr, best.seeds), (3e-3, 3));
         assert!((best.mean - 0.3).abs() < 1e-9 && (best.spread - 0.1).abs() < 1e-9);
-        assert_eq!(by_convention(&task, &again), None, "nothing is shown before it is complete");
+        assert_eq!(by_convention(&task, &again), None, "nothing is shown before its neighbours are known");
+    }
+
+    #[test]
+    fn a_ladder_ends_where_both_neighbours_are_worse() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut grids = Grids::open(&folder.path().join("grid.csv")).unwrap();
+        let (task, alpha) = (TASKS[0], Alpha::USUAL[0]);
+        // The loss is least at 1e-2, as it is often at rank 4.
+        let loss = |lr: f64| 1.0 + (lr / 1e-2).ln().powi(2);
+        let mut tried = Vec::new();
+        while let Ok(lr) = grids.next_rate(&task, 4, alpha) {
+            let point = Point { rank: 4, alpha, lr };
+            grids.add(Line { task, point, seed: SEEDS[0], loss: loss(lr), seconds: 1.0 }).unwrap();
+            tried.push(lr);
+        }
+        assert_eq!(grids.best_rate(&task, 4, alpha).unwrap().point.lr, 1e-2);
+        assert_eq!(tried.len(), 3, "{tried:?}");
+        // At the end of the ladder one neighbour is enough.
+        for lr in [1e-3, 1.8e-3] {
+            let point = Point { rank: 64, alpha, lr };
+            grids.add(Line { task, point, seed: SEEDS[0], loss: lr, seconds: 1.0 }).unwrap();
+        }
+        assert_eq!(grids.best_rate(&task, 64, alpha).unwrap().point.lr, 1e-3);
+        // Those within 3 % of the best are run again.
+        assert_eq!(grids.contenders(&task).len(), 2);
     }
 }

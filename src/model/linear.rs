@@ -73,6 +73,9 @@ impl Linear {
     ) -> Result<()> {
         let x_at = Cols { first: rows.start * self.shape[1], stride: self.shape[1] };
         let pass = Forward { on, linear: self, x, x_at, rows: rows.len(), at, scale: self.scale, keep };
+        if self.watched.is_some() {
+            on.see_input(self, x, pass.rows, x_at);
+        }
         match &self.branch {
             Some(branch) => branch.forward(&pass, y),
             None => {

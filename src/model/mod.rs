@@ -65,5 +65,5 @@ pub use measure::{OnGpuBytes, Steps};
 pub use ops::Pool;
 pub use params::{Grads, Kind, Param, Params};
 pub use pass::{Backward, Batch, Cache, Loss};
-pub use watch::Watch;
+pub use watch::{InputSquares, Watch};
 pub use weight::{Frozen, Vector, Weight};

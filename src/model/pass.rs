@@ -57,9 +57,16 @@ pub struct Loss {
     pub sum: f64,
     /// Predictions.
     pub count: usize,
+    /// Those that get more than half of the probability: `−log p < ln 2`. Counted where nothing is trained.
+    pub sure: usize,
 }
 
 impl Loss {
+    /// Share of the predictions that get more than half of the probability; NaN without any.
+    pub fn sure(&self) -> f64 {
+        self.sure as f64 / self.count as f64
+    }
+
     /// Per prediction; NaN without any.
     pub fn mean(&self) -> f64 {
         self.sum / self.count as f64
@@ -70,7 +77,7 @@ impl std::ops::Add for Loss {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { sum: self.sum + other.sum, count: self.count + other.count }
+        Self { sum: self.sum + other.sum, count: self.count + other.count, sure: self.sure + other.sure }
     }
 }
 
@@ -212,11 +219,13 @@ impl Decoder {
         }
     }
 
-    fn sum<B: Backend>(&self, on: &B, batch: &Batch, choices: Option<&mut Vec<u32>>) -> Result<f64> {
+    fn sum<B: Backend>(&self, on: &B, batch: &Batch, choices: Option<&mut Vec<u32>>) -> Result<Loss> {
         let input = Input::new(on, &self.spec, batch)?;
         let x = self.blocks_forward(on, &input)?;
         let h = self.last_norm(on, &x)?;
-        on.wait(self.head_loss(on, &h, &Targets::new(on, batch)?, None, choices)?)
+        let mut sure = 0;
+        let sum = self.head_loss(on, &h, &Targets::new(on, batch)?, None, choices, Some(&mut sure))?;
+        Ok(Loss { sum: on.wait(sum)?, count: batch.predictions(), sure })
     }
 
     /// The summed loss of a batch.
@@ -224,7 +233,7 @@ impl Decoder {
     /// # Errors
     /// Ids outside the vocabulary, sequences longer than the model allows; memory that does not suffice.
     pub fn loss<B: Backend>(&self, on: &B, batch: Batch) -> Result<Loss> {
-        Ok(Loss { sum: self.sum(on, &batch, None)?, count: batch.predictions() })
+        self.sum(on, &batch, None)
     }
 
     /// As [`loss`](Self::loss), and the token that is most likely at each place where something is predicted.
@@ -233,8 +242,8 @@ impl Decoder {
     /// As [`loss`](Self::loss).
     pub fn choices<B: Backend>(&self, on: &B, batch: Batch) -> Result<(Loss, Vec<u32>)> {
         let mut choices = Vec::new();
-        let sum = self.sum(on, &batch, Some(&mut choices))?;
-        Ok((Loss { sum, count: batch.predictions() }, choices))
+        let loss = self.sum(on, &batch, Some(&mut choices))?;
+        Ok((loss, choices))
     }
 
     /// The first module, on the way forward, whose output for a batch is NaN or Inf somewhere.
@@ -243,8 +252,8 @@ impl Decoder {
     /// As [`loss`](Self::loss).
     pub fn first_not_finite(&self, on: &Cpu, batch: Batch) -> Result<Option<String>> {
         let watch = Watch::default();
-        let sum = self.sum(&Cpu { watch: Some(&watch), ..*on }, &batch, None)?;
-        watch.see(|| self.head().module.clone(), &[sum as f32]);
+        let loss = self.sum(&Cpu { watch: Some(&watch), ..*on }, &batch, None)?;
+        watch.see(|| self.head().module.clone(), &[loss.sum as f32]);
         Ok(watch.found())
     }
 
@@ -299,7 +308,7 @@ impl Decoder {
             tapes.push((!backward.checkpointing).then_some(tape));
         }
         let Some(x) = inputs.pop() else { return Err(Error::failure("a pass without an input")) };
-        let (sum, mut d) = self.end(on, targets, backward.scale, &x, grads)?;
+        let (sum, mut d) = self.end(on, targets, backward.scale, &x, grads, None)?;
         drop(x);
         let trained = self.embedding.weight.trained().is_some();
         let mut first = None;
@@ -337,12 +346,13 @@ impl Decoder {
         scale: f32,
         x: &B::Buf,
         grads: &mut B::Grads,
+        sure: Option<&mut usize>,
     ) -> Result<(B::Sum, B::Buf)> {
         let mut d = on.alloc(on.len(x))?;
         let h = self.last_norm(on, x)?;
         let mut dh = on.zeros(on.len(x))?;
         let back = Head { dh: &mut dh, grads: &mut *grads, scale };
-        let sum = self.head_loss(on, &h, targets, Some(back), None)?;
+        let sum = self.head_loss(on, &h, targets, Some(back), None, sure)?;
         match &self.norm {
             Some(norm) => on.norm_backward(norm, x, &dh, &mut d, false, grads)?,
             None => d = dh,
@@ -358,6 +368,7 @@ impl Decoder {
         targets: &Targets<B>,
         mut back: Option<Head<B>>,
         mut choices: Option<&mut Vec<u32>>,
+        sure: Option<&mut usize>,
     ) -> Result<B::Sum> {
         let (head, factor, cap) = (self.head(), self.spec.logit_scale, self.spec.logit_cap);
         let [vocab, hidden] = head.shape;
@@ -399,6 +410,9 @@ impl Decoder {
             on.scatter(&picked, hidden, index, range, dh)?;
         }
         on.walked_all();
+        if let Some(sure) = sure {
+            *sure += on.sure(&losses)?;
+        }
         on.sum(losses)
     }
 }

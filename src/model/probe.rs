@@ -8,12 +8,14 @@
 //!
 //! So what is held beside a checkpointed step of these batches is one block's gradient.
 
-use super::backend::Backend;
+use super::backend::{Backend, Cpu};
 use super::decoder::Decoder;
 use super::pass::{Batch, Input, Loss, Targets};
+use super::watch::InputSquares;
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
+use std::collections::HashMap;
 
 impl Decoder {
     /// Marks the linear layers whose gradients are wanted, those that are one product with them included; gives how many modules
@@ -36,6 +38,31 @@ impl Decoder {
                 .sum::<usize>();
         }
         count
+    }
+
+    /// Mean squares of what goes into each watched linear layer, channel by channel, by the checkpoint's names of its modules.
+    /// Padding counts as any token does: batches of one row have none.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss); and cancellation.
+    pub fn input_squares(
+        &self,
+        on: &Cpu,
+        batches: &[Batch],
+        progress: &dyn Progress,
+    ) -> Result<HashMap<String, Vec<f64>>> {
+        let squares = InputSquares::default();
+        for (at, batch) in batches.iter().enumerate() {
+            progress.step(at as u64, batches.len() as u64)?;
+            self.loss(&Cpu { inputs: Some(&squares), ..*on }, *batch)?;
+        }
+        let mut means = squares.means();
+        for linear in self.linears().filter(|linear| !linear.parts.is_empty()) {
+            if let Some(mean) = means.remove(&linear.module) {
+                means.extend(linear.parts.iter().map(|(name, _)| (name.clone(), mean.clone())));
+            }
+        }
+        Ok(means)
     }
 
     /// The summed loss of `batches`; `found` gets the gradient of `scale` times it by each watched weight, `[out, in]`.
@@ -68,8 +95,9 @@ impl Decoder {
                 done += 1;
             }
             let Some(x) = inputs.pop() else { continue };
-            let (sum, d) = self.end(on, &Targets::new(on, batch)?, scale, &x, &mut on.grads(&[])?)?;
-            loss = loss + Loss { sum: on.wait(sum)?, count: batch.predictions() };
+            let mut sure = 0;
+            let (sum, d) = self.end(on, &Targets::new(on, batch)?, scale, &x, &mut on.grads(&[])?, Some(&mut sure))?;
+            loss = loss + Loss { sum: on.wait(sum)?, count: batch.predictions(), sure };
             passes.push((input.place(), inputs, d));
         }
         for (layer, block) in self.blocks.iter().enumerate().rev() {

@@ -1,7 +1,9 @@
-//! [`Watch`]: where on its way forward a pass first meets NaN or Inf.
+//! [`Watch`]: where on its way forward a pass first meets NaN or Inf. [`InputSquares`]: how large what goes into a module is, channel by
+//! channel.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use super::linear::Linear;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Remembers the first module whose output was not finite.
 #[derive(Debug, Default)]
@@ -19,6 +21,34 @@ impl Watch {
     /// What was found.
     pub fn found(self) -> Option<String> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows seen, and the sum of their squares by channel; by module.
+type Sums = HashMap<String, (usize, Vec<f64>)>;
+
+/// Adds up `Σ x²` of every channel of what goes into watched linear layers.
+#[derive(Debug, Default)]
+pub struct InputSquares(Mutex<Sums>);
+
+impl InputSquares {
+    /// Rows of `in_features` that go into a layer.
+    pub fn see<'a>(&self, linear: &Linear, rows: impl Iterator<Item = &'a [f32]>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, sums) = all.entry(linear.module.clone()).or_insert_with(|| (0, vec![0.0; linear.shape[1]]));
+        for row in rows {
+            *count += 1;
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
+        }
+    }
+
+    /// `E[x²]` by module, `[in_features]`; of layers that are one product in memory, by the product's own name.
+    pub fn means(self) -> HashMap<String, Vec<f64>> {
+        let all = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mean = |(name, (count, sums)): (String, (usize, Vec<f64>))| {
+            (name, sums.into_iter().map(|sum| sum / count.max(1) as f64).collect())
+        };
+        all.into_iter().map(mean).collect()
     }
 }
 

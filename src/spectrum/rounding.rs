@@ -5,7 +5,7 @@
 
 use super::{Options, Spectrum, leading, spectrum};
 use crate::delta::{DeltaWeight, Dense, LowRank};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
 use crate::quant::{Fit, Recipe};
@@ -134,37 +134,52 @@ fn core(u: &Matrix, error: &Matrix, v: &Matrix) -> Matrix {
     Matrix::from_fn(r, k, |i, j| core[i * k + j])
 }
 
-/// What a repair of rank r leaves, iteration by iteration: `‖W − Q − B A‖ / ‖W − q(W)‖` of LoftQ (arXiv 2310.08659), which alternates
-/// `Q = q(W − B A)` and `B A = SVD_r(W − Q)`. The first iteration is the plain repair of the rounding error.
+/// What a repair of rank r leaves, as a share of what there was to repair.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Left {
+    /// Of the weight: `‖W − Q − B A‖ / ‖W − q(W)‖`.
+    pub weights: f64,
+    /// Of the output, for inputs of these mean squares: `‖(W − Q − B A) S‖ / ‖(W − q(W)) S‖` with `S = diag √E[x²]`; `None` where they are
+    /// not known.
+    pub outputs: Option<f64>,
+}
+
+/// What a repair leaves, iteration by iteration, of LoftQ (arXiv 2310.08659), which alternates `Q = q(W − B A)` and
+/// `B A = SVD_r(W − Q)`. The first iteration is the plain repair of the rounding error. `squares` are `E[x²]`, `[in_features]`.
 ///
 /// # Errors
-/// A weight that cannot be written so; cancellation.
+/// A weight that cannot be written so, squares of another length; cancellation.
 pub fn repair(
     weight: &Matrix,
     recipe: Recipe,
     r: usize,
     iterations: usize,
+    squares: Option<&[f64]>,
     progress: &dyn Progress,
-) -> Result<Vec<f64>> {
+) -> Result<Vec<Left>> {
     let [rows, cols] = weight.shape();
+    squares.map_or(Ok(()), |squares| fits(squares, cols))?;
     let r = r.min(rows.min(cols));
     let mut target = weight.clone();
-    let (mut left, mut whole) = (Vec::new(), 0f64);
+    let (mut left, mut whole) = (Vec::new(), [0f64; 2]);
     for iteration in 0..iterations.max(1) {
         let part = Part::new(progress, iteration as u64, iterations.max(1) as u64);
         part.step(0, 1)?;
-        let fit = Fit::new(target.data(), [rows, cols], recipe)?;
-        let mut rest = fit.dequantize(target.data());
-        rest.par_iter_mut().zip(weight.data()).for_each(|(q, w)| *q = w - *q);
-        let rest = Arc::new(Matrix::new(rows, cols, rest)?);
-        let size = rest.frobenius();
+        let rest = rest(weight, &target, recipe)?;
+        let size = [rest.frobenius(), squares.map_or(0.0, |squares| of_outputs(&rest, squares))];
         if iteration == 0 {
             whole = size;
         }
-        let dense = Dense { matrix: Arc::clone(&rest), epsilon: f64::from(f32::EPSILON), rounding_std: None };
-        let (sigma, vectors) = leading(&DeltaWeight::Dense(dense), r, &part)?;
-        let taken: f64 = sigma.iter().take(r).map(|sigma| sigma * sigma).sum();
-        left.push(if whole > 0.0 { (size * size - taken).max(0.0).sqrt() / whole } else { 0.0 });
+        let (sigma, vectors) = leading(&dense(&rest), r, &part)?;
+        let of = |total: f64, whole: f64, taken: f64| {
+            if whole > 0.0 { (total * total - taken).max(0.0).sqrt() / whole } else { 0.0 }
+        };
+        let energy: f64 = sigma.iter().take(r).map(|sigma| sigma * sigma).sum();
+        let outputs = squares.map(|squares| {
+            let taken: f64 = sigma.iter().take(r).enumerate().map(|(i, s)| s * s * along(&vectors.v, i, squares)).sum();
+            of(size[1], whole[1], taken)
+        });
+        left.push(Left { weights: of(size[0], whole[0], energy), outputs });
         if iteration + 1 < iterations {
             let b =
                 Matrix::from_fn(rows, vectors.count(), |row, i| (f64::from(vectors.u.get(row, i)) * sigma[i]) as f32);
@@ -175,6 +190,69 @@ pub fn repair(
         }
     }
     Ok(left)
+}
+
+/// What the best repair for these inputs leaves of the output, [`Left::outputs`], at each of `ranks`: QERA's diagonal form (arXiv
+/// 2410.06040, "QERA-approx"), `B A = SVD_r((W − q(W)) S) S⁻¹`. It is exact where the channels of the input do not go together.
+///
+/// # Errors
+/// As [`repair`].
+pub fn weighted(
+    weight: &Matrix,
+    recipe: Recipe,
+    ranks: &[usize],
+    squares: &[f64],
+    progress: &dyn Progress,
+) -> Result<Vec<f64>> {
+    let [rows, cols] = weight.shape();
+    fits(squares, cols)?;
+    let mut error = rest(weight, weight, recipe)?;
+    let scales: Vec<f32> = squares.iter().map(|square| square.max(0.0).sqrt() as f32).collect();
+    for row in error.data_mut().chunks_mut(cols.max(1)) {
+        row.iter_mut().zip(&scales).for_each(|(e, s)| *e *= s);
+    }
+    let most = ranks.iter().copied().max().unwrap_or(0).min(rows.min(cols));
+    let total = error.frobenius().powi(2);
+    let (sigma, _) = leading(&dense(&error), most, progress)?;
+    let left = |&r: &usize| {
+        let taken: f64 = sigma.iter().take(r).map(|sigma| sigma * sigma).sum();
+        if total > 0.0 { ((total - taken).max(0.0) / total).sqrt() } else { 0.0 }
+    };
+    Ok(ranks.iter().map(left).collect())
+}
+
+/// `W − q(target)`.
+fn rest(weight: &Matrix, target: &Matrix, recipe: Recipe) -> Result<Matrix> {
+    let [rows, cols] = weight.shape();
+    let mut rest = Fit::new(target.data(), [rows, cols], recipe)?.dequantize(target.data());
+    rest.par_iter_mut().zip(weight.data()).for_each(|(q, w)| *q = w - *q);
+    Matrix::new(rows, cols, rest)
+}
+
+fn dense(matrix: &Matrix) -> DeltaWeight {
+    let matrix = Arc::new(matrix.clone());
+    DeltaWeight::Dense(Dense { matrix, epsilon: f64::from(f32::EPSILON), rounding_std: None })
+}
+
+fn fits(squares: &[f64], cols: usize) -> Result<()> {
+    match squares.len() == cols && squares.iter().all(|square| square.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::failure(format!(
+            "{} mean squares of inputs, not all of them numbers or not one for each of {cols} columns",
+            squares.len()
+        ))),
+    }
+}
+
+/// `‖E S‖_F`.
+fn of_outputs(error: &Matrix, squares: &[f64]) -> f64 {
+    let row = |row: &[f32]| row.iter().zip(squares).map(|(e, s)| f64::from(*e).powi(2) * s).sum::<f64>();
+    error.data().chunks(error.cols().max(1)).map(row).sum::<f64>().sqrt()
+}
+
+/// `‖S v_i‖²`.
+fn along(v: &Matrix, i: usize, squares: &[f64]) -> f64 {
+    squares.iter().enumerate().map(|(row, square)| f64::from(v.get(row, i)).powi(2) * square).sum()
 }
 
 #[cfg(test)]
@@ -248,14 +326,46 @@ mod tests {
     fn a_repair_of_full_rank_leaves_nothing_and_iterations_help() {
         let weight = noise(48, 64, 2);
         let recipe = Recipe::with(Format::Nf4, Group::Block(64), false);
-        let all = repair(&weight, recipe, 48, 1, &()).unwrap();
-        assert!(all[0] < 1e-3, "{all:?}");
-        let some = repair(&weight, recipe, 8, 5, &()).unwrap();
+        let all = repair(&weight, recipe, 48, 1, None, &()).unwrap();
+        assert!(all[0].weights < 1e-3 && all[0].outputs.is_none(), "{all:?}");
+        let some = repair(&weight, recipe, 8, 5, None, &()).unwrap();
         assert_eq!(some.len(), 5);
-        assert!(some[0] < 1.0 && some[4] < some[0], "{some:?}");
+        assert!(some[0].weights < 1.0 && some[4].weights < some[0].weights, "{some:?}");
         // The first is what the error's own spectrum says (Eckart–Young).
         let found = against(&weight, &low(48, 64, 2, 1.0), recipe, &()).unwrap();
         let tail: f64 = found.spectrum.sigma[8..].iter().map(|s| s * s).sum();
-        assert!((some[0] - (tail.sqrt() / found.error)).abs() < 1e-3);
+        assert!((some[0].weights - (tail.sqrt() / found.error)).abs() < 1e-3);
+    }
+
+    /// Reference: numpy 2.4.6 (`linalg.svd`) on weights rounded by bitsandbytes 0.50.2 (`quantize_4bit`, NF4, blocks of 64), of
+    /// `W = sin(0.7 i + 1.3 j + 0.05 i j)`, 24 × 32, and `E[x_j²] = 0.05 + ((7 j) mod 11)² / 10`.
+    #[test]
+    fn repairs_by_outputs_are_numpys() {
+        let wave = |i: usize, j: usize| {
+            let (i, j) = (i as f64, j as f64);
+            (0.7 * i + 1.3 * j + 0.05 * i * j).sin() as f32
+        };
+        let weight = Matrix::from_fn(24, 32, wave);
+        let squares: Vec<f64> = (0..32).map(|j| 0.05 + (((7 * j) % 11) as f64).powi(2) / 10.0).collect();
+        let recipe = Recipe::with(Format::Nf4, Group::Block(64), false);
+        let ranks = [1, 4, 8];
+        let qera = weighted(&weight, recipe, &ranks, &squares, &()).unwrap();
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-4;
+        let expected = [0.897_905_07, 0.650_813_76, 0.428_535_50];
+        assert!(qera.iter().zip(expected).all(|(a, b)| close(*a, b)), "{qera:?}");
+        for (&r, expected) in ranks.iter().zip([0.949_387_89, 0.772_744_33, 0.532_353_25]) {
+            let plain = repair(&weight, recipe, r, 1, Some(&squares), &()).unwrap()[0];
+            assert!(close(plain.outputs.unwrap(), expected), "{r}: {plain:?}");
+            // By weights the plain repair is the best there is, and does not depend on inputs.
+            assert_eq!(plain.weights, repair(&weight, recipe, r, 1, None, &()).unwrap()[0].weights);
+        }
+        let twice = repair(&weight, recipe, 8, 2, Some(&squares), &()).unwrap()[1];
+        assert!(close(twice.outputs.unwrap(), 0.678_406_76) && close(twice.weights, 0.657_263_04), "{twice:?}");
+        // Where all channels are alike, weights and outputs are one.
+        let alike = weighted(&weight, recipe, &ranks, &[3.0; 32], &()).unwrap();
+        for (&r, found) in ranks.iter().zip(alike) {
+            assert!(close(repair(&weight, recipe, r, 1, None, &()).unwrap()[0].weights, found));
+        }
+        assert!(weighted(&weight, recipe, &ranks, &squares[1..], &()).is_err());
     }
 }

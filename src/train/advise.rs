@@ -16,7 +16,7 @@ use crate::delta::{DeltaSet, Source};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::gpu::Kind as Dtype;
-use crate::plan::advise::{self, Advice, DataFacts, Facts, Forgetting, Grid, Pull, Room, Sibling, Tried};
+use crate::plan::advise::{self, Advice, Answers, DataFacts, Facts, Forgetting, Grid, Pull, Room, Sibling, Tried};
 use crate::plan::budget::{self, Offer};
 use crate::plan::memory::{CONTEXT, Load, Place};
 use crate::plan::{Layout, Selection, Targets};
@@ -101,7 +101,9 @@ pub fn gather(question: &Question, progress: &dyn Progress) -> Result<Facts> {
     }
     let gradients = if has_data && question.batches > 0 && layout.spec.is_some() {
         progress.stage("looking at the gradients of your data");
-        pulls(question, &selection, &layout, &Part::new(progress, 1, 10))?
+        let (pulls, answers) = pulls(question, &selection, &layout, &Part::new(progress, 1, 10))?;
+        data = data.map(|data| DataFacts { answers: Some(answers), ..data });
+        pulls
     } else {
         Vec::new()
     };
@@ -165,6 +167,7 @@ fn tried(past: &Past) -> Option<Tried> {
         steps: past.steps,
         trainable: past.trainable as u64,
         loss: past.eval_loss?,
+        sure: past.eval_sure,
     })
 }
 
@@ -173,7 +176,13 @@ fn forgotten(past: &Past) -> Option<Forgetting> {
     Some(Forgetting { r: past.settings.rank, lr: past.settings.lr, loss: past.eval_loss?, before, after })
 }
 
-fn pulls(question: &Question, selection: &Selection, layout: &Layout, progress: &dyn Progress) -> Result<Vec<Pull>> {
+/// The gradients of the first micro-batches, and what the model makes of their answers before any training.
+fn pulls(
+    question: &Question,
+    selection: &Selection,
+    layout: &Layout,
+    progress: &dyn Progress,
+) -> Result<(Vec<Pull>, Answers)> {
     let large = selection.weights(layout).any(|weight| weight.max_rank() > WHOLE);
     let options = if large {
         Options { method: spectrum::Method::Randomized, top: Some(DIRECTIONS), vectors: 0 }
@@ -187,7 +196,8 @@ fn pulls(question: &Question, selection: &Selection, layout: &Layout, progress: 
         directions: spectrum.energy_rank(0.9),
         stable: spectrum.stable_rank(),
     };
-    Ok(found.modules.into_iter().map(pull).collect())
+    let answers = Answers { loss: found.loss, sure: found.sure, tokens: found.tokens as u64 };
+    Ok((found.modules.into_iter().map(pull).collect(), answers))
 }
 
 /// The curve of energy against parameters is drawn up to this rank.

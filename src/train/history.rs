@@ -90,6 +90,8 @@ pub struct Past {
     pub last: Option<Record>,
     /// The last loss over held-out rows; of a run that keeps its best checkpoint the lowest.
     pub eval_loss: Option<f64>,
+    /// Share of the held-out predictions that got more than half of the probability, of the same step.
+    pub eval_sure: Option<f64>,
     /// Loss over text of the base's own kind, before the run and of its result, where it was measured.
     pub forgetting: Option<[f64; 2]>,
     /// Steps at which there is a checkpoint, in order.
@@ -136,6 +138,7 @@ impl Past {
             speed: median(records.iter().rev().take(SPEED_OF).map(|record| record.tokens_per_s).collect()),
             last: records.iter().rev().find(|record| record.step.loss.is_finite()).copied(),
             eval_loss: records.iter().rev().find_map(|record| record.eval_loss),
+            eval_sure: records.iter().rev().find_map(|record| record.eval_sure),
             checkpoints: reading.foreign.checkpoints.iter().map(|saved| saved.step).collect(),
             modified: reading.modified,
             foreign: Some(reading.foreign.clone()),
@@ -156,6 +159,7 @@ impl Past {
             |record: &&Record| status.as_ref().and_then(|s| s.kept).is_none_or(|step| record.step.step <= step);
         let results = || records.iter().filter(of_result);
         let eval_loss = results().find_map(|record| record.eval_loss);
+        let eval_sure = results().find_map(|record| record.eval_sure);
         let forget_loss = results().find_map(|record| record.forget_loss);
         let forgetting = status.as_ref().and_then(|status| status.forget_before).zip(forget_loss);
         let modified = [&metrics, &run.file(SETTINGS)]
@@ -179,6 +183,7 @@ impl Past {
             settings,
             last,
             eval_loss,
+            eval_sure,
             forgetting: forgetting.map(|(before, after)| [before, after]),
             checkpoints: run.checkpoints(),
             note: json::text(&run.file(NOTE)).unwrap_or_default(),
@@ -204,6 +209,7 @@ impl Past {
             speed: 0.0,
             last: None,
             eval_loss: None,
+            eval_sure: None,
             forgetting: None,
             checkpoints: Vec::new(),
             note: String::new(),

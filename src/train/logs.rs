@@ -22,7 +22,9 @@ pub struct Record {
     pub tokens_per_s: f64,
     /// Mean loss over the held-out rows, where it was taken after this step.
     pub eval_loss: Option<f64>,
-    /// The same over text of the base's own kind.
+    /// Share of the held-out predictions that got more than half of the probability, likewise.
+    pub eval_sure: Option<f64>,
+    /// Mean loss over text of the base's own kind.
     pub forget_loss: Option<f64>,
     /// Bytes that weights, everything trained and the buffers at their most take; 0 where it is not known.
     pub held: u64,
@@ -33,12 +35,12 @@ pub struct Record {
 impl Record {
     /// As an object.
     pub(super) fn json(&self) -> Value {
-        let Self { step, tokens_per_s, eval_loss, forget_loss, held, seconds: _ } = *self;
+        let Self { step, tokens_per_s, eval_loss, eval_sure, forget_loss, held, seconds: _ } = *self;
         let Step { step, loss, lr, grad_norm, tokens } = step;
         let mut line = json!({"step": step, "loss": loss, "lr": lr, "grad_norm": grad_norm, "tokens": tokens, "tokens_per_s": tokens_per_s});
-        for (name, loss) in [("eval_loss", eval_loss), ("forget_loss", forget_loss)] {
-            if let Some(loss) = loss {
-                line[name] = json!(loss);
+        for (name, value) in [("eval_loss", eval_loss), ("eval_sure", eval_sure), ("forget_loss", forget_loss)] {
+            if let Some(value) = value {
+                line[name] = json!(value);
             }
         }
         line["held_bytes"] = json!(held);
@@ -63,7 +65,8 @@ impl Record {
         };
         let (tokens_per_s, eval_loss) = (number("tokens_per_s").unwrap_or(0.0), number("eval_loss"));
         let (held, forget_loss) = (line["held_bytes"].as_u64().unwrap_or(0), number("forget_loss"));
-        Some(Self { step, tokens_per_s, eval_loss, forget_loss, held, seconds: None })
+        let eval_sure = number("eval_sure");
+        Some(Self { step, tokens_per_s, eval_loss, eval_sure, forget_loss, held, seconds: None })
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod advise;
 mod alpha;
 mod best;
+pub mod calibrate;
 pub mod damp;
 pub mod data;
 pub mod film;

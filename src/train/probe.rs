@@ -38,6 +38,8 @@ pub struct Probed {
     pub modules: Vec<Found>,
     /// Mean loss of the frozen model on these batches.
     pub loss: f64,
+    /// Share of the predicted tokens that it gives more than half of the probability to.
+    pub sure: f64,
     /// Predicted tokens.
     pub tokens: usize,
     /// Trainable parameters of the suggested ranks.
@@ -127,7 +129,14 @@ pub fn probe_with(
         share: if energy > 0.0 { offer.energy / energy } else { 0.0 },
         suggested,
     });
-    Ok(Probed { modules: found.collect(), loss: loss.mean(), tokens, trainable: ranks.trainable, notes })
+    Ok(Probed {
+        modules: found.collect(),
+        loss: loss.mean(),
+        sure: loss.sure(),
+        tokens,
+        trainable: ranks.trainable,
+        notes,
+    })
 }
 
 fn about(module: &str, error: Error) -> Error {

@@ -348,7 +348,8 @@ impl Active<'_> {
             last = step.loss;
             let speed = step.tokens as f64 / took.max(1e-9);
             let held = self.trainer.held_bytes();
-            let record = Record { step, tokens_per_s: speed, eval_loss: None, forget_loss: None, held, seconds: None };
+            let (eval_loss, eval_sure, forget_loss) = (None, None, None);
+            let record = Record { step, tokens_per_s: speed, eval_loss, eval_sure, forget_loss, held, seconds: None };
             status.held = status.held.max(record.held);
             let now = self.after(record)?;
             seen = Looked { held_out: now.held_out.or(seen.held_out), forgotten: now.forgotten.or(seen.forgotten) };
@@ -384,7 +385,8 @@ impl Active<'_> {
         let evaluated = done == steps || due(settings.eval_every);
         if let Some(rows) = self.held_out.as_ref().filter(|_| evaluated) {
             let stage = Stage::new(self.progress, "evaluating", "rows", (done as u64, steps as u64));
-            record.eval_loss = Some(self.trainer.evaluate(rows, &stage)?.mean());
+            let loss = self.trainer.evaluate(rows, &stage)?;
+            (record.eval_loss, record.eval_sure) = (Some(loss.mean()), Some(loss.sure()));
         }
         if let Some(rows) = self.base_text.as_ref().filter(|_| evaluated) {
             let stage = Stage::new(self.progress, "measuring what is forgotten", "rows", (done as u64, steps as u64));

@@ -139,7 +139,7 @@ impl Trainer {
             tokens += padded.tokens;
         }
         let (sum, grad_norm) = self.engine.update(&mut self.decoder.params, &mut self.optimizer, &rates)?;
-        let loss = Loss { sum, count: predictions }.mean();
+        let loss = sum / predictions as f64;
         if !(loss.is_finite() && grad_norm.is_finite()) {
             self.gather()?;
             return Err(self.diverged(loss)?);

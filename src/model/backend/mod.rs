@@ -552,6 +552,12 @@ pub trait Backend: Hybrids {
         vocab: usize,
     ) -> Result<()>;
 
+    /// How many losses are below [`loss::SURE`](super::ops::loss::SURE).
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    fn sure(&self, losses: &Self::Losses) -> Result<usize>;
+
     /// The sum of all losses.
     ///
     /// # Errors
@@ -569,6 +575,11 @@ pub trait Backend: Hybrids {
     /// # Errors
     /// When the backend does not answer.
     fn read_logits(&self, logits: Self::Logits, cap: f32) -> Result<Vec<f32>>;
+
+    /// Looks at the rows that go into a linear layer, where their mean squares are wanted.
+    fn see_input(&self, linear: &Linear, x: &Self::Buf, rows: usize, at: Cols) {
+        let _ = (linear, x, rows, at);
+    }
 
     /// Looks at what a module gave, where numbers that are not finite are searched for.
     fn see(&self, module: impl FnOnce() -> String, buf: &Self::Buf, width: usize, at: Cols) {

@@ -493,6 +493,10 @@ impl<'m> Backend for OnGpu<'m> {
         }
     }
 
+    fn sure(&self, losses: &Tensor) -> Result<usize> {
+        Ok(if losses.is_empty() { 0 } else { loss::sure(&losses.all().values()?) })
+    }
+
     fn sum(&self, losses: Tensor) -> Result<Sum> {
         let (total, sum) = match self.totals {
             Some(totals) => (Some(totals), Sum::Added),

@@ -40,6 +40,15 @@ pub fn largest_of_rows(logits: &[f32], vocab: usize) -> Vec<u32> {
     logits.par_chunks_exact(vocab).map(place).collect()
 }
 
+/// Below this a loss `−log p` says that its token has more than half of the probability: nothing is likelier, and greedy decoding
+/// says it (arXiv 2605.30260).
+pub const SURE: f32 = std::f32::consts::LN_2;
+
+/// How many of these losses are below [`SURE`].
+pub fn sure(losses: &[f32]) -> usize {
+    losses.iter().filter(|&&loss| loss < SURE).count()
+}
+
 /// The losses of rows of `vocab` logits; the logits become their gradient, times `scale`. `softcap` is 0 where there is
 /// none. A loss is NaN where the logits are.
 pub fn cross_entropy(logits: &mut [f32], vocab: usize, targets: &[u32], softcap: f32, scale: f32) -> Vec<f32> {

@@ -22,8 +22,9 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
     let bound = power(needed).min(MOST);
     let known = data.answers.map_or_else(String::new, |answers| {
         format!(
-            " Before training the model already says {} of them right (loss {:.2}): those need no room.",
-            percent(answers.known),
+            " Before training the model already gives {} of them more than half of the probability (of {} that were looked at; loss {:.2}): it says those right, and they need no room.",
+            percent(answers.sure),
+            exact(answers.tokens),
             answers.loss
         )
     });

@@ -51,7 +51,7 @@ pub struct Answers {
     /// Mean loss.
     pub loss: f64,
     /// Share of tokens that it gives more than half of the probability to: greedy decoding says these right.
-    pub known: f64,
+    pub sure: f64,
     /// Tokens that were looked at.
     pub tokens: u64,
 }
@@ -114,6 +114,8 @@ pub struct Tried {
     pub trainable: u64,
     /// Loss on held-out rows.
     pub loss: f64,
+    /// Share of their tokens that got more than half of the probability, where it was counted.
+    pub sure: Option<f64>,
 }
 
 impl Tried {
@@ -140,17 +142,21 @@ impl Grid {
     /// The mean over seeds of every point of the most common length, with the number of seeds and the spread.
     pub fn points(&self) -> Vec<(Tried, usize, f64)> {
         let steps = self.steps();
-        let mut points: Vec<(Tried, Vec<f64>)> = Vec::new();
+        let mut points: Vec<(Tried, Vec<f64>, Vec<f64>)> = Vec::new();
         for one in self.tried.iter().filter(|one| Some(one.steps) == steps && one.loss.is_finite()) {
-            match points.iter_mut().find(|(known, _)| known.is_at(one)) {
-                Some((_, losses)) => losses.push(one.loss),
-                None => points.push((*one, vec![one.loss])),
+            match points.iter_mut().find(|(known, ..)| known.is_at(one)) {
+                Some((_, losses, sure)) => {
+                    losses.push(one.loss);
+                    sure.extend(one.sure);
+                }
+                None => points.push((*one, vec![one.loss], one.sure.into_iter().collect())),
             }
         }
-        let mean = |(point, losses): (Tried, Vec<f64>)| {
+        let mean = |(point, losses, sure): (Tried, Vec<f64>, Vec<f64>)| {
             let loss = losses.iter().sum::<f64>() / losses.len() as f64;
             let spread = losses.iter().map(|one| (one - loss).abs()).fold(0.0, f64::max);
-            (Tried { loss, ..point }, losses.len(), spread)
+            let sure = (!sure.is_empty()).then(|| sure.iter().sum::<f64>() / sure.len() as f64);
+            (Tried { loss, sure, ..point }, losses.len(), spread)
         };
         points.into_iter().map(mean).collect()
     }

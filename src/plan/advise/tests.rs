@@ -23,7 +23,7 @@ fn facts(predicted: u64) -> Facts {
 }
 
 fn tried(r: usize, lr: f64, seed: u64, loss: f64) -> Tried {
-    Tried { r, lr, alpha: 2.0 * r as f64, rslora: false, seed, steps: 100, trainable: 1, loss }
+    Tried { r, lr, alpha: 2.0 * r as f64, rslora: false, seed, steps: 100, trainable: 1, loss, sure: None }
 }
 
 fn why<'a>(advice: &'a Advice, criterion: &str) -> &'a Why {

@@ -103,7 +103,15 @@ impl Points {
                 Step { step, loss, lr: value(Field::Lr), grad_norm: value(Field::GradNorm), tokens: since as usize };
             let seconds = known(Field::Seconds).zip(first).map(|(now, first)| (now - first).max(0.0));
             let tokens_per_s = known(Field::Speed).unwrap_or(0.0);
-            records.push(Record { step, tokens_per_s, eval_loss, forget_loss: None, held: 0, seconds });
+            records.push(Record {
+                step,
+                tokens_per_s,
+                eval_loss,
+                eval_sure: None,
+                forget_loss: None,
+                held: 0,
+                seconds,
+            });
         }
         records
     }

@@ -48,6 +48,9 @@ pub struct Row {
     pub last_loss: f64,
     /// Loss on the held-out rows after the run.
     pub eval_loss: Option<f64>,
+    /// Share of the held-out predictions that got more than half of the probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_sure: Option<f64>,
     /// Loss on text of the base's own kind, before the run and after, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forget_loss: Option<[f64; 2]>,
@@ -301,6 +304,7 @@ fn row(settings: &Settings, given_up: Option<usize>) -> Result<Row> {
         trainable: past.trainable,
         last_loss,
         eval_loss: past.eval_loss,
+        eval_sure: past.eval_sure,
         forget_loss: past.forgetting,
         energy_95,
         truncated_eval_loss: None,

@@ -225,7 +225,7 @@ impl Looks {
             Lower::Spread => Need::Look(self.choice),
             Lower::Blocks => Need::Blocks { double_quant: self.choice.a.double_quant },
             Lower::Modules => self.modules.need(&self.choice),
-            Lower::Against => self.against.need(&self.choice),
+            Lower::Against => self.against.need(view, &self.choice),
             Lower::Roles => self.roles.need(view, &self.choice),
         };
         let about_delta = matches!(self.lower, Lower::Against | Lower::Roles);

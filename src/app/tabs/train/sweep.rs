@@ -13,6 +13,7 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::figure::{Axis, Figure, Series, Style, number};
+use crate::plan::anchors;
 use crate::train::sweep::{Mean, Row, best_of_ranks};
 use crate::units;
 
@@ -22,13 +23,18 @@ use super::plots::columns;
 /// Height of the plots.
 const PLOTS: f32 = 300.0;
 
-const HEADS: [Head<'static>; 9] = [
+const HEADS: [Head<'static>; 10] = [
     head("r", "Rank", 40.0),
     head("rate", "Peak learning rate", 60.0),
     head("seed", "Of A and of the order of rows", 40.0),
     head("trained", "Elements that are trained", 80.0),
     head("last loss", "Of the last step", 80.0),
     head("held out", "Loss on held-out rows of the run at this rank", 80.0),
+    head(
+        "p > ½",
+        "Held-out answer tokens that get more than half of the probability: greedy decoding says these right",
+        60.0,
+    ),
     head("truncated", "Loss on held-out rows of the largest rank's adapter, cut to this rank", 90.0),
     head("forgot", "Loss on text of the base's own kind, after less before", 70.0),
     head("95 % energy", "Directions that hold 95 % of the energy of ΔW: the mean over the modules", 90.0),
@@ -56,6 +62,11 @@ impl SweepLook {
         self.key = training.sweep().cloned();
         let Some((_, rows)) = &self.key else { return };
         self.by_rank = figure(rows, "Loss against rank", "rank r", |row| row.r as f64);
+let best = best_of_ranks(rows);
+        if let (Some(low), Some(high)) = (best.first(), best.last()) {
+            let least = best.iter().map(|mean| mean.loss).fold(f64::INFINITY, f64::min);
+            self.by_rank.series.extend(anchors::behind(least, [low.r, high.r]));
+        }
         let name = "trained parameters";
         self.by_count = figure(rows, "Loss against trained parameters", name, |row| row.trainable as f64);
     }
@@ -302,8 +313,9 @@ fn entry(row: &Row, column: usize) -> Entry {
         3 => Entry::number(Some(row.trainable as f64), |n| units::exact(n as u64)),
         4 => loss(Some(row.last_loss)),
         5 => loss(row.eval_loss),
-        6 => loss(row.truncated_eval_loss),
-        7 => Entry::number(row.forget_loss.map(|[before, after]| after - before), |off| format!("{off:+.3}")),
+        6 => Entry::number(row.eval_sure, units::percent),
+        7 => loss(row.truncated_eval_loss),
+        8 => Entry::number(row.forget_loss.map(|[before, after]| after - before), |off| format!("{off:+.3}")),
         _ => Entry::number(Some(row.energy_95), |rank| number::short(rank, 3)),
     }
 }

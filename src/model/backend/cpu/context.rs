@@ -5,7 +5,7 @@ use crate::model::dropout::Dropout;
 use crate::model::ops::bf16::Unit;
 use crate::model::ops::{Buf, Pool};
 use crate::model::params::Params;
-use crate::model::watch::Watch;
+use crate::model::watch::{InputSquares, Watch};
 
 /// The processor, with what a pass needs everywhere.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,8 @@ pub struct Cpu<'m> {
     pub dropout: Option<Dropout>,
     /// Looks at every module's output, where something is to be found.
     pub watch: Option<&'m Watch>,
+    /// Adds up the squares of every watched module's input, where they are wanted.
+    pub inputs: Option<&'m InputSquares>,
     /// What multiplies bf16, where products are computed in it.
     pub unit: Option<Unit>,
 }
@@ -25,8 +27,17 @@ pub struct Cpu<'m> {
 impl<'m> Cpu<'m> {
     /// Without dropout.
     pub fn new(params: &'m Params, pool: &'m Pool) -> Self {
-        Self { params, pool, dropout: None, watch: None, unit: None }
+        Self { params, pool, dropout: None, watch: None, inputs: None, unit: None }
     }
+}
+
+/// Losses of a batch so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Losses {
+    /// Σ −log p.
+    pub(super) sum: f64,
+    /// Those below [`SURE`](crate::model::ops::loss::SURE).
+    pub(super) sure: usize,
 }
 
 /// What one block keeps of one sequence that grows.

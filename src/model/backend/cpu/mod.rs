@@ -5,7 +5,7 @@ mod context;
 mod recurrence;
 mod rows;
 
-pub use context::{Cache, Cpu, Kept};
+pub use context::{Cache, Cpu, Kept, Losses};
 
 use super::{Backend, Cols, Factor, Lookup, Nonlinear, Place};
 use crate::error::Result;
@@ -541,8 +541,8 @@ impl<'m> Backend for Cpu<'m> {
         Ok(())
     }
 
-    fn losses(&self, _count: usize) -> Result<f64> {
-        Ok(0.0)
+    fn losses(&self, _count: usize) -> Result<Losses> {
+        Ok(Losses::default())
     }
 
     fn cross_entropy(
@@ -553,11 +553,12 @@ impl<'m> Backend for Cpu<'m> {
         range: Range<usize>,
         cap: f32,
         scale: Option<f32>,
-        losses: &mut f64,
+        losses: &mut Losses,
     ) -> Result<()> {
         let logits = &mut logits[..range.len() * vocab];
         let found = loss::cross_entropy(logits, vocab, &targets[range], cap, scale.unwrap_or(1.0));
-        *losses += found.into_iter().map(f64::from).sum::<f64>();
+        losses.sure += loss::sure(&found);
+        losses.sum += found.into_iter().map(f64::from).sum::<f64>();
         Ok(())
     }
 
@@ -574,8 +575,12 @@ impl<'m> Backend for Cpu<'m> {
         Ok(())
     }
 
-    fn sum(&self, losses: f64) -> Result<f64> {
-        Ok(losses)
+    fn sure(&self, losses: &Losses) -> Result<usize> {
+        Ok(losses.sure)
+    }
+
+    fn sum(&self, losses: Losses) -> Result<f64> {
+        Ok(losses.sum)
     }
 
     fn wait(&self, sum: f64) -> Result<f64> {
@@ -588,6 +593,13 @@ impl<'m> Backend for Cpu<'m> {
             loss::cap(&mut logits, cap);
         }
         Ok(logits)
+    }
+
+    fn see_input(&self, linear: &Linear, x: &Buf, rows: usize, at: Cols) {
+        if let Some(inputs) = self.inputs {
+            let width = linear.shape[1];
+            inputs.see(linear, x[at.first..].chunks(at.stride).take(rows).map(|row| &row[..width]));
+        }
     }
 
     fn see(&self, module: impl FnOnce() -> String, buf: &Buf, width: usize, at: Cols) {

@@ -384,7 +384,7 @@ impl Buffers for Cpu<'_> {
     type Routes = Routes;
     type Recurred = Recurred;
     type Logits = Buf;
-    type Losses = f64;
+    type Losses = super::Losses;
     type Sum = f64;
 }
 

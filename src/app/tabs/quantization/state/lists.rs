@@ -1,6 +1,7 @@
 //! The jobs behind the lower half: formats, block sizes, all modules, ΔW, what QLoRA quantizes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::look::module;
 use crate::checkpoint::Checkpoint;
@@ -10,7 +11,9 @@ use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
 use crate::quant::{Fit, Format, Group, Measures, Recipe, Scheme, measure, measure_stored, q4_0_rule};
 use crate::spectrum::leading;
-use crate::spectrum::rounding::{self, Against};
+use crate::spectrum::rounding::{self, Against, Left};
+use crate::train::Settings;
+use crate::train::calibrate::input_squares;
 use crate::train::roles::{self, RoleLosses};
 
 /// One format in the table.
@@ -189,7 +192,45 @@ pub enum AgainstItem {
     /// Norms, shares, the spectrum of the error.
     Facts(Box<Against>),
     /// What a repair of rank r leaves after each iteration.
-    Repair(usize, Vec<f64>),
+    Repair(usize, Vec<Left>),
+    /// What the best repairs for the inputs of a person's data leave of the output, by rank; or why that is not known.
+    Weighted(std::result::Result<Vec<(usize, f64)>, String>),
+}
+
+/// Mean squares of every module's input, `[in_features]`, by module.
+type Inputs = Arc<HashMap<String, Vec<f64>>>;
+
+/// Those of the last data that were asked about.
+#[derive(Default)]
+pub struct Squares(Mutex<Option<(Arc<Settings>, Inputs)>>);
+
+impl Squares {
+    /// Computes them, unless they are known.
+    ///
+    /// # Errors
+    /// As [`input_squares`].
+    pub fn of(&self, settings: &Arc<Settings>, progress: &dyn Progress) -> Result<Inputs> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, inputs)) = known().as_ref().filter(|(of, _)| of == settings) {
+            return Ok(Arc::clone(inputs));
+        }
+        let inputs = Arc::new(input_squares(settings, progress)?);
+        *known() = Some((Arc::clone(settings), Arc::clone(&inputs)));
+        Ok(inputs)
+    }
+}
+
+/// What gives [`Inputs`].
+type Asked<'a> = &'a dyn Fn(&dyn Progress) -> Result<Inputs>;
+
+/// What is repaired, and how.
+pub struct Repairs<'a> {
+    /// The format.
+    pub recipe: Recipe,
+    /// Of LoftQ.
+    pub iterations: usize,
+    /// How large the inputs are, where there are data.
+    pub inputs: Option<Asked<'a>>,
 }
 
 /// Ranks of the repair.
@@ -200,21 +241,41 @@ pub fn against(
     set: &DeltaSet,
     name: &str,
     weight: &Matrix,
-    recipe: Recipe,
-    iterations: usize,
+    asked: &Repairs<'_>,
     progress: &dyn Progress,
     send: &mut dyn FnMut(AgainstItem),
 ) -> Result<()> {
+    let Repairs { recipe, iterations, inputs } = *asked;
     let entry = set.entry(name).ok_or_else(|| Error::usage(format!("{name} has no ΔW")))?;
     let delta = set.load(entry, &Part::new(progress, 0, 10))?;
     let facts = rounding::against(weight, &delta, recipe, &Part::new(progress, 1, 10))?;
     send(AgainstItem::Facts(Box::new(facts)));
     let side = weight.rows().min(weight.cols());
     let ranks: Vec<usize> = RANKS.into_iter().filter(|&r| r <= side / 2).collect();
+    let mut squares = None;
+    if let Some(inputs) = inputs {
+        progress.stage("looking at the inputs of your data");
+        let found = inputs(&Part::new(progress, 2, 10)).and_then(|all| {
+            let squares = all
+                .get(name)
+                .cloned()
+                .ok_or_else(|| Error::failure(format!("{name} is no linear layer that a token goes through")))?;
+            let left = rounding::weighted(weight, recipe, &ranks, &squares, &Part::new(progress, 3, 10))?;
+            Ok((squares, ranks.iter().copied().zip(left).collect()))
+        });
+        match found {
+            Err(error) if error.is_cancelled() => return Err(error),
+            Err(error) => send(AgainstItem::Weighted(Err(error.to_string()))),
+            Ok((of, left)) => {
+                squares = Some(of);
+                send(AgainstItem::Weighted(Ok(left)));
+            }
+        }
+    }
     for (index, &r) in ranks.iter().enumerate() {
-        let whole = Part::rest(progress, 2, 10);
+        let whole = Part::rest(progress, 4, 10);
         let part = Part::new(&whole, index as u64, ranks.len() as u64);
-        let left = rounding::repair(weight, recipe, r, iterations, &part)?;
+        let left = rounding::repair(weight, recipe, r, iterations, squares.as_deref(), &part)?;
         send(AgainstItem::Repair(r, left));
     }
     Ok(())

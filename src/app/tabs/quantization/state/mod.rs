@@ -15,14 +15,15 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::job::{Running, Status, Wake};
 use crate::matrix::Matrix;
-use crate::progress::Part;
+use crate::progress::{Part, Progress};
 use crate::quant::{CellCode, Fit, Format, Recipe};
+use crate::train::Settings;
 use crate::workspace::Workspace;
 
 use crate::app::view::Round;
 
-use lists::Subject;
 pub use lists::{AgainstItem, BlockPoint, FormatRow, ModuleRow, Roles, RolesItem, SWEPT};
+use lists::{Squares, Subject};
 use look::Found;
 pub use look::{Choice, Facts, Shots, stored};
 use work::Work;
@@ -66,6 +67,8 @@ pub enum Need {
         recipe: Recipe,
         /// Of LoftQ.
         iterations: usize,
+        /// The run whose data say how large the inputs are: repairs are then judged by outputs too.
+        data: Option<Arc<Settings>>,
     },
     /// What QLoRA quantizes.
     Roles {
@@ -123,6 +126,7 @@ pub struct Quantization {
     modules: Work<Key, ModuleRow>,
     against: Work<Key, AgainstItem>,
     roles: Work<Key, RolesItem>,
+    squares: Arc<Squares>,
 }
 
 impl Quantization {
@@ -144,6 +148,7 @@ impl Quantization {
             modules: Work::new(),
             against: Work::new(),
             roles: Work::new(),
+            squares: Arc::default(),
         }
     }
 
@@ -248,10 +253,13 @@ impl Quantization {
                     lists::modules(&set, &recipes, with_delta, progress, send)
                 });
             }
-            Need::Against { recipe, iterations } => {
+            Need::Against { recipe, iterations, data } => {
+                let squares = Arc::clone(&self.squares);
                 self.against.begin(key, format!("Error against ΔW of {name}"), wake, move |progress, send| {
                     let weight = subject.weight(&())?;
-                    lists::against(&set, &name, &weight, recipe, iterations, progress, send)
+                    let inputs = data.map(|data| move |progress: &dyn Progress| squares.of(&data, progress));
+                    let asked = lists::Repairs { recipe, iterations, inputs: inputs.as_ref().map(|of| of as _) };
+                    lists::against(&set, &name, &weight, &asked, progress, send)
                 });
             }
             Need::Roles { recipe, r } => {

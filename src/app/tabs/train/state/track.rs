@@ -175,7 +175,7 @@ mod tests {
 
     pub fn record(step: usize, loss: f64) -> Record {
         let step = Step { step, loss, lr: 1e-3, grad_norm: 1.0, tokens: 100 };
-        Record { step, tokens_per_s: 50.0, eval_loss: None, forget_loss: None, held: 0, seconds: None }
+        Record { step, tokens_per_s: 50.0, eval_loss: None, eval_sure: None, forget_loss: None, held: 0, seconds: None }
     }
 
     #[test]
