@@ -154,6 +154,11 @@ impl App {
         &self.workspace
     }
 
+    /// The next run as it is set up, likewise.
+    pub fn draft(&self) -> Option<&crate::train::Settings> {
+        self.board.draft.as_deref()
+    }
+
     /// True while any work runs beside the window.
     pub fn is_busy(&self) -> bool {
         !self.jobs.running().is_empty()

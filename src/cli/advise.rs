@@ -180,6 +180,7 @@ fn document(facts: &Facts, advice: &Advice, measured: Option<&Group>) -> Value {
         "rslora": advice.rslora,
         "lr": advice.lr,
         "targets": advice.targets,
+        "modules": facts.selection.places.len(),
         "why": why,
         "range": advice.range,
         "lr_range": advice.lr_range,

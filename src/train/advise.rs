@@ -16,6 +16,7 @@ use crate::delta::{DeltaSet, Source};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::gpu::Kind as Dtype;
+use crate::plan::advise::rate::Course;
 use crate::plan::advise::{self, Advice, Answers, DataFacts, Facts, Forgetting, Grid, Pull, Room, Sibling, Tried};
 use crate::plan::budget::{self, Offer};
 use crate::plan::memory::{CONTEXT, Load, Place};
@@ -123,6 +124,7 @@ pub fn gather(question: &Question, progress: &dyn Progress) -> Result<Facts> {
         targets: settings.targets.clone(),
         method: settings.method,
         load,
+        course: data.as_ref().map(|data| course(settings, data)),
         data,
         room: question.room.clone().or_else(here),
         gradients,
@@ -132,6 +134,13 @@ pub fn gather(question: &Question, progress: &dyn Progress) -> Result<Facts> {
         seconds_of_run,
         layout,
     })
+}
+
+/// Answer tokens of a step, and steps.
+fn course(settings: &Settings, data: &DataFacts) -> Course {
+    let rows = (settings.batch * settings.accumulate).max(1) as f64;
+    let tokens = rows * data.predicted as f64 / data.rows.max(1) as f64;
+    Course { tokens, steps: settings.steps_for(data.rows as usize) as f64 }
 }
 
 /// What is free here.

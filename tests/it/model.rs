@@ -4,9 +4,9 @@ use crate::support::fixtures;
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::ops::bf16::Unit;
-use rankscope::model::{Backward, Batch, Cache, Cpu, Decoder, Dropout, Frozen, Grads, Pool, Processor};
+use rankscope::model::{Backward, Batch, Cache, Cpu, Decoder, Dropout, Engine as _, Frozen, Grads, Pool, Processor};
 use rankscope::quant::Scheme;
-use rankscope::train::{Sampling, generate};
+use rankscope::train::{Rows, Sampling, data, generate};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -404,4 +404,30 @@ fn packed_as_apart(name: &str, decoder: &Decoder, rows: &[Vec<u32>]) {
     let wrong = Batch { starts: &[1; 74], ..batch };
     let pool = Pool::default();
     assert!(decoder.loss(&Cpu::new(&decoder.params, &pool), wrong).is_err());
+}
+
+/// A token is counted where the softmax of the model's own logits, made one token at a time, gives it more than half.
+#[test]
+fn answers_with_more_than_half_of_the_probability_are_counted() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let model = Checkpoint::open(&demo.join("tales-2m-pirate")).unwrap();
+    let decoder = Decoder::load(&model, Frozen::AsStored, &()).unwrap();
+    let rows = data::read(&demo.join("data/pirate.eval.jsonl"), &model, 40, &()).unwrap().rows;
+    let row = &rows.rows[0];
+    let engine = Processor::default();
+    let mut sequence = engine.sequence(&decoder, 64).unwrap();
+    let (mut expected, mut sum) = (0, 0.0);
+    for at in 1..row.ids.len() {
+        let logits = sequence.next(&row.ids[..at], 1).unwrap();
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let all: f64 = logits.iter().map(|l| f64::from(l - most).exp()).sum();
+        let p = f64::from(logits[row.ids[at] as usize] - most).exp() / all;
+        expected += usize::from(p > 0.5);
+        sum -= p.ln();
+    }
+    let loss = engine.loss(&decoder, Rows::pad(&[row]).batch()).unwrap();
+    assert!(expected > 5 && expected < loss.count - 5, "{expected} of {}: nothing is told apart", loss.count);
+    assert_eq!((loss.count, loss.sure), (row.ids.len() - 1, expected));
+    assert!((loss.sum - sum).abs() < 1e-3 * sum, "{} {sum}", loss.sum);
+    assert!((loss.sure() - expected as f64 / loss.count as f64).abs() < 1e-12);
 }

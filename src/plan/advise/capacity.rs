@@ -8,6 +8,7 @@ use crate::units::{count, exact, percent};
 pub(super) const REASON: Reason = Reason {
     id: "capacity",
     title: "Data against capacity",
+    means: "Token: a word or a piece of one. Answer tokens are those that the model is trained to say.",
     source: "Thinking Machines, LoRA primer (parameters ≥ answer tokens); arXiv 2605.30260",
     judge,
 };
@@ -35,7 +36,7 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
         )
     } else {
         format!(
-            "One rank has {} numbers to train, the answers have {} tokens: rank {needed} gives every token a number of its own. Fewer can do, as most text is not learnt by heart.{known}",
+            "Each unit of rank is {} numbers to train, and your answers have {} tokens: rank {needed} gives every token a number of its own. Fewer can do, as most text is not learnt by heart.{known}",
             count(each),
             count(data.predicted)
         )

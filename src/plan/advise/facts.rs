@@ -1,5 +1,6 @@
 //! [`Facts`]: what advice rests on. Whoever has files and runs gathers them; here they are only judged.
 
+use super::rate::Course;
 use crate::plan::{Layout, Load, Method, Selection};
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ pub struct Facts {
     pub load: Load,
     /// The data.
     pub data: Option<DataFacts>,
+    /// What the run is like, where its length and the data are known.
+    pub course: Option<Course>,
     /// The memory that it has to fit.
     pub room: Option<Room>,
     /// Gradients of the frozen model on the data.

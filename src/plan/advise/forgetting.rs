@@ -8,6 +8,7 @@ use crate::units::percent;
 pub(super) const REASON: Reason = Reason {
     id: "forgetting",
     title: "Forgetting",
+    means: "Forgetting: what the model predicted well before training, and predicts worse after it.",
     source: "arXiv 2405.09673 (learns less, forgets less); 2410.21228 (intruder directions)",
     judge,
 };

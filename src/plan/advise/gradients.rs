@@ -8,6 +8,7 @@ use crate::units::percent;
 pub(super) const REASON: Reason = Reason {
     id: "gradients",
     title: "Where your data pull",
+    means: "Gradient: which way, and how strongly, the data would change each weight in the very first step.",
     source: "LoRA-GA (arXiv 2407.05000); LoRA Without Regret (all linear layers)",
     judge,
 };
@@ -31,7 +32,7 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
     let directions = middle(pulls.iter().filter_map(|pull| pull.directions).collect());
     let directions = match directions {
         Some([least, median, most]) => format!(
-            " Nine tenths of a module's first pull lie in {median} directions in the middle, {least} to {most}: how the pull turns later it does not say, so it asks for no rank."
+            " Nine tenths of the pull on a module lie in {median} independent directions (the median; {least} to {most}). That is the first step alone: it says nothing of how many the later ones take, so it asks for no rank."
         ),
         None => String::new(),
     };
@@ -39,7 +40,7 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
     let mut shares: Vec<f64> = pulls.iter().map(|pull| pull.share).collect();
     shares.sort_by(|a, b| b.total_cmp(a));
     let says = format!(
-        "Before any training, {} of your data's pull is on half of the modules. No kind of module is without it: leaving some out costs more than it saves, so all linear layers get a pair.{directions}",
+        "The first step of training would change some weights more than others: half of the modules get {} of that pull. No kind of module is without it, and leaving some out costs more than it saves: all linear layers get a pair A, B.{directions}",
         percent(shares[..half].iter().sum::<f64>())
     );
     Ok(Some(Found { value, says, weight: 0.35, bound: None, figure: Some(figure(&roles)) }))

@@ -7,6 +7,7 @@ use crate::figure::{Axis, Figure, Series, Style};
 pub(super) const REASON: Reason = Reason {
     id: "layers",
     title: "One rank for all modules",
+    means: "σ, a singular value: how strong one direction of a change is. A weak one can be dropped at little loss.",
     source: "FIM-LoRA (arXiv 2605.16800); PARA (2604.27796); against: LR-LoRA (2606.04325)",
     judge,
 };
@@ -20,7 +21,7 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
     let kept = super::sibling::kept(facts, super::prior::USUAL)
         .map_or_else(String::new, |kept| format!(" Of what was tuned before, {kept}."));
     let says = format!(
-        "Ranks that are chosen for every module before training hardly help at equal parameters. What does: train at a higher rank, then cut all modules by one threshold on σ; three quarters and more of the parameters went for less than 1 %. One paper of three sees gains, so an A/B with seeds is the judge.{kept}"
+        "A rank of its own for every module, chosen before training, hardly helps at as many parameters. What does help: train at a higher rank, then drop the weakest directions of all modules by one threshold; three quarters and more of the parameters went for less than 1 % of the result. One paper of three sees gains from the first, so training both with several seeds decides.{kept}"
     );
     let points = |which: fn(&(&str, f64, f64)) -> f64| {
         FIM_LORA.iter().enumerate().map(|(at, one)| [at as f64, which(one)]).collect::<Vec<_>>()

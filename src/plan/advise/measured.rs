@@ -11,6 +11,7 @@ use crate::units::percent;
 pub(super) const REASON: Reason = Reason {
     id: "measured",
     title: "Your own sweep",
+    means: "Loss: how badly the model predicts answers that it was not trained on; lower is better. A sweep trains several ranks and rates to compare them.",
     source: "measured here; ΔL = C·r^α·ℓ^−β + b and p > ½, arXiv 2605.30260",
     judge,
 };

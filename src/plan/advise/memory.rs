@@ -1,5 +1,6 @@
 //! What fits the device: the largest rank, batch and context.
 
+use super::prior::USUAL;
 use super::{Bound, Facts, Found, Reason};
 use crate::error::Result;
 use crate::figure::{Axis, Figure, Mark, Series};
@@ -7,8 +8,13 @@ use crate::plan::memory::{Verdict, largest, predict};
 use crate::plan::{Method, Pairs};
 use crate::units::{bytes as in_words, count};
 
-pub(super) const REASON: Reason =
-    Reason { id: "memory", title: "Memory", source: "this engine's own buffers, counted (plan::memory)", judge };
+pub(super) const REASON: Reason = Reason {
+    id: "memory",
+    title: "Memory",
+    means: "The most memory that the run holds at any moment, by the method that is set up in Train.",
+    source: "this engine's own buffers, counted (plan::memory)",
+    judge,
+};
 
 /// Bytes of a run at this rank; `None` where the sizes of the model are not known.
 ///
@@ -22,20 +28,18 @@ pub(super) fn bytes(facts: &Facts, r: usize) -> Result<Option<u64>> {
 }
 
 fn judge(facts: &Facts) -> Result<Option<Found>> {
-    let (Some(room), Some(need)) = (&facts.room, bytes(facts, super::prior::USUAL.min(facts.selection.max_rank()))?)
-    else {
+    let (Some(room), Some(need)) = (&facts.room, bytes(facts, USUAL.min(facts.selection.max_rank()))?) else {
         return Ok(None);
     };
-    let most = largest(&facts.layout, &facts.selection, super::prior::USUAL, &facts.load, room.bytes)?;
+    let most = largest(&facts.layout, &facts.selection, USUAL, &facts.load, room.bytes)?;
     let number = |n: Option<usize>| n.map_or_else(|| "none".to_owned(), |n| count(n as u64));
     let verdict = Verdict::of(need, room.bytes);
-    let value =
-        format!("{} of {} at r = {}: {}", in_words(need), in_words(room.bytes), super::prior::USUAL, verdict.as_str());
+    let value = format!("{} of {} at r = {}: {}", in_words(need), in_words(room.bytes), USUAL, verdict.as_str());
     let full = facts.selection.max_rank();
     let (says, bound, weight) = match most.rank {
         Some(rank) if rank >= full => {
             let says = format!(
-                "{} holds any rank. With the rest as it is, up to batch {} or {} tokens fit.",
+                "{} holds any rank. At r = {USUAL} up to {} rows at once fit, or rows of up to {} tokens.",
                 room.name,
                 number(most.batch),
                 number(most.seq)
@@ -44,13 +48,12 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
         }
         Some(rank) => {
             let says = format!(
-                "{} holds ranks up to {rank}; with r = {}, up to batch {} or {} tokens.",
+                "{} holds ranks up to {rank}. At r = {USUAL} up to {} rows at once fit, or rows of up to {} tokens.",
                 room.name,
-                super::prior::USUAL,
                 number(most.batch),
                 number(most.seq)
             );
-            (says, Some(Bound::AtMost(rank)), if rank < super::prior::USUAL { 1.0 } else { 0.4 })
+            (says, Some(Bound::AtMost(rank)), if rank < USUAL { 1.0 } else { 0.4 })
         }
         None if facts.method == Method::Full => {
             (format!("{}: training every parameter has no rank.", room.name), None, 0.3)

@@ -51,6 +51,8 @@ pub struct Why {
     pub criterion: &'static str,
     /// As on the screen.
     pub title: &'static str,
+    /// What its words mean.
+    pub means: &'static str,
     /// The number that it rests on, with its unit.
     pub value: String,
     /// What that says, for somebody who has never heard of a singular value.
@@ -86,6 +88,8 @@ pub struct Reason {
     pub id: &'static str,
     /// As on the screen.
     pub title: &'static str,
+    /// What its words mean, for somebody who has never heard of them.
+    pub means: &'static str,
     /// Paper, and where in it.
     pub source: &'static str,
     /// What it says of these facts; `None` where they do not suffice for it.
@@ -160,8 +164,8 @@ pub fn advise(facts: &Facts) -> Result<Advice> {
     let mut why = Vec::new();
     for reason in &REASONS {
         if let Some(Found { value, says, weight, bound, figure }) = (reason.judge)(facts)? {
-            let Reason { id: criterion, title, source, .. } = *reason;
-            why.push(Why { criterion, title, value, says, weight, source, bound, figure });
+            let Reason { id: criterion, title, means, source, .. } = *reason;
+            why.push(Why { criterion, title, means, value, says, weight, source, bound, figure });
         }
     }
     why.sort_by(|a, b| b.weight.total_cmp(&a.weight));
@@ -170,7 +174,7 @@ pub fn advise(facts: &Facts) -> Result<Advice> {
     let (lr, lr_range) = match facts.grid.best_at(r) {
         Some(best) => (best.lr, rate::around(best.lr, rate::MEASURED)),
         None => {
-            let lr = rate::at(facts.layout.parameters, facts.method, r, alpha.scaling(r));
+            let lr = rate::at(facts.layout.parameters, facts.method, r, alpha.scaling(r), facts.course);
             (lr, rate::around(lr, rate::EXPECTED))
         }
     };

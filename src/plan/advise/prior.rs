@@ -8,6 +8,7 @@ use crate::plan::anchors::{TULU_BY_RANK, WIKISQL};
 pub(super) const REASON: Reason = Reason {
     id: "published",
     title: "What others measured",
+    means: "Rank: in how many independent ways each weight can change. Each of them is a row of A and a column of B.",
     source: "LoRA (arXiv 2106.09685, table 6); QLoRA (2305.14314); Tinker, sft_sweep.md; docs/study.md",
     judge,
 };

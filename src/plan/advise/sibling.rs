@@ -2,12 +2,13 @@
 
 use super::{Facts, Found, Reason};
 use crate::error::Result;
-use crate::figure::{Axis, Figure, Mark, Series, Style};
+use crate::figure::{Axis, Figure, Series, Style};
 use crate::units::{count, percent};
 
 pub(super) const REASON: Reason = Reason {
     id: "sibling",
     title: "What was tuned before",
+    means: "Any change of a weight is a sum of directions, each with a strength, its singular value σ. Energy is the sum of all σ².",
     source: "LoRA Learns Less and Forgets Less (arXiv 2405.09673); Bai & Yin 1993 (rounding edge)",
     judge,
 };
@@ -15,10 +16,10 @@ pub(super) const REASON: Reason = Reason {
 fn judge(facts: &Facts) -> Result<Option<Found>> {
     let Some(sibling) = &facts.sibling else { return Ok(None) };
     let [least, median, most] = sibling.energy_90;
-    let value = format!("90 % of the change in {median} directions ({least} to {most})");
+    let value = format!("90 % of the change (energy) in {median} directions ({least} to {most})");
     let rounding = match sibling.above_rounding {
         Some([_, above, _]) => {
-            format!(" Beyond {above} directions in a module of the middle there is only rounding noise.")
+            format!(" Beyond {above} directions (the median) there is only rounding noise.")
         }
         None => String::new(),
     };
@@ -28,7 +29,7 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
             sibling.name
         ),
         None => format!(
-            "To copy what full tuning changed in {}, 90 % of it would take rank {median} in the middle. Training a LoRA needs 10 to 100 times fewer for the same loss: read this as the size of that change, not as a rank to train at.{rounding}",
+            "To copy 90 % of what full tuning changed in {}, a module would need rank {median} (the median). Training a LoRA takes 10 to 100 times fewer for the same loss: read this as the size of that change, not as a rank to train at.{rounding}",
             sibling.name
         ),
     };
@@ -43,19 +44,23 @@ fn figure(facts: &Facts) -> Option<Figure> {
     };
     let uniform = line(&mut sibling.uniform.iter().map(|&(_, n, share)| (n, share)));
     let best = line(&mut sibling.best.iter().copied());
-    let edge = sibling.above_rounding.map(|[_, above, _]| facts.selection.per_rank * above as u64);
+    let edge = sibling.above_rounding.map(|[_, above, _]| (facts.selection.per_rank * above as u64) as f64);
+    // Beyond the edge a larger rank only copies the rounding: that part is shaded.
+    let end = uniform.last().map_or(0.0, |point| point[0]);
+    let noise = edge
+        .filter(|&edge| edge < end)
+        .map(|edge| Series::line("only rounding noise", vec![[edge, 100.0], [end, 100.0]]).style(Style::Area).color(6));
     Some(Figure {
         title: "Energy of the change that is kept, against parameters".into(),
         x: Axis::log("parameters"),
         y: Axis::linear("% of the energy"),
-        series: vec![
+        series: [
             Series::line("best ranks", best).color(2),
             Series::line("one rank for all", uniform).style(Style::LinePoints).color(1),
-        ],
-        marks: edge
-            .map(|n| Mark::upright(format!("rounding noise beyond {}", count(n)), n as f64))
-            .into_iter()
-            .collect(),
+        ]
+        .into_iter()
+        .chain(noise)
+        .collect(),
         ..Figure::default()
     })
     .filter(|figure| figure.series.iter().any(|series| !series.points.is_empty()))

@@ -13,6 +13,7 @@ fn facts(predicted: u64) -> Facts {
         method: Method::Qlora,
         load: Load::default(),
         data: Some(DataFacts { rows: 1000, tokens: 4 * predicted, predicted, answers: None }),
+        course: None,
         room: Some(Room { name: "80GB".into(), bytes: 80 << 30 }),
         gradients: Vec::new(),
         sibling: None,

@@ -113,13 +113,13 @@ fn reason(ui: &mut Ui, why: &Why, chosen: bool) -> bool {
                 ui.painter().rect_filled(bar, 3.0, colors.line);
                 let filled = Rect::from_min_size(bar.min, vec2(BAR * why.weight as f32, bar.height()));
                 ui.painter().rect_filled(filled, 3.0, colors.accent);
-                ui.label(RichText::new(why.title).strong());
+                ui.label(RichText::new(why.title).strong()).on_hover_text(why.means);
                 // One line: what is longer would widen the whole list.
                 let value = Label::new(RichText::new(&why.value).color(colors.weak)).truncate();
                 ui.add(value).on_hover_text(&why.value);
             });
             if chosen {
-                ui.label(&why.says);
+                ui.label(&why.says).on_hover_text(why.means);
                 ui.label(RichText::new(why.source).small().color(colors.weak));
             } else {
                 // The first sentence: the rest is a click away.

@@ -23,12 +23,14 @@ const OVERLAYS: usize = 8;
 #[derive(Default)]
 pub struct Prepared {
     key: Vec<(String, usize)>,
+    /// How many of the chosen modules have spectra: the rules speak of all of them.
+    known: usize,
     log_x: bool,
     /// σ of the chosen modules, the current one last.
     pub sigma: Figure,
     /// Cumulative energy of the same.
     pub energy: Figure,
-    /// The table of rules for the current module.
+    /// The table of rules for the current module, with what they ask for over all chosen ones.
     pub rules: Vec<Rule>,
     ranks: HashMap<String, (usize, Option<usize>)>,
     rule: Option<RuleId>,
@@ -40,12 +42,15 @@ impl Prepared {
     pub fn update(&mut self, workspace: &Workspace, log_x: bool, rule: RuleId) {
         let chosen = chosen(workspace);
         let key: Vec<(String, usize)> = chosen.iter().map(|(name, s)| ((*name).to_owned(), place(s))).collect();
-        if key != self.key || log_x != self.log_x {
+        let all: Vec<&Spectrum> =
+            workspace.selection().names().iter().filter_map(|name| Some(&**workspace.latest(name)?)).collect();
+        if key != self.key || log_x != self.log_x || self.known != all.len() {
+            self.known = all.len();
             self.log_x = log_x;
             self.key = key;
             self.sigma = sigma(&chosen, log_x);
             self.energy = energy(&chosen, log_x);
-            self.rules = chosen.last().map(|(_, s)| s.rules()).unwrap_or_default();
+            self.rules = chosen.last().map(|(_, s)| over(s.rules(), &all)).unwrap_or_default();
         }
         if self.generation != workspace.generation() || self.rule != Some(rule) {
             self.generation = workspace.generation();
@@ -77,6 +82,19 @@ impl Prepared {
     pub fn rank(&self, name: &str) -> Option<Option<usize>> {
         self.ranks.get(name).map(|known| known.1)
     }
+}
+
+/// Rules of the current module that say first what they ask for over all chosen ones.
+fn over(mut rules: Vec<Rule>, all: &[&Spectrum]) -> Vec<Rule> {
+    for rule in &mut rules {
+        let mut ranks: Vec<usize> = all.iter().filter_map(|spectrum| rule_rank(spectrum, rule.id)).collect();
+        ranks.sort_unstable();
+        if let [least, .., most] = ranks[..] {
+            let (middle, count) = (ranks[ranks.len() / 2], ranks.len());
+            rule.meaning = format!("{least} to {most}, median {middle}, over {count} chosen modules. {}", rule.meaning);
+        }
+    }
+    rules
 }
 
 /// Tells one spectrum from another.
