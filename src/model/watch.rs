@@ -32,11 +32,11 @@ type Sums = HashMap<String, (usize, Vec<f64>)>;
 pub struct InputSquares(Mutex<Sums>);
 
 impl InputSquares {
-    /// Rows of `in_features` that go into a layer.
-    pub fn see<'a>(&self, linear: &Linear, rows: impl Iterator<Item = &'a [f32]>) {
+    /// `rows` rows of `in_features` that go into a layer, `stride` numbers from one to the next.
+    pub fn see(&self, linear: &Linear, x: &[f32], stride: usize, rows: usize) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, sums) = all.entry(linear.module.clone()).or_insert_with(|| (0, vec![0.0; linear.shape[1]]));
-        for row in rows {
+        for row in x.chunks(stride.max(1)).take(rows) {
             *count += 1;
             sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*x));
         }

@@ -337,7 +337,7 @@ mod tests {
         assert!((some[0].weights - (tail.sqrt() / found.error)).abs() < 1e-3);
     }
 
-    /// Reference: numpy 2.4.6 (`linalg.svd`) on weights rounded by bitsandbytes 0.50.2 (`quantize_4bit`, NF4, blocks of 64), of
+    /// Reference: numpy 2.4.6 (`linalg.svd`, f64) on weights rounded to `rint(w / s) · s`, `s = max |w| / 7` in blocks of 64, of
     /// `W = sin(0.7 i + 1.3 j + 0.05 i j)`, 24 × 32, and `E[x_j²] = 0.05 + ((7 j) mod 11)² / 10`.
     #[test]
     fn repairs_by_outputs_are_numpys() {
@@ -347,20 +347,22 @@ mod tests {
         };
         let weight = Matrix::from_fn(24, 32, wave);
         let squares: Vec<f64> = (0..32).map(|j| 0.05 + (((7 * j) % 11) as f64).powi(2) / 10.0).collect();
-        let recipe = Recipe::with(Format::Nf4, Group::Block(64), false);
+        let recipe = Recipe::with(Format::Int4Symmetric, Group::Block(64), false);
         let ranks = [1, 4, 8];
         let qera = weighted(&weight, recipe, &ranks, &squares, &()).unwrap();
         let close = |a: f64, b: f64| (a - b).abs() < 1e-4;
-        let expected = [0.897_905_07, 0.650_813_76, 0.428_535_50];
+        let expected = [0.899_143_59, 0.677_444_55, 0.451_725_69];
         assert!(qera.iter().zip(expected).all(|(a, b)| close(*a, b)), "{qera:?}");
-        for (&r, expected) in ranks.iter().zip([0.949_387_89, 0.772_744_33, 0.532_353_25]) {
+        for (&r, expected) in ranks.iter().zip([0.916_663_45, 0.755_123_58, 0.566_449_73]) {
             let plain = repair(&weight, recipe, r, 1, Some(&squares), &()).unwrap()[0];
             assert!(close(plain.outputs.unwrap(), expected), "{r}: {plain:?}");
             // By weights the plain repair is the best there is, and does not depend on inputs.
             assert_eq!(plain.weights, repair(&weight, recipe, r, 1, None, &()).unwrap()[0].weights);
         }
         let twice = repair(&weight, recipe, 8, 2, Some(&squares), &()).unwrap()[1];
-        assert!(close(twice.outputs.unwrap(), 0.678_406_76) && close(twice.weights, 0.657_263_04), "{twice:?}");
+        // A code may be another one where numpy's f64 and f32 disagree about a tie.
+        let near = |a: f64, b: f64| (a - b).abs() < 5e-3;
+        assert!(near(twice.outputs.unwrap(), 0.636_615_94) && near(twice.weights, 0.610_461_00), "{twice:?}");
         // Where all channels are alike, weights and outputs are one.
         let alike = weighted(&weight, recipe, &ranks, &[3.0; 32], &()).unwrap();
         for (&r, found) in ranks.iter().zip(alike) {

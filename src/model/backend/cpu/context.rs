@@ -3,7 +3,7 @@
 use crate::model::backend::Lookup;
 use crate::model::dropout::Dropout;
 use crate::model::ops::bf16::Unit;
-use crate::model::ops::{Buf, Pool};
+use crate::model::ops::{Buf, Pool, loss};
 use crate::model::params::Params;
 use crate::model::watch::{InputSquares, Watch};
 
@@ -38,6 +38,14 @@ pub struct Losses {
     pub(super) sum: f64,
     /// Those below [`SURE`](crate::model::ops::loss::SURE).
     pub(super) sure: usize,
+}
+
+impl Losses {
+    /// Adds those of some rows.
+    pub(super) fn add(&mut self, losses: &[f32]) {
+        self.sure += loss::sure(losses);
+        self.sum += losses.iter().copied().map(f64::from).sum::<f64>();
+    }
 }
 
 /// What one block keeps of one sequence that grows.

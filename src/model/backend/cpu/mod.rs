@@ -14,14 +14,12 @@ use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention::{self, Heads};
-use crate::model::ops::bf16;
 use crate::model::ops::experts::{self as routing, Routes};
 use crate::model::ops::gemm::{Out, View, parallel};
-use crate::model::ops::heads;
 use crate::model::ops::latent::{self, Row as LatentRow};
 use crate::model::ops::norm::{self, Groups};
 use crate::model::ops::rope::Table;
-use crate::model::ops::{self, Buf, loss, magnitude};
+use crate::model::ops::{self, Buf, bf16, heads, loss, magnitude};
 use crate::model::params::Grads;
 use crate::model::weight::Vector;
 use crate::spec::Rope;
@@ -557,8 +555,7 @@ impl<'m> Backend for Cpu<'m> {
     ) -> Result<()> {
         let logits = &mut logits[..range.len() * vocab];
         let found = loss::cross_entropy(logits, vocab, &targets[range], cap, scale.unwrap_or(1.0));
-        losses.sure += loss::sure(&found);
-        losses.sum += found.into_iter().map(f64::from).sum::<f64>();
+        losses.add(&found);
         Ok(())
     }
 
@@ -597,8 +594,7 @@ impl<'m> Backend for Cpu<'m> {
 
     fn see_input(&self, linear: &Linear, x: &Buf, rows: usize, at: Cols) {
         if let Some(inputs) = self.inputs {
-            let width = linear.shape[1];
-            inputs.see(linear, x[at.first..].chunks(at.stride).take(rows).map(|row| &row[..width]));
+            inputs.see(linear, &x[at.first..], at.stride, rows);
         }
     }
 

@@ -209,7 +209,7 @@ impl Squares {
     ///
     /// # Errors
     /// As [`input_squares`].
-    pub fn of(&self, settings: &Arc<Settings>, progress: &dyn Progress) -> Result<Inputs> {
+    pub fn computed(&self, settings: &Arc<Settings>, progress: &dyn Progress) -> Result<Inputs> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, inputs)) = known().as_ref().filter(|(of, _)| of == settings) {
             return Ok(Arc::clone(inputs));

@@ -257,7 +257,7 @@ impl Quantization {
                 let squares = Arc::clone(&self.squares);
                 self.against.begin(key, format!("Error against ΔW of {name}"), wake, move |progress, send| {
                     let weight = subject.weight(&())?;
-                    let inputs = data.map(|data| move |progress: &dyn Progress| squares.of(&data, progress));
+                    let inputs = data.map(|data| move |progress: &dyn Progress| squares.computed(&data, progress));
                     let asked = lists::Repairs { recipe, iterations, inputs: inputs.as_ref().map(|of| of as _) };
                     lists::against(&set, &name, &weight, &asked, progress, send)
                 });
