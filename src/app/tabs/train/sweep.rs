@@ -62,7 +62,7 @@ impl SweepLook {
         self.key = training.sweep().cloned();
         let Some((_, rows)) = &self.key else { return };
         self.by_rank = figure(rows, "Loss against rank", "rank r", |row| row.r as f64);
-let best = best_of_ranks(rows);
+        let best = best_of_ranks(rows);
         if let (Some(low), Some(high)) = (best.first(), best.last()) {
             let least = best.iter().map(|mean| mean.loss).fold(f64::INFINITY, f64::min);
             self.by_rank.series.extend(anchors::behind(least, [low.r, high.r]));
