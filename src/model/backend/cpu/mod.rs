@@ -1,5 +1,4 @@
-//! [`Cpu`]: the processor, on all threads of the pool, in `f32`; with a [`Unit`] large products have their factors rounded to
-//! bf16.
+//! [`Cpu`]: the processor, on all threads of the pool, in `f32`; with a [`Unit`] factors of large products are rounded to bf16.
 
 mod context;
 mod recurrence;
@@ -24,8 +23,7 @@ use crate::model::params::Grads;
 use crate::model::weight::Vector;
 use crate::spec::Rope;
 use rayon::prelude::*;
-use std::ops::Range;
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// Rows of a weight that are made at once.
 const PANEL: usize = 64;
@@ -554,8 +552,7 @@ impl<'m> Backend for Cpu<'m> {
         losses: &mut Losses,
     ) -> Result<()> {
         let logits = &mut logits[..range.len() * vocab];
-        let found = loss::cross_entropy(logits, vocab, &targets[range], cap, scale.unwrap_or(1.0));
-        losses.add(&found);
+        losses.add(&loss::cross_entropy(logits, vocab, &targets[range], cap, scale.unwrap_or(1.0)));
         Ok(())
     }
 
@@ -593,14 +590,11 @@ impl<'m> Backend for Cpu<'m> {
     }
 
     fn see_input(&self, linear: &Linear, x: &Buf, rows: usize, at: Cols) {
-        if let Some(inputs) = self.inputs {
-            inputs.see(linear, &x[at.first..], at.stride, rows);
-        }
+        self.inputs.iter().for_each(|inputs| inputs.see(linear, &x[at.first..], at.stride, rows));
     }
 
     fn see(&self, module: impl FnOnce() -> String, buf: &Buf, width: usize, at: Cols) {
-        if let Some(watch) = self.watch {
-            watch.see(module, buf.chunks(at.stride).flat_map(|row| &row[at.first..at.first + width]));
-        }
+        let Some(watch) = self.watch else { return };
+        watch.see(module, buf.chunks(at.stride).flat_map(|row| &row[at.first..at.first + width]));
     }
 }
