@@ -117,8 +117,8 @@ fn dark() -> Visuals {
     v.extreme_bg_color = Color32::from_rgb(0x0f, 0x11, 0x15);
     v.faint_bg_color = Color32::from_rgb(0x1a, 0x1d, 0x23);
     v.code_bg_color = Color32::from_rgb(0x23, 0x28, 0x30);
-    // A field is seen on a tab and on a bar.
-    v.text_edit_bg_color = Some(Color32::from_rgb(0x1f, 0x24, 0x2c));
+    // A field is seen on a tab, on a bar and in a dialog.
+    v.text_edit_bg_color = Some(Color32::from_rgb(0x29, 0x2f, 0x39));
     common(&mut v, c);
     let text = Color32::from_rgb(0xe3, 0xe6, 0xeb);
     widgets(&mut v, c, text, Color32::from_rgb(0x26, 0x2b, 0x34), Color32::from_rgb(0x30, 0x37, 0x42));

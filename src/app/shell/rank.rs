@@ -12,6 +12,8 @@ use crate::workspace::{Dial, Scaling};
 
 /// In a narrower window (or at a larger scale) what can be said in a tooltip is.
 const NARROW: f32 = 860.0;
+/// Room for the remark that a tab does not follow the bar.
+const REMARK: f32 = 150.0;
 /// Opacity of the bar over a tab that does not follow it.
 const UNUSED: f32 = 0.55;
 
@@ -50,7 +52,7 @@ impl RankBar {
             self.targets(ui, view, &mut dial, narrow);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 cost(ui, view, narrow);
-                if !followed && !narrow {
+                if !followed && ui.available_width() > REMARK {
                     ui.label(RichText::new("not used in this tab ·").small());
                 }
             });

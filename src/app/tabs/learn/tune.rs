@@ -215,8 +215,8 @@ fn controls(ui: &mut Ui, tune: &Tune, guess: &mut Option<usize>) -> Option<TuneE
         }
         weak(ui, "for each of the three");
         ui.add_space(14.0);
-        weak(ui, "Your guess: the lowest loss at");
-        let ranks = RUN_RANKS.map(|rank| (Some(rank), format!("r = {rank}")));
+        weak(ui, "Your guess: the lowest loss at r =");
+        let ranks = RUN_RANKS.map(|rank| (Some(rank), rank.to_string()));
         let ranks = [0, 1, 2].map(|at| (ranks[at].0, ranks[at].1.as_str()));
         *guess = choice(ui, *guess, &ranks).unwrap_or(*guess);
     });

@@ -40,7 +40,11 @@ impl Typed {
         }
         let id = ui.make_persistent_id(("typed", name));
         let typing = ui.memory(|memory| memory.has_focus(id));
-        let mut path = path_in;
+        let width = match look {
+            Look::Line(width) | Look::Path(width) => width.min(ui.available_width()),
+            Look::Lines(_) => ui.available_width(),
+        };
+        let mut path = |ui: &Ui, text: &dyn TextBuffer, _: f32| path_in(ui, text.as_str(), width - MARGINS);
         let edit = match look {
             Look::Line(width) => TextEdit::singleline(&mut self.text).desired_width(width),
             Look::Path(width) if typing => TextEdit::singleline(&mut self.text).desired_width(width),
@@ -56,10 +60,9 @@ impl Typed {
 }
 
 /// A path laid out so that its end is seen: folders weak, the file's name as text.
-fn path_in(ui: &Ui, text: &dyn TextBuffer, _: f32) -> Arc<Galley> {
+fn path_in(ui: &Ui, text: &str, room: f32) -> Arc<Galley> {
     let font = TextStyle::Body.resolve(ui.style());
-    let room = ui.available_width() - MARGINS;
-    let (folder, name) = fitted(text.as_str(), |text| width(ui, &font, text) <= room);
+    let (folder, name) = fitted(text, |text| width(ui, &font, text) <= room);
     let (weak, strong) = (Colors::of(ui).weak, ui.visuals().text_color());
     let mut job = LayoutJob::default();
     for (part, color) in [(folder.as_str(), weak), (name, strong)] {
