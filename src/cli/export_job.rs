@@ -8,7 +8,7 @@ use crate::export::job::{ENGINES, Engine, Job, LAUNCHERS, Launcher, Strategy, Va
 use crate::train::Settings;
 use crate::train::history::Past;
 use crate::train::run_folder::read_settings;
-use crate::train::sweep::ranks;
+use crate::train::sweep::{Grid, ranks, rates};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
@@ -56,13 +56,13 @@ pub struct ExportJob {
     #[arg(long)]
     ranks: Option<String>,
 
-    /// Sweep over these learning rates
-    #[arg(long, value_delimiter = ',')]
-    lrs: Vec<f64>,
+    /// Sweep over these learning rates, such as 1e-4,1e-3; auto for three around what --lr is worth at each rank
+    #[arg(long)]
+    lrs: Option<String>,
 
     /// Sweep over so many seeds
     #[arg(long, default_value_t = 1)]
-    seeds: u64,
+    seeds: usize,
 
     #[command(flatten)]
     given: Given,
@@ -128,22 +128,11 @@ impl ExportJob {
 
     /// Runs of a sweep; none where no list is given.
     fn variants(&self, settings: &Settings) -> Result<Vec<Variant>> {
-        if self.ranks.is_none() && self.lrs.is_empty() && self.seeds <= 1 {
+        if self.ranks.is_none() && self.lrs.is_none() && self.seeds <= 1 {
             return Ok(Vec::new());
         }
-        if let Some(lr) = self.lrs.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
-            return Err(Error::usage(format!("lr {lr}; expected a number above 0")));
-        }
         let ranks = self.ranks.as_deref().map_or_else(|| Ok(vec![settings.rank]), ranks)?;
-        let lrs = if self.lrs.is_empty() { vec![settings.lr] } else { self.lrs.clone() };
-        let mut variants = Vec::new();
-        for &rank in &ranks {
-            // α/r stays as it is: the ranks differ in rank alone.
-            let alpha = settings.alpha() * rank as f64 / settings.rank as f64;
-            for &lr in &lrs {
-                variants.extend((0..self.seeds).map(|at| Variant { rank, alpha, lr, seed: settings.seed + at }));
-            }
-        }
-        Ok(variants)
+        let rates = rates(self.lrs.as_deref().unwrap_or_default())?;
+        Variant::all(&Grid { ranks, rates, alpha: None, seeds: self.seeds, halving: false }, settings)
     }
 }

@@ -51,7 +51,7 @@ impl Runs {
     }
 }
 
-/// Looks until no run goes on.
+/// Looks until no run goes on, and none has just ended.
 fn follow(lister: &mut Lister, folders: &[PathBuf], screen: &Screen) -> Result<Vec<Past>> {
     let mut followed: HashMap<PathBuf, Follow> = HashMap::new();
     loop {
@@ -68,7 +68,8 @@ fn follow(lister: &mut Lister, folders: &[PathBuf], screen: &Screen) -> Result<V
                 }
             });
         }
-        if going.is_empty() {
+        // What comes at a run's end comes file by file.
+        if going.is_empty() && !followed.values().any(Follow::goes_on) {
             return Ok(runs);
         }
         screen.step(0, 1)?;

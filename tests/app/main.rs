@@ -9,6 +9,7 @@ mod fixtures;
 mod bad_input;
 mod cancelling;
 mod choose;
+mod cluster;
 mod commands;
 mod hub;
 mod idle;

@@ -79,8 +79,20 @@ fn a_sweep_is_an_array() {
     export(folder.path(), "sweep", &more).unwrap();
     let text = |name: &str| std::fs::read_to_string(folder.path().join("sweep").join(name)).unwrap();
     assert_eq!(text("sweep.txt").lines().count(), 8);
-    assert!(text("sweep.txt").starts_with("--rank 2 --alpha 4 --lr 0.0001 --seed 0 --out runs/r-2-lr-1e-4-seed-0\n"));
+    let first = |name: &str| text(name).lines().next().unwrap().to_owned();
+    assert_eq!(first("sweep.txt"), "--rank 4 --alpha 8 --lr 0.0001 --seed 0 --out runs/r-4-lr-1e-4-seed-0");
     assert!(text("job.sbatch").contains("#SBATCH --array=1-8\n") && text("start.sh").contains("LINE"));
+    // Each engine in its own words; of another rank there is no initial adapter.
+    for (engine, line) in [
+        ("axolotl", "--lora_r=2 --lora_alpha=4 --learning_rate=0.0001 --seed=0 --output_dir=runs/r-2-lr-1e-4-seed-0"),
+        ("llama-factory", "lora_rank=2 lora_alpha=4 learning_rate=0.0001 seed=0 output_dir=runs/r-2-lr-1e-4-seed-0"),
+    ] {
+        let name = format!("sweep-{engine}");
+        export(folder.path(), &name, &["--for", engine, "--ranks", "2", "--lrs", "1e-4"]).unwrap();
+        assert_eq!(text(&format!("../{name}/sweep.txt")).trim_end(), line);
+    }
+    let told = export(folder.path(), "no", &["--for", "trl", "--ranks", "2,4", "--initial-adapter"]).unwrap_err();
+    assert!(told.contains("the initial adapter has rank"), "{told}");
 }
 
 #[test]

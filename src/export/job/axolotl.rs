@@ -12,7 +12,10 @@ pub(super) static ENGINE: Engine = Engine {
     name: "axolotl",
     title: "axolotl",
     requirements: &["axolotl[deepspeed]==0.19.0"],
+    shards: true,
     entry: Entry::Module("axolotl.cli.train", CONFIG),
+    overrides: ["--lora_r=", "--lora_alpha=", "--learning_rate=", "--seed=", "--output_dir="],
+    whole_alpha: true,
     check,
     files,
     differs,
@@ -112,7 +115,7 @@ fn config(plan: &Plan) -> Value {
     }
     if s.method != Method::Full {
         set("lora_r", json!(s.rank));
-        set("lora_alpha", json!(s.alpha().round() as u64));
+        set("lora_alpha", json!(plan.job.engine.alpha(s.alpha()) as u64));
         set("lora_dropout", json!(s.dropout));
         set("lora_target_modules", plan.lora["target_modules"].clone());
         if s.rslora {
@@ -184,10 +187,6 @@ fn differs(plan: &Plan) -> Vec<Difference> {
     if s.shuffle {
         let why = "its sampler shuffles the rows of the file once more, by the same seed through torch's generator";
         differs.push(Difference::new("order", "that of data/train.jsonl", "shuffled anew", why));
-    }
-    if s.method != Method::Full && s.alpha().fract() != 0.0 {
-        let there = format!("{}", s.alpha().round());
-        differs.push(Difference::new("alpha", s.alpha(), there, "a whole number there"));
     }
     if s.scheme().is_some() && (s.quant == Quant::Fp4 || !s.double_quant) {
         let why = "adapter: qlora has no setting for them";

@@ -20,7 +20,13 @@ pub struct Engine {
     pub title: &'static str,
     /// What pip installs: versions that were run or read.
     pub requirements: &'static [&'static str],
+    /// Whether it trains a model in shards.
+    pub shards: bool,
     pub(super) entry: Entry,
+    /// What stands before rank, α, learning rate, seed and folder where a run of a sweep is started.
+    pub(super) overrides: [&'static str; 5],
+    /// Whether it takes whole numbers alone for α.
+    pub(super) whole_alpha: bool,
     /// Refuses what it does not do.
     pub(super) check: fn(&Plan) -> Result<()>,
     pub(super) files: fn(&Plan) -> Result<Vec<File>>,
@@ -45,6 +51,11 @@ impl Engine {
         let names: Vec<&str> = ENGINES.iter().map(|engine| engine.name).collect();
         let found = ENGINES.into_iter().find(|engine| engine.name == name);
         found.ok_or_else(|| Error::usage(format!("engine {name}; expected one of {}", names.join(", "))))
+    }
+
+    /// α as it takes it.
+    pub(super) fn alpha(&self, alpha: f64) -> f64 {
+        if self.whole_alpha { alpha.round().max(1.0) } else { alpha }
     }
 }
 

@@ -26,8 +26,8 @@ fn make(plan: &Plan) -> Result<Made> {
     Ok(Made { run: "exec kubectl apply -f trainjob.yaml \"$@\"\n".to_owned(), files })
 }
 
-/// trainer.kubeflow.org/v1alpha1, as Kubeflow Trainer 2 defines it; `torch-distributed` is its own runtime, which sets torchrun's
-/// environment.
+/// trainer.kubeflow.org/v1alpha1, as Kubeflow Trainer 2.2 and later define it (before, `podTemplateOverrides` stood for
+/// `runtimePatches`); `torch-distributed` is its own runtime, which sets torchrun's environment.
 fn train_job(plan: &Plan, line: usize) -> Value {
     let name = if plan.job.variants.is_empty() { "rankscope".to_owned() } else { format!("rankscope-{line}") };
     let gpus = json!({"nvidia.com/gpu": plan.job.gpus.to_string()});
@@ -46,12 +46,15 @@ fn train_job(plan: &Plan, line: usize) -> Value {
                 "env": environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect::<Vec<_>>(),
                 "resourcesPerNode": {"limits": gpus, "requests": gpus},
             },
-            "podTemplateOverrides": [{
-                "targetJobs": [{"name": "node"}],
-                "spec": {
-                    "volumes": [{"name": "job", "persistentVolumeClaim": {"claimName": "rankscope"}}],
-                    "containers": [{"name": "node", "volumeMounts": [{"name": "job", "mountPath": PLACE}]}],
-                },
+            "runtimePatches": [{
+                "manager": "trainer.kubeflow.org/rankscope",
+                "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [{
+                    "name": "node",
+                    "template": {"spec": {"template": {"spec": {
+                        "volumes": [{"name": "job", "persistentVolumeClaim": {"claimName": "rankscope"}}],
+                        "containers": [{"name": "node", "volumeMounts": [{"name": "job", "mountPath": PLACE}]}],
+                    }}}},
+                }]}}},
             }],
         },
     })
@@ -60,12 +63,14 @@ fn train_job(plan: &Plan, line: usize) -> Value {
 fn notes(plan: &Plan) -> Vec<String> {
     let mut notes = vec![
         format!("`kubectl apply -f claim.yaml` once, and copy this folder into the claim: it is mounted at {PLACE}"),
-        "Kubeflow Trainer 2 with its runtime torch-distributed must be installed in the cluster".to_owned(),
+        "Kubeflow Trainer 2.2 or later, with its runtime torch-distributed, must be installed in the cluster"
+            .to_owned(),
     ];
     if plan.model_is_local {
-        notes.push(
-            "the model lies on this machine: copy it into the claim too, and put its path there into MODEL".to_owned(),
-        );
+        let place = plan.place_of_model();
+        notes.push(format!(
+            "the model lies on this machine: copy it into the claim too, and put its path there into {place}"
+        ));
     }
     notes
 }

@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 pub(super) static ENGINE: Engine = Engine {
     name: "llama-factory",
     title: "LLaMA-Factory",
-    requirements: &["llamafactory==0.9.5", "bitsandbytes>=0.45", "deepspeed>=0.16,<0.19", "tensorboard>=2.19"],
+    requirements: &["llamafactory==0.9.5", "bitsandbytes==0.50.2", "deepspeed==0.18.6", "tensorboard==2.21.0"],
+    shards: true,
     entry: Entry::Module("llamafactory.launcher", CONFIG),
+    overrides: ["lora_rank=", "lora_alpha=", "learning_rate=", "seed=", "output_dir="],
+    whole_alpha: true,
     check,
     files,
     differs,
@@ -86,7 +89,7 @@ fn config(plan: &Plan) -> Value {
     }
     if !full {
         set("lora_rank", json!(s.rank));
-        set("lora_alpha", json!(s.alpha().round() as u64));
+        set("lora_alpha", json!(plan.job.engine.alpha(s.alpha()) as u64));
         set("lora_dropout", json!(s.dropout));
         let targets = plan.lora["target_modules"].as_array();
         let targets: Vec<&str> = targets.into_iter().flatten().filter_map(Value::as_str).collect();
@@ -114,10 +117,6 @@ fn config(plan: &Plan) -> Value {
 fn differs(plan: &Plan) -> Vec<Difference> {
     let s = plan.settings;
     let mut differs: Vec<Difference> = warm_up(plan).into_iter().collect();
-    if s.method != Method::Full && s.alpha().fract() != 0.0 {
-        let there = format!("{}", s.alpha().round());
-        differs.push(Difference::new("alpha", s.alpha(), there, "a whole number there"));
-    }
     if s.init == Init::Loftq {
         differs.push(Difference::new(
             "init",

@@ -5,6 +5,7 @@ use crate::checkpoint::{Checkpoint, hub};
 use crate::error::{Error, Result};
 use crate::model::gpu::Kind;
 use crate::plan::{Layout, Selection, Targets};
+use crate::train::sweep::Grid;
 use crate::train::{Init, Method, Schedule, Settings};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -47,6 +48,18 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// The runs of a sweep, by the rules of a sweep here: α/r stays as the settings have it.
+    ///
+    /// # Errors
+    /// No rank, or more runs than anybody means.
+    pub fn all(grid: &Grid, settings: &Settings) -> Result<Vec<Self>> {
+        let one = |point| {
+            let one = grid.settings(settings, point);
+            Self { rank: one.rank, alpha: one.alpha(), lr: one.lr, seed: one.seed }
+        };
+        Ok(grid.points(settings)?.into_iter().map(one).collect())
+    }
+
     /// The folder of its run.
     pub fn name(&self) -> String {
         format!("r-{}-lr-{:e}-seed-{}", self.rank, self.lr, self.seed)
@@ -89,6 +102,13 @@ impl<'a> Plan<'a> {
         if world == 1 && job.strategy.is_some_and(|strategy| strategy != Strategy::Ddp) {
             return Err(Error::usage("one process has nothing to shard; expected --gpus 2 or more, or no --strategy"));
         }
+        if !job.engine.shards && job.strategy.is_some_and(|strategy| strategy != Strategy::Ddp) {
+            let message = format!(
+                "{} holds a whole model on each GPU; expected --strategy ddp, or another engine",
+                job.engine.name
+            );
+            return Err(Error::usage(message));
+        }
         if world > 1 && !job.launcher.many {
             let message = format!(
                 "{} starts one process; expected accelerate, torchrun, slurm, skypilot or kubernetes for {world}",
@@ -100,6 +120,13 @@ impl<'a> Plan<'a> {
             let message = format!(
                 "{} starts one machine; expected slurm, skypilot or kubernetes for {}",
                 job.launcher.name, job.nodes
+            );
+            return Err(Error::usage(message));
+        }
+        if job.initial_adapter && job.variants.iter().any(|variant| variant.rank != settings.rank) {
+            let message = format!(
+                "the initial adapter has rank {}; expected a sweep over this rank alone, or no --initial-adapter",
+                settings.rank
             );
             return Err(Error::usage(message));
         }
@@ -128,14 +155,14 @@ impl<'a> Plan<'a> {
         self.job.nodes * self.job.gpus
     }
 
-    /// Whether it is sharded.
-    pub fn is_sharded(&self) -> bool {
-        self.job.strategy.is_some_and(|strategy| strategy != Strategy::Ddp)
-    }
-
     /// Whether a script that reads `job.json` trains.
     pub fn is_python(&self) -> bool {
         matches!(self.job.engine.entry, super::engine::Entry::Script(_))
+    }
+
+    /// Where the model's name or path is changed.
+    pub fn place_of_model(&self) -> &'static str {
+        if self.is_python() { "MODEL" } else { "config.yaml" }
     }
 
     /// TrainingArguments by transformers' names: what TRL, Unsloth and LLaMA-Factory share.
@@ -194,6 +221,17 @@ impl<'a> Plan<'a> {
         if s.method != Method::Full && !self.job.initial_adapter && s.init_adapter.is_none() {
             let why = "another generator draws A; B is 0 in both, so the first loss is the same. --initial-adapter takes A and B along";
             differs.push(Difference::new("seed", s.seed, format!("{}, torch's generator", s.seed), why));
+        }
+        let alphas = std::iter::once(s.alpha()).chain(self.job.variants.iter().map(|variant| variant.alpha));
+        let engine = self.job.engine;
+        if let Some(alpha) = alphas.into_iter().find(|&alpha| s.method != Method::Full && engine.alpha(alpha) != alpha)
+        {
+            let why = format!("{} takes whole numbers alone", engine.title);
+            differs.push(Difference::new("alpha", alpha, engine.alpha(alpha).to_string(), why));
+        }
+        if self.job.variants.iter().any(|variant| variant.seed != s.seed) {
+            let why = "the runs share one file of rows: their order is that of the first seed";
+            differs.push(Difference::new("seed", "A and the order of the rows", "A, or what the engine draws", why));
         }
         if s.method != Method::Full && s.dropout > 0.0 {
             let why = "other elements of the adapter's input are dropped: another generator";

@@ -32,9 +32,10 @@ fn make(plan: &Plan) -> Result<Made> {
 fn notes(plan: &Plan) -> Vec<String> {
     let mut notes = vec!["another GPU: `bash run.sh --gpus A100-80GB:8`; the results: `sky rsync down rankscope`, or a bucket under `file_mounts`".to_owned()];
     if plan.model_is_local {
-        notes.push(
-            "the model lies on this machine: put it under `file_mounts`, and its path there into MODEL".to_owned(),
-        );
+        let place = plan.place_of_model();
+        notes.push(format!(
+            "the model lies on this machine: put it under `file_mounts`, and its path there into {place}"
+        ));
     }
     notes
 }

@@ -3,27 +3,21 @@
 use super::engine::{Engine, Entry};
 use super::plan::Plan;
 use super::{Difference, File, trl};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::train::Init;
 
 pub(super) static ENGINE: Engine = Engine {
     name: "unsloth",
     title: "Unsloth",
-    requirements: &["unsloth>=2026.6", "tensorboard>=2.19"],
+    requirements: &["unsloth==2026.10.9", "tensorboard==2.21.0"],
+    shards: false,
     entry: Entry::Script("train.py"),
-    check,
+    overrides: ["--rank ", "--alpha ", "--lr ", "--seed ", "--out "],
+    whole_alpha: false,
+    check: |_| Ok(()),
     files,
     differs,
 };
-
-fn check(plan: &Plan) -> Result<()> {
-    if plan.is_sharded() {
-        return Err(Error::usage(
-            "unsloth holds a whole model on each GPU; expected --strategy ddp, or another engine",
-        ));
-    }
-    Ok(())
-}
 
 fn files(plan: &Plan) -> Result<Vec<File>> {
     Ok(vec![File::json("job.json", &trl::job(plan)), File::new("train.py", include_str!("templates/unsloth.py"))])

@@ -47,6 +47,15 @@ impl Strategy {
         }
     }
 
+    /// As a person reads it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Ddp => "DDP",
+            Self::Fsdp => "FSDP2",
+            Self::Zero3 => "ZeRO-3",
+        }
+    }
+
     /// What it means.
     pub fn about(self) -> &'static str {
         match self {

@@ -60,9 +60,9 @@ impl Follow {
         })
     }
 
-    /// Whether there may be more: it goes on, or checkpoints are not filmed yet.
+    /// Whether there may be more: it goes on, has just ended, or checkpoints are not filmed yet.
     pub fn goes_on(&self) -> bool {
-        self.pending || self.waiting || self.reading.goes_on()
+        self.pending || self.waiting || self.reading.goes_on() || !self.reading.is_settled()
     }
 
     /// Whether checkpoints are not filmed yet.

@@ -58,6 +58,8 @@ pub struct Points {
     steps: BTreeMap<usize, [f64; FIELDS]>,
     /// Steps in all, where a log says it.
     pub total: Option<usize>,
+    /// Steps done, where a log says it beside the steps that it tells of.
+    pub done: Option<usize>,
     /// Sequences of a micro-batch, where a log says it.
     pub batch: Option<usize>,
 }

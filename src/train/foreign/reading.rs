@@ -184,13 +184,20 @@ impl Reading {
 
     /// Whether a program seems to be at work on it: it wrote something a short while ago and is not at its last step.
     pub fn goes_on(&self) -> bool {
-        let at_the_end = self.total().is_some_and(|total| self.done() >= total) || self.foreign.result.is_some();
+        // A checkpoint's folder is there before its files are: what counts is what a log says.
+        let said = self.points.last().max(self.points.done.unwrap_or(0));
+        let at_the_end = self.total().is_some_and(|total| said >= total) || self.foreign.result.is_some();
         let apart = match &self.foreign.checkpoints[..] {
             [.., before, last] => modified(&last.path).zip(modified(&before.path)),
             _ => None,
         };
         let apart = apart.and_then(|(last, before)| last.duration_since(before).ok()).unwrap_or_default();
         !at_the_end && !is_older_than(SILENT.max(2 * apart))(self.modified)
+    }
+
+    /// Whether nothing was written for a short while: what comes at a run's end comes file by file.
+    pub(super) fn is_settled(&self) -> bool {
+        is_older_than(SETTLED)(self.modified)
     }
 
     /// Whether it came to its end.

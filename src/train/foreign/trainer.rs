@@ -32,9 +32,15 @@ fn is(listing: &Listing) -> bool {
         || numbered_folders(listing, CHECKPOINT).iter().rev().any(|saved| saved.path.join(STATE).is_file())
 }
 
-/// Programs by a word in the name of their class of arguments.
-const MAKERS: [(&str, &str); 4] =
-    [("Unsloth", "Unsloth"), ("llamafactory", "LLaMA-Factory"), ("axolotl", "axolotl"), ("trl.", "TRL")];
+/// Programs by a word in the name of their class of arguments, or in the name of one of these.
+const MAKERS: [(&str, &str); 5] = [
+    ("Unsloth", "Unsloth"),
+    // Since 2026 its arguments are pickled under TRL's name.
+    ("unsloth_num_chunks", "Unsloth"),
+    ("llamafactory", "LLaMA-Factory"),
+    ("axolotl", "axolotl"),
+    ("trl.", "TRL"),
+];
 /// Bytes at the beginning of `training_args.bin` in which the class is named.
 const BEGINNING: u64 = 1 << 16;
 
@@ -74,6 +80,7 @@ fn state(path: &Path, _: u64, points: &mut Points) -> Result<u64> {
         Error::file(path, message)
     })?;
     let whole = |key: &str| state[key].as_u64().map(|value| value as usize).filter(|&value| value > 0);
+    points.done = whole("global_step").or(points.done);
     (points.total, points.batch) = (whole("max_steps").or(points.total), whole("train_batch_size").or(points.batch));
     for entry in history.iter().filter_map(Value::as_object) {
         let Some(step) = entry.get("step").and_then(Value::as_u64) else { continue };

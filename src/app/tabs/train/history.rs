@@ -22,6 +22,7 @@ use super::typed::{Look, Typed};
 /// Columns of the table.
 const HEADS: [Head<'static>; 14] = [
     head("run", "Its folder's name", false, 150.0),
+    head("made by", "The program that trained it", false, 88.0),
     head("state", "finished, stopped, failed, interrupted, running", false, 70.0),
     head("held out", "The last loss on held-out rows", true, 62.0),
     head("loss", "Of the last step", true, 56.0),
@@ -34,7 +35,6 @@ const HEADS: [Head<'static>; 14] = [
     head("data", "The training data", false, 88.0),
     head("model", "The base model", false, 76.0),
     head("when", "When it last wrote something", false, 76.0),
-    head("made by", "The program that trained it", false, 72.0),
 ];
 
 const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
@@ -79,7 +79,7 @@ impl History {
         let columns = columns(all);
         let heads: Vec<Head<'_>> = columns.iter().map(|&column| HEADS[column]).collect();
         let entry = |row: usize, at: usize| match (columns[at], &runs[row].phase) {
-            (column @ 1, phase) => cell(runs[row], column).colored(match phase {
+            (column @ 2, phase) => cell(runs[row], column).colored(match phase {
                 Phase::Finished => colors.good,
                 Phase::Running => colors.accent,
                 Phase::Stopped | Phase::Interrupted => colors.warn,
@@ -249,8 +249,8 @@ impl History {
 
 /// The columns that tell runs apart: who made them and the model only where they differ.
 fn columns(all: &[Past]) -> Vec<usize> {
-    const MODEL: usize = 11;
-    const MADE_BY: usize = 13;
+    const MODEL: usize = 12;
+    const MADE_BY: usize = 1;
     let foreign = all.iter().any(|past| past.foreign.is_some());
     let models = all.windows(2).any(|pair| pair[0].settings.model != pair[1].settings.model);
     let shown = |column: &usize| match *column {
@@ -296,28 +296,28 @@ fn cell(past: &Past, column: usize) -> Entry {
     let pair = past.is_described() && s.method != Method::Full;
     match column {
         0 => Entry::text(past.name()).tip(past.folder.display().to_string()),
-        1 => Entry::text(past.phase.word()),
-        2 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
-        3 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
-        4 => Entry::number(Some(past.done as f64), |done| match past.steps {
+        1 => Entry::text(past.made_by()),
+        2 => Entry::text(past.phase.word()),
+        3 => Entry::number(past.eval_loss, |loss| number::whole(loss, 4)),
+        4 => Entry::number(past.last.map(|record| record.step.loss), |loss| number::whole(loss, 4)),
+        5 => Entry::number(Some(past.done as f64), |done| match past.steps {
             0 => format!("{done:.0}"),
             steps => format!("{done:.0}/{steps}"),
         }),
-        5 => Entry::text(if past.is_described() { method_name(s.method) } else { "" }),
-        6 => {
+        6 => Entry::text(if past.is_described() { method_name(s.method) } else { "" }),
+        7 => {
             let r = Entry::number(pair.then_some(s.rank as f64), |r| format!("{r:.0}"));
             if past.trainable > 0 { r.tip(format!("{} trained", units::exact(past.trainable as u64))) } else { r }
         }
-        7 => Entry::number(pair.then(|| s.alpha()), |alpha| number::short(alpha, 4)),
-        8 => Entry::number(past.is_described().then_some(s.lr), |lr| format!("{lr:.1e}")),
-        9 => Entry::text(if pair { targets(&s.targets) } else { String::new() }).tip(s.targets.clone()),
-        10 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
-        11 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
-        12 => {
+        8 => Entry::number(pair.then(|| s.alpha()), |alpha| number::short(alpha, 4)),
+        9 => Entry::number(past.is_described().then_some(s.lr), |lr| format!("{lr:.1e}")),
+        10 => Entry::text(if pair { targets(&s.targets) } else { String::new() }).tip(s.targets.clone()),
+        11 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
+        12 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
+        _ => {
             let since = SystemTime::now().duration_since(past.modified).unwrap_or_default();
             Entry { text: ago(since), key: Some(-since.as_secs_f64()), ..Entry::default() }
         }
-        _ => Entry::text(past.made_by()),
     }
 }
 

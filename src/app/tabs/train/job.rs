@@ -1,5 +1,7 @@
 //! The question how a run is to be taken to a cluster: engine, launcher, GPUs; what it needs of each, and what will differ.
 
+use std::ops::RangeInclusive;
+
 use eframe::egui::{self, Button, Checkbox, ComboBox, DragValue, Id, Modal, RichText, ScrollArea, Ui};
 
 use super::View;
@@ -16,16 +18,21 @@ use crate::units;
 #[derive(Default)]
 pub struct JobPage {
     folder: Typed,
+    ranks: Typed,
+    rates: Typed,
     order: Order,
 }
 
+/// Width of a list or a field.
+const CELL: f32 = 180.0;
+
 const HEADS: [Head<'static>; 6] = [
-    head("GPUs", "GPUs in all, each with a batch of its own", true, 50.0),
-    head("strategy", "ddp: a whole copy on each; fsdp, zero3: shards", false, 70.0),
-    head("each", "Memory of each GPU", true, 84.0),
-    head("", "Against the memory of a GPU", false, 90.0),
-    head("batch", "The largest batch of each GPU", true, 64.0),
-    head("context", "The longest sequence", true, 74.0),
+    head("GPUs", "GPUs in all, each with a batch of its own", true, 60.0),
+    head("spread by", "DDP: a whole copy on each; FSDP2, ZeRO-3: shards", false, 90.0),
+    head("each", "Memory of each GPU", true, 100.0),
+    head("", "Against the memory of a GPU", false, 100.0),
+    head("batch", "The largest batch of each GPU", true, 90.0),
+    head("context", "The longest sequence", true, 100.0),
 ];
 
 const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
@@ -64,32 +71,45 @@ impl JobPage {
 
     fn question(&mut self, ui: &mut Ui, handed: &Handed, asks: &mut Vec<Action>) {
         ui.label(
-            "The settings, the data as token ids and labels, and the scripts for another engine, in a folder that runs there. \
+            "A folder with the settings, the data and the scripts, for another engine on other machines. \
              What comes back is listed in History.",
         );
-        ui.add_space(6.0);
+        ui.add_space(8.0);
         let mut choice = handed.choice.clone();
-        ui.horizontal_wrapped(|ui| {
-            combo(ui, "Engine", &mut choice.engine, &ENGINES.map(|engine| engine.title));
-            combo(ui, "started by", &mut choice.launcher, &LAUNCHERS.map(|launcher| launcher.title));
+        let spacing = egui::vec2(12.0, 8.0);
+        egui::Grid::new("cluster").num_columns(4).spacing(spacing).min_col_width(96.0).show(ui, |ui| {
+            combo(ui, "Engine", true, &mut choice.engine, &ENGINES.map(|engine| engine.title));
+            combo(ui, "Started by", true, &mut choice.launcher, &LAUNCHERS.map(|launcher| launcher.title));
+            ui.end_row();
+            let (engine, launcher) = (choice.engine(), choice.launcher());
+            number(ui, "Machines", launcher.nodes, &mut choice.nodes, 1..=128, "");
+            number(ui, "GPUs of each", launcher.many, &mut choice.gpus, 1..=16, "");
+            ui.end_row();
             let mut strategy = Strategy::ALL.iter().position(|one| *one == choice.strategy).unwrap_or(0);
-            let names: Vec<&str> = Strategy::ALL.iter().map(|strategy| strategy.as_str()).collect();
-            combo(ui, "spread by", &mut strategy, &names);
+            let names: Vec<&str> = Strategy::ALL.iter().map(|strategy| strategy.title()).collect();
+            combo(ui, "Spread by", engine.shards && choice.world() > 1, &mut strategy, &names);
             choice.strategy = Strategy::ALL.get(strategy).copied().unwrap_or_default();
-        });
-        ui.horizontal_wrapped(|ui| {
-            number(ui, "Machines", &mut choice.nodes, 1..=128);
-            number(ui, "GPUs of each", &mut choice.gpus, 1..=16);
             let mut room = choice.room as usize;
-            number(ui, "GiB of a GPU", &mut room, 4..=1024);
+            number(ui, "Memory of a GPU", true, &mut room, 4..=1024, " GiB");
             choice.room = room as u64;
-            ui.add(Checkbox::new(&mut choice.texts, "Data as texts"))
-                .on_hover_text("For the engine's own tokenizer and template; without it token ids and labels go along, and masks cannot differ");
+            ui.end_row();
+            typed(ui, "Ranks", &mut self.ranks, &mut choice.ranks, "one run; or 4, 16, 64");
+            typed(ui, "Learning rates", &mut self.rates, &mut choice.rates, "one; or a list, or auto");
+            ui.end_row();
         });
-        ui.add_space(6.0);
+        ui.add_space(2.0);
+        ui.horizontal_wrapped(|ui| {
+            ui.add(Checkbox::new(&mut choice.texts, "Data as texts"))
+                .on_hover_text("For the engine's own tokenizer and template. Without it token ids and labels go along, so that masks cannot differ");
+            ui.add_space(12.0);
+            ui.add(Checkbox::new(&mut choice.initial_adapter, "With the first A and B"))
+                .on_hover_text("The run begins there exactly as it would here; without it another generator draws A");
+        });
+        ui.add_space(8.0);
         self.memory(ui, handed, &choice);
-        ui.add_space(6.0);
+        ui.add_space(8.0);
         ui.horizontal(|ui| {
+            ui.label(RichText::new("Folder").color(Colors::of(ui).weak));
             let width = ui.available_width() - 84.0;
             if let Some(text) =
                 self.folder.ui(ui, "Folder of the job", &choice.out, "a new or an empty folder", Look::Line(width))
@@ -101,10 +121,14 @@ impl JobPage {
                 asks.push(Action::Choose(Purpose::Job));
             }
         });
-        ui.add_space(8.0);
+        if let Some(problem) = &handed.problem {
+            ui.label(RichText::new(problem).color(Colors::of(ui).bad));
+        }
+        ui.add_space(10.0);
         let mut write = false;
         ui.horizontal(|ui| {
-            write = ui.add(Button::new("Write the folder")).clicked();
+            let text = if handed.writing { "Writing the folder …" } else { "Write the folder" };
+            write = ui.add_enabled(!handed.writing, Button::new(text)).clicked();
             if ui.button("Cancel").clicked() {
                 asks.push(Action::CloseJob);
             }
@@ -125,10 +149,15 @@ impl JobPage {
             return;
         };
         if let Some((_, terms, _)) = memory.iter().find(|(strategy, ..)| *strategy == choice.strategy) {
-            let parts: Vec<String> =
-                terms.iter().map(|term| format!("{} {}", term.name, units::bytes(term.bytes))).collect();
-            let line =
-                format!("With {gpus} GPUs by {}: {} each.", choice.strategy.as_str(), units::bytes(total(terms)));
+            let parts: Vec<String> = terms
+                .iter()
+                .filter(|term| term.bytes > 0)
+                .map(|term| format!("{} {}", term.name, units::bytes(term.bytes)))
+                .collect();
+            let line = match gpus {
+                1 => format!("One GPU: {}.", units::bytes(total(terms))),
+                gpus => format!("{gpus} GPUs by {}: {} each.", choice.strategy.title(), units::bytes(total(terms))),
+            };
             let all: Vec<String> = terms.iter().map(ToString::to_string).collect();
             ui.label(RichText::new(line).strong()).on_hover_text(all.join("\n"));
             ui.label(RichText::new(parts.join(" · ")).small().color(weak)).on_hover_text(all.join("\n"));
@@ -136,22 +165,31 @@ impl JobPage {
         let rows: Vec<(Strategy, Count)> =
             memory.iter().flat_map(|(strategy, _, counts)| counts.iter().map(|count| (*strategy, *count))).collect();
         let mut rows = rows;
+        // One GPU holds all of it, whatever the way to spread it.
+        rows.retain(|(strategy, count)| count.gpus > 1 || *strategy == Strategy::Ddp);
         rows.sort_by_key(|(_, count)| count.gpus);
         let room = room << 30;
         let entry = |row: usize, column: usize| {
             let (strategy, count) = &rows[row];
-            let known = |n: Option<usize>| Entry::number(n.map(|n| n as f64), |n| format!("{n:.0}"));
+            let known = |n: Option<usize>| Entry::number(n.map(|n| n as f64), |n| units::exact(n as u64));
             match column {
                 0 => known(Some(count.gpus)),
-                1 => Entry::text(strategy.as_str()),
+                1 if count.gpus == 1 => Entry::text("–"),
+                1 => Entry::text(strategy.title()),
                 2 => Entry::number(Some(count.bytes as f64), |bytes| units::bytes(bytes as u64)),
                 3 => Entry::text(Verdict::of(count.bytes, room).as_str()),
                 4 => known(count.largest.batch),
                 _ => known(count.largest.seq),
             }
         };
-        let name = |row: usize| format!("{} GPUs, {}", rows[row].1.gpus, rows[row].0.as_str());
-        let selected = |row: usize| rows[row].1.gpus == choice.world() && rows[row].0 == choice.strategy;
+        let name = |row: usize| match rows[row].1.gpus {
+            1 => "1 GPU".to_owned(),
+            gpus => format!("{gpus} GPUs, {}", rows[row].0.title()),
+        };
+        let selected = |row: usize| {
+            let (strategy, count) = &rows[row];
+            count.gpus == choice.world() && (count.gpus == 1 || *strategy == choice.strategy)
+        };
         let table =
             Table { id: "gpus", heads: &HEADS, rows: rows.len(), entry: &entry, name: &name, selected: &selected };
         let mut order = self.order;
@@ -176,18 +214,29 @@ fn differs(ui: &mut Ui, written: &crate::export::job::Written) {
     });
 }
 
-fn combo(ui: &mut Ui, label: &str, at: &mut usize, names: &[&str]) {
+/// A label and a list, the cells of a grid.
+fn combo(ui: &mut Ui, label: &str, on: bool, at: &mut usize, names: &[&str]) {
     ui.label(RichText::new(label).color(Colors::of(ui).weak));
-    let shown = names.get(*at).copied().unwrap_or_default();
-    let response = ComboBox::from_id_salt(label).selected_text(shown).show_ui(ui, |ui| {
-        for (number, name) in names.iter().enumerate() {
-            ui.selectable_value(at, number, *name);
-        }
+    ui.add_enabled_ui(on, |ui| {
+        let shown = names.get(*at).copied().unwrap_or_default();
+        let response = ComboBox::from_id_salt(label).selected_text(shown).width(CELL).show_ui(ui, |ui| {
+            for (number, name) in names.iter().enumerate() {
+                ui.selectable_value(at, number, *name);
+            }
+        });
+        response.response.accessible_name(label);
     });
-    response.response.accessible_name(label);
 }
 
-fn number(ui: &mut Ui, label: &str, value: &mut usize, range: std::ops::RangeInclusive<usize>) {
+fn number(ui: &mut Ui, label: &str, on: bool, value: &mut usize, range: RangeInclusive<usize>, unit: &str) {
     let text = ui.label(RichText::new(label).color(Colors::of(ui).weak));
-    ui.add(DragValue::new(value).range(range)).labelled_by(text.id);
+    ui.add_enabled(on, DragValue::new(value).range(range).suffix(unit)).labelled_by(text.id);
+}
+
+fn typed(ui: &mut Ui, label: &str, field: &mut Typed, value: &mut String, hint: &str) {
+    ui.label(RichText::new(label).color(Colors::of(ui).weak));
+    let name = format!("{label} of a sweep there");
+    if let Some(text) = field.ui(ui, &name, value, hint, Look::Line(CELL)) {
+        *value = text;
+    }
 }

@@ -210,7 +210,7 @@ impl Training {
             Action::OfferJob(run) => self.offer_job(run, round),
             Action::CloseJob => self.handed = None,
             Action::ChooseJob(choice) => self.choose_job(*choice, round),
-            Action::WriteJob => self.write_job(round),
+            Action::WriteJob => self.write_job(),
             Action::ForgetFolder(folder) => round.settings.run_folders.retain(|known| *known != folder),
             Action::PutAside(folder) => {
                 self.interrupted.retain(|known| *known != folder);

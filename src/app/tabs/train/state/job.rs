@@ -1,17 +1,19 @@
 //! [`Handed`]: a run that is to be taken to a cluster, until its folder is written.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::app::view::Round;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::export::job::{ENGINES, Engine, Job, LAUNCHERS, Launcher, Strategy, Written};
+use crate::export::job::{ENGINES, Engine, Job, LAUNCHERS, Launcher, Strategy, Variant, Written};
 use crate::model::ComputeDtype;
 use crate::plan::memory::cluster::{COUNTS, Count, Term, counts, per_gpu};
 use crate::plan::memory::{CONTEXT, Load, Place, Precision};
 use crate::train::Settings;
 use crate::train::history::Past;
 use crate::train::memory::planned;
+use crate::train::sweep::{self, Grid};
 
 use super::Training;
 
@@ -30,6 +32,12 @@ pub struct JobChoice {
     pub strategy: Strategy,
     /// Texts, not ids.
     pub texts: bool,
+    /// The first A and B go along.
+    pub initial_adapter: bool,
+    /// Ranks of a sweep as a person writes them; empty for one run.
+    pub ranks: String,
+    /// Its learning rates.
+    pub rates: String,
     /// Memory of a GPU in GiB.
     pub room: u64,
     /// The folder.
@@ -37,6 +45,24 @@ pub struct JobChoice {
 }
 
 impl JobChoice {
+    /// The runs of a sweep; none where no ranks and no rates are given.
+    fn variants(&self, settings: &Settings) -> Result<Vec<Variant>> {
+        let (ranks, rates) = (self.ranks.trim(), self.rates.trim());
+        if ranks.is_empty() && rates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ranks = if ranks.is_empty() { vec![settings.rank] } else { sweep::ranks(ranks)? };
+        Variant::all(&Grid { ranks, rates: sweep::rates(rates)?, ..Grid::default() }, settings)
+    }
+
+    /// What its launcher and its engine do: one process, one machine, whole models.
+    fn settled(mut self) -> Self {
+        self.gpus = if self.launcher().many { self.gpus } else { 1 };
+        self.nodes = if self.launcher().nodes { self.nodes } else { 1 };
+        self.strategy = if self.engine().shards { self.strategy } else { Strategy::Ddp };
+        self
+    }
+
     /// GPUs in all.
     pub fn world(&self) -> usize {
         self.nodes * self.gpus
@@ -66,6 +92,10 @@ pub struct Handed {
     /// Predicted memory, with the GPUs and the room that it is for; the last one while a new one is counted.
     pub memory: Option<((usize, u64), ByStrategy)>,
     asked: Option<(usize, u64)>,
+    /// Its folder is being written.
+    pub writing: bool,
+    /// Why it was not.
+    pub problem: Option<String>,
     /// What was written.
     pub written: Option<Written>,
 }
@@ -110,17 +140,21 @@ impl Training {
             gpus: 2,
             strategy: Strategy::Ddp,
             texts: false,
+            initial_adapter: false,
+            ranks: String::new(),
+            rates: String::new(),
             room: 80,
             out,
         };
-        self.handed = Some(Handed { name, settings, choice, memory: None, asked: None, written: None });
+        let (memory, asked, problem, written) = Default::default();
+        self.handed = Some(Handed { name, settings, choice, memory, asked, writing: false, problem, written });
         self.count_job(round);
     }
 
     /// Takes in what is chosen.
     pub(super) fn choose_job(&mut self, choice: JobChoice, round: &mut Round<'_>) {
         if let Some(handed) = &mut self.handed {
-            handed.choice = choice;
+            (handed.choice, handed.problem) = (choice.settled(), None);
         }
         self.count_job(round);
     }
@@ -143,10 +177,14 @@ impl Training {
     }
 
     /// Begins to write the folder.
-    pub(super) fn write_job(&mut self, round: &mut Round<'_>) {
-        let Some(handed) = &self.handed else { return };
+    pub(super) fn write_job(&mut self) {
+        let Some(handed) = &mut self.handed else { return };
         let choice = &handed.choice;
         let many = choice.world() > 1;
+        let variants = match choice.variants(&handed.settings) {
+            Ok(variants) => variants,
+            Err(error) => return handed.problem = Some(error.to_string()),
+        };
         let job = Job {
             engine: choice.engine(),
             launcher: choice.launcher(),
@@ -154,19 +192,26 @@ impl Training {
             gpus: choice.gpus,
             strategy: many.then_some(choice.strategy),
             texts: choice.texts,
-            initial_adapter: false,
-            variants: Vec::new(),
+            initial_adapter: choice.initial_adapter,
+            variants,
             out: PathBuf::from(choice.out.trim()),
         };
-        if let Err(error) = self.exports.job(handed.settings.clone(), job) {
-            round.complain(error);
-        }
+        handed.problem = self.exports.job(handed.settings.clone(), job).err().map(|error| error.to_string());
+        handed.writing = handed.problem.is_none();
+    }
+
+    /// Takes in why the folder is not there; false where none was being written.
+    pub(super) fn job_failed(&mut self, error: &Error) -> bool {
+        let Some(handed) = self.handed.as_mut().filter(|handed| handed.writing) else { return false };
+        handed.writing = false;
+        handed.problem = Some(error.to_string());
+        true
     }
 
     /// The folder is there.
     pub(super) fn job_written(&mut self, written: Written) {
         if let Some(handed) = &mut self.handed {
-            handed.written = Some(written);
+            (handed.writing, handed.written) = (false, Some(written));
         }
     }
 }
@@ -177,9 +222,11 @@ fn memory(settings: &Settings, (gpus, room): (usize, u64)) -> Result<ByStrategy>
     let (layout, pairs, load) = planned(&checkpoint, settings, settings.seq)?;
     let place = Place::Gpu(ComputeDtype::Bf16.into());
     let load = Load { process: CONTEXT, place, precision: Precision::Bf16, ..load };
+    let all: BTreeSet<usize> = COUNTS.into_iter().chain([gpus]).collect();
+    let all: Vec<usize> = all.into_iter().collect();
     let one = |&strategy: &Strategy| {
         let terms = per_gpu(&layout, &pairs, &load, strategy, gpus)?;
-        let counts = counts(&layout, &pairs, &load, strategy, &COUNTS, room << 30)?;
+        let counts = counts(&layout, &pairs, &load, strategy, &all, room << 30)?;
         Ok((strategy, terms, counts))
     };
     Strategy::ALL.iter().map(one).collect()

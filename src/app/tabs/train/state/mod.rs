@@ -188,6 +188,7 @@ impl Training {
                     round.effects.push(Effect::Open(Request::Pair(model, tuned)));
                     round.effects.push(Effect::Show(Place::tab("spectrum")));
                 }
+                Err(error) if self.job_failed(&error) => {}
                 Err(error) => round.effects.push(Effect::Complain(error)),
             }
         }
