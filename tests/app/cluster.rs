@@ -66,6 +66,7 @@ fn a_run_is_taken_to_a_cluster() {
     let text = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     assert!(text("job.sbatch").contains("#SBATCH --array=1-2\n") && text("sweep.txt").lines().count() == 2);
     assert_eq!(text("data/train.jsonl").lines().count(), 36);
+    until(&mut window, "a rest", is_quiet);
     click(&mut window, Role::Button, "Close");
     until(&mut window, "the question's end", |w| !says(w, "bash run.sh"));
 }

@@ -196,10 +196,9 @@ def axolotl(work):
     folders = {"axolotl": [], "axolotl-fsdp": [*sharded, "fsdp"], "axolotl-zero3": [*sharded, "zero3"]}
     for name, more in folders.items():
         export(work / name, "--for", "axolotl", "--ranks", "4,8", *more)
-    # With the overrides of the first run of the sweep, as axolotl.cli.train hands them on.
+    # With the overrides of the first run of the sweep: axolotl.cli.train puts them in the place of the file's values.
     check = """
 import os, sys, yaml
-from axolotl.cli.config import _coerce_value
 from axolotl.utils.config import validate_config
 from axolotl.utils.dict import DictDefault
 for folder in sys.argv[1:]:
@@ -207,7 +206,7 @@ for folder in sys.argv[1:]:
     line = dict(word.lstrip("-").split("=") for word in open("sweep.txt").read().splitlines()[0].split())
     known = yaml.safe_load(open("config.yaml"))
     assert set(line) <= set(known), (line, known)
-    known.update((key, _coerce_value(value, known.get(key))) for key, value in line.items())
+    known.update((key, yaml.safe_load(value)) for key, value in line.items())
     machine = dict(capabilities={"bf16": True, "n_gpu": 8, "compute_capability": "sm_90"}, env_capabilities={"torch_version": "2.9.0"})
     c = validate_config(DictDefault(known), **machine)
     lost = [key for key, value in known.items() if key not in c and value is not None]
