@@ -4,6 +4,7 @@
 //! cargo bench --bench train_step                          every row; RANKSCOPE_PYTHON names the interpreter (python3)
 //! cargo bench --bench train_step -- --large               the 1.1B shape, this side only
 //! cargo bench --bench train_step -- --delta               a gated DeltaNet block of Qwen3.5-0.8B's widths, LoRA in f32, beside torch + peft
+//! cargo bench --bench train_step -- --experts             a block of OLMoE-1B-7B's widths, 64 experts, beside torch + peft
 //! cargo bench --bench train_step -- --cuda                a GPU: losses beside the processor's, 1.1B beside torch + peft
 //! ```
 //!
@@ -23,7 +24,7 @@ use rankscope::checkpoint::Checkpoint;
 use rankscope::device::Choice;
 use rankscope::model::ComputeDtype;
 use rankscope::model::gpu;
-use rankscope::spec::ModelSpec;
+use rankscope::spec::{ModelSpec, ModuleSpec};
 use rankscope::train::{Method, Row, Rows, Schedule, Settings, Trainer};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -93,8 +94,26 @@ fn main() {
             let dtype = if dtype == "processor" { None } else { settings.dtype };
             child(Path::new(folder), Settings { dtype, ..settings });
         }
+        ["--lora", folder, targets, batch, seq, steps] => {
+            let number = |text: &str| text.parse::<usize>().unwrap();
+            let settings = Settings {
+                method: Method::Lora,
+                targets: targets.to_owned(),
+                device: Choice::Cpu,
+                rank: 16,
+                batch: number(batch),
+                seq: number(seq),
+                steps: Some(number(steps)),
+                lr: 1e-4,
+                shuffle: false,
+                schedule: Schedule::Constant,
+                ..Settings::default()
+            };
+            child(Path::new(folder), settings);
+        }
         ["--cuda"] => cuda(),
         ["--delta"] => delta(),
+        ["--experts"] => experts(),
         ["--large"] => {
             let folder = tempfile::tempdir().unwrap();
             write(folder.path(), &LARGE);
@@ -111,14 +130,7 @@ fn table() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &SMALL);
     let python = std::env::var("RANKSCOPE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let installed = Command::new(&python)
-        .args(["-c", "import torch, peft, bitsandbytes, transformers"])
-        .stderr(Stdio::null())
-        .status();
-    let installed = installed.is_ok_and(|status| status.success());
-    if !installed {
-        println!("torch, transformers, peft and bitsandbytes are not all installed for {python}: this side only");
-    }
+    let installed = has(&python, "torch, peft, bitsandbytes, transformers");
     println!("| threads | targets | rankscope | torch + peft + bitsandbytes |\n|---|---|---|---|");
     for threads in ["1", "2"] {
         for targets in ["q_proj,v_proj", "all-linear"] {
@@ -133,29 +145,61 @@ fn table() {
     }
 }
 
-/// A gated DeltaNet block with its MLP, of Qwen3.5-0.8B's widths; torch's own functions on the other side, on as many threads.
+/// A gated DeltaNet block with its MLP, of Qwen3.5-0.8B's widths; torch's own functions on the other side.
 fn delta() {
-    let folder = tempfile::tempdir().unwrap();
     let config = json!({"architectures": ["Qwen3_5ForCausalLM"], "model_type": "qwen3_5_text", "hidden_size": 1024,
         "intermediate_size": 3584, "num_hidden_layers": 1, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256,
         "linear_num_key_heads": 16, "linear_num_value_heads": 16, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
         "layer_types": ["linear_attention"], "vocab_size": 1024, "max_position_embeddings": 4096, "tie_word_embeddings": true,
         "torch_dtype": "bfloat16"});
-    write_model(folder.path(), &config);
+    one_block(&config, "in_proj_qkv,out_proj", &[["1", "512"], ["2", "1024"]]);
+}
+
+/// A block of OLMoE-1B-7B's widths: 64 experts, 8 of them a token. PEFT's adapter is on the experts' parameters too.
+fn experts() {
+    let config = json!({"architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", "hidden_size": 2048, "intermediate_size": 1024,
+        "num_hidden_layers": 1, "num_attention_heads": 16, "num_key_value_heads": 16, "num_experts": 64, "num_experts_per_tok": 8,
+        "norm_topk_prob": false, "vocab_size": 1024, "max_position_embeddings": 4096, "tie_word_embeddings": false,
+        "torch_dtype": "bfloat16"});
+    one_block(&config, "q_proj,v_proj", &[["1", "512"], ["2", "512"]]);
+}
+
+/// LoRA in f32 on one block with random weights, for batches of so many sequences of so many tokens; both sides on as many
+/// threads, this side alone where the other is not installed.
+fn one_block(config: &Value, some: &str, sizes: &[[&str; 2]]) {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), config);
     let python = std::env::var("RANKSCOPE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let installed = has(&python, "torch, peft, transformers");
     let threads = std::thread::available_parallelism().unwrap().to_string();
-    println!("| LoRA r 16 on all linears, {threads} threads | rankscope | torch + peft |\n|---|---|---|");
-    for (batch, seq) in [("1", "512"), ("2", "1024")] {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.arg("--cuda-child").arg(folder.path()).args(["lora", "processor", "off", batch, seq, "6"]);
-        let here = last_line(child);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/train_step.py");
-        let mut child = Command::new(&python);
-        child.arg(script).arg(folder.path()).args([&threads, "all-linear", batch, seq, "6", "16"]);
-        let there = last_line(child);
-        println!("| {batch} × {seq} | {} | {} |", cell(&here), cell(&there));
-        std::io::stdout().flush().unwrap();
+    for targets in ["all-linear", some] {
+        println!("| LoRA r 16 on {targets}, {threads} threads | rankscope | torch + peft |\n|---|---|---|");
+        for [batch, seq] in sizes {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.arg("--lora").arg(folder.path()).args([targets, batch, seq, "6"]);
+            let here = last_line(child);
+            let there = if installed {
+                let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/train_step.py");
+                let mut child = Command::new(&python);
+                child.arg(script).arg(folder.path()).args([&threads, targets, batch, seq, "6", "16"]);
+                last_line(child)
+            } else {
+                Value::Null
+            };
+            println!("| {batch} × {seq} | {} | {} |", cell(&here), cell(&there));
+            std::io::stdout().flush().unwrap();
+        }
     }
+}
+
+/// Whether an interpreter has these packages; says so where it has not.
+fn has(python: &str, packages: &str) -> bool {
+    let found = Command::new(python).args(["-c", &format!("import {packages}")]).stderr(Stdio::null()).status();
+    let found = found.is_ok_and(|status| status.success());
+    if !found {
+        println!("{packages} are not all installed for {python}: this side only");
+    }
+    found
 }
 
 /// Losses on a GPU beside the processor's, then tokens a second of the 1.1B shape beside torch + peft in bf16.
@@ -318,7 +362,9 @@ fn write_model(folder: &Path, config: &Value) {
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     let spec = ModelSpec::of_config(config, &folder.join("config.json"), None).unwrap();
     let weight = |name: &str| format!("{name}.weight");
-    let matrices = spec.modules().map(|module| (weight(&module.name), module.shape.to_vec()));
+    let of_module =
+        |module: &ModuleSpec| module.names().map(|name| (weight(&name), module.shape.to_vec())).collect::<Vec<_>>();
+    let matrices = spec.modules().flat_map(of_module);
     let norms = spec.norms().map(|norm| (weight(&norm.name), vec![norm.width]));
     let states = spec.blocks.iter().filter_map(|block| block.recurrence()).flat_map(|of| {
         let conv = (weight(&of.conv.names[0]), vec![of.channels().0, 1, of.conv.kernel]);

@@ -346,7 +346,7 @@ struct Known {
 /// Every weight that a spec names.
 fn known(spec: &ModelSpec) -> HashMap<String, Known> {
     let norm = Known { role: Role::Norm, layer: None, linear: false, transposed: false };
-    let norms = spec.norms().map(|norm| norm.name.clone());
+    let norms = spec.norms().flat_map(|norm| norm.tensors().map(|(name, _)| name));
     let norms =
         norms.map(|name| (super::role::layer(&name), name)).map(|(layer, name)| (name, Known { layer, ..norm }));
     let modules = spec.modules().flat_map(|module| {

@@ -22,7 +22,7 @@ pub struct Doctor {
     #[arg(long, value_name = "MODEL")]
     base: Option<PathBuf>,
 
-    /// Runtimes, separated by commas, that are to serve it: vllm, llama.cpp, ollama, mlx, sglang
+    /// Runtimes, separated by commas, that are to serve it: peft, vllm, llama.cpp, ollama, mlx, sglang
     #[arg(long = "for", value_name = "LIST", value_delimiter = ',')]
     runtimes: Vec<String>,
 

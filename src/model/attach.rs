@@ -2,8 +2,7 @@
 
 use super::applied::{Applied, Placed};
 use super::branch::{Beside, Dora, Lora};
-use super::decoder::{Block, Decoder, Inputs};
-use super::linear::Linear;
+use super::decoder::{Decoder, all_linears};
 use super::params::Kind;
 use super::weight::{Frozen, Weight};
 use crate::adapter::{Adapter, LoraLayer};
@@ -179,8 +178,8 @@ impl Decoder {
 
     /// Gives linear layers, by their numbers, a pair each with its α and scaling, in one walk over them.
     pub(crate) fn branch_all(&mut self, pairs: Vec<(usize, Matrix, Matrix, f64, f32)>) {
-        let Self { blocks, per_layer, params, .. } = self;
-        let mut linears: Vec<_> = all_linears(per_layer.as_mut(), blocks).map(Some).collect();
+        let Self { blocks, per_layer, narrow, params, .. } = self;
+        let mut linears: Vec<_> = all_linears(per_layer.as_mut(), narrow.as_mut(), blocks).map(Some).collect();
         for (at, a, b, alpha, scaling) in pairs {
             let Some(linear) = linears.get_mut(at).and_then(Option::take) else { continue };
             let (r, shapes) = (a.rows(), [a.shape(), b.shape()]);
@@ -233,8 +232,8 @@ impl Decoder {
         scaling: f32,
         magnitude: Option<Vec<f32>>,
     ) {
-        let Self { blocks, per_layer, params, .. } = self;
-        let Some(linear) = all_linears(per_layer.as_mut(), blocks).nth(at) else { return };
+        let Self { blocks, per_layer, narrow, params, .. } = self;
+        let Some(linear) = all_linears(per_layer.as_mut(), narrow.as_mut(), blocks).nth(at) else { return };
         let (r, shapes) = (a.rows(), [a.shape(), b.shape()]);
         let mut push = |kind, shape, values| params.push(linear.module.clone(), kind, shape, values);
         let a = push(Kind::LoraA, shapes[0], a.into_data());
@@ -245,10 +244,4 @@ impl Decoder {
             Some(m) => Beside::Dora(Dora { lora, magnitude: push(Kind::Magnitude, [1, m.len()], m) }),
         });
     }
-}
-
-/// [`Decoder::linears_mut`], of its parts.
-fn all_linears<'a>(per_layer: Option<&'a mut Inputs>, blocks: &'a mut [Block]) -> impl Iterator<Item = &'a mut Linear> {
-    let per_layer = per_layer.into_iter().map(|inputs| &mut inputs.projection);
-    per_layer.chain(blocks.iter_mut().flat_map(Block::linears_mut))
 }

@@ -52,8 +52,9 @@ impl Block {
     ) -> Result<(B::Buf, Tape<B>)> {
         let (mut tape, mut mixed, mut out) = (None, None, None);
         if let Some(mixer) = &self.mixer {
-            let kept = mixer.forward(on, place, &Reads { norm: self.norm_in.as_ref(), x }, cache)?;
-            let mut sum = on.copy(x)?;
+            let reads = Reads { norm: self.norm_in.as_ref(), x };
+            let kept = mixer.forward(on, place, &reads, cache)?;
+            let mut sum = reads.carried(on, self.normed)?;
             mixed = self.added(
                 on,
                 self.norm_mixed.as_ref(),
@@ -72,6 +73,9 @@ impl Block {
         if let Some(ffn) = &self.ffn {
             let reads = Reads { norm: self.second_norm(), x: middle.as_ref().unwrap_or(x) };
             let kept = ffn.forward(on, place.rows, &reads)?;
+            if self.normed {
+                out = reads.carried(on, true)?;
+            }
             ffn_out = self.added(
                 on,
                 self.norm_out.as_ref(),
@@ -161,7 +165,7 @@ impl Block {
             let reads = Reads { norm: self.second_norm(), x: middle.as_ref().unwrap_or(x) };
             let dy = self.half_gradient(on, self.norm_out.as_ref(), ffn_out.as_ref(), d, grads)?;
             let Gradient { by_values, by_stream } = half.backward(on, place.rows, &reads, tape, dy, grads)?;
-            reads.backward(on, &by_values, d, grads)?;
+            reads.carried_backward(on, self.normed, &by_values, d, grads)?;
             if let Some(by_stream) = by_stream {
                 on.add(d, &by_stream, 1.0)?;
             }
@@ -171,7 +175,7 @@ impl Block {
         let from = out_gradient.as_ref().unwrap_or(d);
         let dy = self.half_gradient(on, self.norm_mixed.as_ref(), mixed.as_ref(), from, grads)?;
         match half.backward(on, place, &reads, tape, dy, wanted || reads.is_trained(), grads)? {
-            Some(dh) => reads.backward(on, &dh, d, grads),
+            Some(dh) => reads.carried_backward(on, self.normed, &dh, d, grads),
             None => Ok(()),
         }
     }

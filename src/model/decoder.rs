@@ -5,6 +5,7 @@ use super::branch::Branch;
 pub use super::ffn::{Expert, ExpertNorms, Experts, FeedForward, Mlp, Shared};
 use super::linear::Linear;
 pub use super::mixer::{Attention, Latent, Mixer, Recurrence};
+pub use super::narrow::Narrow;
 use super::ops::magnitude;
 use super::ops::norm::Norm;
 use super::params::Params;
@@ -17,6 +18,7 @@ use crate::spec::{
     self, BlockSpec, ExpertsSpec, LatentSpec, MlpSpec, ModelSpec, ModuleSpec, NormKind, NormSpec, PartSpec,
 };
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A normalization's weights.
@@ -24,8 +26,10 @@ use std::sync::Arc;
 pub struct NormWeights {
     /// What it computes.
     pub spec: NormSpec,
-    /// Scales, `[width]`; ones where the model has none.
+    /// Scales, `[width]`, or `[copies, width]`; ones where the model has none.
     pub weight: Vector,
+    /// Those of the other copies, where each has a tensor of its own.
+    pub others: Vec<Vector>,
     /// Shifts.
     pub bias: Option<Vector>,
 }
@@ -58,12 +62,28 @@ impl NormWeights {
     pub fn is_trained(&self) -> bool {
         self.weight.trained().or(self.bias.as_ref().and_then(Vector::trained)).is_some()
     }
+
+    /// The scales of copy `number`: where they are, and which of those values they are.
+    pub fn scales(&self, number: usize) -> (&Vector, Range<usize>) {
+        let width = self.spec.width;
+        match number.checked_sub(1).and_then(|other| self.others.get(other)) {
+            Some(other) => (other, 0..width),
+            None => {
+                (&self.weight, if self.others.is_empty() { number * width..(number + 1) * width } else { 0..width })
+            }
+        }
+    }
 }
 
 impl NormValues<'_> {
     /// Ready to be computed.
     pub fn norm(&self) -> Norm<'_> {
-        Norm { weight: &self.weight, bias: self.bias.as_deref(), centred: self.centred, eps: self.eps }
+        self.of(&self.weight)
+    }
+
+    /// With these scales in place of its own: those of one copy.
+    pub fn of<'a>(&'a self, weight: &'a [f32]) -> Norm<'a> {
+        Norm { weight, bias: self.bias.as_deref(), centred: self.centred, eps: self.eps }
     }
 }
 
@@ -123,6 +143,8 @@ pub struct Block {
     pub norm_out: Option<NormWeights>,
     /// Mixer and feed-forward both read the block's input.
     pub parallel: bool,
+    /// The stream goes on from what the norms gave.
+    pub normed: bool,
     /// Multiplies both outputs before they are added.
     pub residual_scale: f32,
     /// What is added after both.
@@ -169,6 +191,7 @@ pub struct Decoder {
     /// Learned positions, and the row of position 0.
     pub(super) positions: Option<(Linear, usize)>,
     pub(super) per_layer: Option<Inputs>,
+    pub(super) narrow: Option<Narrow>,
     pub(super) embedding_norm: Option<NormWeights>,
     pub(super) blocks: Vec<Block>,
     pub(super) norm: Option<NormWeights>,
@@ -363,7 +386,7 @@ impl<S: Source> Builder<'_, S> {
         let router = self.0.vectors(std::slice::from_ref(&spec.router.name), spec.router.width)?;
         let router = router.into_iter().next().ok_or_else(|| Error::failure("a norm without scales"))?;
         Ok(ExpertNorms {
-            router: NormWeights { spec: spec.router.clone(), weight: router, bias: None },
+            router: NormWeights { spec: spec.router.clone(), weight: router, others: Vec::new(), bias: None },
             input: self.norm_of(&spec.input)?,
             output: self.norm_of(&spec.output)?,
             shared: self.norm_of(&spec.shared)?,
@@ -379,12 +402,20 @@ impl<S: Source> Builder<'_, S> {
 
     fn norm_of(&mut self, spec: &NormSpec) -> Result<NormWeights> {
         let plus = if spec.plus_one { 1.0 } else { 0.0 };
-        let weight = match spec.weight {
-            true => self.0.scale(&spec.name, spec.width, plus)?,
-            false => Vector::Frozen(vec![1.0; spec.width]),
+        let mut others = Vec::new();
+        let weight = match (spec.weight, spec.copies) {
+            (true, 1) => self.0.scale(&spec.name, spec.width, plus)?,
+            (true, copies) => {
+                let names: Vec<String> = spec.tensors().map(|(name, _)| name).collect();
+                let mut each = self.0.vectors(&names, copies * spec.width)?.into_iter();
+                let first = each.next().ok_or_else(|| Error::failure("norms of no heads"))?;
+                others.extend(each);
+                first
+            }
+            (false, copies) => Vector::Frozen(vec![1.0; copies * spec.width]),
         };
         let bias = if spec.bias { Some(self.0.bias(&spec.name, spec.width)?) } else { None };
-        Ok(NormWeights { spec: spec.clone(), weight, bias })
+        Ok(NormWeights { spec: spec.clone(), weight, others, bias })
     }
 
     fn per_layer_inputs(&mut self, spec: &spec::PerLayerInputs) -> Result<Inputs> {
@@ -398,7 +429,7 @@ impl<S: Source> Builder<'_, S> {
     }
 
     fn block(&mut self, spec: &BlockSpec, number: usize, width: usize) -> Result<Block> {
-        let BlockSpec { parallel, residual_scale, .. } = *spec;
+        let BlockSpec { parallel, normed, residual_scale, .. } = *spec;
         let norm_in = self.norm(&spec.norm_in)?;
         let mixer = spec.mixer.as_ref().map(|mixer| self.mixer(mixer, number)).transpose()?;
         let (norm_mixed, norm_ffn) = (self.norm(&spec.norm_mixed)?, self.norm(&spec.norm_ffn)?);
@@ -414,6 +445,7 @@ impl<S: Source> Builder<'_, S> {
             ffn,
             norm_out,
             parallel,
+            normed,
             residual_scale,
             per_layer,
             scalar,
@@ -448,6 +480,10 @@ impl Decoder {
             None => None,
         };
         let per_layer = spec.per_layer.as_ref().map(|inputs| builder.per_layer_inputs(inputs)).transpose()?;
+        let narrow = spec.narrow.as_ref().map(|narrow| -> Result<Narrow> {
+            Ok(Narrow { into: builder.module(&narrow.into)?, out: builder.module(&narrow.out)? })
+        });
+        let narrow = narrow.transpose()?;
         let embedding_norm = builder.norm(&spec.embedding_norm)?;
         let blocks = spec
             .blocks
@@ -465,6 +501,7 @@ impl Decoder {
             embedding,
             positions,
             per_layer,
+            narrow,
             embedding_norm,
             blocks,
             norm,
@@ -478,16 +515,17 @@ impl Decoder {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// The linear layers of all blocks, in order.
+    /// The linear layers of all blocks and around them, in order.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         let per_layer = self.per_layer.iter().map(|inputs| &inputs.projection);
-        per_layer.chain(self.blocks.iter().flat_map(Block::linears))
+        let (into, out) = (self.narrow.iter().map(|narrow| &narrow.into), self.narrow.iter().map(|narrow| &narrow.out));
+        per_layer.chain(into).chain(self.blocks.iter().flat_map(Block::linears)).chain(out)
     }
 
     /// Mutable variant of [`linears`](Self::linears).
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let per_layer = self.per_layer.iter_mut().map(|inputs| &mut inputs.projection);
-        per_layer.chain(self.blocks.iter_mut().flat_map(Block::linears_mut))
+        let Self { per_layer, narrow, blocks, .. } = self;
+        all_linears(per_layer.as_mut(), narrow.as_mut(), blocks)
     }
 
     /// The mixtures of experts, block after block.
@@ -532,4 +570,15 @@ impl Decoder {
     pub fn frozen_bytes(&self) -> usize {
         self.tables().chain(self.linears()).map(|linear| linear.weight.bytes()).sum()
     }
+}
+
+/// Mutable variant of [`Decoder::linears`], over the parts of a decoder.
+pub(super) fn all_linears<'a>(
+    per_layer: Option<&'a mut Inputs>,
+    narrow: Option<&'a mut Narrow>,
+    blocks: &'a mut [Block],
+) -> impl Iterator<Item = &'a mut Linear> {
+    let per_layer = per_layer.into_iter().map(|inputs| &mut inputs.projection);
+    let (into, out) = narrow.map(|narrow| (&mut narrow.into, &mut narrow.out)).unzip();
+    per_layer.chain(into).chain(blocks.iter_mut().flat_map(Block::linears_mut)).chain(out)
 }

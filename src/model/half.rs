@@ -54,6 +54,31 @@ impl<'a, B: Backend> Reads<'a, B> {
         }
     }
 
+    /// What the stream goes on from, of its own: the values where it is `normed`, else `x`.
+    pub(super) fn carried(&self, on: &B, normed: bool) -> Result<B::Buf> {
+        match self.norm.filter(|_| normed) {
+            Some(norm) => on.norm(norm, self.x),
+            None => on.copy(self.x),
+        }
+    }
+
+    /// The gradient `d` by what [`carried`](Self::carried) gave, and `dh` by the values, become the one by `x`.
+    pub(super) fn carried_backward(
+        &self,
+        on: &B,
+        normed: bool,
+        dh: &B::Buf,
+        d: &mut B::Buf,
+        grads: &mut B::Grads,
+    ) -> Result<()> {
+        let Some(norm) = self.norm.filter(|_| normed) else { return self.backward(on, dh, d, grads) };
+        on.add(d, dh, 1.0)?;
+        let mut dx = on.alloc(on.len(d))?;
+        on.norm_backward(norm, self.x, d, &mut dx, false, grads)?;
+        *d = dx;
+        Ok(())
+    }
+
     /// Its norm is trained, so that the gradient by its values is wanted whatever comes before it.
     pub(super) fn is_trained(&self) -> bool {
         self.norm.is_some_and(NormWeights::is_trained)

@@ -42,6 +42,7 @@ mod half;
 mod linear;
 mod measure;
 mod mixer;
+mod narrow;
 pub mod ops;
 mod params;
 mod pass;

@@ -117,10 +117,12 @@ pub(super) struct Input<B: Backend> {
     ids: B::Ids,
     starts: Option<B::Ids>,
     angles: Arc<Vec<B::Angles>>,
-    rows: usize,
-    seq: usize,
+    pub(super) rows: usize,
+    pub(super) seq: usize,
     first: usize,
     positions: usize,
+    /// Rows of the table of positions, where these are looked up by themselves.
+    pub(super) places: Option<B::Ids>,
     beside: Beside<B>,
 }
 
@@ -136,6 +138,7 @@ impl<B: Backend> Input<B> {
             seq: batch.seq,
             first: 0,
             positions,
+            places: places(on, spec, 0, batch.ids.len(), |at| at % batch.seq - batch.start(at))?,
             beside: Beside::default(),
         })
     }
@@ -150,12 +153,26 @@ impl<B: Backend> Input<B> {
         let rows = batch * seq;
         let angles = on.angles(&spec.ropes, seq, seq)?;
         let (ids, beside) = (on.blank_ids(rows)?, Beside::default());
-        Ok(Self { ids, starts: None, angles, rows, seq, first: 0, positions: seq, beside })
+        let places = spec.narrow.as_ref().map(|_| on.blank_ids(rows)).transpose()?;
+        Ok(Self { ids, starts: None, angles, rows, seq, first: 0, positions: seq, places, beside })
     }
 
-    fn lookup(&self) -> Lookup<'_, B> {
+    pub(super) fn lookup(&self) -> Lookup<'_, B> {
         Lookup { ids: &self.ids, starts: self.starts.as_ref(), seq: self.seq, first: self.first }
     }
+}
+
+/// Rows of the table of positions for `count` tokens from `first` on, where these are looked up by themselves.
+fn places<B: Backend>(
+    on: &B,
+    spec: &ModelSpec,
+    first: usize,
+    count: usize,
+    place: impl Fn(usize) -> usize,
+) -> Result<Option<B::Ids>> {
+    let Some(positions) = spec.positions.as_ref().filter(|_| spec.narrow.is_some()) else { return Ok(None) };
+    let list: Vec<u32> = (0..count).map(|at| (positions.offset + first + place(at)) as u32).collect();
+    on.ids(&list).map(Some)
 }
 
 /// The rows that predict something, and what.
@@ -183,12 +200,6 @@ pub(super) struct Head<'a, B: Backend> {
 }
 
 impl Decoder {
-    /// Embeddings, before their norm.
-    pub(super) fn embed<B: Backend>(&self, on: &B, input: &Input<B>) -> Result<B::Buf> {
-        let positions = self.positions.as_ref().map(|(table, offset)| (table, *offset));
-        on.embed(&self.embedding, self.spec.embedding_scale, positions, &input.lookup())
-    }
-
     /// What the first block reads, and embeddings before their norm, where they have one.
     pub(super) fn begin<B: Backend>(&self, on: &B, input: &Input<B>) -> Result<(B::Buf, Option<B::Buf>)> {
         let embedded = self.embed(on, input)?;
@@ -211,18 +222,10 @@ impl Decoder {
         Ok(x)
     }
 
-    /// What the head reads.
-    fn last_norm<B: Backend>(&self, on: &B, x: &B::Buf) -> Result<B::Buf> {
-        match &self.norm {
-            Some(norm) => on.norm(norm, x),
-            None => on.copy(x),
-        }
-    }
-
     fn sum<B: Backend>(&self, on: &B, batch: &Batch, choices: Option<&mut Vec<u32>>) -> Result<Loss> {
         let input = Input::new(on, &self.spec, batch)?;
         let x = self.blocks_forward(on, &input)?;
-        let h = self.last_norm(on, &x)?;
+        let h = self.head_reads(on, &x)?;
         let mut sure = 0;
         let sum = self.head_loss(on, &h, &Targets::new(on, batch)?, None, choices, Some(&mut sure))?;
         Ok(Loss { sum: on.wait(sum)?, count: batch.predictions(), sure })
@@ -321,19 +324,19 @@ impl Decoder {
                 Some(tape) => tape,
                 None => block.forward(on, place, &x, None)?.1,
             };
-            block.backward(on, place, &x, tape, &mut d, layer > 0 || trained, grads)?;
+            let wanted = layer > 0 || trained || self.narrow.is_some();
+            block.backward(on, place, &x, tape, &mut d, wanted, grads)?;
         }
         if let (Some(inputs), Some(x), Some(d_inputs)) = (&self.per_layer, first, input.beside.take_inputs_gradient()) {
             inputs.backward(on, &x, input.rows, &input.lookup(), d_inputs, &mut d, grads)?;
         }
-        if trained {
+        if trained || self.narrow.is_some() {
             if let (Some(norm), Some(embedded)) = (&self.embedding_norm, &embedded) {
                 let mut dx = on.alloc(on.len(&d))?;
                 on.norm_backward(norm, embedded, &d, &mut dx, false, grads)?;
                 d = dx;
             }
-            let positions = self.positions.as_ref().map(|(table, offset)| (table, *offset));
-            on.embed_backward(&self.embedding, self.spec.embedding_scale, positions, &input.lookup(), &d, grads)?;
+            self.embed_backward(on, input, &d, grads)?;
         }
         Ok(sum)
     }
@@ -348,16 +351,12 @@ impl Decoder {
         grads: &mut B::Grads,
         sure: Option<&mut usize>,
     ) -> Result<(B::Sum, B::Buf)> {
-        let mut d = on.alloc(on.len(x))?;
-        let h = self.last_norm(on, x)?;
-        let mut dh = on.zeros(on.len(x))?;
+        let h = self.head_reads(on, x)?;
+        let mut dh = on.zeros(on.len(&h))?;
         let back = Head { dh: &mut dh, grads: &mut *grads, scale };
         let sum = self.head_loss(on, &h, targets, Some(back), None, sure)?;
-        match &self.norm {
-            Some(norm) => on.norm_backward(norm, x, &dh, &mut d, false, grads)?,
-            None => d = dh,
-        }
-        Ok((sum, d))
+        drop(h);
+        Ok((sum, self.head_reads_backward(on, x, dh, grads)?))
     }
 
     /// Loss of the rows of `h` that predict something, in pieces: logits are held once, become their gradient, and are gone.
@@ -474,6 +473,7 @@ impl Decoder {
             seq: rows,
             first,
             positions,
+            places: places(on, &self.spec, first, rows, |at| at)?,
             beside: Beside::default(),
         };
         let mut x = self.begin(on, &input)?.0;
@@ -481,11 +481,11 @@ impl Decoder {
             x = block.forward(on, input.place(), &x, cache.as_mut())?.0;
         }
         cache.length = positions;
-        let (head, hidden) = (self.head(), self.spec.hidden);
-        let [vocab, _] = head.shape;
-        let mut last = on.alloc(hidden)?;
-        on.gather(&x, hidden, &on.ids(&[rows as u32 - 1])?, 0..1, &mut last)?;
-        let h = self.last_norm(on, &last)?;
+        let (head, width) = (self.head(), self.spec.hidden);
+        let [vocab, hidden] = head.shape;
+        let mut last = on.alloc(width)?;
+        on.gather(&x, width, &on.ids(&[rows as u32 - 1])?, 0..1, &mut last)?;
+        let h = self.head_reads(on, &last)?;
         let mut spare = None;
         let weight = on.head(head, &mut spare)?;
         let mut logits = on.logits(1, vocab, false)?;

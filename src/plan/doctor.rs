@@ -238,6 +238,24 @@ fn beside(adapter: &Adapter, layout: &Layout, say: &mut dyn FnMut(Weight, String
             None => missing.push(layer.module.as_str()),
         }
     }
+    let stem = layout.spec.as_ref().and_then(|spec| spec.class_stem());
+    if let Some([file, class]) = stem.filter(|_| adapter.format == "PEFT") {
+        let by_file: Vec<&str> = adapter
+            .layers
+            .iter()
+            .map(|layer| layer.module.as_str())
+            .filter(|module| module.starts_with(&file) && !module.starts_with(&class))
+            .collect();
+        if !by_file.is_empty() {
+            let text = format!(
+                "{} modules have the names of the base's file, such as {}: transformers' class has {class} in place of {file}, and PEFT \
+                 leaves names out that it does not know, without an error",
+                by_file.len(),
+                by_file[0]
+            );
+            say(Weight::Warning, text, "doctor --for peft --repair DIR writes a copy with the class's names");
+        }
+    }
     let there = layout.weights.iter().find(|weight| weight.linear).map_or("none", |weight| weight.name.as_str());
     if let Some(first) = shapes.first() {
         let text = format!("{} modules have another shape in {}: {first}", shapes.len(), layout.name);

@@ -162,14 +162,16 @@ impl Layout {
     /// The model that a spec describes.
     pub fn from_spec(name: impl Into<String>, spec: ModelSpec) -> Self {
         let modules = spec.modules().flat_map(|module| module.names().map(move |name| Weight::of_module(name, module)));
-        let norms = spec.norms().filter(|norm| norm.weight).map(|norm| Weight {
-            name: norm.name.clone(),
+        let norms = spec.norms().filter(|norm| norm.weight);
+        let norms = norms.flat_map(|norm| norm.tensors().map(move |(name, values)| (norm, name, values)));
+        let norms = norms.map(|(norm, name, values)| Weight {
+            layer: layer_of(&name),
+            name,
             role: Role::Norm,
-            layer: layer_of(&norm.name),
             d_out: norm.width,
             d_in: 1,
             linear: false,
-            parameters: norm.parameters(),
+            parameters: values as u64 * if norm.bias { 2 } else { 1 },
             dtype: Dtype::BF16,
         });
         let tensors = spec.blocks.iter().filter_map(|block| block.recurrence()).flat_map(RecurrenceSpec::tensors);

@@ -78,6 +78,8 @@ impl Preset {
 
 const BY_CLASS: &str =
     "The sizes are those of the config class in transformers 5.24; the published file could not be read.";
+/// Of MindSpeed-RL, slime and Ollama (its pages of GGUF metadata), and in tests of several programs that serve these models.
+const ELSEWHERE: &str = "The sizes were compared with what several other programs hold for this model; its config.json itself was not read.";
 const REMEMBERED: &str = "The sizes are those of the published config.json as remembered; the file itself was not read when they were written down.";
 const TEXT: &str = "The text model alone; the hub's figure includes the vision tower.";
 
@@ -126,6 +128,14 @@ const GEMMA_4_E2B: &str = concat!(
     sliding!(),
     "]"
 );
+const GEMMA_4_E4B: &str =
+    r#""head_dim": 256, "global_head_dim": 512, "num_kv_shared_layers": 18, "hidden_size_per_layer_input": 256"#;
+const GEMMA_4_12B: &str =
+    r#""head_dim": 256, "global_head_dim": 512, "attention_k_eq_v": true, "num_global_key_value_heads": 1"#;
+const GEMMA_4_26B: &str = r#""head_dim": 256, "global_head_dim": 512, "attention_k_eq_v": true, "num_global_key_value_heads": 2,
+    "hidden_size_per_layer_input": 0, "enable_moe_block": true, "num_experts": 128, "top_k_experts": 8, "moe_intermediate_size": 704"#;
+const GEMMA_4_31B: &str = r#""head_dim": 256, "global_head_dim": 512, "attention_k_eq_v": true, "num_global_key_value_heads": 4,
+    "hidden_size_per_layer_input": 0"#;
 const GRANITE_H_TINY: &str = concat!(
     r#""shared_intermediate_size": 1024, "num_local_experts": 64, "num_experts_per_tok": 6, "mamba_n_heads": 48, "mamba_d_state": 128, "tie_word_embeddings": true, "layer_types": ["#,
     mamba!(),
@@ -215,22 +225,22 @@ static PRESETS: &[Preset] = &[
     new("Qwen", "qwen3-32b", "Qwen3 32B", "Qwen/Qwen3-32B", ("qwen3", [5120, 25600, 64, 64, 8, 151936], r#""head_dim": 128"#)),
 
     new("Qwen", "qwen3.5-9b", "Qwen3.5 9B", "Qwen/Qwen3.5-9B", ("qwen3_5_text", [4096, 12288, 32, 16, 4, 248_320], "")).note(BY_CLASS),
-    new("Qwen", "qwen3-30b-a3b", "Qwen3 30B-A3B", "Qwen/Qwen3-30B-A3B", ("qwen3_moe", [2048, 6144, 48, 32, 4, 151936], QWEN3_MOE)).note(REMEMBERED),
-    new("Qwen", "qwen3-235b-a22b", "Qwen3 235B-A22B", "Qwen/Qwen3-235B-A22B", ("qwen3_moe", [4096, 12288, 94, 64, 4, 151936], QWEN3_MOE_LARGE)).note(REMEMBERED),
+    new("Qwen", "qwen3-30b-a3b", "Qwen3 30B-A3B", "Qwen/Qwen3-30B-A3B", ("qwen3_moe", [2048, 6144, 48, 32, 4, 151936], QWEN3_MOE)).note(ELSEWHERE),
+    new("Qwen", "qwen3-235b-a22b", "Qwen3 235B-A22B", "Qwen/Qwen3-235B-A22B", ("qwen3_moe", [4096, 12288, 94, 64, 4, 151936], QWEN3_MOE_LARGE)).note(ELSEWHERE),
     new("Qwen", "qwen3.5-0.8b", "Qwen3.5 0.8B", "Qwen/Qwen3.5-0.8B", ("qwen3_5_text", [1024, 3584, 24, 8, 2, 248_320], QWEN3_5_SMALL)).note(REMEMBERED),
     new("Qwen", "qwen3.5-2b", "Qwen3.5 2B", "Qwen/Qwen3.5-2B", ("qwen3_5_text", [2048, 6144, 24, 8, 2, 248_320], QWEN3_5_SMALL)).note(REMEMBERED),
     new("Qwen", "qwen3.5-4b", "Qwen3.5 4B", "Qwen/Qwen3.5-4B", ("qwen3_5_text", [2560, 9216, 32, 16, 4, 248_320], r#""head_dim": 256, "tie_word_embeddings": true"#)).note(REMEMBERED),
-    new("Qwen", "qwen3.5-27b", "Qwen3.5 27B", "Qwen/Qwen3.5-27B", ("qwen3_5_text", [5120, 17408, 64, 24, 4, 248_320], r#""head_dim": 256, "linear_num_value_heads": 48"#)).note(REMEMBERED),
+    new("Qwen", "qwen3.5-27b", "Qwen3.5 27B", "Qwen/Qwen3.5-27B", ("qwen3_5_text", [5120, 17408, 64, 24, 4, 248_320], r#""head_dim": 256, "linear_num_value_heads": 48"#)).note(ELSEWHERE),
     new("Qwen", "qwen3.5-35b-a3b", "Qwen3.5 35B-A3B", "Qwen/Qwen3.5-35B-A3B", ("qwen3_5_moe_text", [2048, 512, 40, 16, 2, 248_320], r#""head_dim": 256, "num_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512"#)).note(BY_CLASS),
     new("OLMo", "olmo-3-7b", "OLMo 3 7B", "allenai/Olmo-3-1025-7B", ("olmo3", [4096, 11008, 32, 32, 32, 100_278], "")).note(REMEMBERED),
     new("OLMo", "olmo-3-32b", "OLMo 3 32B", "allenai/Olmo-3-1125-32B", ("olmo3", [5120, 27648, 64, 40, 8, 100_278], "")).note(REMEMBERED),
     new("OLMo", "olmo-hybrid-7b", "OLMo hybrid 7B", "allenai/Olmo-Hybrid-7B", ("olmo_hybrid", [3840, 11008, 32, 30, 30, 100_352], "")).note(BY_CLASS),
     new("Bamba", "bamba-9b", "Bamba 9.8B", "ibm-fms/Bamba-9.8b-2.2T-hf", ("bamba", [4096, 14336, 32, 32, 8, 128_000], "")).note(BY_CLASS),
 
-    new("gpt-oss", "gpt-oss-20b", "gpt-oss 20B", "openai/gpt-oss-20b", ("gpt_oss", [2880, 2880, 24, 64, 8, 201_088], r#""head_dim": 64, "num_local_experts": 32, "num_experts_per_tok": 4"#)).note(REMEMBERED),
-    new("gpt-oss", "gpt-oss-120b", "gpt-oss 120B", "openai/gpt-oss-120b", ("gpt_oss", [2880, 2880, 36, 64, 8, 201_088], r#""head_dim": 64, "num_local_experts": 128, "num_experts_per_tok": 4"#)).note(REMEMBERED),
-    new("Llama", "llama-4-scout", "Llama 4 Scout 17B-16E", "meta-llama/Llama-4-Scout-17B-16E", ("llama4_text", [5120, 8192, 48, 40, 8, 202_048], r#""head_dim": 128, "intermediate_size_mlp": 16384, "num_local_experts": 16, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1"#)).note(REMEMBERED),
-    new("Llama", "llama-4-maverick", "Llama 4 Maverick 17B-128E", "meta-llama/Llama-4-Maverick-17B-128E", ("llama4_text", [5120, 8192, 48, 40, 8, 202_048], r#""head_dim": 128, "intermediate_size_mlp": 16384, "num_local_experts": 128, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2"#)).note(REMEMBERED),
+    new("gpt-oss", "gpt-oss-20b", "gpt-oss 20B", "openai/gpt-oss-20b", ("gpt_oss", [2880, 2880, 24, 64, 8, 201_088], r#""head_dim": 64, "num_local_experts": 32, "num_experts_per_tok": 4"#)).note(ELSEWHERE),
+    new("gpt-oss", "gpt-oss-120b", "gpt-oss 120B", "openai/gpt-oss-120b", ("gpt_oss", [2880, 2880, 36, 64, 8, 201_088], r#""head_dim": 64, "num_local_experts": 128, "num_experts_per_tok": 4"#)).note(ELSEWHERE),
+    new("Llama", "llama-4-scout", "Llama 4 Scout 17B-16E", "meta-llama/Llama-4-Scout-17B-16E", ("llama4_text", [5120, 8192, 48, 40, 8, 202_048], r#""head_dim": 128, "intermediate_size_mlp": 16384, "num_local_experts": 16, "num_experts_per_tok": 1, "interleave_moe_layer_step": 1"#)).note(ELSEWHERE),
+    new("Llama", "llama-4-maverick", "Llama 4 Maverick 17B-128E", "meta-llama/Llama-4-Maverick-17B-128E", ("llama4_text", [5120, 8192, 48, 40, 8, 202_048], r#""head_dim": 128, "intermediate_size_mlp": 16384, "num_local_experts": 128, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2"#)).note(ELSEWHERE),
     new("Mistral", "ministral-3-3b", "Ministral 3 3B", "mistralai/Ministral-3-3B-Base-2512", ("ministral3", [3072, 9216, 26, 32, 8, 131_072], r#""head_dim": 128, "tie_word_embeddings": true"#)).note(REMEMBERED),
     new("Mistral", "ministral-3-8b", "Ministral 3 8B", "mistralai/Ministral-3-8B-Base-2512", ("ministral3", [4096, 14336, 34, 32, 8, 131_072], r#""head_dim": 128"#)).note(BY_CLASS),
     new("Mistral", "ministral-3-14b", "Ministral 3 14B", "mistralai/Ministral-3-14B-Base-2512", ("ministral3", [5120, 16384, 40, 32, 8, 131_072], r#""head_dim": 128"#)).note(REMEMBERED),
@@ -241,9 +251,13 @@ static PRESETS: &[Preset] = &[
     new("LFM2", "lfm2-8b-a1b", "LFM2 8B-A1B", "LiquidAI/LFM2-8B-A1B", ("lfm2_moe", [2048, 7168, 24, 32, 8, 65536], r#""full_attn_idxs": [2, 6, 10, 14, 18, 21]"#)).note(REMEMBERED),
     new("Granite", "granite-4.0-h-tiny", "Granite 4.0 H Tiny 7B-A1B", "ibm-granite/granite-4.0-h-tiny", ("granitemoehybrid", [1536, 512, 40, 12, 4, 100_352], GRANITE_H_TINY)).note(REMEMBERED),
     new("Granite", "granite-4.0-micro", "Granite 4.0 Micro 3B", "ibm-granite/granite-4.0-micro", ("granitemoehybrid", [2560, 8192, 40, 40, 8, 100_352], GRANITE_MICRO)).note(REMEMBERED),
-    new("Nemotron", "nemotron-3-nano-30b-a3b", "Nemotron 3 Nano 30B-A3B", "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", ("nemotron_h", [2688, 1856, 52, 32, 2, 131_072], NEMOTRON_3_NANO)).note(REMEMBERED),
+    new("Nemotron", "nemotron-3-nano-30b-a3b", "Nemotron 3 Nano 30B-A3B", "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", ("nemotron_h", [2688, 1856, 52, 32, 2, 131_072], NEMOTRON_3_NANO)).note(ELSEWHERE),
 
-    new("Gemma", "gemma-4-e2b", "Gemma 4 E2B", "google/gemma-4-e2b-it", ("gemma4_text", [1536, 6144, 35, 8, 1, 262_144], GEMMA_4_E2B)).note(REMEMBERED),
+    new("Gemma", "gemma-4-e2b", "Gemma 4 E2B", "google/gemma-4-e2b-it", ("gemma4_text", [1536, 6144, 35, 8, 1, 262_144], GEMMA_4_E2B)).note(ELSEWHERE),
+    new("Gemma", "gemma-4-e4b", "Gemma 4 E4B", "google/gemma-4-e4b-it", ("gemma4_text", [2560, 10240, 42, 8, 2, 262_144], GEMMA_4_E4B)).note(ELSEWHERE),
+    new("Gemma", "gemma-4-12b", "Gemma 4 12B", "google/gemma-4-12B-it", ("gemma4_unified_text", [3840, 15360, 48, 16, 8, 262_144], GEMMA_4_12B)).note(ELSEWHERE),
+    new("Gemma", "gemma-4-26b-a4b", "Gemma 4 26B-A4B", "google/gemma-4-26B-A4B-it", ("gemma4_text", [2816, 2112, 30, 16, 8, 262_144], GEMMA_4_26B)).note(ELSEWHERE),
+    new("Gemma", "gemma-4-31b", "Gemma 4 31B", "google/gemma-4-31B-it", ("gemma4_text", [5376, 21504, 60, 32, 16, 262_144], GEMMA_4_31B)).note(ELSEWHERE),
     new("Gemma", "gemma-2-2b", "Gemma 2 2B", "google/gemma-2-2b", ("gemma2", [2304, 9216, 26, 8, 4, 256000], "")),
     new("Gemma", "gemma-2-9b", "Gemma 2 9B", "google/gemma-2-9b", ("gemma2", [3584, 14336, 42, 16, 8, 256000], "")),
     new("Gemma", "gemma-2-27b", "Gemma 2 27B", "google/gemma-2-27b", ("gemma2", [4608, 36864, 46, 32, 16, 256000], r#""head_dim": 128"#)),

@@ -15,7 +15,8 @@
 //! parallel: h₂ = norm_ffn(x), or h where there is no norm_ffn;            x₂ = x + s·m + s·f
 //! ```
 //!
-//! where a norm that is `None` passes its input on, and `s` is [`BlockSpec::residual_scale`].
+//! where a norm that is `None` passes its input on, and `s` is [`BlockSpec::residual_scale`]. Where the stream is
+//! [`normed`](BlockSpec::normed) it goes on from what the norms gave: x₁ = h + m, x₂ = h₂ + f.
 
 mod activation;
 mod experts;
@@ -52,6 +53,8 @@ pub struct ModelSpec {
     pub positions: Option<PositionsSpec>,
     /// What every block gets of a token beside the stream (Gemma 4).
     pub per_layer: Option<PerLayerInputs>,
+    /// Into the stream and out of it, where the embedding is narrower (OPT 350M).
+    pub narrow: Option<NarrowSpec>,
     /// After the embeddings (BLOOM).
     pub embedding_norm: Option<NormSpec>,
     /// The blocks.
@@ -85,6 +88,15 @@ pub struct PositionsSpec {
     pub offset: usize,
 }
 
+/// An embedding of another width than the stream: `x = into(embedded) + positions`, `logits = head(out(norm(x)))`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NarrowSpec {
+    /// `[hidden, width]`.
+    pub into: ModuleSpec,
+    /// `[width, hidden]`.
+    pub out: ModuleSpec,
+}
+
 /// One block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockSpec {
@@ -102,6 +114,9 @@ pub struct BlockSpec {
     pub norm_out: Option<NormSpec>,
     /// Mixer and feed-forward both read the block's input.
     pub parallel: bool,
+    /// Both outputs are added to what the norm before them gave, and the stream goes on from there: norms that come after the
+    /// sums are the next ones' (OPT 350M, BLOOM's `apply_residual_connection_post_layernorm`).
+    pub normed: bool,
     /// Multiplies both outputs before they are added (Granite's `residual_multiplier`).
     pub residual_scale: f32,
     /// What is added after both: the block's part of the per-layer inputs, through a gate (Gemma 4).
@@ -256,6 +271,8 @@ pub struct AttentionSpec {
     pub softcap: f32,
     /// Times `slope(head) · (key position − query position)` is added to scores (BLOOM), by [`alibi_slopes`]; 0 for none.
     pub alibi: f32,
+    /// Slopes, and slopes times positions, are rounded to bf16 (Falcon).
+    pub alibi_rounded: bool,
     /// Queries, keys and values are clipped to ±this; 0 for none (OLMo).
     pub clip: f32,
     /// Multiplies queries by position (Ministral 3).
@@ -439,6 +456,9 @@ pub struct NormSpec {
     pub kind: NormKind,
     /// Values that are normalized together.
     pub width: usize,
+    /// Heads that have scales of their own: `[copies, width]` in one tensor, or one for each where the name has `{}` for its
+    /// number. 1 where all have the same.
+    pub copies: usize,
     /// Added to the mean square or variance.
     pub eps: f32,
     /// The scale is 1 + what is stored (Gemma).
@@ -452,7 +472,14 @@ pub struct NormSpec {
 impl NormSpec {
     /// Values of scales and shifts.
     pub fn parameters(&self) -> u64 {
-        self.width as u64 * (u64::from(self.weight) + u64::from(self.bias))
+        (self.copies * self.width) as u64 * (u64::from(self.weight) + u64::from(self.bias))
+    }
+
+    /// The names of its tensors, and how many values each has.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, usize)> {
+        let apart = self.name.contains("{}");
+        let (count, width) = if apart { (self.copies, self.width) } else { (1, self.copies * self.width) };
+        (0..count).map(move |number| (self.name.replacen("{}", &number.to_string(), 1), width))
     }
 }
 
@@ -462,7 +489,9 @@ impl ModelSpec {
         let positions = self.positions.iter().map(|positions| &positions.module);
         let blocks = self.blocks.iter().flat_map(BlockSpec::modules);
         let per_layer = self.per_layer.iter().flat_map(|inputs| [&inputs.table, &inputs.projection]);
-        [&self.embedding].into_iter().chain(positions).chain(per_layer).chain(blocks).chain(&self.head)
+        let (into, out) = (self.narrow.iter().map(|narrow| &narrow.into), self.narrow.iter().map(|narrow| &narrow.out));
+        let before = [&self.embedding].into_iter().chain(positions).chain(per_layer).chain(into);
+        before.chain(blocks).chain(out).chain(&self.head)
     }
 
     /// Every norm.

@@ -9,6 +9,7 @@ mod checkpoints;
 mod cli;
 mod deltas;
 mod demo;
+mod experts;
 mod export;
 mod floors;
 mod foreign;

@@ -1,6 +1,6 @@
 //! After training: merged models that are checked, adapters as runtimes take them, models in other formats.
 
-use crate::support::{adapter, f32s, fixture};
+use crate::support::{self, adapter, f32s, fixture, fixtures, rankscope};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype, Kind};
 use rankscope::device::Choice;
@@ -81,7 +81,7 @@ fn small(change: impl FnOnce(&mut Value), more: Vec<crate::support::Stored>) -> 
 #[test]
 fn runtimes_say_what_they_do_not_do() {
     assert!(RUNTIMES.iter().all(|runtime| runtime.rules.iter().all(|rule| !rule.source.is_empty())));
-    assert!(Runtime::named("tgi").unwrap_err().to_string().contains("vllm,llama.cpp,ollama,mlx,sglang"));
+    assert!(Runtime::named("tgi").unwrap_err().to_string().contains("peft,vllm,llama.cpp,ollama,mlx,sglang"));
     let (_folder, plain) = small(|_| (), Vec::new());
     assert_eq!(verdicts("vllm", &plain, None), []);
     assert_eq!(verdicts("sglang", &plain, None), []);
@@ -361,4 +361,47 @@ fn a_model_of_70b_is_open_at_once() {
     assert!(took < 5.0, "{took} s");
     let down = model.module("model.layers.79.mlp.down_proj").unwrap();
     assert_eq!(down.shape, [8192, 28672]);
+}
+
+/// An adapter with the names of the base's file, as programs wrote it that knew no other: PEFT would leave all of it out.
+#[test]
+fn names_of_the_file_are_mended_where_the_class_has_others() {
+    for (family, file, class) in [
+        ("qwen2_5_vl", "model.layers.", "model.language_model.layers."),
+        ("nemotron_h", "backbone.layers.", "model.layers."),
+    ] {
+        let path = |name: &str| fixtures().join("families").join(name);
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] = ["old", "new"].map(|name| folder.path().join(name));
+        std::fs::create_dir(&old).unwrap();
+        let peft = path(&format!("{family}-adapter"));
+        std::fs::copy(peft.join("adapter_config.json"), old.join("adapter_config.json")).unwrap();
+        let bytes = std::fs::read(peft.join("adapter_model.safetensors")).unwrap();
+        let (header, data) = bytes[8..].split_at(u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize);
+        let header: serde_json::Value = serde_json::from_slice(header).unwrap();
+        let tensors = header.as_object().unwrap().iter();
+        let renamed: serde_json::Map<String, serde_json::Value> =
+            tensors.map(|(name, value)| (name.replace(class, file), value.clone())).collect();
+        let header = serde_json::Value::Object(renamed).to_string();
+        std::fs::write(old.join("adapter_model.safetensors"), support::file(&header, data)).unwrap();
+        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let (base, from, to) = (text(&path(family)), text(&old), text(&new));
+        let ran = rankscope(&["doctor", &from, "--base", &base, "--for", "peft", "--repair", &to]);
+        assert_eq!(ran.status, 0, "{}", ran.stderr);
+        let said = &ran.stdout;
+        assert!(said.contains(&format!("have the names of the base's file, such as {file}")), "{said}");
+        assert!(said.contains("peft: ignores: ") && said.contains("doctor --for peft --repair"), "{said}");
+        let names = |folder: &std::path::Path| -> Vec<String> {
+            let adapter = Adapter::open(folder).unwrap();
+            adapter.layers.iter().filter(|layer| layer.experts.is_none()).map(|layer| layer.module.clone()).collect()
+        };
+        assert!(names(&old).iter().all(|name| name.starts_with(file)), "{family}");
+        // Nemotron-H's pairs of experts go into a merged model.
+        if family == "qwen2_5_vl" {
+            assert_eq!(names(&new), names(&peft), "{family}");
+            let ran = rankscope(&["doctor", &to, "--base", &base, "--for", "peft"]);
+            let said = &ran.stdout;
+            assert!(said.contains("peft: applies all of it") && !said.contains("names of the base's file"), "{said}");
+        }
+    }
 }

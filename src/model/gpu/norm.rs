@@ -29,7 +29,7 @@ pub struct Norm {
 
 impl Norm {
     pub(super) fn upload(gpu: &Gpu, weights: &Weights) -> Result<Self> {
-        let (width, centred, eps) = (weights.spec.width, weights.is_centred(), weights.spec.eps);
+        let (width, centred, eps) = (weights.spec.width * weights.spec.copies, weights.is_centred(), weights.spec.eps);
         let bias = weights.bias.as_ref().map(|bias| Vector::upload(gpu, bias, width)).transpose()?;
         Ok(Self { weight: Vector::upload(gpu, &weights.weight, width)?, bias, centred, eps })
     }

@@ -139,6 +139,13 @@ fn refused(decoder: &Decoder) -> Option<String> {
         if spec.head_dim > WIDEST {
             return Some(format!("attention with heads of {} values, more than {WIDEST},", spec.head_dim));
         }
+        let norms = [&attention.q_norm, &attention.k_norm];
+        if norms.into_iter().flatten().any(|norm| norm.spec.copies > 1) {
+            return Some("norms of queries and keys of every head by itself".to_owned());
+        }
+        if spec.alibi_rounded {
+            return Some("attention with linear biases in bf16".to_owned());
+        }
     }
     None
 }

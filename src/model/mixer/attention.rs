@@ -67,9 +67,9 @@ impl Attention {
     }
 
     pub(in crate::model) fn rules(&self) -> Rules {
-        let AttentionSpec { heads, kv_heads, head_dim, value_dim, scale, softcap, window, chunk, alibi, .. } =
-            self.spec;
-        Rules { heads, kv_heads, head_dim, value_dim, scale, softcap, window, chunk, alibi }
+        let AttentionSpec { heads, kv_heads, head_dim, value_dim, scale, softcap, window, chunk, .. } = self.spec;
+        let (alibi, rounded) = (self.spec.alibi, self.spec.alibi_rounded);
+        Rules { heads, kv_heads, head_dim, value_dim, scale, softcap, window, chunk, alibi, rounded }
     }
 
     pub(super) fn linears(&self) -> Vec<&Linear> {

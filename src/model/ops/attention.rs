@@ -61,6 +61,8 @@ pub struct Rules {
     pub chunk: Option<usize>,
     /// Times a head's slope and the distance to a key is taken from its score; 0 for none.
     pub alibi: f32,
+    /// Slopes, and slopes times the positions of keys, are rounded to bf16.
+    pub rounded: bool,
 }
 
 impl Rules {
@@ -104,20 +106,27 @@ pub fn pairs(rules: &Rules, rows: usize) -> usize {
 }
 
 impl Rules {
-    /// What a head takes from the score of a key for each position of distance.
-    fn slope(&self, head: usize) -> f32 {
-        if self.alibi == 0.0 { 0.0 } else { self.alibi * alibi_slopes(self.heads)[head] }
-    }
-}
-
-/// Takes `slope · distance` from the scores of a block; `position` of the first row, `lo` of the first key.
-fn bias(scores: &mut [f32], keys: usize, position: usize, lo: usize, slope: f32) {
-    if slope == 0.0 {
-        return;
-    }
-    for (at, row) in scores.chunks_exact_mut(keys).enumerate() {
-        let own = (position + at) as f32 - lo as f32;
-        row.iter_mut().enumerate().for_each(|(key, score)| *score += slope * (key as f32 - own));
+    /// Takes `slope · distance` from a head's scores of a block; `position` of the first row, `lo` of the first key.
+    fn bias(&self, head: usize, scores: &mut [f32], keys: usize, position: usize, lo: usize, starts: &[u32]) {
+        if self.alibi == 0.0 {
+            return;
+        }
+        let slope = alibi_slopes(self.heads)[head];
+        for (at, row) in scores.chunks_exact_mut(keys).enumerate() {
+            let own = position + at;
+            if !self.rounded {
+                let (slope, own) = (self.alibi * slope, own as f32 - lo as f32);
+                row.iter_mut().enumerate().for_each(|(key, score)| *score += slope * (key as f32 - own));
+                continue;
+            }
+            let start = starts.get(at).map_or(0, |&start| start as usize);
+            let of = |place: usize| {
+                let place = half::bf16::from_f32(place.saturating_sub(start) as f32).to_f32();
+                half::bf16::from_f32(half::bf16::from_f32(slope).to_f32() * place).to_f32()
+            };
+            let mine = of(own);
+            row.iter_mut().enumerate().for_each(|(key, score)| *score += self.alibi * (of(lo + key) - mine));
+        }
     }
 }
 
@@ -208,7 +217,7 @@ pub fn forward(
                 let keys_seen = k.rows(group, sequence * keys + seen.start, seen.len(), head_dim);
                 let values = v.rows(group, sequence * keys + seen.start, seen.len(), value_dim);
                 product(Out::dense(&mut scores, count, seen.len()), false, rules.scale, queries, keys_seen.t());
-                bias(&mut scores, seen.len(), before + first, seen.start, rules.slope(head));
+                rules.bias(head, &mut scores, seen.len(), before + first, seen.start, starts);
                 let sink = sinks.get(head).copied();
                 softmax(&mut scores, seen.len(), before + first, seen.start, rules, starts, sink, &mut [], &mut []);
                 let to = Out::new(&mut out[head * value_dim..], count, value_dim, width);
@@ -265,7 +274,7 @@ pub fn backward(
             let d_o = View::new(&d_out[at..], count, value_dim, width);
             let (p, dp) = (&mut p[..count * many], &mut dp[..count * many]);
             product(Out::dense(p, count, many), false, rules.scale, queries, keys.t());
-            bias(p, many, first, seen.start, rules.slope(head));
+            rules.bias(head, p, many, first, seen.start, starts);
             softmax(p, many, first, seen.start, rules, starts, sink, &mut capped, &mut shares);
             if sink.is_some() {
                 for (row, share) in shares.iter().enumerate().take(count) {

@@ -92,6 +92,8 @@ pub enum Feature {
     Experts,
     /// Names of modules that the base spells otherwise.
     OtherNames,
+    /// Names of the base's file where transformers' class has others.
+    FileNames,
     /// An initialisation that took a part out of the base.
     TakenOut,
     /// A variant whose pairs are not active everywhere, or not alone (aLoRA, Arrow, KaSA, …).
@@ -239,6 +241,10 @@ impl Feature {
                     }) && layer.experts.is_none()
                 };
                 layers(&apart)
+            }
+            Self::FileNames => {
+                let [file, class] = base?.spec().ok()?.class_stem()?;
+                layers(&|layer| layer.module.starts_with(&file) && !layer.module.starts_with(&class))
             }
             Self::TakenOut => {
                 let what = adapter.taken_out().filter(|what| *what != TakenOut::Smallest)?;

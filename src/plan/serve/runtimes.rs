@@ -4,6 +4,7 @@
 //!
 //! | program | files | as of |
 //! |---|---|---|
+//! | PEFT | `utils/save_and_load.py` (`set_peft_model_state_dict`) | 0.21.2 |
 //! | vLLM | `vllm/lora/peft_helper.py` (`validate_legal`), `vllm/config/lora.py` (`MaxLoRARanks`) | commits after 0.11; 01230b40 |
 //! | llama.cpp | `convert_lora_to_gguf.py`, `src/llama-adapter.h` (`get_scale`) | 0b03adaa, 215841fc |
 //! | Ollama | `convert/convert.go` (`AdapterParameters`, `ConvertAdapter`), `convert/convert_llama_adapter.go` | fb307609 (2026-08-21) |
@@ -41,7 +42,26 @@ macro_rules! gguf_rules {
 const OLLAMA: &[&str] = &["llama", "mistral", "gemma2"];
 
 /// Every runtime, in the order of the command line's help.
-pub static RUNTIMES: [Runtime; 5] = [
+pub static RUNTIMES: [Runtime; 6] = [
+    Runtime {
+        name: "peft",
+        form: Form::Peft,
+        rules: &[
+            rule(Feature::NotIn("PEFT"), Refuses, "it takes its own folders", "peft 0.21.2, utils/save_and_load.py"),
+            rule(
+                Feature::FileNames,
+                Ignores,
+                "it finds tensors by the names of transformers' class, which are not those of the base's file here",
+                "peft 0.21.2, utils/save_and_load.py, set_peft_model_state_dict",
+            ),
+            rule(
+                Feature::OtherNames,
+                Ignores,
+                "the base spells these modules otherwise",
+                "peft 0.21.2, utils/save_and_load.py, set_peft_model_state_dict",
+            ),
+        ],
+    },
     Runtime {
         name: "vllm",
         form: Form::Peft,

@@ -7,9 +7,7 @@ use crate::spec::{ModelSpec, NormSpec};
 
 /// `bloom`.
 pub(super) fn bloom(keys: &Keys) -> Result<ModelSpec> {
-    if keys.flag_or("apply_residual_connection_post_layernorm", false)? {
-        keys.refuse("apply_residual_connection_post_layernorm true is not supported");
-    }
+    let normed = keys.flag_or("apply_residual_connection_post_layernorm", false)?;
     let mut spec = build(
         keys,
         Traits {
@@ -33,6 +31,7 @@ pub(super) fn bloom(keys: &Keys) -> Result<ModelSpec> {
         },
     )?;
     spec.each_attention(|_, attention| attention.alibi = 1.0);
+    spec.blocks.iter_mut().for_each(|block| block.normed = normed);
     let name = format!("{}_layernorm", spec.embedding.name);
     spec.embedding_norm = spec.norm.clone().map(|norm| NormSpec { name, ..norm });
     Ok(spec)

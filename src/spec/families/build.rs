@@ -310,6 +310,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             name: format!("{prefix}{name}"),
             kind: t.kind,
             width,
+            copies: 1,
             eps,
             plus_one: t.plus_one,
             weight: t.norm_weight,
@@ -370,6 +371,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             scale: (head_dim as f64).powf(-0.5) as f32,
             softcap: 0.0,
             alibi: 0.0,
+            alibi_rounded: false,
             clip: 0.0,
             query_scaling: None,
         };
@@ -381,6 +383,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             ffn: Some(FeedForward::Dense(mlp(&m, t, activation, hidden, ffn))),
             norm_out: norm(&prefix, t.norms[3], hidden),
             parallel: t.parallel,
+            normed: false,
             residual_scale: 1.0,
             per_layer: None,
             scalar: None,
@@ -398,6 +401,7 @@ pub(super) fn build_with(keys: &Keys, t: &Traits, sizes: &Sizes, ropes: Vec<crat
             offset,
         }),
         per_layer: None,
+        narrow: None,
         embedding_norm: None,
         blocks: (0..layers).map(block).collect(),
         embedding,
@@ -469,10 +473,16 @@ impl ModelSpec {
         }
     }
 
-    /// Every head has a norm of its own for queries and keys, which is counted, and not computed here.
-    pub(super) fn count_head_norms(&mut self) {
-        let width = |of: &AttentionSpec| (of.heads + of.kv_heads) * of.head_dim;
-        self.undescribed += self.blocks.iter().filter_map(BlockSpec::attention).map(|of| width(of) as u64).sum::<u64>();
+    /// Norms of queries and keys of every head by itself, like `norm`: their names in a block's attention.
+    pub(super) fn put_head_norms(&mut self, norm: &NormSpec, names: [&str; 2]) {
+        self.each_attention(|_, attention| {
+            let prefix = attention.o.name.rsplit_once('.').map_or("", |(prefix, _)| prefix).to_owned();
+            let of = |name: &str, copies: usize| {
+                let name = format!("{prefix}.{name}");
+                Some(NormSpec { name, width: attention.head_dim, copies, ..norm.clone() })
+            };
+            (attention.q_norm, attention.k_norm) = (of(names[0], attention.heads), of(names[1], attention.kv_heads));
+        });
     }
 
     /// Gives every block its window.

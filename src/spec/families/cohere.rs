@@ -23,10 +23,9 @@ fn traits(keys: &Keys, theta: f64) -> Result<Traits> {
 
 /// `cohere`.
 pub(super) fn cohere(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = build(keys, traits(keys, 5e5)?)?;
-    if keys.flag_or("use_qk_norm", false)? {
-        keys.refuse("norms of queries and keys with weights for each head are not supported");
-        spec.count_head_norms();
+    let (mut spec, norms) = (build(keys, traits(keys, 5e5)?)?, keys.flag_or("use_qk_norm", false)?);
+    if let Some(norm) = spec.norm.clone().filter(|_| norms) {
+        spec.put_head_norms(&norm, ["q_norm", "k_norm"]);
     }
     spec.logit_scale = keys.number_or("logit_scale", 0.0625)? as f32;
     Ok(spec)

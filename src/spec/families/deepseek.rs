@@ -62,6 +62,7 @@ fn decoder(keys: &Keys, of: &Latents) -> Result<(ModelSpec, Traits, Sizes)> {
             name: m.name(&format!("self_attn.{name}")),
             kind: NormKind::Rms,
             width,
+            copies: 1,
             eps: EPS,
             plus_one: false,
             weight: true,

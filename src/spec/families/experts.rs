@@ -278,10 +278,10 @@ pub(super) fn qwen_blocks(keys: &Keys) -> Result<impl Fn(usize) -> bool> {
 pub(super) fn qwen2_moe(keys: &Keys) -> Result<ModelSpec> {
     let traits = Traits { qkv_bias: keys.flag_or("qkv_bias", true)?, rope: qwen::QWEN3.rope, ..Traits::LLAMA };
     let mut spec = build(keys, traits)?;
-    if keys.flag_or("use_sliding_window", false)? {
-        keys.refuse("use_sliding_window true is not supported for qwen2_moe");
-    }
-    keys.get("layer_types");
+    let used = keys.flag_or("use_sliding_window", false)?;
+    let window = if used { Some(keys.size_or(&["sliding_window"], 4096)?) } else { None };
+    let below = keys.get("max_window_layers").and_then(serde_json::Value::as_u64).unwrap_or(28) as usize;
+    spec.set_windows(&keys.windows(spec.blocks.len(), window, |layer| layer.is_multiple_of(2) && layer < below)?);
     let width = keys.size_or(&["moe_intermediate_size"], 1408)?;
     let experts = Experts::new(keys.size_or(&COUNT, 60)?, keys.size_or(&CHOSEN, 4)?, width);
     let mut experts = Experts { converted: false, ..experts.normed(keys, false)? };

@@ -1,4 +1,4 @@
-//! Falcon: queries in groups with their key and value; two norms of the block's input, or one.
+//! Falcon: rotary embeddings, or the older linear biases; queries in groups with their key and value; two norms of the block's input, or one.
 
 use super::build::{Qkv, Traits, Up, build};
 use super::keys::{Keys, RopeDefaults};
@@ -10,16 +10,14 @@ pub(super) fn falcon(keys: &Keys) -> Result<ModelSpec> {
     let newer = keys.flag_or("new_decoder_architecture", false)?;
     let one_key = keys.flag_or("multi_query", true)?;
     let parallel = keys.flag_or("parallel_attn", true)? || newer;
-    if keys.flag_or("alibi", false)? {
-        keys.refuse("alibi true is not supported for falcon");
-    }
+    let alibi = keys.flag_or("alibi", false)?;
     let two = newer && keys.size_or(&["num_ln_in_parallel_attn"], 2)? == 2;
     let norms = match (parallel, two) {
         (true, true) => [Some("ln_attn"), None, Some("ln_mlp"), None],
         (true, false) => Traits::ONE,
         (false, _) => Traits::LLAMA.norms,
     };
-    build(
+    let mut spec = build(
         keys,
         Traits {
             stem: "transformer.",
@@ -38,8 +36,13 @@ pub(super) fn falcon(keys: &Keys) -> Result<ModelSpec> {
             one_key: one_key && !newer,
             widen: 4,
             tied: true,
-            rope: Some(RopeDefaults::LLAMA),
+            rope: (!alibi).then_some(RopeDefaults::LLAMA),
             ..Traits::LLAMA.layer_norm("layer_norm_epsilon").biased(keys.flag_or("bias", false)?)
         },
-    )
+    )?;
+    if alibi {
+        // They are added before scores are scaled.
+        spec.each_attention(|_, attention| (attention.alibi, attention.alibi_rounded) = (attention.scale, true));
+    }
+    Ok(spec)
 }

@@ -10,6 +10,16 @@ use crate::spec::{
 
 /// `gemma4_text`.
 pub(super) fn gemma4(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, 512, 256)
+}
+
+/// `gemma4_unified_text`: without per-layer inputs and experts (Gemma 4 12B).
+pub(super) fn unified(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, 1024, 0)
+}
+
+/// With this window and this width of per-layer inputs where the config is silent.
+fn decoder(keys: &Keys, window: usize, inputs: usize) -> Result<ModelSpec> {
     let bias = keys.flag_or("attention_bias", false)?;
     let full = RopeDefaults {
         theta: 1e6,
@@ -49,7 +59,7 @@ pub(super) fn gemma4(keys: &Keys) -> Result<ModelSpec> {
     for layer in (0..layers).filter(|layer| is_full(*layer)) {
         spec.blocks[layer].mixer = wide.blocks[layer].mixer.take();
     }
-    let window = keys.size_or(&["sliding_window"], 512)?;
+    let window = keys.size_or(&["sliding_window"], window)?;
     spec.each_attention(|layer, attention| {
         (attention.rope, attention.scale) = (Some(usize::from(!is_full(layer))), 1.0);
         attention.window = (!is_full(layer)).then_some(window);
@@ -88,7 +98,7 @@ pub(super) fn gemma4(keys: &Keys) -> Result<ModelSpec> {
         // Images alone see both ways.
         keys.get("use_bidirectional_attention");
     }
-    per_layer(keys, &mut spec, &traits)?;
+    per_layer(keys, &mut spec, &traits, inputs)?;
     spec.embedding_scale = (spec.hidden as f32).sqrt();
     spec.logit_cap = keys.number_or_null("final_logit_softcapping", 0.0)?;
     Ok(spec)
@@ -156,12 +166,15 @@ fn experts(keys: &Keys, spec: &mut ModelSpec, traits: &Traits) -> Result<()> {
 }
 
 /// Per-layer inputs, where there are any.
-fn per_layer(keys: &Keys, spec: &mut ModelSpec, traits: &Traits) -> Result<()> {
+fn per_layer(keys: &Keys, spec: &mut ModelSpec, traits: &Traits, width: usize) -> Result<()> {
     let width = match keys.get("hidden_size_per_layer_input").and_then(serde_json::Value::as_u64) {
-        Some(0) => return Ok(()),
+        Some(0) => 0,
         Some(_) => keys.size(&["hidden_size_per_layer_input"])?,
-        None => 256,
+        None => width,
     };
+    if width == 0 {
+        return Ok(());
+    }
     let vocab = keys.size_or(&["vocab_size_per_layer_input"], 262_144)?;
     if vocab < spec.vocab {
         keys.refuse(format!(

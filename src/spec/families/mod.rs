@@ -134,6 +134,7 @@ static FAMILIES: &[Family] = &[
     family("apertus", &["ApertusForCausalLM"], apertus::apertus),
     family("muse_glimmer_text", &[], muse_glimmer::text),
     family("gemma4_text", &["Gemma4ForCausalLM"], gemma4::gemma4),
+    family("gemma4_unified_text", &["Gemma4UnifiedForCausalLM"], gemma4::unified),
     family("qwen3_5_text", &["Qwen3_5ForCausalLM"], qwen3_5::qwen3_5),
     family("qwen3_next", &["Qwen3NextForCausalLM"], qwen3_5::qwen3_next),
     family("qwen3_5_moe_text", &["Qwen3_5MoeForCausalLM"], qwen3_5::qwen3_5_moe),
@@ -164,6 +165,7 @@ static FAMILIES: &[Family] = &[
 const WRAPPERS: &[(&str, &str)] = &[
     ("gemma3", "Gemma3ForConditionalGeneration"),
     ("gemma4", "Gemma4ForConditionalGeneration"),
+    ("gemma4_unified", "Gemma4UnifiedForConditionalGeneration"),
     ("llava", "LlavaForConditionalGeneration"),
     ("llama4", "Llama4ForConditionalGeneration"),
     ("mistral3", "Mistral3ForConditionalGeneration"),

@@ -47,7 +47,10 @@ pub(super) fn unknown(kind: &str, config: &Value, path: &Path, has: Option<&dyn 
 fn missing(spec: &ModelSpec, has: Option<&dyn Fn(&str) -> bool>) -> (Vec<String>, usize) {
     let modules = spec.modules().filter(|module| module.layer.unwrap_or(0) == 0).map(|module| module.expert(0));
     let first = spec.blocks.first().into_iter().flat_map(|block| block.norms());
-    let norms = first.chain(&spec.norm).filter(|norm| norm.weight).map(|norm| norm.name.clone());
+    let norms = first
+        .chain(&spec.norm)
+        .filter(|norm| norm.weight)
+        .flat_map(|norm| norm.tensors().map(|(name, _)| name).take(1));
     let all: Vec<String> = modules.chain(norms).collect();
     let count = all.len();
     (all.into_iter().filter(|name| has.is_some_and(|has| !has(name))).collect(), count.max(1))

@@ -3,7 +3,7 @@
 use super::build::{Traits, build};
 use super::keys::{Keys, RopeDefaults};
 use crate::error::Result;
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, NormSpec};
 
 /// `stablelm`.
 pub(super) fn stablelm(keys: &Keys) -> Result<ModelSpec> {
@@ -24,9 +24,9 @@ pub(super) fn stablelm(keys: &Keys) -> Result<ModelSpec> {
             ..Traits::LLAMA.layer_norm("layer_norm_eps")
         },
     )?;
-    if keys.flag_or("qk_layernorm", false)? {
-        keys.refuse("norms of queries and keys with weights for each head are not supported");
-        spec.count_head_norms();
+    let norms = keys.flag_or("qk_layernorm", false)?;
+    if let Some(norm) = spec.norm.clone().filter(|_| norms) {
+        spec.put_head_norms(&NormSpec { bias: false, ..norm }, ["q_layernorm.norms.{}", "k_layernorm.norms.{}"]);
     }
     Ok(spec)
 }

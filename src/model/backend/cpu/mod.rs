@@ -245,7 +245,9 @@ impl<'m> Backend for Cpu<'m> {
     ) -> Result<()> {
         let values = weights.values(self.params);
         norm::backward(x, values.norm(), dy, keep, dx);
-        self.norm_weights(weights, x, dy, Groups::rows(weights.spec.width), values.norm(), grads);
+        let (scales, range) = weights.scales(0);
+        let trained = scales.trained().map(|number| (number, range));
+        self.norm_weights(weights, trained, x, dy, Groups::rows(weights.spec.width), values.norm(), grads);
         Ok(())
     }
 

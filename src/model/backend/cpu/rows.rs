@@ -9,6 +9,7 @@ use crate::model::ops::rope::Turned;
 use crate::model::ops::{self, Buf, heads};
 use crate::model::params::Grads;
 use crate::model::weight::Vector;
+use std::ops::Range;
 
 impl<'m> Cpu<'m> {
     /// Turns queries and keys by their positions, or back.
@@ -44,49 +45,65 @@ impl<'m> Cpu<'m> {
     /// Normalizes queries and keys of `qkv`; `raw` is what they were.
     pub(super) fn normalize(&self, attention: &Attention, raw: Option<&Buf>, qkv: &mut Buf) {
         let stride = attention.row().stride;
-        for (weights, groups) in self.head_norms(attention) {
+        for (weights, copy, groups) in self.head_norms(attention) {
             let Some(raw) = raw else { continue };
-            norm::heads_forward(raw, weights.values(self.params).norm(), groups, qkv);
+            let (scales, range) = weights.scales(copy);
+            let values = weights.values(self.params);
+            norm::heads_forward(raw, values.of(&scales.values(self.params)[range]), groups, qkv);
             self.see(|| weights.spec.name.clone(), qkv, stride, Cols::all(stride));
         }
     }
 
     /// The way back of [`normalize`](Self::normalize).
     pub(super) fn normalize_backward(&self, attention: &Attention, raw: Option<&Buf>, d: &mut Buf, grads: &mut Grads) {
-        for (weights, groups) in self.head_norms(attention) {
+        for (weights, copy, groups) in self.head_norms(attention) {
             let Some(raw) = raw else { continue };
-            let values = weights.values(self.params);
-            self.norm_weights(weights, raw, d, groups, values.norm(), grads);
-            norm::heads_backward(raw, values.norm(), groups, d);
+            let (scales, range) = weights.scales(copy);
+            let (values, own) = (weights.values(self.params), scales.values(self.params));
+            let norm = values.of(&own[range.clone()]);
+            let trained = scales.trained().map(|number| (number, range));
+            self.norm_weights(weights, trained, raw, d, groups, norm, grads);
+            norm::heads_backward(raw, norm, groups, d);
         }
     }
 
-    /// The norms of queries and keys, and where what they normalize lies in a row.
-    pub(super) fn head_norms<'a>(&self, attention: &'a Attention) -> impl Iterator<Item = (&'a NormWeights, Groups)> {
+    /// The norms of queries and keys, whose scales of them, and where what these normalize lies in a row.
+    fn head_norms<'a>(&self, attention: &'a Attention) -> impl Iterator<Item = (&'a NormWeights, usize, Groups)> {
         let (row, spec) = (attention.row(), &attention.spec);
         let of = |norm: &'a Option<NormWeights>, (offset, step): (usize, usize), heads: usize| {
             let norm = norm.as_ref()?;
+            let (stride, x_stride) = (row.stride, row.stride);
+            if norm.spec.copies > 1 {
+                // A norm a head.
+                let one = move |head: usize| {
+                    let offset = offset + head * step;
+                    (norm, head, Groups { groups: 1, stride, offset, step: 0, x_stride, x_offset: offset, x_step: 0 })
+                };
+                return Some((0..heads).map(one).collect::<Vec<_>>());
+            }
             // As wide as all heads: one group of them.
             let (groups, step) = if norm.spec.width == spec.head_dim { (heads, step) } else { (1, 0) };
-            let (stride, x_stride) = (row.stride, row.stride);
-            Some((norm, Groups { groups, stride, offset, step, x_stride, x_offset: offset, x_step: step }))
+            Some(vec![(norm, 0, Groups { groups, stride, offset, step, x_stride, x_offset: offset, x_step: step })])
         };
         let q = of(&attention.q_norm, row.q, spec.heads);
         let k = of(&attention.k_norm, row.k, spec.kv_heads);
-        q.into_iter().chain(k).chain(of(&attention.v_norm, row.v, spec.kv_heads))
+        q.into_iter().chain(k).chain(of(&attention.v_norm, row.v, spec.kv_heads)).flatten()
     }
 
+    /// Adds to the gradients of shifts, and of scales: number and place of these where they are trained.
+    #[expect(clippy::too_many_arguments, reason = "what the way back needs of the way there")]
     pub(super) fn norm_weights(
         &self,
         weights: &NormWeights,
+        scales: Option<(usize, Range<usize>)>,
         x: &[f32],
         dy: &[f32],
         groups: Groups,
         norm: norm::Norm,
         grads: &mut Grads,
     ) {
-        if let Some(number) = weights.weight.trained() {
-            norm::weights_backward(x, dy, groups, norm, &mut grads.0[number], None);
+        if let Some((number, range)) = scales {
+            norm::weights_backward(x, dy, groups, norm, &mut grads.0[number][range], None);
         }
         if let Some(number) = weights.bias.as_ref().and_then(Vector::trained) {
             for group in 0..groups.groups {

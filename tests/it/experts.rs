@@ -1,0 +1,211 @@
+//! Experts and mixers with a state through every command: 4 bits, merge, probe, ranks, generation. `experts.json` is what transformers
+//! 5.24.0 and bitsandbytes 0.50.0 get (`tests/fixtures/experts.py`).
+
+use crate::support::{fixture_json, fixtures, rankscope};
+use rankscope::adapter::Adapter;
+use rankscope::checkpoint::Checkpoint;
+use rankscope::model::{Decoder, Frozen, Processor};
+use rankscope::plan::{Layout, Selection, Targets};
+use rankscope::train::{Method, Row, Rows, Sampling, Settings, Trainer, generate};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+fn family(name: &str) -> PathBuf {
+    fixtures().join("families").join(name)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The rows that a family's numbers are of, as a data file in `folder`.
+fn rows(name: &str, folder: &Path) -> (String, Value) {
+    let expected: Value = serde_json::from_slice(&std::fs::read(family(name).join("expected.json")).unwrap()).unwrap();
+    let lines =
+        expected["input_ids"].as_array().unwrap().iter().map(|row| json!({ "input_ids": row }).to_string() + "\n");
+    let path = folder.join("rows.jsonl");
+    std::fs::write(&path, lines.collect::<String>()).unwrap();
+    (text(&path), expected)
+}
+
+fn evaluated(model: &str, data: &str, more: &[&str]) -> f64 {
+    let ran = rankscope(&[&["eval", model, "--data", data, "--seq", "64", "--device", "cpu", "--json"], more].concat());
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    serde_json::from_str::<Value>(&ran.stdout).unwrap()["loss"].as_f64().unwrap()
+}
+
+/// The loss of the rows under QLoRA, before any step.
+fn in_four_bits(name: &str, expected: &Value) -> f64 {
+    let ids: Vec<Vec<u32>> = serde_json::from_value(expected["input_ids"].clone()).unwrap();
+    let rows = || Rows { rows: ids.iter().cloned().map(Row::all).collect() };
+    let settings = Settings { method: Method::Qlora, rank: 1, seq: 32, ..Settings::default() };
+    let trainer = Trainer::new(&Checkpoint::open(&family(name)).unwrap(), settings, rows(), &()).unwrap();
+    trainer.evaluate(&rows(), &()).unwrap().mean()
+}
+
+/// bitsandbytes leaves experts that are parameters of three dimensions as they are. Here each is in 4 bits by itself: another loss,
+/// that of torch with the same done to it, and a note before training says so.
+#[test]
+fn experts_are_in_4_bits_where_bitsandbytes_leaves_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "qwen3_moe_64";
+    let (data, expected) = rows(name, folder.path());
+    let of = &fixture_json("experts.json")[name];
+    let (bitsandbytes, all) = (of["bitsandbytes"].as_f64().unwrap(), of["all"].as_f64().unwrap());
+    let whole = expected["loss"].as_f64().unwrap();
+    let found = in_four_bits(name, &expected);
+    println!(
+        "loss {whole:.6}, by bitsandbytes {bitsandbytes:.6}, with its experts in 4 bits {all:.6}, here {found:.6}"
+    );
+    assert!((found - all).abs() < 3e-4, "{found} against {all}");
+    assert!((found - bitsandbytes).abs() > 1e-3, "{found} is bitsandbytes' {bitsandbytes}: the fixture shows nothing");
+    let out = text(&folder.path().join("run"));
+    let words = ["--method", "qlora", "--rank", "2", "--steps", "1", "--seq", "32", "--device", "cpu"];
+    let ran = rankscope(&[&["train", &text(&family(name)), "--data", &data, "--out", &out], &words[..]].concat());
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let said = ran.stdout + &ran.stderr;
+    assert!(
+        said.contains("8 matrices of experts are in 4 bits here") && said.contains("bitsandbytes leaves"),
+        "{said}"
+    );
+}
+
+/// An adapter on parameters of experts, as PEFT writes it, merged into files of both layouts.
+#[test]
+fn adapters_of_experts_are_merged() {
+    for name in ["qwen3_moe", "mixtral", "gpt_oss", "llama4", "deepseek_v3", "nemotron_h"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, expected) = rows(name, folder.path());
+        let (base, adapter) = (text(&family(name)), text(&family(&format!("{name}-adapter"))));
+        assert!(
+            Adapter::open(Path::new(&adapter)).unwrap().layers.iter().any(|layer| layer.experts.is_some()),
+            "{name}"
+        );
+        let out = text(&folder.path().join("merged"));
+        let ran = rankscope(&["merge", "--base", &base, "--adapter", &adapter, "--out", &out, "--dtype", "f32"]);
+        assert_eq!(ran.status, 0, "{name}: {}", ran.stderr);
+        let (found, expected) = (evaluated(&out, &data, &[]), expected["adapter_loss"].as_f64().unwrap());
+        println!("{name}: merged {found:.6}, PEFT's {expected:.6}");
+        assert!((found - expected).abs() < 3e-4, "{name}: {found} against {expected}");
+        let names = |folder: &str| -> Vec<String> {
+            let checkpoint = Checkpoint::open(Path::new(folder)).unwrap();
+            checkpoint.tensors().iter().map(|tensor| tensor.name.clone()).collect()
+        };
+        assert_eq!(names(&out), names(&base), "{name}");
+    }
+}
+
+/// The difference of two models with experts, extracted and put back, gives the tuned model's loss.
+#[test]
+fn adapters_of_experts_are_extracted() {
+    for name in ["qwen3_moe", "gpt_oss"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, expected) = rows(name, folder.path());
+        let (base, adapter) = (text(&family(name)), text(&family(&format!("{name}-adapter"))));
+        let (tuned, out) = (text(&folder.path().join("tuned")), text(&folder.path().join("extracted")));
+        let ran = rankscope(&["merge", "--base", &base, "--adapter", &adapter, "--out", &tuned, "--dtype", "f32"]);
+        assert_eq!(ran.status, 0, "{name}: {}", ran.stderr);
+        let words = ["--rank", "4", "--targets", "all-linear", "--out", &out];
+        let ran = rankscope(&[&["extract", "--base", &base, "--tuned", &tuned], &words[..]].concat());
+        assert_eq!(ran.status, 0, "{name}: {}", ran.stderr);
+        let found = evaluated(&base, &data, &["--adapter", &out]);
+        let expected = expected["adapter_loss"].as_f64().unwrap();
+        println!("{name}: extracted {found:.6}, PEFT's {expected:.6}");
+        assert!((found - expected).abs() < 2e-3, "{name}: {found} against {expected}");
+    }
+}
+
+/// Gradients of every expert by itself, and a rank for each.
+#[test]
+fn a_probe_sees_every_expert() {
+    for (name, experts) in [("qwen3_moe", 2 * 4 * 3), ("gpt_oss", 2 * 4 * 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, expected) = rows(name, folder.path());
+        let words =
+            ["--targets", "/.*experts.*/", "--rank", "2", "--batch", "2", "--seq", "32", "--device", "cpu", "--json"];
+        let ran = rankscope(&[&["probe", &text(&family(name)), "--data", &data], &words[..]].concat());
+        assert_eq!(ran.status, 0, "{name}: {}", ran.stderr);
+        let found: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let modules = found["modules"].as_array().unwrap();
+        assert_eq!(modules.len(), experts, "{name}");
+        let share: f64 = modules.iter().map(|module| module["share"].as_f64().unwrap()).sum();
+        assert!((share - 1.0).abs() < 1e-6, "{name}: {share}");
+        // 38 tokens that choose two of four experts each leave none without a gradient.
+        assert!(modules.iter().all(|module| module["share"].as_f64().unwrap() > 0.0), "{name}");
+        let (loss, expected) = (found["loss"].as_f64().unwrap(), expected["loss"].as_f64().unwrap());
+        assert!((loss - expected).abs() < 3e-4, "{name}: {loss} against {expected}");
+    }
+}
+
+/// A rank above a module's smaller side, of a router with four experts, is that side there and stays what it is elsewhere.
+#[test]
+fn ranks_are_clipped_module_by_module() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, _) = rows("mixtral", folder.path());
+    let out = folder.path().join("run");
+    let words = [
+        "--method",
+        "lora",
+        "--rank",
+        "16",
+        "--targets",
+        "q_proj,gate",
+        "--steps",
+        "2",
+        "--seq",
+        "32",
+        "--device",
+        "cpu",
+    ];
+    let ran =
+        rankscope(&[&["train", &text(&family("mixtral")), "--data", &data, "--out", &text(&out)], &words[..]].concat());
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let said = ran.stdout + &ran.stderr;
+    assert!(said.contains("rank 16 is above the smaller side of 2 modules, such as model.layers.0."), "{said}");
+    let adapter = Adapter::open(&out).unwrap();
+    let ranks = |part: &str| -> Vec<usize> {
+        adapter.layers.iter().filter(|layer| layer.module.ends_with(part)).map(|layer| layer.r).collect()
+    };
+    assert_eq!((ranks("gate"), ranks("q_proj")), (vec![4, 4], vec![16, 16]));
+    // Counts know it too, of a router and of a classifier's head.
+    let layout = Layout::of(&Checkpoint::open(&family("mixtral")).unwrap()).unwrap();
+    let selection = Selection::new(&layout, &"gate".parse::<Targets>().unwrap()).unwrap();
+    assert_eq!(selection.count(16).unwrap().trainable, 2 * 4 * (32 + 4));
+    let head = fixtures().join("cases/task-llama-seq/base");
+    let layout = Layout::of(&Checkpoint::open(&head).unwrap()).unwrap();
+    let selection = Selection::new(&layout, &"score".parse::<Targets>().unwrap());
+    let found = selection.unwrap().count(16).unwrap().trainable;
+    let score = layout.weights.iter().find(|weight| weight.name.ends_with("score")).unwrap();
+    assert_eq!(found as usize, score.d_out * (score.d_in + score.d_out));
+}
+
+/// One token after the other, through caches of keys and of states, gives what `model.generate` of transformers gives.
+#[test]
+fn experts_and_states_go_on_as_in_transformers() {
+    for name in ["qwen3_moe_64", "mixtral", "gpt_oss", "granitemoehybrid", "qwen3_5"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, expected) = rows(name, folder.path());
+        let ids: Vec<u32> = serde_json::from_value(expected["input_ids"][0].clone()).unwrap();
+        let decoder = Decoder::load(&Checkpoint::open(&family(name)).unwrap(), Frozen::AsStored, &()).unwrap();
+        let sampling = Sampling { most: 12, temperature: 0.0, seed: 0, eos: None };
+        let found = generate(&Processor::new(&decoder, None).unwrap(), &decoder, &ids[..11], sampling, &()).unwrap();
+        assert_eq!(json!(found), fixture_json("experts.json")[name]["generated"], "{name}");
+    }
+}
+
+/// Counts of `all-linear` are those of PEFT for every family of the fixtures. Where PEFT refuses, at the `out_proj` of Mamba, there is
+/// nothing to compare. Of Llama 4 (and Phi-3.5-MoE) it takes the router, a linear layer that gives a tuple, and then fails at the first
+/// batch: the router is left out here.
+#[test]
+fn all_linear_is_that_of_peft() {
+    let counts = fixture_json("experts.json")["all_linear"].clone();
+    for (name, expected) in counts.as_object().unwrap() {
+        let layout = Layout::of(&Checkpoint::open(&family(name)).unwrap()).unwrap();
+        let selection = Selection::new(&layout, &"all-linear".parse::<Targets>().unwrap()).unwrap();
+        let found = selection.count(1).unwrap().trainable;
+        let Some(expected) = expected.as_u64() else { continue };
+        // One mixture of four experts.
+        let router = if name == "llama4" { 32 + 4 } else { 0 };
+        assert_eq!(found, expected - router, "{name}");
+    }
+}
