@@ -204,10 +204,10 @@ impl Layout {
             return false;
         }
         let Some(experts) = self.spec.as_ref().and_then(|spec| spec.experts().next()) else { return true };
-        let inside = weight.is_expert() || weight.role == Role::Router && weight.d_out > 1;
+        let router = weight.role == Role::Router && weight.d_out > 1;
         match experts.peft.converted {
-            true => inside || weight.role.group() != Group::Mlp,
-            false => !inside,
+            true => router || weight.is_expert() || weight.role.group() != Group::Mlp,
+            false => !weight.is_expert() && (!router || experts.peft.linear_router),
         }
     }
 

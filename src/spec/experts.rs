@@ -54,6 +54,9 @@ pub struct PeftExperts {
     pub module: String,
     /// `all-linear` and names of their projections mean them too: PEFT makes parameters of such targets.
     pub converted: bool,
+    /// The router is a linear layer by itself, which `all-linear` means too (Gemma 4). Others are parameters, or layers that give
+    /// more than a tensor (Phi-3.5-MoE, Llama 4): PEFT takes these, and fails at the first batch.
+    pub linear_router: bool,
     /// A pair's two sides change places: PEFT takes the parameter's `[experts, in, out]` for `[experts, out, in]` (Llama 4).
     pub swapped: bool,
 }

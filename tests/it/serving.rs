@@ -98,10 +98,17 @@ fn runtimes_say_what_they_do_not_do() {
     assert_eq!(verdicts("vllm", &saved, None)[0].0, Effect::Refuses);
     assert_eq!(
         verdicts("sglang", &saved, None)[0],
-        (Effect::Ignores, "lm_head.weight: it looks for lora_A and lora_B alone".into())
+        (
+            Effect::Ignores,
+            "lm_head.weight: weights that are saved whole are passed over, or end it where they are a block's".into()
+        )
     );
     let (_folder, bias) = small(|config| config["bias"] = json!("all"), Vec::new());
     assert!(verdicts("vllm", &bias, None)[0].1.contains("Adapter bias is not supported"));
+    assert!(verdicts("sglang", &bias, None)[0].1.contains("a bias is taken for a factor"));
+    let (_folder, pattern) = small(|config| config["target_modules"] = json!(".*_proj"), Vec::new());
+    assert_eq!(verdicts("sglang", &pattern, None)[0].0, Effect::Refuses);
+    assert_eq!(verdicts("vllm", &pattern, None), []);
     let wide = adapter(
         &json!({"peft_type": "LORA", "r": 64, "lora_alpha": 64}),
         &[

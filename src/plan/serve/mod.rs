@@ -6,7 +6,7 @@ mod runtimes;
 
 pub use runtimes::RUNTIMES;
 
-use crate::adapter::{Adapter, LoraLayer, TakenOut};
+use crate::adapter::{Adapter, LoraLayer, TakenOut, TargetModules};
 use crate::checkpoint::{Checkpoint, NameMap, Role};
 use crate::error::{Error, Result};
 
@@ -92,6 +92,8 @@ pub enum Feature {
     Experts,
     /// Names of modules that the base spells otherwise.
     OtherNames,
+    /// `target_modules` that are an expression for whole names.
+    TargetPattern,
     /// Names of the base's file where transformers' class has others.
     FileNames,
     /// An initialisation that took a part out of the base.
@@ -242,6 +244,10 @@ impl Feature {
                 };
                 layers(&apart)
             }
+            Self::TargetPattern => match &config.target_modules {
+                TargetModules::Pattern(text) if !text.starts_with("all") => Some(format!("target_modules {text:?}")),
+                _ => None,
+            },
             Self::FileNames => {
                 let [file, class] = base?.spec().ok()?.class_stem()?;
                 layers(&|layer| layer.module.starts_with(&file) && !layer.module.starts_with(&class))

@@ -9,7 +9,7 @@
 //! | llama.cpp | `convert_lora_to_gguf.py`, `src/llama-adapter.h` (`get_scale`) | 0b03adaa, 215841fc |
 //! | Ollama | `convert/convert.go` (`AdapterParameters`, `ConvertAdapter`), `convert/convert_llama_adapter.go` | fb307609 (2026-08-21) |
 //! | mlx-lm | `tuner/utils.py` (`linear_to_lora_layers`, `load_adapters`), `tuner/lora.py` | 0.32.2 |
-//! | SGLang | `srt/lora/lora_config.py`, `srt/lora/lora.py`, `srt/lora/lora_manager.py` | 0ceb81fe; the other two of 2025 |
+//! | SGLang | `srt/lora/lora_config.py`, `lora.py`, `lora_manager.py` (`validate_new_adapter`), `mem_pool.py`, `utils.py` | 0.5.23 |
 
 use super::Effect::{Differs, Flag, Ignores, Refuses};
 use super::{Feature, Form, Rule, Runtime};
@@ -186,23 +186,60 @@ pub static RUNTIMES: [Runtime; 6] = [
         form: Form::Peft,
         rules: &[
             rule(Feature::NotIn("PEFT"), Refuses, "it takes PEFT's folders", "sglang srt/lora/lora_config.py"),
-            rule(Feature::SavedModules, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
-            rule(Feature::SavedHead, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
-            rule(Feature::Dora, Refuses, "it knows no magnitudes", "sglang srt/lora/lora_config.py"),
-            rule(Feature::Bias, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
-            rule(Feature::Tokens, Ignores, "it looks for lora_A and lora_B alone", "sglang srt/lora/lora.py"),
+            rule(
+                Feature::TargetPattern,
+                Refuses,
+                "\"Only 'all' or 'all-linear' can be used as the string for target module\"",
+                "sglang srt/lora/utils.py, get_normalized_target_modules",
+            ),
+            rule(
+                Feature::SavedModules,
+                Ignores,
+                "weights that are saved whole are passed over, or end it where they are a block's",
+                "sglang srt/lora/lora.py, _process_weight; mem_pool.py",
+            ),
+            rule(
+                Feature::SavedHead,
+                Ignores,
+                "weights that are saved whole are passed over",
+                "sglang srt/lora/lora.py, _process_weight",
+            ),
+            rule(
+                Feature::Dora,
+                Refuses,
+                "\"LoRA serving currently doesn't support DoRA adapters\"",
+                "sglang srt/lora/lora_manager.py, validate_new_adapter",
+            ),
+            rule(
+                Feature::Bias,
+                Refuses,
+                "a bias is taken for a factor, of a shape that its buffer has not",
+                "sglang srt/lora/mem_pool.py, load_lora_weight_to_buffer",
+            ),
+            rule(
+                Feature::Ranks,
+                Refuses,
+                "buffers are of the config's r: factors of another rank fail an assertion",
+                "sglang srt/lora/mem_pool.py, load_lora_weight_to_buffer",
+            ),
+            rule(
+                Feature::Tokens,
+                Ignores,
+                "trained rows of an embedding are passed over",
+                "sglang srt/lora/lora.py, _process_weight",
+            ),
             rule(Feature::RsLora, Differs, "it scales by α / r", "sglang srt/lora/lora.py, scaling"),
             rule(
                 Feature::Scales,
                 Differs,
-                "all pairs are scaled by α / r of the config; newer versions look at the patterns before they take an adapter",
-                "sglang srt/lora/lora.py, scaling; lora_config.py, rank_overrides",
+                "it reads no alpha_pattern and no rank_pattern: all pairs are scaled by α / r of the config",
+                "sglang srt/lora/lora.py, scaling",
             ),
             rule(
                 Feature::Experts,
                 Ignores,
-                "pairs of target_parameters are not applied, without a word",
-                "sglang#25528",
+                "pairs of target_parameters have names that match none of its modules",
+                "sglang srt/lora/mem_pool.py; #25528",
             ),
             rule(
                 Feature::OtherNames,

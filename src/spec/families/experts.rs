@@ -43,6 +43,8 @@ pub(super) struct Experts {
     pub(super) biased: bool,
     /// PEFT makes parameters of targets that name their projections.
     pub(super) converted: bool,
+    /// Its router is a linear layer by itself.
+    pub(super) linear_router: bool,
     /// PEFT takes a transposed parameter for one that is not.
     pub(super) swapped: bool,
     /// α and the limit of a clamped SwiGLU.
@@ -87,6 +89,7 @@ impl Experts {
             stack: None,
             biased: false,
             converted: true,
+            linear_router: false,
             swapped: false,
             clamped: None,
         }
@@ -186,7 +189,12 @@ impl Experts {
             mlp: MlpSpec { alphas: self.clamped.unwrap_or([1.0; 2]), ..experts },
             shared,
             norms: None,
-            peft: PeftExperts { module: m.name(self.module), converted: self.converted, swapped: self.swapped },
+            peft: PeftExperts {
+                module: m.name(self.module),
+                converted: self.converted,
+                linear_router: self.linear_router,
+                swapped: self.swapped,
+            },
         }
     }
 

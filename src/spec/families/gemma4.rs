@@ -143,6 +143,7 @@ fn experts(keys: &Keys, spec: &mut ModelSpec, traits: &Traits) -> Result<()> {
         module: "experts",
         stack: Some(OWN),
         converted: false,
+        linear_router: true,
         ..Experts::new(keys.size(&["num_experts"])?, keys.size(&["top_k_experts"])?, width)
     };
     let dense: Vec<Option<MlpSpec>> = spec.blocks.iter().map(|block| block.mlp().cloned()).collect();
