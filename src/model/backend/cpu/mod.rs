@@ -245,9 +245,7 @@ impl<'m> Backend for Cpu<'m> {
     ) -> Result<()> {
         let values = weights.values(self.params);
         norm::backward(x, values.norm(), dy, keep, dx);
-        let (scales, range) = weights.scales(0);
-        let trained = scales.trained().map(|number| (number, range));
-        self.norm_weights(weights, trained, x, dy, Groups::rows(weights.spec.width), values.norm(), grads);
+        self.norm_weights(weights, 0, x, dy, Groups::rows(weights.spec.width), values.norm(), grads);
         Ok(())
     }
 

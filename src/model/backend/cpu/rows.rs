@@ -9,7 +9,6 @@ use crate::model::ops::rope::Turned;
 use crate::model::ops::{self, Buf, heads};
 use crate::model::params::Grads;
 use crate::model::weight::Vector;
-use std::ops::Range;
 
 impl<'m> Cpu<'m> {
     /// Turns queries and keys by their positions, or back.
@@ -60,9 +59,8 @@ impl<'m> Cpu<'m> {
             let Some(raw) = raw else { continue };
             let (scales, range) = weights.scales(copy);
             let (values, own) = (weights.values(self.params), scales.values(self.params));
-            let norm = values.of(&own[range.clone()]);
-            let trained = scales.trained().map(|number| (number, range));
-            self.norm_weights(weights, trained, raw, d, groups, norm, grads);
+            let norm = values.of(&own[range]);
+            self.norm_weights(weights, copy, raw, d, groups, norm, grads);
             norm::heads_backward(raw, norm, groups, d);
         }
     }
@@ -90,19 +88,20 @@ impl<'m> Cpu<'m> {
         q.into_iter().chain(k).chain(of(&attention.v_norm, row.v, spec.kv_heads)).flatten()
     }
 
-    /// Adds to the gradients of shifts, and of scales: number and place of these where they are trained.
+    /// Adds to the gradients of shifts, and of the scales of copy number `copy`, where they are trained.
     #[expect(clippy::too_many_arguments, reason = "what the way back needs of the way there")]
     pub(super) fn norm_weights(
         &self,
         weights: &NormWeights,
-        scales: Option<(usize, Range<usize>)>,
+        copy: usize,
         x: &[f32],
         dy: &[f32],
         groups: Groups,
         norm: norm::Norm,
         grads: &mut Grads,
     ) {
-        if let Some((number, range)) = scales {
+        let (scales, range) = weights.scales(copy);
+        if let Some(number) = scales.trained() {
             norm::weights_backward(x, dy, groups, norm, &mut grads.0[number][range], None);
         }
         if let Some(number) = weights.bias.as_ref().and_then(Vector::trained) {
