@@ -33,8 +33,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
 #[cfg(feature = "inspection")]
 #[allow(clippy::panic, reason = "what it is for")]
 fn provoke(ui: &Ui) {
-    use eframe::egui::Key;
-    if ui.input(|input| input.modifiers.command && input.modifiers.shift && input.key_pressed(Key::F12)) {
+    use eframe::egui::{Key, Modifiers};
+    if ui.input_mut(|input| input.consume_key(Modifiers::COMMAND | Modifiers::SHIFT, Key::F12)) {
         panic!("asked for by hand");
     }
 }
