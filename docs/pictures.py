@@ -39,7 +39,7 @@ SCREENS = [
     ("Train: Data", [], "train-data", "Train, Data: rows as the model will see them"),
     ("Train: Run", [], "train-setup", "Train, Run: a run is set up"),
     (None, [("click", "Start the run"), ("sleep", 15)], "train-run", "Train, Run: a run while it goes on"),
-    (None, [("end", 40)], "train-done", "Train, Run: after a run"),
+    (None, [("end", 40)], "train-done", "Train, Run: a run that was stopped"),
     ("Train: Talk", [("click", "Ask")], "train-talk", "Train, Talk: base and tuned model answer the same prompt"),
     ("Train: Compare", [], "train-compare", "Train, Compare: runs over each other"),
     ("Train: Sweep", [], "train-sweep", "Train, Sweep: loss against rank"),
@@ -196,7 +196,8 @@ def take(program, kind):
 
 def page():
     lines = ["# Pictures", "", "Every tab, sub-tab and chapter at 1280×800 and 1920×1080, dark and light, with the bundled model.",
-             "`docs/pictures.py` takes them from the running window, drawn in software.", ""]
+             "`docs/pictures.py` takes them from the running window, drawn in software. These are of a build without optimization on a busy",
+             "machine: the times and speeds in them are not those of a release ([Speed and memory](speed.md)).", ""]
     for *_, name, caption in SCREENS + BY_HAND:
         lines += [f"## {caption}", ""]
         for size in ("1280x800",) if (name, caption) in BY_HAND else ("1280x800", "1920x1080"):
