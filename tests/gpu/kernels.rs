@@ -129,6 +129,8 @@ fn cases() -> Vec<Case> {
         case("weighted_sums", &whole(&[9, 70, 72]), &[646, 0, 630, 70, 70], 3, 256),
         case("row_norms", &whole(&[6, 70]), &[420, 6], 6, 70),
         case("scale_columns", &whole(&[6, 7, 9]), &[52, 7, 7, 42], 1, 256),
+        case("scale_columns", &whole(&[6, 7, 9]), &[52, 7, 0, 42], 1, 256),
+        case("multiply_columns", &whole(&[6, 7, 9, 8, 10]), &[52, 47, 57], 1, 256),
         case("join_heads", &whole(&[2, 3, 4, 2, 8]), &[q, q], 1, 256),
         case("split_heads", &whole(&[2, 3, 4, 2, 8]), &[q, q, q, 24], 24, 8),
         case(
@@ -171,6 +173,47 @@ fn cases() -> Vec<Case> {
             3,
         ),
     ];
+    // Two sequences of 36 rows, two key heads and four value heads, five and three wide; and five channels of a convolution.
+    let (sequences, seq) = (2, 36);
+    let rows = (sequences * seq) as usize;
+    for starts in [0, rows] {
+        for delta in [0, 1] {
+            let scan = whole(&[sequences, seq, 2, 4, 5, 3, 40, 0, 12, 24, delta]);
+            let (states, keys) = (8 * 15, rows * 4 * 10);
+            let skip = if delta == 0 { 4 } else { 0 };
+            let (x, factors, y) = (rows * 40, rows * 8, rows * 12);
+            for resume in [0, 1] {
+                let numbers = with(&scan, &[Whole(resume)]);
+                let kept = if resume == 0 { states * 2 } else { 0 };
+                cases.push(case("scan_forward", &numbers, &[x, factors, skip, starts, states, kept, y], 8, 3));
+            }
+            let lengths = [x, factors, skip, starts, states * 2, y, states * 32, states, x, factors, keys];
+            cases.push(case("scan_backward", &scan, &lengths, 8, 3));
+            cases.push(case("scan_keys_backward", &scan, &[x, keys, x], rows * 4, 5));
+            cases.push(case("skip_sums", &scan, &[x, y, 4], 4, 256));
+            let numbers = with(&whole(&[rows as u32, 4, 40, delta]), &[Real(2.0), Real(0.3), Real(1.2)]);
+            cases.push(case("scan_factors", &numbers, &[x, 4, 4, factors], 2, 256));
+            cases.push(case("scan_factors_backward", &numbers, &[x, 4, 4, factors, x], 2, 256));
+        }
+        let conv = whole(&[rows as u32, 5, 4, 9, 7, seq]);
+        let (x, given) = (71 * 9 + 5, 71 * 7 + 5);
+        for (bias, before, silu) in [(5, 0, 1), (0, 3 * 7, 0)] {
+            let numbers = with(&conv, &[Whole(silu)]);
+            let before = if starts > 0 { 0 } else { before };
+            cases.push(case("conv_forward", &numbers, &[x, 20, bias, before, starts, given], 2, 256));
+        }
+        cases.push(case("conv_slopes", &conv, &[x, 20, 5, starts, given], 2, 256));
+        cases.push(case("conv_backward", &conv, &[20, starts, given, x], 2, 256));
+        cases.push(case("conv_weights", &conv, &[x, starts, given, 20], 20, 256));
+    }
+    cases.push(case("sum_floats", &whole(&[9, 7, 10]), &[87, 7], 7, 9));
+    for (group, scales, first) in [(6, 6, 1), (6, 12, 0), (12, 0, 0), (4, 4, 0)] {
+        let numbers = with(&whole(&[5, 12, 20, group, scales.max(group), first]), &[Real(1e-5)]);
+        let groups = 5 * 12 / group as usize;
+        let scales = scales as usize;
+        cases.push(case("gated_forward", &numbers, &[60, 92, scales, 60], groups, 8));
+        cases.push(case("gated_backward", &numbers, &[60, 92, scales, 60, 92, scales * 60 / scales.max(1)], groups, 8));
+    }
     for layout in layouts {
         for normed in [8, 0] {
             let numbers = with(&layout, &[Real(0.0), Real(1.0), Real(1e-6)]);

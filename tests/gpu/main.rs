@@ -206,7 +206,20 @@ fn of_family(name: &str) -> &'static [(ComputeDtype, f64, f64, f64)] {
 }
 
 /// Families whose blocks are more than attention over heads and an MLP.
-const MORE: [&str; 7] = ["deepseek_v3", "gemma4", "gemma4_moe", "gpt_oss", "llama4", "olmo3", "qwen3_moe"];
+const MORE: [&str; 12] = [
+    "deepseek_v3",
+    "falcon_h1",
+    "gemma4",
+    "gemma4_moe",
+    "gpt_oss",
+    "granitemoehybrid",
+    "lfm2_moe",
+    "llama4",
+    "nemotron_h",
+    "olmo3",
+    "qwen3_5",
+    "qwen3_moe",
+];
 
 #[test]
 fn every_method_of_families_with_more_is_that_of_the_processor() {

@@ -39,12 +39,17 @@ pub struct Logits {
     pub(super) d: Option<Tensor>,
 }
 
-/// Keys and values of one block and one sequence.
-#[derive(Debug)]
+/// What one block keeps of one sequence that grows.
+#[derive(Debug, Default)]
 pub struct Cache {
-    pub(super) keys: Tensor,
-    pub(super) values: Tensor,
+    /// Keys and values.
+    pub(super) keys_values: Option<(Tensor, Tensor)>,
+    /// Rows that they have room for.
     pub(super) capacity: usize,
+    /// The last rows that the convolution of a recurrence has seen.
+    pub(super) window: Option<Tensor>,
+    /// Its state.
+    pub(super) state: Option<Tensor>,
 }
 
 /// Where tokens go.

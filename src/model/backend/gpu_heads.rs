@@ -94,7 +94,7 @@ impl<'m> OnGpu<'m> {
         cache: Option<&Cache>,
     ) -> Result<(Tensor, Kept)> {
         let heads = self.heads(attention, place, cache.map_or(place.seq, |cache| cache.capacity))?;
-        let kv = cache.map(|cache| (&cache.keys, &cache.values));
+        let kv = cache.and_then(|cache| cache.keys_values.as_ref()).map(|(keys, values)| (keys, values));
         let (qkv, raw) = self.prepared(attention, place, qkv)?;
         let wide = self.wide_rows(attention, &qkv)?;
         let split = heads.split(self.ctx(), wide.as_ref().unwrap_or(&qkv), kv)?;

@@ -1,7 +1,7 @@
-//! Rows of queries, keys and values that come in parts, from gates and latents, on [`OnGpu`]. There are no kernels for mixers with a state: only
-//! a machine that computes nothing goes through them, for the memory that they would take.
+//! Rows of queries, keys and values that come in parts, from gates and latents, on [`OnGpu`].
 
 use super::gpu_buffers::{Cache, Grads, Kept, Logits, Routes, Sum};
+use super::gpu_recurrence::Recurred;
 use super::{Buffers, Cols, Hybrids, OnGpu, Place};
 use crate::error::{Error, Result};
 use crate::model::decoder::{Attention, Recurrence};
@@ -16,8 +16,7 @@ impl Buffers for OnGpu<'_> {
     type Heads = Kept;
     type Cache = Cache;
     type Routes = Routes;
-    /// What the projections gave, and on a machine that computes nothing all else that would be kept.
-    type Recurred = Vec<Tensor>;
+    type Recurred = Recurred;
     type Logits = Logits;
     type Losses = Tensor;
     type Sum = Sum;
@@ -64,37 +63,27 @@ impl Hybrids for OnGpu<'_> {
         Ok(rows)
     }
 
-    fn recur(&self, of: &Recurrence, place: Place<Self>, rows: Tensor, _: Option<&mut Cache>) -> Result<Vec<Tensor>> {
-        self.only_thought_of("a recurrence")?;
-        let conv = self.gpu.alloc(place.rows * of.spec.channels().0)?;
-        let Some(scan) = of.scan() else { return Ok(vec![rows, conv]) };
-        let own = scan.buffers(place.seq, place.rows / place.seq, 1, false);
-        let own: Vec<Tensor> = own.into_iter().map(|count| self.gpu.alloc(count)).collect::<Result<_>>()?;
-        Ok([rows, conv].into_iter().chain(own).collect())
+    fn recur(&self, of: &Recurrence, place: Place<Self>, rows: Tensor, cache: Option<&mut Cache>) -> Result<Recurred> {
+        self.run_recurrence(of, place, rows, cache)
     }
 
-    fn recurred(&self, of: &Recurrence, kept: &Vec<Tensor>) -> Result<Tensor> {
-        self.gpu.alloc(kept.first().map_or(0, Tensor::len) / of.spec.row() * of.spec.width())
+    fn recurred(&self, of: &Recurrence, kept: &Recurred) -> Result<Tensor> {
+        self.recurrence_output(of, kept)
     }
 
     fn recur_backward(
         &self,
         of: &Recurrence,
         place: Place<Self>,
-        kept: Vec<Tensor>,
-        _d: Tensor,
+        kept: Recurred,
+        d: Tensor,
         _grads: &mut Grads,
     ) -> Result<Tensor> {
-        let d_rows = self.gpu.alloc(kept.first().map_or(0, Tensor::len))?;
-        if let Some(scan) = of.scan() {
-            let own = scan.buffers(place.seq, place.rows / place.seq, 1, true);
-            drop(own.into_iter().map(|count| self.gpu.alloc(count)).collect::<Result<Vec<_>>>()?);
-        }
-        Ok(d_rows)
+        self.recurrence_backward(of, place, kept, d)
     }
 
     fn state(&self, _of: &Recurrence) -> Result<Cache> {
-        Err(Error::usage("a recurrence is not computed on a GPU here: --device cpu"))
+        Ok(Cache::default())
     }
 }
 

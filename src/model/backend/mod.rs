@@ -16,6 +16,7 @@ mod gpu_buffers;
 mod gpu_experts;
 mod gpu_heads;
 mod gpu_hybrids;
+mod gpu_recurrence;
 mod hybrids;
 mod meter;
 mod meter_hybrids;

@@ -35,14 +35,6 @@ pub struct OnGpu<'m> {
 }
 
 impl<'m> OnGpu<'m> {
-    /// There are no kernels for this: its memory alone can be asked for.
-    pub(super) fn only_thought_of(&self, what: &str) -> Result<()> {
-        if self.gpu.is_dry() {
-            return Ok(());
-        }
-        Err(Error::usage(format!("{what} is not computed on a GPU here: --device cpu")))
-    }
-
     /// Tables are never in 4 bits.
     fn table(&self, linear: &Linear) -> Result<Span<'m>> {
         self.weights.matrix(linear)?.dense(self.params).ok_or_else(|| {
@@ -232,7 +224,7 @@ impl<'m> Backend for OnGpu<'m> {
         m: usize,
         norms: &Tensor,
     ) -> Result<Tensor> {
-        self.gpu.scale_columns((dy.from(at.first), at.stride), rows, self.params.master(m), norms.all())
+        self.gpu.scaled_columns((dy.from(at.first), at.stride), rows, self.params.master(m), Some(norms.all()))
     }
 
     fn add_magnitude(
@@ -295,7 +287,8 @@ impl<'m> Backend for OnGpu<'m> {
 
     fn cache(&self, attention: &Attention, positions: usize) -> Result<Cache> {
         let count = attention.spec.kv_heads * attention.spec.head_dim * positions;
-        Ok(Cache { keys: self.gpu.alloc(count)?, values: self.gpu.alloc(count)?, capacity: positions })
+        let keys_values = Some((self.gpu.alloc(count)?, self.gpu.alloc(count)?));
+        Ok(Cache { keys_values, capacity: positions, ..Cache::default() })
     }
 
     fn columns(&self, x: &Tensor, rows: usize, at: Cols, width: usize) -> Result<Tensor> {

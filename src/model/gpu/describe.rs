@@ -170,7 +170,7 @@ pub(super) use kernels;
 
 /// Structs of whole numbers: in Rust of a type that lengths may be computed with, in C of `int`s.
 macro_rules! records {
-    ($(
+    ($LIST:ident; $(
         $(#[$doc:meta])*
         $Record:ident = $record:ident { $($(#[$about:meta])* $field:ident,)* }
     )*) => {
@@ -194,7 +194,8 @@ macro_rules! records {
             }
         )*
 
-        pub(super) const RECORDS: &[Record] = &[$(Record { name: stringify!($record), fields: &[$(stringify!($field)),*] }),*];
+        /// The structs of this description.
+        pub(super) const $LIST: &[Record] = &[$(Record { name: stringify!($record), fields: &[$(stringify!($field)),*] }),*];
     };
 }
 pub(super) use records;

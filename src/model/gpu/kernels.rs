@@ -8,6 +8,7 @@ use super::describe::{
     Access, BufferParam, Kernel, ParamElement, Record, constants, declarations, enums, kernels, records, span_type,
 };
 use super::kernels_rows::ROWS;
+use super::kernels_state::{STATE, STATE_RECORDS};
 use super::launch::{Bind, Check, Scalar, Size, append, each, fixed, per_columns, per_row, strided};
 use super::machine::Groups;
 use super::memory::Span;
@@ -18,7 +19,11 @@ use crate::model::ops::activation::Activation;
 /// The kernels as CUDA C, with their parameters; `BF16` is defined or not.
 pub fn source() -> String {
     let mut text = declarations(CONSTANTS, ENUMS, RECORDS, KERNELS);
-    let files = [("kernels.cu", include_str!("kernels.cu")), ("kernels_rows.cu", include_str!("kernels_rows.cu"))];
+    let files = [
+        ("kernels.cu", include_str!("kernels.cu")),
+        ("kernels_rows.cu", include_str!("kernels_rows.cu")),
+        ("kernels_state.cu", include_str!("kernels_state.cu")),
+    ];
     for (name, file) in files {
         text.push_str(&format!("#line 1 \"{name}\"\n{file}"));
     }
@@ -26,7 +31,11 @@ pub fn source() -> String {
 }
 
 /// Every kernel.
-pub const KERNELS: &[&Kernel] = &joined::<{ COMMON.len() + ROWS.len() }>(&[COMMON, ROWS]);
+pub const KERNELS: &[&Kernel] = &joined::<{ COMMON.len() + ROWS.len() + STATE.len() }>(&[COMMON, ROWS, STATE]);
+
+/// The structs that kernels take.
+pub(super) const RECORDS: &[Record] =
+    &[COMMON_RECORDS[0], COMMON_RECORDS[1], COMMON_RECORDS[2], STATE_RECORDS[0], STATE_RECORDS[1]];
 
 const fn joined<const N: usize>(lists: &[&[&'static Kernel]]) -> [&'static Kernel; N] {
     let (mut all, mut at, mut list) = ([COMMON[0]; N], 0, 0);
@@ -46,6 +55,10 @@ constants! {
     THREADS_MAX = 256;
     /// Widest head.
     HEAD_DIM_MAX = 512;
+    /// Widest side of a recurrence's state.
+    STATE_DIM_MAX = 512;
+    /// Rows from one state that a recurrence keeps to the next.
+    STATE_ROWS = 32;
     /// Columns that a workgroup adds up.
     COLUMNS = 32;
     /// 8-bit scales of a scale, where scales are quantized themselves.
@@ -58,7 +71,7 @@ enums! {
     Activation = activation { Silu = SILU, GeluTanh = GELU_TANH, Gelu = GELU, Relu = RELU, Relu2 = RELU2, Xielu = XIELU, ClampedSwiglu = CLAMPED }
 }
 
-records! {
+records! { COMMON_RECORDS;
     /// What is normalized together: `width` values of each group of each row.
     GroupLayout = group_layout {
         rows,

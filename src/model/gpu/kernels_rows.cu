@@ -190,6 +190,7 @@ KERNEL(row_norms) {
 KERNEL(scale_columns) {
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
-        out[at] = narrow(widen(from[cell.row * stride + cell.column]) * m[cell.column] / norms[cell.column]);
+        const float x = widen(from[cell.row * stride + cell.column]) * m[cell.column];
+        out[at] = narrow(norms ? x / norms[cell.column] : x);
     }
 }

@@ -154,11 +154,11 @@ kernels! { ROWS;
         norms: write F32[rows],
     } over [per_row(rows, width)];
 
-    /// `out[t, o] = from[t, o] · m[o] / norms[o]`.
+    /// `out[t, o] = from[t, o] · m[o] / norms[o]`, or without norms times m alone.
     ScaleColumns = scale_columns(rows: usize, width: usize, stride: usize) {
         from: read Compute[strided(rows, width, stride)],
         m: read F32[width],
-        norms: read F32[width],
+        norms: read F32[width] or none,
         out: write Compute[rows * width],
     } over [each(rows * width)] where [width <= stride];
 }

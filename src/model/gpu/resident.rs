@@ -1,13 +1,15 @@
 //! [`Resident`]: a decoder's frozen weights in a machine's memory, by their modules' names.
 
 use super::attention::{Angles, WIDEST};
-use super::memory::Span;
+use super::memory::{Span, Tensor};
 use super::norm::Norm;
 use super::ops::Gpu;
+use super::state::WIDEST_STATE;
 use super::weights::{Matrix, ParamStore, Vector};
 use crate::error::{Error, Result};
-use crate::model::decoder::{Decoder, Mixer, NormWeights};
+use crate::model::decoder::{Attention, Decoder, NormWeights, Recurrence};
 use crate::model::linear::Linear;
+use crate::model::weight;
 use crate::spec::Rope;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +20,9 @@ pub struct Resident {
     linears: HashMap<String, (Matrix, Option<Vector>)>,
     norms: HashMap<String, Norm>,
     /// Other vectors, by a module and what they are beside it.
-    vectors: HashMap<(String, &'static str), Vector>,
+    vectors: HashMap<String, Vector>,
+    /// Columns of rows in the order of a recurrence, by its output projection.
+    orders: HashMap<String, Tensor>,
     tables: Mutex<Tables>,
     max_positions: usize,
 }
@@ -55,17 +59,39 @@ impl Resident {
                 *place = Some(Vector::upload(gpu, bias, expert.down.shape[0])?);
             }
         }
-        let mut vectors = HashMap::new();
-        for attention in decoder.blocks.iter().filter_map(|block| block.mixer.as_ref().and_then(Mixer::attention)) {
-            if let Some(sinks) = &attention.sinks {
+        let (mut vectors, mut orders) = (HashMap::new(), HashMap::new());
+        for mixer in decoder.blocks.iter().filter_map(|block| block.mixer.as_ref()) {
+            if let Some((attention, sinks)) = mixer.attention().and_then(|it| Some((it, it.sinks.as_ref()?))) {
                 let values = Vector::upload(gpu, sinks, attention.spec.heads)?;
-                vectors.insert((attention.o.module.clone(), "sinks"), values);
+                vectors.insert(beside(&attention.o.module, "sinks"), values);
+            }
+            let Some(recurrence) = mixer.recurrence() else { continue };
+            for (what, vector, width) in vectors_of(recurrence) {
+                vectors.insert(beside(&recurrence.o.module, &what), Vector::upload(gpu, vector, width)?);
+            }
+            let spec = &recurrence.spec;
+            if !spec.scales.is_empty() {
+                let parts = spec.parts();
+                let each = parts.iter().zip(&spec.scales);
+                let scales = each.flat_map(|(&width, &scale)| std::iter::repeat_n(scale, width)).collect();
+                let scales = Vector::upload(gpu, &weight::Vector::Frozen(scales), spec.row())?;
+                vectors.insert(beside(&recurrence.o.module, "scales"), scales);
+            }
+            if let Some(order) = &recurrence.order {
+                orders.insert(recurrence.o.module.clone(), gpu.upload_indices(order)?);
             }
         }
         for norm in decoder.norms() {
             norms.insert(norm.spec.name.clone(), Norm::upload(gpu, norm)?);
         }
-        Ok(Self { linears, norms, vectors, tables: Mutex::default(), max_positions: decoder.spec.max_positions })
+        Ok(Self {
+            linears,
+            norms,
+            vectors,
+            orders,
+            tables: Mutex::default(),
+            max_positions: decoder.spec.max_positions,
+        })
     }
 
     fn entry(&self, linear: &Linear) -> Result<&(Matrix, Option<Vector>)> {
@@ -84,14 +110,17 @@ impl Resident {
     }
 
     /// A vector beside a module.
-    pub(in crate::model) fn vector<'a>(
-        &'a self,
-        module: &str,
-        what: &'static str,
-        params: &'a ParamStore,
-    ) -> Result<Span<'a>> {
-        let vector = self.vectors.get(&(module.to_owned(), what)).ok_or_else(|| not_there(module))?;
-        Ok(vector.values(params).0)
+    pub(in crate::model) fn vector<'a>(&'a self, module: &str, what: &str, params: &'a ParamStore) -> Result<Span<'a>> {
+        let name = beside(module, what);
+        match self.vectors.get(&name).ok_or_else(|| not_there(&name))?.values(params) {
+            (values, 0.0) => Ok(values),
+            (_, plus) => Err(Error::failure(format!("{name} is used with {plus} added, expected as it is"))),
+        }
+    }
+
+    /// Columns of rows in the order of a recurrence, where its projections give another.
+    pub(in crate::model) fn order(&self, module: &str) -> Option<&Tensor> {
+        self.orders.get(module)
     }
 
     /// A norm.
@@ -121,31 +150,48 @@ impl Resident {
     }
 }
 
+/// What a vector beside a module is kept by.
+fn beside(module: &str, what: &str) -> String {
+    format!("{what} beside {module}")
+}
+
+/// The vectors of a recurrence, what they are, and how many values they have.
+fn vectors_of(of: &Recurrence) -> Vec<(String, &weight::Vector, usize)> {
+    let (spec, (channels, _)) = (&of.spec, of.spec.channels());
+    let heads = [spec.keys(), spec.keys(), spec.width()];
+    // In several pieces these are queries, keys and values.
+    let piece = |number: usize| spec.conv.kernel * if of.conv.len() == 1 { channels } else { heads[number.min(2)] };
+    let conv =
+        of.conv.iter().enumerate().map(|(number, vector)| (format!("convolution {number}"), vector, piece(number)));
+    let bias = of.conv_bias.iter().map(|vector| ("bias of the convolution".to_owned(), vector, channels));
+    let own = of.vectors.iter().enumerate();
+    let own = own.map(|(number, vector)| (format!("vector {number}"), vector, spec.value_heads));
+    let width = spec.norm.as_ref().map_or(0, |norm| norm.width);
+    let norm = of.norm.iter().map(|vector| ("norm".to_owned(), vector, width));
+    conv.chain(bias).chain(own).chain(norm).collect()
+}
+
 fn not_there(module: &str) -> Error {
     Error::failure(format!("{module} is not in the GPU's memory"))
 }
 
 /// What the kernels do not compute, of all that a spec can say.
 fn refused(decoder: &Decoder) -> Option<String> {
-    for block in &decoder.blocks {
-        let attention = match &block.mixer {
-            Some(Mixer::Attention(attention)) => attention,
-            Some(Mixer::Recurrence(_) | Mixer::Both(..)) => {
-                return Some("linear attention, Mamba or a convolution".to_owned());
-            }
-            None => continue,
+    decoder.blocks.iter().filter_map(|block| block.mixer.as_ref()).find_map(|mixer| {
+        let heads = mixer.attention().map(|attention| attention.spec.head_dim).filter(|&width| width > WIDEST);
+        let sides = mixer.recurrence().map(|it| it.spec.key_dim.max(it.spec.value_dim));
+        let side =
+            sides.filter(|&side| side > WIDEST_STATE && mixer.recurrence().is_some_and(|it| it.scan().is_some()));
+        let too_wide = |what: &str, width: usize, most: usize| format!("{what} of {width} values, more than {most},");
+        let each = |attention: &Attention| {
+            let norms = [&attention.q_norm, &attention.k_norm];
+            let apart = norms.into_iter().flatten().any(|norm| norm.spec.copies > 1);
+            let rounded = attention.spec.alibi_rounded.then(|| "attention with linear biases in bf16".to_owned());
+            rounded.or_else(|| apart.then(|| "norms of queries and keys of every head by itself".to_owned()))
         };
-        let spec = &attention.spec;
-        if spec.head_dim > WIDEST {
-            return Some(format!("attention with heads of {} values, more than {WIDEST},", spec.head_dim));
-        }
-        let norms = [&attention.q_norm, &attention.k_norm];
-        if norms.into_iter().flatten().any(|norm| norm.spec.copies > 1) {
-            return Some("norms of queries and keys of every head by itself".to_owned());
-        }
-        if spec.alibi_rounded {
-            return Some("attention with linear biases in bf16".to_owned());
-        }
-    }
-    None
+        heads
+            .map(|width| too_wide("attention with heads", width, WIDEST))
+            .or_else(|| side.map(|width| too_wide("a recurrence with heads", width, WIDEST_STATE)))
+            .or_else(|| mixer.attention().and_then(each))
+    })
 }

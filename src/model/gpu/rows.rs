@@ -214,14 +214,14 @@ impl Gpu {
     }
 
     /// Columns times `m / norms`, by themselves.
-    pub(in crate::model) fn scale_columns(
+    pub(in crate::model) fn scaled_columns(
         &self,
         (from, stride): (Span, usize),
         rows: usize,
         m: Span,
-        norms: Span,
+        norms: Option<Span>,
     ) -> Result<Tensor> {
-        let width = norms.len();
+        let width = m.len();
         let out = self.alloc(rows * width)?;
         kernel::ScaleColumns { from, m, norms, out: out.all(), rows, width, stride }.launch(self)?;
         Ok(out)

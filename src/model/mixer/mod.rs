@@ -65,6 +65,14 @@ impl Mixer {
         }
     }
 
+    /// Its recurrence, where it has one.
+    pub(super) fn recurrence(&self) -> Option<&Recurrence> {
+        match self {
+            Self::Recurrence(recurrence) | Self::Both(_, recurrence) => Some(recurrence),
+            Self::Attention(_) => None,
+        }
+    }
+
     /// Its norms.
     pub(super) fn norms(&self) -> Vec<&NormWeights> {
         match self {

@@ -177,5 +177,7 @@ fn sigmoid_of(x: f32) -> f32 { return 1.0 / (1.0 + exp_(-x)); }
 //# scale_columns
     EACH(at, a.rows * a.width) {
         let column = at % a.width;
-        store_out(at, load_from(at / a.width * a.stride + column) * load_m(column) / load_norms(column));
+        var x = load_from(at / a.width * a.stride + column) * load_m(column);
+        if has_norms() { x /= load_norms(column); }
+        store_out(at, x);
     }

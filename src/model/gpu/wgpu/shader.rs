@@ -7,7 +7,8 @@ use crate::model::gpu::machine::Element;
 use std::fmt::Write as _;
 
 /// Bodies and helpers.
-const TEXT: &str = concat!(include_str!("kernels.wgsl"), include_str!("kernels_rows.wgsl"));
+const TEXT: &str =
+    concat!(include_str!("kernels.wgsl"), include_str!("kernels_rows.wgsl"), include_str!("kernels_state.wgsl"));
 
 /// What stands under `//# name`.
 fn section(name: &str) -> Option<&'static str> {
