@@ -1,6 +1,6 @@
 //! Whole steps: against `qlora/run.json` (torch 2.15, peft 0.21, bitsandbytes 0.50) and against the processor.
 
-use super::{fixtures, folders, machines};
+use super::{MORE, fixtures, folders, machines};
 use crate::support::{Reference, reference};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::model::ComputeDtype;
@@ -104,10 +104,13 @@ fn a_run_that_diverges_says_where_and_changes_nothing() {
 
 #[test]
 fn the_memory_in_use_is_what_was_predicted() {
-    for (folder, _) in folders() {
+    // Tensors of these are so small that their beginnings at multiples of 256 bytes count, and rows of experts are not spread evenly.
+    let more = MORE.iter().map(|name| (fixtures().join("families").join(name), 0.1));
+    for (folder, off) in folders().into_iter().map(|(folder, _)| (folder, 0.03)).chain(more) {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let checkpoint = Checkpoint::open(&folder).unwrap();
-        let id = |row: usize, at: usize| ((row * 31 + at * 7) % 250 + 3) as u32;
+        let small = off > 0.05;
+        let id = |row: usize, at: usize| ((row * 31 + at * 7) % if small { 60 } else { 250 } + 3) as u32;
         let rows =
             |count: usize| Rows { rows: (0..count).map(|r| Row::all((0..48).map(|at| id(r, at)).collect())).collect() };
         for machine in machines() {
@@ -118,6 +121,8 @@ fn the_memory_in_use_is_what_was_predicted() {
                 (Method::Full, true, 0.0, ComputeDtype::Bf16),
             ] {
                 let targets = "all-linear".to_owned();
+                // There is none of what adapts experts.
+                let dropout = if small { 0.0 } else { dropout };
                 let settings =
                     Settings { method, checkpointing, dropout, targets, batch: 4, seq: 48, ..Settings::default() };
                 let formats = machine.formats(dtype);
@@ -130,7 +135,7 @@ fn the_memory_in_use_is_what_was_predicted() {
                     (trainer.held_bytes() as f64, (predicted.total() - memory::context(&formats)) as f64);
                 let what = format!("{name}, {} in {}, checkpointing {checkpointing}", method.as_str(), dtype.name());
                 println!("{what}: {found} bytes in use, {predicted} predicted");
-                assert!((predicted / found - 1.0).abs() < 0.03, "{what}: {found} in use, {predicted} predicted");
+                assert!((predicted / found - 1.0).abs() < off, "{what}: {found} in use, {predicted} predicted");
             }
         }
     }

@@ -66,6 +66,11 @@ fn halves(gpu: &Gpu, count: usize) -> Tensor {
     gpu.arena.alloc(Element::Bf16, count).unwrap()
 }
 
+/// One group a row.
+fn groups(rows: usize, width: usize) -> GroupLayout {
+    GroupLayout { rows, many: 1, width, stride: width, step: 0 }
+}
+
 fn floats(gpu: &Gpu, count: usize) -> Tensor {
     gpu.arena.alloc(Element::F32, count).unwrap()
 }
@@ -79,8 +84,7 @@ fn what_a_kernel_must_not_get_is_refused_before_a_launch() {
         weight: weight.all(),
         bias: None,
         y: y.all(),
-        rows: 4,
-        width: 16,
+        groups: groups(4, 16),
         centred: false,
         plus: 0.0,
         eps: 1e-5,
@@ -96,7 +100,7 @@ fn what_a_kernel_must_not_get_is_refused_before_a_launch() {
     let both = halves(&gpu, 80);
     let over = NormForward { x: both.all(), y: both.from(16), ..right }.launch(&gpu);
     assert_eq!(said(over), "norm_forward: y overlaps x");
-    let large = NormForward { rows: 1 << 31, width: 1 << 62, ..right }.launch(&gpu);
+    let large = NormForward { groups: groups(1 << 31, 1 << 62), ..right }.launch(&gpu);
     assert!(said(large).starts_with("norm_forward: x has 64 bf16 values, expected "));
     let (_, elsewhere) = listening();
     let foreign = halves(&elsewhere, 64);
@@ -125,9 +129,9 @@ fn what_a_kernel_must_not_get_is_refused_before_a_launch() {
     assert_eq!(said(add_bias), "add_bias: width <= stride does not hold");
     assert!(machine.launches.lock().unwrap().is_empty());
 
-    // What is right is launched, with its parameters as C has them: four pointers, three whole numbers, two floats.
+    // What is right is launched, with its parameters as C has them: four pointers, six whole numbers, two floats.
     right.launch(&gpu).unwrap();
-    NormForward { rows: 0, ..right }.launch(&gpu).unwrap();
+    NormForward { groups: groups(0, 16), ..right }.launch(&gpu).unwrap();
     let launches = machine.launches.lock().unwrap();
     let [(name, groups, packed)] = &launches[..] else { panic!("{launches:?}") };
     assert_eq!((*name, *groups), ("norm_forward", Groups { count: 4, busy: 16 }));
@@ -136,7 +140,7 @@ fn what_a_kernel_must_not_get_is_refused_before_a_launch() {
         region.buffer.id() + region.offset as u64
     };
     let pointers = [address(&x), address(&weight), 0, address(&y)].map(u64::to_ne_bytes).concat();
-    let numbers = [4, 16, 0].map(i32::to_ne_bytes).concat();
+    let numbers = [4, 1, 16, 16, 0, 0].map(i32::to_ne_bytes).concat();
     let fractions = [0f32, 1e-5].map(f32::to_ne_bytes).concat();
     assert_eq!(*packed, [pointers, numbers, fractions].concat());
 }
