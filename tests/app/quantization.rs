@@ -161,7 +161,9 @@ fn every_lower_view_has_something_to_say() {
     click(&mut window, Role::Button, "Against ΔW");
     settle(&mut window);
     assert!(says(&window, "weights whose code changes") && says(&window, "inside ΔW's 8 strongest directions"));
-    assert!(window.query_by_role_and_label(Role::Image, "What a repair of rank r leaves").is_some());
+    assert!(
+        window.query_by_role_and_label(Role::Image, "What a repair of rank r leaves of the weight's error").is_some()
+    );
     click(&mut window, Role::Button, "What QLoRA quantizes");
     settle(&mut window);
     assert!(

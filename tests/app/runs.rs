@@ -269,8 +269,9 @@ fn a_disk_that_takes_no_more_is_said_and_nothing_is_lost() {
     click(&mut window, Role::Button, "Pause");
     let at = || lines_from(&run).len();
     until(&mut window, "a rest", |w| {
+        // A step that was begun may still end.
         let before = at();
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(std::time::Duration::from_secs(1));
         says(w, "paused") && at() == before
     });
     let held = at();
