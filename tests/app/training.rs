@@ -238,8 +238,10 @@ fn columns_are_chosen_and_rows_held_out() {
     press(&mut window, Modifiers::NONE, Key::Enter);
     until(&mut window, "a refusal", |w| says(w, "found question, answer; expected text, prompt and completion"));
     for (menu, column) in [("Prompt", "question"), ("Completion", "answer")] {
+        // What the column before changes has come.
+        until(&mut window, "a rest", is_quiet);
         click(&mut window, Role::ComboBox, menu);
-        window.step();
+        until(&mut window, "its menu", |w| w.query_by_role_and_label(Role::Button, column).is_some());
         click(&mut window, Role::Button, column);
     }
     until(&mut window, "the rows", |w| says(w, "18 rows, ") && says(w, "2 rows are held out"));
