@@ -60,7 +60,7 @@ pub const EXPECTED: f64 = 3.0;
 /// And of one that is the best of a sweep.
 pub const MEASURED: f64 = 1.5;
 
-/// A peak learning rate to begin with for a model of so many parameters: [`LORA`] or [`FULL`].
+/// A peak learning rate to begin with for a model of so many parameters: that of adapters or that of full tuning.
 pub fn learning_rate(parameters: u64, method: Method) -> f64 {
     digit(expected(parameters, method))
 }
