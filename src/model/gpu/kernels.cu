@@ -229,7 +229,7 @@ KERNEL(add_bias) {
     EACH(at, (i64)rows * width) {
         const struct cell cell = cell_of(at, width);
         floatX *place = to + cell.row * stride + cell.column;
-        *place = narrow(widen(*place) + bias[cell.column]);
+        *place = narrow(widen(*place) + (weights ? weights[cell.row] * bias[cell.column] : bias[cell.column]));
     }
 }
 
@@ -242,13 +242,16 @@ KERNEL(column_sums) {
         const int column = begin + THREAD % columns;
         float sum = 0;
         if (column < width)
-            for (i64 row = lane; row < rows; row += lanes) sum += widen(x[row * stride + column]);
+            for (i64 row = lane; row < rows; row += lanes) {
+                const float value = widen(x[row * stride + column]);
+                sum += value * (weights ? weights[row] : 1.0f) * (along ? widen(along[row * width + column]) : 1.0f);
+            }
         SYNC;
         room[THREAD] = sum;
         SYNC;
         if (lane == 0 && column < width) {
             for (int other = 1; other < lanes; other++) sum += room[other * columns + THREAD];
-            sums[column] += sum;
+            sums[column] += by ? sum / by[column] : sum;
         }
     }
 }

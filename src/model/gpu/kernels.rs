@@ -304,15 +304,19 @@ kernels! { COMMON;
         to: update Compute[count],
     } over [each(count)];
 
-    /// Adds a bias to every row.
+    /// Adds a bias to every row, times the row's weight where there are weights.
     AddBias = add_bias(rows: usize, width: usize, stride: usize) {
         to: update Compute[strided(rows, width, stride)],
         bias: read F32[width],
+        weights: read F32[rows] or none,
     } over [each(rows * width)] where [width <= stride];
 
-    /// `sums += Σ rows`.
+    /// `sums += Σ x` over rows: each row times its weight, each value times that of `along`, the sum divided by `by`, where these are given.
     ColumnSums = column_sums(rows: usize, width: usize, stride: usize) {
         x: read Compute[strided(rows, width, stride)],
+        weights: read F32[rows] or none,
+        along: read Compute[rows * width] or none,
+        by: read F32[width] or none,
         sums: update F32[width],
     } over [per_columns(width, COLUMNS)];
 

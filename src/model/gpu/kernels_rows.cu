@@ -137,41 +137,12 @@ KERNEL(weigh_backward) {
     if (THREAD == 0) dw[GROUP] = narrow(widen(dw[GROUP]) + sum);
 }
 
-KERNEL(add_weighted_bias) {
-    EACH(at, (i64)rows * width) {
-        const struct cell cell = cell_of(at, width);
-        to[at] = narrow(widen(to[at]) + weights[cell.row] * bias[cell.column]);
-    }
-}
-
 KERNEL(bias_along) {
     SHARED float room[THREADS_MAX];
     float sum = 0;
     for (int i = THREAD; i < width; i += THREADS) sum += widen(d[(i64)GROUP * width + i]) * bias[i];
     sum = total(sum, room);
     if (THREAD == 0) dw[GROUP] = narrow(widen(dw[GROUP]) + sum);
-}
-
-KERNEL(weighted_sums) {
-    SHARED float room[THREADS_MAX];
-    const int columns = THREADS < COLUMNS ? THREADS : COLUMNS;
-    const int lanes = THREADS / columns, lane = THREAD / columns;
-    for (int begin = GROUP * columns; begin < width; begin += GROUPS * columns) {
-        const int column = begin + THREAD % columns;
-        float sum = 0;
-        if (column < width)
-            for (i64 row = lane; row < rows; row += lanes) {
-                const float value = widen(x[row * stride + column]);
-                sum += value * (weights ? weights[row] : 1.0f) * (along ? widen(along[row * width + column]) : 1.0f);
-            }
-        SYNC;
-        room[THREAD] = sum;
-        SYNC;
-        if (lane == 0 && column < width) {
-            for (int other = 1; other < lanes; other++) sum += room[other * columns + THREAD];
-            sums[column] += by ? sum / by[column] : sum;
-        }
-    }
 }
 
 /* ---- magnitudes ---- */

@@ -2,8 +2,7 @@
 //! queries and keys beside the common way, gates, experts, magnitudes. Their source is `kernels_rows.cu` and `kernels_rows.wgsl`.
 
 use super::describe::{Access, BufferParam, Kernel, ParamElement, kernels, span_type};
-use super::kernels::COLUMNS;
-use super::launch::{Bind, Check, Scalar, Size, each, per_columns, per_row, strided};
+use super::launch::{Bind, Check, Scalar, Size, each, per_row, strided};
 use super::machine::Groups;
 use super::memory::Span;
 use super::ops::Gpu;
@@ -125,28 +124,12 @@ kernels! { ROWS;
         dw: update Compute[rows],
     } over [per_row(rows, width)];
 
-    /// Adds `weights[row] · bias` to every row.
-    AddWeightedBias = add_weighted_bias(rows: usize, width: usize) {
-        to: update Compute[rows * width],
-        bias: read F32[width],
-        weights: read F32[rows],
-    } over [each(rows * width)];
-
     /// `dw += Σ d bias` of each row.
     BiasAlong = bias_along(rows: usize, width: usize) {
         d: read Compute[rows * width],
         bias: read F32[width],
         dw: update Compute[rows],
     } over [per_row(rows, width)];
-
-    /// `sums += Σ x ∘ (weights, along) / by` over rows: a column's sum, each row times its weight or each value times that of `along`.
-    WeightedSums = weighted_sums(rows: usize, width: usize, stride: usize) {
-        x: read Compute[strided(rows, width, stride)],
-        weights: read F32[rows] or none,
-        along: read Compute[rows * width] or none,
-        by: read F32[width] or none,
-        sums: update F32[width],
-    } over [per_columns(width, COLUMNS)] where [width <= stride];
 
     /// Norms of rows.
     RowNorms = row_norms(rows: usize, width: usize) {

@@ -261,12 +261,13 @@ impl Gpu {
 
     /// Adds a bias to every row of a matrix whose rows are `stride` apart.
     pub(in crate::model) fn add_bias(&self, to: Span, rows: usize, stride: usize, bias: Span) -> Result<()> {
-        kernel::AddBias { to, bias, rows, width: bias.len(), stride }.launch(self)
+        kernel::AddBias { to, bias, weights: None, rows, width: bias.len(), stride }.launch(self)
     }
 
     /// `sums += Σ rows`, of rows as wide as `sums`.
     pub(in crate::model) fn add_column_sums(&self, sums: Span, x: Span, rows: usize, stride: usize) -> Result<()> {
-        kernel::ColumnSums { x, sums, rows, width: sums.len(), stride }.launch(self)
+        kernel::ColumnSums { x, weights: None, along: None, by: None, sums, rows, width: sums.len(), stride }
+            .launch(self)
     }
 
     /// `f32` to what weights are computed in.

@@ -2,6 +2,7 @@
 //! `magnitude`.
 
 use super::attention::Angles;
+use super::kernels::{AddBias, ColumnSums};
 use super::kernels_rows as kernel;
 use super::memory::{Span, Tensor};
 use super::ops::Gpu;
@@ -178,7 +179,8 @@ impl Gpu {
 
     /// Adds `weights[row] · bias` to rows.
     pub(in crate::model) fn add_weighted_bias(&self, to: Span, bias: Span, weights: Span) -> Result<()> {
-        kernel::AddWeightedBias { to, bias, weights, rows: weights.len(), width: bias.len() }.launch(self)
+        AddBias { to, bias, weights: Some(weights), rows: weights.len(), width: bias.len(), stride: bias.len() }
+            .launch(self)
     }
 
     /// `dw += Σ d bias` of rows.
@@ -190,7 +192,7 @@ impl Gpu {
     pub(in crate::model) fn add_weighted_sums(&self, sums: Span, x: Span, weights: Span) -> Result<()> {
         let (rows, width) = (weights.len(), sums.len());
         let weights = Some(weights);
-        kernel::WeightedSums { x, weights, along: None, by: None, sums, rows, width, stride: width }.launch(self)
+        ColumnSums { x, weights, along: None, by: None, sums, rows, width, stride: width }.launch(self)
     }
 
     /// `sums[c] += Σ x ∘ along / by[c]` over rows that are `stride` apart in `x`.
@@ -203,7 +205,7 @@ impl Gpu {
         rows: usize,
     ) -> Result<()> {
         let (along, by, width) = (Some(along.all()), Some(by), sums.len());
-        kernel::WeightedSums { x, weights: None, along, by, sums, rows, width, stride }.launch(self)
+        ColumnSums { x, weights: None, along, by, sums, rows, width, stride }.launch(self)
     }
 
     /// Norms of rows.

@@ -125,7 +125,8 @@ fn what_a_kernel_must_not_get_is_refused_before_a_launch() {
     };
     assert_eq!(said(dequantize(codes.from(1), 16)), "dequantize: codes begins at byte 1793, expected a multiple of 4");
     assert!(said(dequantize(codes.all(), 0)).starts_with("dequantize: absmax has 16 f32 values, expected "));
-    let add_bias = AddBias { to: x.all(), bias: weight.all(), rows: 4, width: 16, stride: 15 }.launch(&gpu);
+    let add_bias =
+        AddBias { to: x.all(), bias: weight.all(), weights: None, rows: 4, width: 16, stride: 15 }.launch(&gpu);
     assert_eq!(said(add_bias), "add_bias: width <= stride does not hold");
     assert!(machine.launches.lock().unwrap().is_empty());
 

@@ -220,7 +220,9 @@ fn scale_of(at: u32) -> f32 {
     EACH(at, a.rows * a.width) {
         let column = at % a.width;
         let place = at / a.width * a.stride + column;
-        store_to(place, load_to(place) + load_bias(column));
+        var value = load_bias(column);
+        if has_weights() { value *= load_weights(at / a.width); }
+        store_to(place, load_to(place) + value);
     }
 
 //# column_sums
@@ -231,13 +233,19 @@ fn scale_of(at: u32) -> f32 {
         let column = begin + THREAD % columns;
         var sum = 0.0;
         if column < a.width {
-            for (var row = lane; row < a.rows; row += lanes) { sum += load_x(row * a.stride + column); }
+            for (var row = lane; row < a.rows; row += lanes) {
+                var value = load_x(row * a.stride + column);
+                if has_weights() { value *= load_weights(row); }
+                if has_along() { value *= load_along(row * a.width + column); }
+                sum += value;
+            }
         }
         workgroupBarrier();
         room[THREAD] = sum;
         workgroupBarrier();
         if lane == 0u && column < a.width {
             for (var other = 1u; other < lanes; other++) { sum += room[other * columns + THREAD]; }
+            if has_by() { sum /= load_by(column); }
             store_sums(column, load_sums(column) + sum);
         }
     }

@@ -129,41 +129,11 @@ fn sigmoid_of(x: f32) -> f32 { return 1.0 / (1.0 + exp_(-x)); }
     sum = total(sum);
     if THREAD == 0u { store_dw(GROUP, load_dw(GROUP) + sum); }
 
-//# add_weighted_bias
-    EACH(at, a.rows * a.width) {
-        store_to(at, load_to(at) + load_weights(at / a.width) * load_bias(at % a.width));
-    }
-
 //# bias_along
     var sum = 0.0;
     for (var i = THREAD; i < a.width; i += THREADS) { sum += load_d(GROUP * a.width + i) * load_bias(i); }
     sum = total(sum);
     if THREAD == 0u { store_dw(GROUP, load_dw(GROUP) + sum); }
-
-//# weighted_sums
-    let columns = min(THREADS, COLUMNS);
-    let lanes = THREADS / columns;
-    let lane = THREAD / columns;
-    for (var begin = GROUP * columns; begin < a.width; begin += GROUPS * columns) {
-        let column = begin + THREAD % columns;
-        var sum = 0.0;
-        if column < a.width {
-            for (var row = lane; row < a.rows; row += lanes) {
-                var value = load_x(row * a.stride + column);
-                if has_weights() { value *= load_weights(row); }
-                if has_along() { value *= load_along(row * a.width + column); }
-                sum += value;
-            }
-        }
-        workgroupBarrier();
-        room[THREAD] = sum;
-        workgroupBarrier();
-        if lane == 0u && column < a.width {
-            for (var other = 1u; other < lanes; other++) { sum += room[other * columns + THREAD]; }
-            if has_by() { sum /= load_by(column); }
-            store_sums(column, load_sums(column) + sum);
-        }
-    }
 
 //# row_norms
     var squares = 0.0;

@@ -13,21 +13,37 @@ fn rows_before(row: u32, seq: u32) -> u32 {
     return inside;
 }
 
+//# conv_at
+// What goes into the nonlinearity beside `value`, of the taps within a row of data.
+fn conv_at(value: f32, row: u32, channel: u32) -> f32 {
+    let many = rows_before(row, a.conv_seq);
+    var sum = value;
+    for (var tap = 0u; tap < a.conv_kernel; tap++) {
+        let back = a.conv_kernel - 1u - tap;
+        if back <= many {
+            sum += load_weight(channel * a.conv_kernel + tap) * load_x((row - back) * a.conv_stride + channel);
+        }
+    }
+    return sum;
+}
+
+//# bias_of
+fn bias_of(channel: u32) -> f32 {
+    if has_bias() { return load_bias(channel); }
+    return 0.0;
+}
+
 //# conv_forward
     EACH(at, a.conv_rows * a.conv_channels) {
         let row = at / a.conv_channels;
         let channel = at % a.conv_channels;
-        var value = 0.0;
-        if has_bias() { value = load_bias(channel); }
+        var value = bias_of(channel);
         let many = rows_before(row, a.conv_seq);
-        for (var tap = 0u; tap < a.conv_kernel; tap++) {
-            let back = a.conv_kernel - 1u - tap;
-            let w = load_weight(channel * a.conv_kernel + tap);
-            if back <= many { value += w * load_x((row - back) * a.conv_stride + channel); }
-            else if has_before() {
-                value += w * load_before((a.conv_kernel - 1u + many - back) * a.conv_out_stride + channel);
-            }
+        // The first taps, of the rows before the first.
+        for (var tap = 0u; has_before() && tap + 1u + many < a.conv_kernel; tap++) {
+            value += load_weight(channel * a.conv_kernel + tap) * load_before((tap + many) * a.conv_out_stride + channel);
         }
+        value = conv_at(value, row, channel);
         if a.silu != 0u { value *= sigmoid_of(value); }
         store_out(row * a.conv_out_stride + channel, value);
     }
@@ -36,15 +52,7 @@ fn rows_before(row: u32, seq: u32) -> u32 {
     EACH(at, a.conv_rows * a.conv_channels) {
         let row = at / a.conv_channels;
         let channel = at % a.conv_channels;
-        var value = 0.0;
-        if has_bias() { value = load_bias(channel); }
-        let many = rows_before(row, a.conv_seq);
-        for (var tap = 0u; tap < a.conv_kernel; tap++) {
-            let back = a.conv_kernel - 1u - tap;
-            if back <= many {
-                value += load_weight(channel * a.conv_kernel + tap) * load_x((row - back) * a.conv_stride + channel);
-            }
-        }
+        let value = conv_at(bias_of(channel), row, channel);
         let s = sigmoid_of(value);
         let place = row * a.conv_out_stride + channel;
         store_d(place, load_d(place) * s * (1.0 + value * (1.0 - s)));
