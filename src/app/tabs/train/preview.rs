@@ -19,6 +19,12 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     let Some(preview) = slot.latest() else {
         if slot.is_pending() {
             ui.label(RichText::new("Reading the data …").color(colors.weak));
+        } else {
+            ui.label(RichText::new("No data yet").text_style(egui::TextStyle::Heading));
+            ui.label(
+                RichText::new("Choose a data file on the left. Its rows appear here as the model will see them: which words it reads, and which it learns to predict.")
+                    .color(colors.weak),
+            );
         }
         return;
     };
