@@ -17,6 +17,8 @@ pub struct Offer {
     pub name: String,
     /// `[out, in]`.
     pub shape: [usize; 2],
+    /// How many of this shape get the rank together: the experts of a parameter.
+    pub copies: usize,
     /// Its singular values, largest first, as far as they are known.
     pub sigma: Vec<f64>,
     /// `Σσ²` over all of them, known or not.
@@ -27,12 +29,12 @@ impl Offer {
     /// A module whose spectrum is known.
     pub fn of(name: &str, spectrum: &Spectrum) -> Self {
         let energy = spectrum.energy_total();
-        Self { name: name.to_owned(), shape: spectrum.shape, sigma: spectrum.known().collect(), energy }
+        Self { name: name.to_owned(), shape: spectrum.shape, copies: 1, sigma: spectrum.known().collect(), energy }
     }
 
-    /// What a unit of rank costs, `d_in + d_out`.
+    /// What a unit of rank costs, `d_in + d_out` of each copy.
     pub fn cost(&self) -> u64 {
-        self.shape[0] as u64 + self.shape[1] as u64
+        self.copies as u64 * (self.shape[0] as u64 + self.shape[1] as u64)
     }
 
     /// `min(out, in)`.
@@ -240,7 +242,7 @@ mod tests {
 
     fn offer(shape: [usize; 2], sigma: Vec<f64>) -> Offer {
         let energy = sigma.iter().map(|s| s * s).sum();
-        Offer { name: format!("m{}x{}", shape[0], shape[1]), shape, sigma, energy }
+        Offer { name: format!("m{}x{}", shape[0], shape[1]), shape, copies: 1, sigma, energy }
     }
 
     fn random(rng: &mut StdRng, shape: [usize; 2]) -> Offer {
@@ -269,6 +271,7 @@ mod tests {
         let offer = |name: &str, sigma: &[f64]| Offer {
             name: name.into(),
             shape: [4, 4],
+            copies: 1,
             sigma: sigma.to_vec(),
             energy: sigma.iter().map(|s| s * s).sum(),
         };

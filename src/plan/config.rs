@@ -17,6 +17,7 @@ pub fn to_train(layout: &Layout, offers: &[Offer], ranks: &Ranks, ratio: f64, ba
         r,
         lora_alpha: ratio * r as f64,
         embedding: role(&offer.name) == Some(Role::Embedding),
+        experts: (offer.copies > 1).then_some(offer.copies),
         ..NewLayer::default()
     });
     let config = PeftConfig {
@@ -38,6 +39,7 @@ pub fn advised(layout: &Layout, selection: &Selection, advice: &Advice) -> Value
     let offer = |weight: &Weight| Offer {
         name: weight.name.clone(),
         shape: [weight.d_out, weight.d_in],
+        copies: 1,
         sigma: Vec::new(),
         energy: 0.0,
     };
@@ -49,12 +51,13 @@ pub fn advised(layout: &Layout, selection: &Selection, advice: &Advice) -> Value
 }
 
 /// What a `LoraConfig` is called with: the rest of a config is PEFT's own default.
-const ARGUMENTS: [&str; 9] = [
+const ARGUMENTS: [&str; 10] = [
     "task_type",
     "r",
     "lora_alpha",
     "lora_dropout",
     "target_modules",
+    "target_parameters",
     "use_rslora",
     "rank_pattern",
     "alpha_pattern",
@@ -66,8 +69,10 @@ pub fn python(config: &Value) -> String {
     let mut out = "from peft import LoraConfig, get_peft_model\n\nconfig = LoraConfig(\n".to_owned();
     for key in ARGUMENTS {
         let value = &config[key];
-        let default =
-            value.is_null() || value == &Value::Bool(false) || value.as_object().is_some_and(|o| o.is_empty());
+        let default = value.is_null()
+            || value == &Value::Bool(false)
+            || value.as_object().is_some_and(|o| o.is_empty())
+            || value.as_array().is_some_and(|o| o.is_empty());
         if !default {
             out.push_str(&format!("    {key}={},\n", literal(value, 1)));
         }
@@ -116,6 +121,7 @@ mod tests {
             .map(|weight| Offer {
                 name: weight.name.clone(),
                 shape: [weight.d_out, weight.d_in],
+                copies: 1,
                 sigma: vec![2.0, 1.0],
                 energy: 5.0,
             })

@@ -3,6 +3,7 @@
 use super::layout::{Layout, Weight};
 use super::targets::Targets;
 use crate::error::{Error, Result};
+use crate::units::exact;
 
 /// The modules of a layout that get an adapter, found once and asked for every rank.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,8 +87,9 @@ impl Selection {
         (small > 0).then(|| {
             format!(
                 "rank {r} is above the smaller side of {small} modules, such as {name} of {d_out} × {d_in}: PEFT trains that many \
-                 all the same, and what they add there has rank {} at most",
-                d_out.min(d_in)
+                 all the same; here a pair has the smaller side as its rank there ({} in this one), and {} parameters are trained in all",
+                d_out.min(d_in),
+                exact(self.weights(layout).map(|weight| weight.clipped_cost(r)).sum())
             )
         })
     }

@@ -4,17 +4,20 @@
 //! ΔW = U S Vᵀ    B = U_k √S_k    A = √S_k V_kᵀ    α = r, so that s = α/r = 1
 //! ```
 //!
-//! From a tuned model that is extraction, from an adapter resizing. One ΔW is in memory at a time, and one pair.
+//! From a tuned model that is extraction, from an adapter resizing. One ΔW is in memory at a time, and one pair (of a parameter
+//! that has the experts of a block one of each).
 
 use super::budget::{self, Offer, Ranks};
-use crate::adapter::{Adapter, NewAdapter, NewLayer, Pair, PeftConfig, Scaling, TargetModules};
-use crate::checkpoint::{Checkpoint, Dtype, Role, expert_of};
-use crate::delta::{DeltaSet, DeltaWeight, LowRank, Source};
+use super::left_out::left_out;
+use super::stacks::{self, Spectra, Stack};
+use crate::adapter::{Adapter, NewAdapter, NewLayer, Pair, PeftConfig, Scaling, TargetModules, stacked};
+use crate::checkpoint::{Dtype, Role, expert_of};
+use crate::delta::{DeltaSet, DeltaWeight, LowRank};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Method, Options};
-use crate::units::percent;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -66,6 +69,8 @@ struct Item {
     kernel: Vec<usize>,
     bias: bool,
     magnitude: bool,
+    /// Of a parameter that has the experts of a block.
+    stack: Option<Stack>,
 }
 
 /// What is taken, and sentences about what is not.
@@ -111,7 +116,7 @@ impl<'a> Changed<'a> {
         match self {
             Self::Models(set) => {
                 set.check_adapter()?;
-                let mut experts = 0usize;
+                let mut experts = HashSet::new();
                 for entry in set.entries() {
                     if !(if names.is_some() { wanted(&entry.name) } else { entry.linear || entry.misfit }) {
                         continue;
@@ -122,7 +127,9 @@ impl<'a> Changed<'a> {
                             items.notes.push(format!("left out: {}: {problem}", entry.name));
                         }
                         Some(problem) => return Err(Error::tensor(set.base().path(), &entry.name, problem)),
-                        None if is_expert(&entry.name) => experts += 1,
+                        None if is_expert(&entry.name) => {
+                            experts.insert(entry.name.clone());
+                        }
                         None => items.list.push(Item {
                             name: entry.name.clone(),
                             shape: entry.shape,
@@ -131,10 +138,19 @@ impl<'a> Changed<'a> {
                         }),
                     }
                 }
-                if experts > 0 {
+                for (name, shape, stack) in set.base().spec().map(|spec| stacks::of(spec)).unwrap_or_default() {
+                    if stack.each.iter().flatten().all(|name| experts.contains(name)) {
+                        stack.each.iter().flatten().for_each(|name| {
+                            experts.remove(name);
+                        });
+                        items.list.push(Item { name, shape, stack: Some(stack), ..Item::default() });
+                    }
+                }
+                if !experts.is_empty() {
                     items.notes.push(format!(
-                        "{experts} matrices of experts are left out: PEFT knows the experts of a block as one parameter and loads \
-                         no pair for a single one"
+                        "{} matrices of experts are left out: PEFT knows the experts of a block as one parameter and loads no pair \
+                         for some of them",
+                        experts.len()
                     ));
                 }
             }
@@ -150,6 +166,7 @@ impl<'a> Changed<'a> {
                         kernel: layer.kernel.clone(),
                         bias: adapter.bias(layer)?.is_some(),
                         magnitude: layer.dora,
+                        stack: None,
                     });
                 }
                 let stacks = adapter.layers.iter().filter(|layer| layer.experts.is_some()).count();
@@ -197,7 +214,30 @@ impl<'a> Changed<'a> {
         }
     }
 
-    fn is_unchanged(&self, name: &str) -> Result<bool> {
+    /// The ΔWs of an item: one, or each expert's.
+    fn deltas<'b>(
+        &'b self,
+        item: &'b Item,
+        progress: &'b dyn Progress,
+    ) -> Box<dyn Iterator<Item = Result<DeltaWeight>> + 'b> {
+        let Some(stack) = &item.stack else { return Box::new(std::iter::once(self.load(&item.name, progress))) };
+        Box::new(stack.each.iter().map(move |names| {
+            let parts = names.iter().map(|name| self.load(name, progress));
+            stacks::joined(parts.collect::<Result<_>>()?, progress)
+        }))
+    }
+
+    fn is_unchanged(&self, item: &Item) -> Result<bool> {
+        let Some(stack) = &item.stack else { return self.is_same(&item.name) };
+        for name in stack.each.iter().flatten() {
+            if !self.is_same(name)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_same(&self, name: &str) -> Result<bool> {
         match self {
             Self::Models(set) => match set.entry(name) {
                 Some(entry) => set.is_unchanged(entry, &()),
@@ -213,14 +253,18 @@ impl<'a> Changed<'a> {
     }
 
     /// The spectra of some modules, one after the other.
-    fn offers(&self, items: &[Item], method: Method, progress: &dyn Progress) -> Result<Vec<Offer>> {
+    fn offers(&self, items: &[Item], method: Method, progress: &dyn Progress) -> Result<Vec<Spectra>> {
         let options = Options { method, ..Options::default() };
         let mut offers = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
             let part = Part::new(progress, at as u64, items.len() as u64);
-            let delta = self.load(&item.name, &())?;
-            let found = spectrum::spectrum(&delta, &options, &part)?;
-            offers.push(Offer::of(&item.name, &found));
+            let count = item.stack.as_ref().map_or(1, |stack| stack.each.len());
+            let mut each = Vec::with_capacity(count);
+            for (number, delta) in self.deltas(item, &()).enumerate() {
+                let part = Part::new(&part, number as u64, count as u64);
+                each.push(Offer::of(&item.name, &spectrum::spectrum(&delta?, &options, &part)?));
+            }
+            offers.push(Spectra::new(&item.name, each, item.stack.is_some()));
         }
         Ok(offers)
     }
@@ -232,7 +276,7 @@ impl<'a> Changed<'a> {
             for (at, item) in items.iter().enumerate() {
                 progress.step(at as u64, items.len() as u64)?;
                 // A module that did not change gets no pair.
-                let is_zero = self.is_unchanged(&item.name)?;
+                let is_zero = self.is_unchanged(item)?;
                 let most = match self {
                     Self::Adapter(adapter) => adapter.layer(&item.name).map_or(0, |layer| layer.r),
                     Self::Models(_) => usize::MAX,
@@ -243,11 +287,18 @@ impl<'a> Changed<'a> {
         }
         let mut offers = self.offers(items, Method::Auto, &Part::new(progress, 0, 2))?;
         loop {
+            let together = || offers.iter().map(|spectra| spectra.offer.clone()).collect::<Vec<_>>();
+            // Of experts, which have one rank, each has all that reaches the threshold.
+            let most = |spectra: &Spectra, least: f64| spectra.each.iter().map(|offer| above(offer, least)).max();
             let ranks = match cut {
-                Cut::Budget(budget) => budget::allocate(&offers, budget)?.r,
-                Cut::Energy(share) => offers.iter().map(|offer| smallest(offer, share)).collect(),
-                Cut::Threshold(least) => offers.iter().map(|offer| above(offer, least)).collect(),
+                Cut::Budget(budget) => budget::allocate(&together(), budget)?.r,
+                Cut::Energy(share) => offers.iter().map(|spectra| smallest(&spectra.offer, share)).collect(),
+                Cut::Threshold(least) => offers.iter().map(|spectra| most(spectra, least).unwrap_or(0)).collect(),
                 Cut::Rank(_) => return Err(Error::failure("a rank needs no spectrum")),
+            };
+            let is_short = |spectra: &Spectra, r: usize| match cut {
+                Cut::Threshold(_) => spectra.each.iter().any(|offer| is_short(offer, r)),
+                _ => is_short(&spectra.offer, r),
             };
             let short: Vec<usize> = (0..items.len()).filter(|&at| is_short(&offers[at], ranks[at])).collect();
             if short.is_empty() {
@@ -377,6 +428,7 @@ pub fn plan(
     let items = changed.items(names)?.list;
     let r = changed.ranks(&items, cut, &Part::new(progress, 0, 2))?;
     let offers = changed.offers(&items, Method::Auto, &Part::new(progress, 1, 2))?;
+    let offers: Vec<Offer> = offers.into_iter().map(|spectra| spectra.offer).collect();
     let ranks = Ranks::of(&offers, r);
     Ok((offers, ranks))
 }
@@ -415,14 +467,14 @@ pub fn extract(
     }
     let layer = |&(item, r): &(&Item, usize)| NewLayer {
         module: item.name.clone(),
-        shape: item.shape,
+        shape: item.in_file(),
         r,
         lora_alpha: r as f64,
         embedding: item.embedding,
         kernel: item.kernel.clone(),
         bias: item.bias,
         magnitude: item.magnitude,
-        experts: None,
+        experts: item.stack.as_ref().map(|stack| stack.each.len()),
     };
     let adapter = changed.new_adapter(taken.iter().map(layer).collect());
     let kept: Mutex<Vec<Option<Kept>>> = Mutex::new(vec![None; taken.len()]);
@@ -431,8 +483,7 @@ pub fn extract(
         let (item, r) = taken[at];
         let done = kept.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().count();
         let part = Part::new(&half, done.min(taken.len() - 1) as u64, taken.len() as u64);
-        let delta = changed.load(&item.name, &())?;
-        let (pair, found) = pair(&delta, item, r, &part)?;
+        let (pair, found) = changed.pair(item, r, &part)?;
         kept.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(found);
         let (bias, magnitude) = changed.beside(&item.name)?;
         Ok(Pair { bias, magnitude, ..pair.into() })
@@ -464,15 +515,19 @@ fn clipped(r: usize, taken: &[(&Item, usize)]) -> Option<String> {
     Some(format!("rank {r} is above the smaller side of {}{more}: they have all there is, {kept} here", first.name))
 }
 
-/// B and A of one module, and what they keep.
-fn pair(delta: &DeltaWeight, item: &Item, r: usize, progress: &dyn Progress) -> Result<((Matrix, Matrix), Kept)> {
+/// B and A of one ΔW of `[out, in]`, the residual and `‖ΔW‖_F²`.
+fn factors(
+    delta: &DeltaWeight,
+    [out, inner]: [usize; 2],
+    r: usize,
+    progress: &dyn Progress,
+) -> Result<((Matrix, Matrix), f64, f64)> {
     let (sigma, vectors) = spectrum::leading(delta, r, &Part::new(progress, 0, 2))?;
     let residual = spectrum::residual(delta, &sigma, &vectors, &Part::new(progress, 1, 2))?;
     let energy = match delta {
         DeltaWeight::Dense(dense) => dense.matrix.frobenius().powi(2),
         DeltaWeight::LowRank(_) => sigma.iter().map(|s| s * s).sum::<f64>() + residual * residual,
     };
-    let [out, inner] = item.shape;
     let known = vectors.count();
     let root = |k: usize| sigma.get(k).map_or(0.0, |s| s.max(0.0).sqrt());
     // What has no direction is zero: a ΔW of lower rank than was asked for.
@@ -483,52 +538,38 @@ fn pair(delta: &DeltaWeight, item: &Item, r: usize, progress: &dyn Progress) -> 
         inner,
         |k, j| if k < known { (f64::from(vectors.v.get(j, k)) * root(k)) as f32 } else { 0.0 },
     );
-    let share = if energy > 0.0 { (1.0 - residual * residual / energy).max(0.0) } else { 1.0 };
-    Ok(((b, a), Kept { name: item.name.clone(), shape: item.shape, r, energy: share, residual, total: energy }))
+    Ok(((b, a), residual, energy))
 }
 
-/// Sentences about what changed and is not in the adapter: embeddings, the head, norms, biases.
-fn left_out(set: &DeltaSet, taken: &[Kept]) -> Result<Vec<String>> {
-    let Source::Tuned(tuned) = set.source() else { return Ok(Vec::new()) };
-    let mut notes = Vec::new();
-    let mut changed = Vec::new();
-    let inside: f64 = taken.iter().map(|kept| kept.total).sum();
-    let mut outside = 0.0;
-    let rest = set.entries().iter().filter(|entry| entry.problem.is_none() && !entry.linear);
-    for entry in rest.filter(|entry| !taken.iter().any(|kept| kept.name == entry.name)) {
-        if !set.is_unchanged(entry, &())? {
-            let DeltaWeight::Dense(dense) = set.load(entry, &())? else { continue };
-            outside += dense.matrix.frobenius().powi(2);
-            changed.push(entry.name.as_str());
+impl Item {
+    /// The shape that PEFT takes it for.
+    fn in_file(&self) -> [usize; 2] {
+        let [out, inner] = self.shape;
+        if self.stack.as_ref().is_some_and(|stack| stack.swapped) { [inner, out] } else { self.shape }
+    }
+}
+
+impl Changed<'_> {
+    /// B and A of an item, and what they keep.
+    fn pair(&self, item: &Item, r: usize, progress: &dyn Progress) -> Result<((Matrix, Matrix), Kept)> {
+        let count = item.stack.as_ref().map_or(1, |stack| stack.each.len());
+        let (mut pairs, mut residual, mut total) = (Vec::with_capacity(count), 0.0, 0.0);
+        for (number, delta) in self.deltas(item, &()).enumerate() {
+            let part = Part::new(progress, number as u64, count as u64);
+            let (pair, left, energy) = factors(&delta?, item.shape, r, &part)?;
+            pairs.push(pair);
+            (residual, total) = (residual + left * left, total + energy);
         }
-    }
-    if !changed.is_empty() {
-        notes.push(format!(
-            "{} changed too and {} not in the adapter, with {} of the energy of all changes",
-            changed.join(", "),
-            if changed.len() == 1 { "is" } else { "are" },
-            percent(outside / (inside + outside))
-        ));
-    }
-    let vectors = vectors_that_differ(set.base(), tuned)?;
-    if vectors > 0 {
-        notes.push(format!("{vectors} norms or biases changed too: no adapter of this kind can hold them"));
-    }
-    Ok(notes)
-}
-
-/// How many tensors of one size differ.
-fn vectors_that_differ(base: &Checkpoint, tuned: &Checkpoint) -> Result<usize> {
-    let mut count = 0;
-    for tensor in base.tensors().iter().filter(|tensor| tensor.shape.len() == 1 && tensor.dtype.is_float()) {
-        let Some(other) =
-            tuned.tensor(&tensor.name).filter(|other| other.shape == tensor.shape && other.dtype.is_float())
-        else {
-            continue;
+        let energy = if total > 0.0 { (1.0 - residual / total).max(0.0) } else { 1.0 };
+        let kept = Kept { name: item.name.clone(), shape: item.shape, r, energy, residual: residual.sqrt(), total };
+        let pair = match &item.stack {
+            Some(stack) if stack.swapped => {
+                let turned: Vec<_> = pairs.iter().map(|(b, a)| (a.transposed(), b.transposed())).collect();
+                stacked(&turned)
+            }
+            Some(_) => stacked(&pairs),
+            None => pairs.swap_remove(0),
         };
-        if base.tensor_matrix(tensor, &())?.data() != tuned.tensor_matrix(other, &())?.data() {
-            count += 1;
-        }
+        Ok((pair, kept))
     }
-    Ok(count)
 }

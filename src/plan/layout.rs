@@ -64,8 +64,20 @@ impl Weight {
     /// `d_in + d_out`: what one unit of rank costs. Gate and up projections of experts are one weight of twice as many rows for
     /// PEFT, which gives it twice the rank: either then costs `d_in + 2 d_out`.
     pub fn cost(&self) -> u64 {
-        let fused = self.is_expert() && matches!(self.role, Role::Gate | Role::Up);
-        self.d_in as u64 + self.d_out as u64 * if fused { 2 } else { 1 }
+        self.d_in as u64 + self.d_out as u64 * if self.is_fused() { 2 } else { 1 }
+    }
+
+    /// What a pair of rank `r` costs where it has no more than the smaller side, as here.
+    pub fn clipped_cost(&self, r: usize) -> u64 {
+        match self.is_fused() {
+            // Half of the pair that gate and up have.
+            true => self.cost() * (2 * r).min(2 * self.d_out).min(self.d_in) as u64 / 2,
+            false => self.cost() * r.min(self.max_rank()) as u64,
+        }
+    }
+
+    fn is_fused(&self) -> bool {
+        self.is_expert() && matches!(self.role, Role::Gate | Role::Up)
     }
 
     /// Whether QLoRA keeps it in 4 bits.

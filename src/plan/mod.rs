@@ -19,11 +19,13 @@ pub mod doctor;
 pub mod extract;
 pub mod intruders;
 mod layout;
+mod left_out;
 pub mod memory;
 pub mod paper;
 mod presets;
 pub mod report;
 pub mod serve;
+mod stacks;
 mod targets;
 
 pub use count::{Count, Selection, count};

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn a_report_needs_nothing_else() {
-        let offer = |name: &str| Offer { name: name.into(), shape: [4, 4], sigma: vec![3.0, 1.0], energy: 10.0 };
+        let offer =
+            |name: &str| Offer { name: name.into(), shape: [4, 4], copies: 1, sigma: vec![3.0, 1.0], energy: 10.0 };
         let offers =
             [offer("model.layers.0.self_attn.q_proj"), offer("model.layers.1.self_attn.q_proj"), offer("head<b>")];
         let ranks = Ranks::of(&offers, vec![2, 1, 0]);
