@@ -9,13 +9,15 @@ use crate::model::gpu::{Apart, HeadsOf, Parts, Positions, Tensor, Turning};
 use crate::model::ops::attention::{Row, Rules};
 use crate::spec::AttentionSpec;
 
-/// True where norms, rotary embedding and what else is done to queries and keys is not what one kernel does: norms of each head before the
+/// True where norms, rotary embedding and what else is done to queries and keys is not what one kernel does: one norm of each head before the
 /// rotary embedding of a head's first values.
 fn in_steps(attention: &Attention) -> bool {
     let spec = &attention.spec;
     let norms = [&attention.q_norm, &attention.k_norm, &attention.v_norm];
-    let alike =
-        norms.iter().all(|norm| norm.as_ref().is_none_or(|of| of.spec.width == spec.head_dim && !of.is_centred()));
+    let alike = norms
+        .iter()
+        .flat_map(|norm| norm.as_ref())
+        .all(|of| of.spec.width == spec.head_dim && of.spec.copies == 1 && !of.is_centred());
     let both = attention.q_norm.is_some() == attention.k_norm.is_some() && attention.v_norm.is_none();
     // Without scales it is the same before the rotary embedding as after it.
     let after = spec.norm_after_rope && norms.iter().any(|norm| norm.as_ref().is_some_and(|norm| norm.spec.weight));
@@ -185,8 +187,8 @@ impl<'m> OnGpu<'m> {
             self.gpu.clip_backward(&clipped, &d, spec.clip)?;
         }
         if let Some(raw) = &raw {
-            for (norm, first, parts) in head_norms(attention, place.rows) {
-                self.weights.norm(norm)?.backward_parts(self.ctx(), raw.from(first), d.from(first), parts)?;
+            for (norm, copy, first, parts) in head_norms(attention, place.rows) {
+                self.weights.norm(norm)?.backward_parts(self.ctx(), copy, raw.from(first), d.from(first), parts)?;
             }
         }
         if after {
@@ -196,8 +198,8 @@ impl<'m> OnGpu<'m> {
     }
 
     fn normalize(&self, attention: &Attention, rows: usize, raw: &Tensor, to: &Tensor) -> Result<()> {
-        for (norm, first, parts) in head_norms(attention, rows) {
-            self.weights.norm(norm)?.forward_parts(self.ctx(), raw.from(first), to.from(first), parts)?;
+        for (norm, copy, first, parts) in head_norms(attention, rows) {
+            self.weights.norm(norm)?.forward_parts(self.ctx(), copy, raw.from(first), to.from(first), parts)?;
         }
         Ok(())
     }
@@ -323,21 +325,21 @@ fn positions<'a>(place: Place<'a, OnGpu<'_>>) -> Positions<'a> {
     Positions { seq: place.seq, first: place.first, starts: place.starts }
 }
 
-/// The norms of queries, keys and values, where their first group lies in a row, and the groups.
-fn head_norms(attention: &Attention, rows: usize) -> impl Iterator<Item = (&NormWeights, usize, Parts)> {
+/// The norms of queries, keys and values, whose scales of them, where their first group lies in a row, and the groups.
+fn head_norms(attention: &Attention, rows: usize) -> impl Iterator<Item = (&NormWeights, usize, usize, Parts)> {
     let (row, spec) = (attention.row(), &attention.spec);
-    let of = move |norm: &'_ Option<NormWeights>, (offset, step): (usize, usize), heads: usize| {
-        let width = norm.as_ref()?.spec.width;
-        // As wide as all heads: one group of them.
-        let (many, step) = if width == spec.head_dim { (heads, step) } else { (1, 0) };
-        Some((offset, Parts { rows, many, stride: row.stride, step }))
-    };
-    let q = of(&attention.q_norm, row.q, spec.heads);
-    let k = of(&attention.k_norm, row.k, spec.kv_heads);
-    let v = of(&attention.v_norm, row.v, spec.kv_heads);
-    let norms = [&attention.q_norm, &attention.k_norm, &attention.v_norm];
-    norms.into_iter().zip([q, k, v]).filter_map(|(norm, at)| {
-        let (first, parts) = at?;
-        Some((norm.as_ref()?, first, parts))
-    })
+    let parts = [
+        (&attention.q_norm, row.q, spec.heads),
+        (&attention.k_norm, row.k, spec.kv_heads),
+        (&attention.v_norm, row.v, spec.kv_heads),
+    ];
+    parts.into_iter().filter_map(|(norm, at, heads)| Some((norm.as_ref()?, at, heads))).flat_map(
+        move |(norm, (offset, step), heads)| {
+            let copies = norm.spec.copies;
+            // A norm for each head; one as wide as all heads is one group of them.
+            let many = if copies > 1 || norm.spec.width != spec.head_dim { 1 } else { heads };
+            let parts = Parts { rows, many, stride: row.stride, step: if many == 1 { 0 } else { step } };
+            (0..copies).map(move |copy| (norm, copy, offset + copy * step, parts))
+        },
+    )
 }

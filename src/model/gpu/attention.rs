@@ -241,7 +241,7 @@ impl Attention<'_> {
         split: &SplitQkv,
         cache: Option<(&Tensor, &Tensor)>,
     ) -> Result<Tensor> {
-        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, alibi, .. } = self.rules;
+        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, alibi, rounded, .. } = self.rules;
         let (q, out) = (&split.q, gpu.alloc(split.q.len())?);
         let Some((k, v)) = cache.or(split.kv.as_ref().map(|(k, v)| (k, v))) else { return Ok(out) };
         let (seq, sequences) = (self.seq, q.len() / (heads * head_dim) / self.seq);
@@ -254,7 +254,7 @@ impl Attention<'_> {
             gpu.product(self.scores(&scores, block), false, scale, queries, self.keys_of(k, block).t(), batch)?;
             let (scores, starts) = (scores.all(), self.starts());
             let (p_all, sinks) = (p.all(), self.sinks);
-            Softmax { scores, p: p_all, starts, sinks, block: self.score_block(sequences, block), cap, alibi }
+            Softmax { scores, p: p_all, starts, sinks, block: self.score_block(sequences, block), cap, alibi, rounded }
                 .launch(gpu)?;
             gpu.product(self.rows_of(&out, block), false, 1.0, self.scores(&p, block), self.keys_of(v, block), batch)?;
         }
@@ -274,7 +274,7 @@ impl Attention<'_> {
         d_out: &Tensor,
     ) -> Result<Option<Tensor>> {
         let gpu = run.gpu;
-        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, alibi, .. } = self.rules;
+        let Rules { heads, kv_heads, head_dim, scale, softcap: cap, alibi, rounded, .. } = self.rules;
         let SplitQkv { q, kv: Some((k, v)) } = split else { return Ok(None) };
         let layout = self.layout(q.len() / (heads * head_dim))?;
         let HeadLayout { sequences, seq, stride, .. } = layout;
@@ -308,6 +308,7 @@ impl Attention<'_> {
                 block: self.score_block(sequences, block),
                 cap,
                 alibi,
+                rounded,
             }
             .launch(gpu)?;
             if let (Some(sums), Some(shares)) = (self.d_sinks, shares) {

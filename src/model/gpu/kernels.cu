@@ -485,7 +485,25 @@ struct sight {
     /// Added to scores for each step towards later keys, counted from key `own`.
     float slope;
     int own, head;
+    /// Where positions and biases are bf16: what biases are multiplied by, else 0; the place of the first key in its row of data, and
+    /// the own place's bias.
+    float alibi, mine;
+    int first;
 };
+
+/* The nearest value that is bf16. */
+DEVICE float as_bf16(float x) {
+    union { float value; unsigned int bits; } it;
+    it.value = x;
+    it.bits += 0x7fffu + (it.bits >> 16 & 1u);
+    it.bits &= 0xffff0000u;
+    return it.value;
+}
+
+/* The bias of a place, as a tensor of bf16 has it. */
+DEVICE float rounded_bias(float slope, int place) {
+    return as_bf16(slope * as_bf16((float)place));
+}
 
 /* Slopes of heads, as alibi_slopes in src/spec. */
 DEVICE float slope_of(int head, int heads) {
@@ -495,7 +513,7 @@ DEVICE float slope_of(int head, int heads) {
 }
 
 /* What a group's row of scores sees, counted from `lo`; and where its row's sum is kept. */
-DEVICE struct sight sight_of(int group, const struct score_block b, float alibi, const int *starts) {
+DEVICE struct sight sight_of(int group, const struct score_block b, float alibi, int rounded, const int *starts) {
     const int many = b.rows * b.group, number = group / many, inside = group % many;
     const int row = inside / b.group, position = b.position + row;
     int begin = position + 1 - b.window > b.lo ? position + 1 - b.window : b.lo;
@@ -509,19 +527,28 @@ DEVICE struct sight sight_of(int group, const struct score_block b, float alibi,
     s.head = number % b.kv_heads * b.group + inside % b.group;
     s.slope = alibi != 0 ? alibi * slope_of(s.head, b.kv_heads * b.group) : 0.0f;
     s.own = position - b.lo;
+    s.alibi = s.mine = 0;
+    s.first = b.lo - start;
+    if (rounded && alibi != 0) {
+        s.slope = as_bf16(slope_of(s.head, b.kv_heads * b.group));
+        s.alibi = alibi;
+        s.mine = rounded_bias(s.slope, position - start);
+    }
     return s;
 }
 
 /* A score as it is compared with others. */
 DEVICE float score_of(const float *s, int i, const struct sight sight, float cap) {
-    const float score = s[i] + sight.slope * (float)(i - sight.own);
+    const float bias = sight.alibi != 0 ? sight.alibi * (rounded_bias(sight.slope, i + sight.first) - sight.mine)
+                                        : sight.slope * (float)(i - sight.own);
+    const float score = s[i] + bias;
     return cap > 0 ? cap * tanhf(score / cap) : score;
 }
 
 /* Probabilities from scores. */
 KERNEL(softmax) {
     SHARED float room[THREADS_MAX];
-    const struct sight sight = sight_of(GROUP, block, alibi, starts);
+    const struct sight sight = sight_of(GROUP, block, alibi, rounded, starts);
     const int keys = block.keys, begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
     floatX *to = p + (i64)GROUP * keys;
@@ -542,7 +569,7 @@ KERNEL(softmax) {
 /* Probabilities again, and the gradient by the scores before their scale: p (dp − along), times the cap's slope. */
 KERNEL(softmax_backward) {
     SHARED float room[THREADS_MAX];
-    const struct sight sight = sight_of(GROUP, block, alibi, starts);
+    const struct sight sight = sight_of(GROUP, block, alibi, rounded, starts);
     const int keys = block.keys, begin = sight.begin, end = sight.end;
     const float *s = scores + (i64)GROUP * keys;
     const float mean = along[sight.along];

@@ -396,8 +396,9 @@ kernels! { COMMON;
         layout.tokens() * (layout.heads + layout.kv_heads * 2) <= i32::MAX as usize
     ];
 
-    /// Probabilities from scores and from a head's sink, where there are sinks; to scores `alibi` times a head's slope and the way to the key is added first.
-    Softmax = softmax(block: ScoreBlock, cap: f32, alibi: f32) {
+    /// Probabilities from scores and from a head's sink, where there are sinks; to scores `alibi` times a head's slope and the way to the key is added
+    /// first, of places and slopes that are `rounded` to bf16 where the family has them so.
+    Softmax = softmax(block: ScoreBlock, cap: f32, alibi: f32, rounded: bool) {
         scores: read F32[block.scores()],
         p: write Compute[block.scores()],
         starts: read I32[block.sequences * block.seq] or none,
@@ -406,7 +407,7 @@ kernels! { COMMON;
 
     /// Probabilities again, and the gradient by the scores before their scale: `p (dp − along)`, times the cap's slope. A sink's share of
     /// each row times `along` goes to `shares`.
-    SoftmaxBackward = softmax_backward(block: ScoreBlock, cap: f32, alibi: f32) {
+    SoftmaxBackward = softmax_backward(block: ScoreBlock, cap: f32, alibi: f32, rounded: bool) {
         scores: read F32[block.scores()],
         dp: read F32[block.scores()],
         along: read F32[block.sequences * block.kv_heads * block.seq * block.group],

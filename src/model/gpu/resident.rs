@@ -7,7 +7,7 @@ use super::ops::Gpu;
 use super::state::WIDEST_STATE;
 use super::weights::{Matrix, ParamStore, Vector};
 use crate::error::{Error, Result};
-use crate::model::decoder::{Attention, Decoder, NormWeights, Recurrence};
+use crate::model::decoder::{Decoder, NormWeights, Recurrence};
 use crate::model::linear::Linear;
 use crate::model::weight;
 use crate::spec::Rope;
@@ -183,15 +183,8 @@ fn refused(decoder: &Decoder) -> Option<String> {
         let side =
             sides.filter(|&side| side > WIDEST_STATE && mixer.recurrence().is_some_and(|it| it.scan().is_some()));
         let too_wide = |what: &str, width: usize, most: usize| format!("{what} of {width} values, more than {most},");
-        let each = |attention: &Attention| {
-            let norms = [&attention.q_norm, &attention.k_norm];
-            let apart = norms.into_iter().flatten().any(|norm| norm.spec.copies > 1);
-            let rounded = attention.spec.alibi_rounded.then(|| "attention with linear biases in bf16".to_owned());
-            rounded.or_else(|| apart.then(|| "norms of queries and keys of every head by itself".to_owned()))
-        };
         heads
             .map(|width| too_wide("attention with heads", width, WIDEST))
             .or_else(|| side.map(|width| too_wide("a recurrence with heads", width, WIDEST_STATE)))
-            .or_else(|| mixer.attention().and_then(each))
     })
 }

@@ -509,7 +509,16 @@ fn head_weight(which: u32, i: u32) -> f32 {
     if THREAD == 0u { store_dw(i, load_dw(i) + sum); }
 
 //# sight_of
-struct Sight { begin: u32, end: u32, along: u32, slope: f32, own: u32, head: u32 }
+struct Sight { begin: u32, end: u32, along: u32, slope: f32, own: u32, head: u32, alibi: f32, mine: f32, start: u32 }
+
+fn as_bf16(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    return bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);
+}
+
+fn rounded_bias(slope: f32, place: u32) -> f32 {
+    return as_bf16(slope * as_bf16(f32(place)));
+}
 
 fn slope_of(head: u32, heads: u32) -> f32 {
     var closest = 1u;
@@ -537,13 +546,26 @@ fn sight_of(group: u32) -> Sight {
     s.along = (number * a.block_seq + a.block_first) * a.block_group + inside;
     s.own = position - a.block_lo;
     s.head = number % a.block_kv_heads * a.block_group + inside % a.block_group;
-    if a.alibi != 0.0 { s.slope = a.alibi * slope_of(s.head, a.block_kv_heads * a.block_group); }
+    s.start = start;
+    if a.alibi != 0.0 {
+        let slope = slope_of(s.head, a.block_kv_heads * a.block_group);
+        s.slope = a.alibi * slope;
+        if a.rounded != 0u {
+            s.slope = as_bf16(slope);
+            s.alibi = a.alibi;
+            s.mine = rounded_bias(s.slope, position - start);
+        }
+    }
     return s;
 }
 
 //# score_of
 fn score_of(row: u32, i: u32, sight: Sight) -> f32 {
-    return capped(load_scores(row + i) + sight.slope * (f32(i) - f32(sight.own)));
+    var bias = sight.slope * (f32(i) - f32(sight.own));
+    if sight.alibi != 0.0 {
+        bias = sight.alibi * (rounded_bias(sight.slope, i + a.block_lo - sight.start) - sight.mine);
+    }
+    return capped(load_scores(row + i) + bias);
 }
 
 //# softmax
