@@ -98,7 +98,7 @@ impl Linear {
         let Forward { on, x, x_at, rows, at, scale, keep, .. } = *pass;
         let [out, width] = self.shape;
         let mut spare = None;
-        let weight = on.weight(self, &mut spare)?;
+        let weight = on.weight(self, rows, &mut spare)?;
         let x = on.view(x, rows, width, x_at);
         on.product(on.out(y, rows, out, at), keep, scale, x, weight.t())
     }
@@ -156,7 +156,7 @@ impl Linear {
         let Backward { on, x_at, rows, dy, at, scale, .. } = *pass;
         let [out, width] = self.shape;
         let mut spare = None;
-        let weight = on.weight(self, &mut spare)?;
+        let weight = on.weight(self, rows, &mut spare)?;
         let dx = on.out(dx, rows, width, x_at);
         on.product(dx, keep, scale, on.view(dy, rows, out, at), weight)
     }

@@ -140,6 +140,14 @@ impl Weight {
         }
     }
 
+    /// The values, where they are kept as bf16.
+    pub fn as_bf16(&self) -> Option<&[u16]> {
+        match self {
+            Self::Bf16(bits) => Some(bits),
+            _ => None,
+        }
+    }
+
     /// Rows `rows` of `cols` values.
     pub fn rows(&self, params: &Params, rows: Range<usize>, cols: usize, out: &mut [f32]) {
         let range = rows.start * cols..rows.end * cols;

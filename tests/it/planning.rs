@@ -237,9 +237,10 @@ fn a_probe_suggests_ranks_within_its_budget() {
 #[test]
 fn predicted_buffers_are_those_that_were_kept() {
     let folder = tempfile::tempdir().unwrap();
-    for model in
-        ["llama", "gemma3", "gpt2", "families/qwen3_5", "families/gemma4", "families/lfm2", "families/falcon_h1"]
-    {
+    // Gated DeltaNet; per-layer embeddings; short convolutions; Mamba-2; experts; latent attention; sinks; attention in chunks.
+    let families = ["qwen3_5", "gemma4", "lfm2", "falcon_h1", "qwen3_moe", "deepseek_v3", "gpt_oss", "llama4"];
+    let families = families.map(|name| format!("families/{name}"));
+    for model in ["llama", "gemma3", "gpt2"].into_iter().chain(families.iter().map(String::as_str)) {
         let family = model.starts_with("families");
         for (method, checkpointing, dropout) in [
             (Method::Qlora, false, 0.0),

@@ -8,6 +8,7 @@ use crate::model::decoder::{Attention, Experts, NormWeights};
 use crate::model::dropout::Dropout;
 use crate::model::linear::Linear;
 use crate::model::ops::attention;
+use crate::model::ops::bf16::reads_halves;
 use crate::model::ops::latent::Row as LatentRow;
 use crate::model::ops::pool::{Room, Shelf};
 use crate::model::weight::{Vector, Weight};
@@ -184,9 +185,10 @@ impl Backend for Meter {
         Shape { rows, cols }
     }
 
-    fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Sized>) -> Result<Shape> {
+    fn weight<'a>(&'a self, linear: &'a Linear, rows: usize, spare: &'a mut Option<Sized>) -> Result<Shape> {
+        let whole = linear.weight.as_bf16().is_some() && reads_halves(rows, linear.shape);
         let [rows, cols] = linear.shape;
-        *spare = self.widened(linear);
+        *spare = if whole { None } else { self.widened(linear) };
         if let Some(spare) = spare {
             self.note(|found| found.weight = found.weight.max(spare.count));
         }

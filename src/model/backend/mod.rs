@@ -116,18 +116,23 @@ pub trait Backend: Hybrids {
     /// The same, to be written.
     fn out<'a>(&'a self, buf: &'a mut Self::Buf, rows: usize, cols: usize, at: Cols) -> Self::Out<'a>;
 
-    /// A weight `[out, in]` as it is multiplied; `spare` keeps it alive where it was made for this product.
+    /// A weight `[out, in]` as it is multiplied with so many rows; `spare` keeps it alive where it was made for this product.
     ///
     /// # Errors
     /// As [`alloc`](Self::alloc).
-    fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Self::Buf>) -> Result<Self::View<'a>>;
+    fn weight<'a>(
+        &'a self,
+        linear: &'a Linear,
+        rows: usize,
+        spare: &'a mut Option<Self::Buf>,
+    ) -> Result<Self::View<'a>>;
 
     /// As [`weight`](Self::weight), of the head.
     ///
     /// # Errors
     /// As [`weight`](Self::weight).
     fn head<'a>(&'a self, head: &'a Linear, spare: &'a mut Option<Self::Buf>) -> Result<Self::View<'a>> {
-        self.weight(head, spare)
+        self.weight(head, 0, spare)
     }
 
     /// `W + s · B A`, `[out, in]`.

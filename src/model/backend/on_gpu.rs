@@ -115,7 +115,7 @@ impl<'m> Backend for OnGpu<'m> {
         Mat::new(buf.from(at.first), rows, cols, at.stride)
     }
 
-    fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Tensor>) -> Result<Mat<'a>> {
+    fn weight<'a>(&'a self, linear: &'a Linear, _rows: usize, spare: &'a mut Option<Tensor>) -> Result<Mat<'a>> {
         let [out, width] = linear.shape;
         let matrix = self.weights.matrix(linear)?;
         if matrix.is_dequantized(self.gpu) {

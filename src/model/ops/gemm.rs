@@ -1,12 +1,48 @@
 //! Matrix products over views into buffers.
+//!
+//! Where the processor has AMX tiles they do it, with factors split into bf16 terms that lose nothing ([`bf16::exact`]).
 
+use super::bf16;
 use gemm::Parallelism;
 use rayon::prelude::*;
+use std::borrow::Cow;
+
+/// Values that a product reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Values<'a> {
+    F32(&'a [f32]),
+    /// The upper halves of `f32`.
+    Bf16(&'a [u16]),
+}
+
+impl<'a> Values<'a> {
+    pub(super) fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(bits) => bits.len(),
+        }
+    }
+
+    fn skip(self, count: usize) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(values.get(count..).unwrap_or_default()),
+            Self::Bf16(bits) => Self::Bf16(bits.get(count..).unwrap_or_default()),
+        }
+    }
+
+    /// The values, in memory of their own where they are not `f32`.
+    fn wide(self) -> Cow<'a, [f32]> {
+        match self {
+            Self::F32(values) => Cow::Borrowed(values),
+            Self::Bf16(bits) => Cow::Owned(bits.iter().map(|&bits| f32::from_bits(u32::from(bits) << 16)).collect()),
+        }
+    }
+}
 
 /// A matrix in a buffer: element (r, c) is at `r · row + c · col`.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    data: &'a [f32],
+    data: Values<'a>,
     rows: usize,
     cols: usize,
     row: usize,
@@ -16,7 +52,12 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Rows of `cols` values, `stride` apart.
     pub fn new(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
-        Self { data, rows, cols, row: stride, col: 1 }
+        Self { data: Values::F32(data), rows, cols, row: stride, col: 1 }
+    }
+
+    /// Rows of bf16, one after the other: a weight that [`bf16`] multiplies as it is kept. Elsewhere it becomes `f32` first, each time.
+    pub fn halves(bits: &'a [u16], rows: usize, cols: usize) -> Self {
+        Self { data: Values::Bf16(bits), rows, cols, row: cols, col: 1 }
     }
 
     /// Rows one after the other.
@@ -30,12 +71,12 @@ impl<'a> View<'a> {
     }
 
     /// Values, rows and columns, and the distances of both.
-    pub(super) fn parts(self) -> (&'a [f32], [usize; 2], [usize; 2]) {
+    pub(super) fn parts(self) -> (Values<'a>, [usize; 2], [usize; 2]) {
         (self.data, [self.rows, self.cols], [self.row, self.col])
     }
 
     fn skip_rows(self, rows: usize, count: usize) -> Self {
-        Self { data: self.data.get(rows * self.row..).unwrap_or_default(), rows: count, ..self }
+        Self { data: self.data.skip(rows * self.row), rows: count, ..self }
     }
 }
 
@@ -72,7 +113,10 @@ impl<'a> Out<'a> {
 
 /// `c = keep·c + alpha · a·b` on one thread; `keep` is whether what is in `c` stays.
 pub fn product(c: Out, keep: bool, alpha: f32, a: View, b: View) {
-    call(c, keep, alpha, a, b, Parallelism::None);
+    match bf16::splits(&a, &b) {
+        Some(unit) => bf16::exact(unit, c, keep, alpha, a, b, 1),
+        None => call(c, keep, alpha, a, b, Parallelism::None),
+    }
 }
 
 /// As [`product`], on all threads of the pool. Every element is summed in the same order however many there are.
@@ -82,6 +126,9 @@ pub fn parallel(c: Out, keep: bool, alpha: f32, a: View, b: View) {
     let small = a.rows.saturating_mul(a.cols).saturating_mul(b.cols) < 1 << 18;
     if threads == 1 || small {
         return product(c, keep, alpha, a, b);
+    }
+    if let Some(unit) = bf16::splits(&a, &b) {
+        return bf16::exact(unit, c, keep, alpha, a, b, threads);
     }
     if c.rows >= 32 * threads {
         // Each thread takes rows of its own: no meeting points inside.
@@ -107,6 +154,7 @@ fn call(c: Out, keep: bool, alpha: f32, a: View, b: View, parallelism: Paralleli
     if c.rows == 0 || c.cols == 0 {
         return;
     }
+    let (of_a, of_b) = (a.data.wide(), b.data.wide());
     // SAFETY: every element of the three views was just found to lie in its slice; `c` is borrowed for writing, its
     // elements do not overlap (its rows are no longer than their distance), and it cannot be `a` or `b`.
     unsafe {
@@ -118,10 +166,10 @@ fn call(c: Out, keep: bool, alpha: f32, a: View, b: View, parallelism: Paralleli
             1,
             c.stride as isize,
             keep,
-            a.data.as_ptr(),
+            of_a.as_ptr(),
             a.col as isize,
             a.row as isize,
-            b.data.as_ptr(),
+            of_b.as_ptr(),
             b.col as isize,
             b.row as isize,
             1.0,

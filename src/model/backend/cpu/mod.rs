@@ -95,8 +95,11 @@ impl<'m> Backend for Cpu<'m> {
         Out::new(&mut buf[at.first..], rows, cols, at.stride)
     }
 
-    fn weight<'a>(&'a self, linear: &'a Linear, spare: &'a mut Option<Buf>) -> Result<View<'a>> {
+    fn weight<'a>(&'a self, linear: &'a Linear, rows: usize, spare: &'a mut Option<Buf>) -> Result<View<'a>> {
         let [out, width] = linear.shape;
+        if let Some(bits) = linear.weight.as_bf16().filter(|_| bf16::reads_halves(rows, linear.shape)) {
+            return Ok(View::halves(bits, out, width));
+        }
         let values = match linear.weight.as_f32(self.params) {
             Some(values) => values,
             None => {
@@ -141,7 +144,7 @@ impl<'m> Backend for Cpu<'m> {
 
     fn product(&self, c: Out<'_>, keep: bool, alpha: f32, a: View<'_>, b: View<'_>) -> Result<()> {
         match self.unit {
-            Some(unit) if bf16::pays(&a, &b) => bf16::product(unit, c, keep, alpha, a, b),
+            Some(unit) if bf16::pays(&a, &b) => bf16::rounded(unit, c, keep, alpha, a, b),
             _ => parallel(c, keep, alpha, a, b),
         }
         Ok(())

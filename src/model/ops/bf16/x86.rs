@@ -1,6 +1,7 @@
 //! The two units of x86: `vdpbf16ps` on vectors of 512 bits (Zen 4, Cooper Lake and later), and AMX tiles (Sapphire Rapids and
 //! later).
 
+use super::super::gemm::Values;
 use super::{BLOCK, LINES, Lines, Tile};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -31,6 +32,12 @@ impl Unit {
         if *TILES.get_or_init(tiles) { vec![Self::Tiles, Self::Dots] } else { vec![Self::Dots] }
     }
 
+    /// The one that is so much faster than vectors of `f32` that a product of split factors pays.
+    pub(super) fn exact() -> Option<Self> {
+        static FASTEST: OnceLock<Option<Unit>> = OnceLock::new();
+        *FASTEST.get_or_init(|| Self::all().into_iter().find(|unit| *unit == Self::Tiles))
+    }
+
     /// As in a message.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,11 +60,18 @@ impl Unit {
         done
     }
 
-    /// Packs lines from `first` and values along the sum from `from` on, a block of either; by pair, or by line.
-    pub(super) fn pack(self, lines: &Lines, [first, from]: [usize; 2], by_pair: bool, to: &mut [u32]) {
-        assert!(to.len() == BLOCK);
+    /// Packs lines from `first` and values along the sum from `from` on, a block of either for each term; by pair, or by line. Gives
+    /// whether any term but the first is more than zero.
+    pub(super) fn pack<const TERMS: usize>(
+        self,
+        lines: &Lines,
+        [first, from]: [usize; 2],
+        by_pair: bool,
+        to: &mut [u32],
+    ) -> bool {
+        assert!(to.len() == TERMS * BLOCK);
         // SAFETY: `all` gives a unit only where the processor has these vectors.
-        unsafe { pack(lines, first, from, by_pair, to) };
+        unsafe { pack::<TERMS>(lines, first, from, by_pair, to) }
     }
 
     /// # Safety
@@ -65,9 +79,11 @@ impl Unit {
     pub(super) unsafe fn multiply(self, tile: &Tile) {
         // SAFETY: the caller's; the processor has what `all` gave.
         unsafe {
-            match self {
-                Self::Tiles => tiles_multiply(tile),
-                Self::Dots => dots_multiply(tile),
+            match (self, tile.terms) {
+                (Self::Dots, _) => dots_multiply(tile),
+                (Self::Tiles, [1, ..]) => tiles_multiply(tile),
+                (Self::Tiles, [_, 1]) => tiles_multiply_split(tile),
+                (Self::Tiles, _) => tiles_multiply_both_split(tile),
             }
         }
     }
@@ -141,11 +157,40 @@ fn paired(low: __m256i, high: __m256i) -> __m512i {
     _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high)))
 }
 
+/// The values of a vector of bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn widened(halves: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+}
+
+/// Two vectors of `f32` as sums of bf16: each term is what those before it leave.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn split<const TERMS: usize>(mut low: __m512, mut high: __m512) -> [__m512i; TERMS] {
+    let mut terms = [_mm512_setzero_si512(); TERMS];
+    for (at, term) in terms.iter_mut().enumerate() {
+        *term = narrow(low, high);
+        if at + 1 < TERMS {
+            low = _mm512_sub_ps(low, widened(_mm512_castsi512_si256(*term)));
+            high = _mm512_sub_ps(high, widened(_mm512_extracti64x4_epi64::<1>(*term)));
+        }
+    }
+    terms
+}
+
+/// A value that is bf16: its first term.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn whole<const TERMS: usize>(words: __m512i) -> [__m512i; TERMS] {
+    let mut terms = [_mm512_setzero_si512(); TERMS];
+    terms[0] = words;
+    terms
+}
+
 /// # Safety
 /// The processor has the vectors, and the lines are in their buffer ([`Lines::of`]).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn pack(lines: &Lines, first: usize, from: usize, by_pair: bool, to: &mut [u32]) {
-    let mut words = [_mm512_setzero_si512(); 16];
+unsafe fn pack<const TERMS: usize>(lines: &Lines, first: usize, from: usize, by_pair: bool, to: &mut [u32]) -> bool {
+    let mut words = [[_mm512_setzero_si512(); 16]; TERMS];
+    let mut more = _mm512_setzero_si512();
     for half in 0..2 {
         let first = first + half * 16;
         let count = lines.count.saturating_sub(first).min(16);
@@ -158,17 +203,26 @@ unsafe fn pack(lines: &Lines, first: usize, from: usize, by_pair: bool, to: &mut
                 by_pairs(lines, first, count, from, depth, &mut words);
             }
         }
-        if by_pair == (lines.step == 1) {
-            transpose(&mut words);
-        }
-        // A line is 16 words, a pair 32 of which this half has 16.
-        let (begin, stride) = if by_pair { (half * 16, LINES) } else { (half * BLOCK / 2, 16) };
-        for (at, word) in words.iter().enumerate() {
-            let to = &mut to[begin + at * stride..][..16];
-            // SAFETY: sixteen words.
-            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), *word) };
+        // What was bf16 before has one term, here and in the rest of its panel: the others are never read.
+        let terms = if matches!(lines.data, Values::Bf16(_)) { 1 } else { TERMS };
+        for (term, words) in words.iter_mut().enumerate().take(terms) {
+            if term > 0 {
+                words.iter().for_each(|word| more = _mm512_or_si512(more, *word));
+            }
+            if by_pair == (lines.step == 1) {
+                transpose(words);
+            }
+            // A line is 16 words, a pair 32 of which this half has 16.
+            let (begin, stride) = if by_pair { (half * 16, LINES) } else { (half * BLOCK / 2, 16) };
+            for (at, word) in words.iter().enumerate() {
+                let to = &mut to[term * BLOCK + begin + at * stride..][..16];
+                // SAFETY: sixteen words.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), *word) };
+            }
         }
     }
+    // Zero has a sign.
+    _mm512_test_epi32_mask(more, _mm512_set1_epi32(0x7fff_7fff)) != 0
 }
 
 /// Sixteen lines whose values lie one after the other.
@@ -176,17 +230,32 @@ unsafe fn pack(lines: &Lines, first: usize, from: usize, by_pair: bool, to: &mut
 /// # Safety
 /// As [`pack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn by_line(lines: &Lines, first: usize, count: usize, from: usize, depth: usize, words: &mut [__m512i; 16]) {
+unsafe fn by_line<const TERMS: usize>(
+    lines: &Lines,
+    first: usize,
+    count: usize,
+    from: usize,
+    depth: usize,
+    words: &mut [[__m512i; 16]; TERMS],
+) {
     let (low, high) = (lowest(depth), lowest(depth.saturating_sub(16)));
-    for (at, word) in words.iter_mut().enumerate() {
-        if at >= count {
-            *word = _mm512_setzero_si512();
-            continue;
-        }
+    for at in 0..16 {
         let begin = (first + at) * lines.line + from;
-        let data = lines.data.as_ptr().wrapping_add(begin);
         // SAFETY: of a line that is there, `depth` values are in the buffer.
-        *word = unsafe { narrow(_mm512_maskz_loadu_ps(low, data), _mm512_maskz_loadu_ps(high, data.wrapping_add(16))) };
+        let of = unsafe {
+            match lines.data {
+                _ if at >= count => [_mm512_setzero_si512(); TERMS],
+                Values::F32(data) => {
+                    let data = data.as_ptr().wrapping_add(begin);
+                    split(_mm512_maskz_loadu_ps(low, data), _mm512_maskz_loadu_ps(high, data.wrapping_add(16)))
+                }
+                Values::Bf16(data) => {
+                    let mask = u32::from(low) | u32::from(high) << 16;
+                    whole(_mm512_maskz_loadu_epi16(mask, data.as_ptr().wrapping_add(begin).cast()))
+                }
+            }
+        };
+        words.iter_mut().zip(of).for_each(|(words, word)| words[at] = word);
     }
 }
 
@@ -195,15 +264,36 @@ unsafe fn by_line(lines: &Lines, first: usize, count: usize, from: usize, depth:
 /// # Safety
 /// As [`pack`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn by_pairs(lines: &Lines, first: usize, count: usize, from: usize, depth: usize, words: &mut [__m512i; 16]) {
-    for (at, word) in words.iter_mut().enumerate() {
-        let load = |k: usize| {
-            let mask = if k < depth { lowest(count) } else { 0 };
-            // SAFETY: of values along the sum that are there, `count` lines are in the buffer.
-            unsafe { _mm512_maskz_loadu_ps(mask, lines.data.as_ptr().wrapping_add(first + (from + k) * lines.step)) }
+unsafe fn by_pairs<const TERMS: usize>(
+    lines: &Lines,
+    first: usize,
+    count: usize,
+    from: usize,
+    depth: usize,
+    words: &mut [[__m512i; 16]; TERMS],
+) {
+    for at in 0..16 {
+        let at_of = |k: usize| (if k < depth { lowest(count) } else { 0 }, first + (from + k) * lines.step);
+        // SAFETY: of values along the sum that are there, `count` lines are in the buffer.
+        let of: [__m512i; TERMS] = unsafe {
+            match lines.data {
+                Values::F32(data) => {
+                    let [low, high] = [2 * at, 2 * at + 1].map(at_of);
+                    let load =
+                        |(mask, begin): (u16, usize)| _mm512_maskz_loadu_ps(mask, data.as_ptr().wrapping_add(begin));
+                    split(load(low), load(high))
+                        .map(|both| paired(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64::<1>(both)))
+                }
+                Values::Bf16(data) => {
+                    let [low, high] = [2 * at, 2 * at + 1].map(at_of);
+                    let load = |(mask, begin): (u16, usize)| {
+                        _mm256_maskz_loadu_epi16(mask, data.as_ptr().wrapping_add(begin).cast())
+                    };
+                    whole(paired(load(low), load(high)))
+                }
+            }
         };
-        let both = narrow(load(2 * at), load(2 * at + 1));
-        *word = paired(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64::<1>(both));
+        words.iter_mut().zip(of).for_each(|(words, word)| words[at] = word);
     }
 }
 
@@ -238,14 +328,11 @@ fn transpose(rows: &mut [__m512i; 16]) {
     }
 }
 
-/// Four tiles of `c` from two of either factor at a time; a block is 2048 bytes.
-///
-/// # Safety
-/// As [`Unit::multiply`].
-unsafe fn tiles_multiply(tile: &Tile) {
-    let lower = tile.c.wrapping_add(16 * tile.stride);
-    // SAFETY: the caller's. A tile of `a` is 16 lines of 64 bytes, one of `b` 16 pairs of 64 bytes 128 apart.
-    unsafe {
+/// Four tiles of `c` from two of either factor at a time, for each block what `$step` says; a tile of `a` is 16 lines of 64 bytes, one of
+/// `b` 16 pairs of 64 bytes 128 apart, and a block of either 2048 bytes a term.
+macro_rules! tiles {
+    ($tile:ident, [$($step:expr),* $(,)?], $a:literal, $b:literal) => {{
+        let lower = $tile.c.wrapping_add(16 * $tile.stride);
         asm!(
             "test {keep}, {keep}",
             "jz 2f",
@@ -260,33 +347,100 @@ unsafe fn tiles_multiply(tile: &Tile) {
             "tilezero tmm2",
             "tilezero tmm3",
             "3:",
-            "tileloadd tmm4, [{a} + {line}]",
-            "tileloadd tmm6, [{b} + {line}*2]",
-            "tileloadd tmm7, [{b} + {line}*2 + 64]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{a} + {line} + 1024]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 2048",
-            "add {b}, 2048",
+            $($step,)*
+            concat!("add {a}, ", $a),
+            concat!("add {b}, ", $b),
             "dec {blocks}",
             "jnz 3b",
             "tilestored [{c} + {stride}], tmm0",
             "tilestored [{c} + {stride} + 64], tmm1",
             "tilestored [{lower} + {stride}], tmm2",
             "tilestored [{lower} + {stride} + 64], tmm3",
-            keep = in(reg) usize::from(tile.keep),
-            a = inout(reg) tile.a => _,
-            b = inout(reg) tile.b => _,
-            blocks = inout(reg) tile.blocks => _,
-            c = in(reg) tile.c,
+            keep = in(reg) usize::from($tile.keep),
+            a = inout(reg) $tile.a => _,
+            b = inout(reg) $tile.b => _,
+            blocks = inout(reg) $tile.blocks => _,
+            c = in(reg) $tile.c,
             lower = in(reg) lower,
-            stride = in(reg) 4 * tile.stride,
+            stride = in(reg) 4 * $tile.stride,
             line = in(reg) 64usize,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack)
+        );
+    }};
+}
+
+/// Loads a term of `a`: bytes from the begin of its block.
+macro_rules! load_a {
+    ($at:literal) => {
+        concat!("tileloadd tmm4, [{a} + {line} + ", $at, "]\ntileloadd tmm5, [{a} + {line} + ", $at, " + 1024]")
+    };
+}
+
+/// Loads a term of `b`.
+macro_rules! load_b {
+    ($at:literal) => {
+        concat!("tileloadd tmm6, [{b} + {line}*2 + ", $at, "]\ntileloadd tmm7, [{b} + {line}*2 + ", $at, " + 64]")
+    };
+}
+
+/// Multiplies what was loaded.
+macro_rules! multiply {
+    () => {
+        "tdpbf16ps tmm0, tmm4, tmm6\ntdpbf16ps tmm1, tmm4, tmm7\ntdpbf16ps tmm2, tmm5, tmm6\ntdpbf16ps tmm3, tmm5, tmm7"
+    };
+}
+
+/// # Safety
+/// As [`Unit::multiply`].
+unsafe fn tiles_multiply(tile: &Tile) {
+    // SAFETY: the caller's.
+    unsafe { tiles!(tile, [load_a!(0), load_b!(0), multiply!()], 2048, 2048) }
+}
+
+/// Three terms of `a`, the smallest first, and the first of `b`, which has room for three.
+///
+/// # Safety
+/// As [`Unit::multiply`].
+unsafe fn tiles_multiply_split(tile: &Tile) {
+    // SAFETY: the caller's.
+    unsafe {
+        tiles!(
+            tile,
+            [load_b!(0), load_a!(4096), multiply!(), load_a!(2048), multiply!(), load_a!(0), multiply!()],
+            6144,
+            6144
+        );
+    }
+}
+
+/// Six products of three terms of both, the largest last.
+///
+/// # Safety
+/// As [`Unit::multiply`].
+unsafe fn tiles_multiply_both_split(tile: &Tile) {
+    // SAFETY: the caller's.
+    unsafe {
+        tiles!(
+            tile,
+            [
+                load_a!(0),
+                load_b!(4096),
+                multiply!(),
+                load_b!(2048),
+                multiply!(),
+                load_a!(2048),
+                multiply!(),
+                load_b!(0),
+                multiply!(),
+                load_a!(4096),
+                multiply!(),
+                load_a!(0),
+                multiply!(),
+            ],
+            6144,
+            6144
         );
     }
 }
