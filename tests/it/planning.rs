@@ -242,6 +242,7 @@ fn predicted_buffers_are_those_that_were_kept() {
     let families = families.map(|name| format!("families/{name}"));
     for model in ["llama", "gemma3", "gpt2"].into_iter().chain(families.iter().map(String::as_str)) {
         let family = model.starts_with("families");
+        let experts = open(model).spec().unwrap().experts().next().is_some();
         for (method, checkpointing, dropout) in [
             (Method::Qlora, false, 0.0),
             (Method::Qlora, true, 0.0),
@@ -249,6 +250,10 @@ fn predicted_buffers_are_those_that_were_kept() {
             (Method::Lora, false, 0.0),
             (Method::Full, true, 0.0),
         ] {
+            // PEFT has no dropout of what adapts experts.
+            if experts && dropout > 0.0 {
+                continue;
+            }
             let settings = settings(folder.path(), model, |s| {
                 (s.method, s.checkpointing, s.dropout) = (method, checkpointing, dropout);
             });

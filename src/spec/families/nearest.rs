@@ -8,8 +8,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// What can be done with a model that cannot be run.
-pub(super) const STILL: &str =
-    "its weights can still be counted, quantized, merged, and their spectra and differences looked at";
+pub(super) const STILL: &str = "its weights can still be counted, quantized and merged, their spectra and differences looked at, and adapters extracted from these";
 
 /// About a config whose `model_type` is `kind`.
 pub(super) fn unknown(kind: &str, config: &Value, path: &Path, has: Option<&dyn Fn(&str) -> bool>) -> Error {
