@@ -1,8 +1,7 @@
-"""The other side of train_step.rs: torch + peft + bitsandbytes, as a user would write it, f32 on the CPU."""
+"""The other side of train_step.rs: torch + peft (+ bitsandbytes), as a user would write it, on the CPU."""
 import json, statistics, sys, time
 
-folder, threads, targets, batch, seq, steps = sys.argv[1:7]
-rank = int(sys.argv[7]) if len(sys.argv) > 7 else None  # LoRA over weights that are not quantized, of this rank
+folder, method, dtype, threads, targets, rank, checkpointing, batch, seq, steps = sys.argv[1:11]
 import torch
 torch.set_num_threads(int(threads))
 import transformers
@@ -11,12 +10,16 @@ transformers.logging.disable_progress_bar()
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from peft import LoraConfig, get_peft_model
 
-batch, seq, steps = int(batch), int(seq), int(steps)
-quantized = None if rank else BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32)
-model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=quantized, device_map="cpu")
+batch, seq, steps, rank = int(batch), int(seq), int(steps), int(rank)
+dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
+quantized = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype) if method == "qlora" else None
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, quantization_config=quantized, device_map="cpu")
 model.config.use_cache = False
+if checkpointing == "on":
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.enable_input_require_grads()
 names = "all-linear" if targets == "all-linear" else targets.split(",")
-model = get_peft_model(model, LoraConfig(r=rank or 8, lora_alpha=2 * (rank or 8), target_modules=names, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM"))
+model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM"))
 model.train()
 vocab = model.config.vocab_size
 data = torch.tensor([[(r * 7919 + t * 104729 + t * t * 31) % (vocab - 3) + 3 for t in range(seq)] for r in range(16)])

@@ -36,7 +36,7 @@ fn libraries() -> Option<&'static Path> {
 }
 
 fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gpu")
+    super::support::root().join("tests/gpu")
 }
 
 /// A program over the libraries, and the numbers of their calls.

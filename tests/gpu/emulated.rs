@@ -8,7 +8,6 @@ use rankscope::model::ops::gemm::{Out, View, parallel};
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -45,7 +44,7 @@ pub struct Emulated {
 fn compiled(dtype: ComputeDtype) -> Option<&'static Kernels> {
     static LIBRARIES: [OnceLock<Option<Kernels>>; 2] = [OnceLock::new(), OnceLock::new()];
     let library = LIBRARIES[usize::from(dtype == ComputeDtype::Bf16)].get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = super::support::root();
         let folder = tempfile::tempdir().unwrap();
         let to = folder.path().join("kernels.so");
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());

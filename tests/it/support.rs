@@ -6,9 +6,14 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The repository: where these tests were built, or where `RANKSCOPE_ROOT` says that a copy of it is.
+pub fn root() -> PathBuf {
+    std::env::var_os("RANKSCOPE_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
 /// `tests/fixtures`.
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    root().join("tests/fixtures")
 }
 
 /// A folder of `tests/fixtures`.

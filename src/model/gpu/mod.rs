@@ -29,6 +29,7 @@ mod norm;
 mod open;
 mod ops;
 mod optimizer;
+mod profile;
 mod resident;
 mod rows;
 mod state;
@@ -48,6 +49,7 @@ pub use memory::{Arena, Span, Tensor};
 pub use model::Model;
 pub use open::{Opened, open};
 pub use ops::{Gpu, Mat};
+pub use profile::{Profile, Spent};
 pub use resident::Resident;
 
 pub(super) use attention::{Angles, Attention as HeadsOf, SplitQkv};
