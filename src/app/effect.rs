@@ -67,6 +67,8 @@ pub enum Effect {
     Export(Export),
     /// Copy or save what is painted under this name.
     ExportShown(String, Take),
+    /// Save everything that is known of the open model as one page.
+    Report,
     /// Say something in the status bar.
     Say(String),
     /// Say what did not work.
@@ -95,7 +97,7 @@ impl Effect {
             Self::ToggleModules | Self::TogglePalette | Self::ToggleHelp | Self::TogglePathField | Self::AskHub => {
                 "panel"
             }
-            Self::Export(_) | Self::ExportShown(..) => "export",
+            Self::Export(_) | Self::ExportShown(..) | Self::Report => "export",
             Self::Say(_) | Self::Complain(_) => "message",
             Self::Quit => "quit",
         }

@@ -9,9 +9,11 @@ use eframe::egui;
 use crate::checkpoint::hub::Ask;
 use crate::delta::{DeltaSet, Entry, Source};
 use crate::error::Error;
+use crate::figure::html::Piece;
 use crate::job::Job;
 use crate::plan::{self, Targets};
 use crate::spectrum::{AUTO_EXACT, Method, Options};
+use crate::units;
 use crate::workspace::{self, Event, Opened, Request, Workspace};
 
 use super::effect::{Effect, Place};
@@ -19,6 +21,7 @@ use super::look::settings::Settings;
 use super::shell::commands::Now;
 use super::shell::{drops, keys};
 use super::view::{Message, Round};
+use super::work::export::Chapter;
 use super::work::jobs::{self, Found};
 use super::{App, Tab};
 
@@ -71,6 +74,41 @@ impl App {
         if !self.in_tabs(ctx, |tabs, round| tabs.iter_mut().any(|tab| tab.dropped(&paths, round))) {
             paths.into_iter().for_each(|path| self.effects.open(path));
         }
+    }
+
+    /// Asks every tab what it knows, and where the page goes.
+    fn report(&mut self, ctx: &egui::Context) {
+        let Some(base) = self.workspace.base() else { return };
+        let (name, dial) = (base.name(), self.workspace.dial().clone());
+        let layout = self.workspace.layout().cloned();
+        let delta = self.workspace.delta().map(|delta| match delta.source() {
+            Source::Weight => "none: the weights themselves".to_owned(),
+            Source::Tuned(model) => format!("{}, a tuned model", model.name()),
+            Source::Adapter(adapter) => format!("{}, an adapter", adapter.name()),
+        });
+        let count = self.cost.count().and_then(|count| count.as_ref().ok()).map(|count| count.trainable);
+        let start = base.path().parent().map(Path::to_path_buf);
+        let title = name.clone();
+        let first: Chapter = Box::new(move |report| {
+            let row = |name: &str, value: String| vec![name.to_owned(), value];
+            let mut rows = vec![row("what", "of this session".to_owned()), row("model", name)];
+            if let Some(layout) = layout {
+                rows.push(row("parameters", units::exact(layout.parameters)));
+            }
+            rows.extend(delta.map(|delta| row("ΔW", delta)));
+            rows.push(row("rank r", dial.r.to_string()));
+            rows.push(row(
+                "α, scaling s",
+                format!("{}, {}", dial.alpha, units::real(dial.scaling.factor(dial.alpha, dial.r), 3)),
+            ));
+            rows.push(row("targets", super::shared::targets::name(&dial.targets)));
+            rows.extend(count.map(|count| row("trainable parameters", units::exact(count))));
+            report.section("What was looked at", vec![Piece::table(rows)]);
+            Ok(())
+        });
+        let mut chapters = vec![first];
+        self.in_tabs(ctx, |tabs, round| chapters.extend(tabs.iter().filter_map(|tab| tab.report(round))));
+        self.exporter.report(&title, start.as_deref(), chapters);
     }
 
     /// Turns to a tab, and to a part of it.
@@ -255,6 +293,7 @@ impl App {
                     self.say(text);
                 }
             }
+            Effect::Report => self.report(ctx),
             Effect::ExportShown(name, take) => self.effects.want(name, take),
             Effect::Rule(rule) => self.settings.map_rule = rule.name().to_owned(),
             Effect::Say(text) => self.say(&text),

@@ -72,6 +72,8 @@ pub struct App {
     sweep_wanted: bool,
     /// Nobody has said yet what they came for.
     welcome: bool,
+    /// That this was asked is kept.
+    welcomed: bool,
     /// The window is narrow, or its scale large.
     cramped: bool,
     /// A person has chosen what to look at.
@@ -139,6 +141,7 @@ impl App {
             restored,
             sweep_wanted: false,
             welcome,
+            welcomed: false,
             cramped: false,
             asked: false,
             demanded: false,
@@ -178,7 +181,15 @@ impl eframe::App for App {
         self.decide(ctx);
     }
 
-    fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
+    fn ui(&mut self, ui: &mut egui::Ui, frame: &mut eframe::Frame) {
+        // Asked once, however this start ends.
+        if self.welcome
+            && !std::mem::replace(&mut self.welcomed, true)
+            && let Some(storage) = frame.storage_mut()
+        {
+            eframe::App::save(self, storage);
+            storage.flush();
+        }
         self.cramped = ui.available_width() < ROOMY;
         self.effects.begin_frame();
         // From the second frame on a panic is the program's own, and not that of a driver which is tried.

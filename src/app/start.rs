@@ -135,7 +135,7 @@ fn icon() -> egui::IconData {
             let inside = (10..=52).contains(&x) && (x as i32 - 10) % 9 < 6 && (0..5).contains(&bar);
             let height = 42.0 * 0.58f32.powi(bar);
             let color = match inside && y <= 52 && (y as f32) > 52.0 - height {
-                true if bar < 2 => [0xff, 0xb0, 0x4a],
+                true if bar < 2 => [0xff, 0x70, 0xac],
                 true => [0x6a, 0xa8, 0xff],
                 false => [0x15, 0x18, 0x1d],
             };

@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
         /// Name below the sample's folder, and content.
-        pub const FILES: &[(&str, &[u8])] =
+        // A constant would stand in the program once for every part that names it.
+        pub static FILES: &[(&str, &[u8])] =
             &[$(($name, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/", $name)))),*];
     };
 }

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod config;
 mod count;
 pub mod doctor;
+pub mod energy;
 pub mod extract;
 pub mod intruders;
 mod layout;

@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use crate::model::gpu::Kind as Dtype;
 use crate::plan::advise::rate::Course;
 use crate::plan::advise::{self, Advice, Answers, DataFacts, Facts, Forgetting, Grid, Pull, Room, Sibling, Tried};
-use crate::plan::budget::{self, Offer};
+use crate::plan::budget::Offer;
+use crate::plan::energy::Curve;
 use crate::plan::memory::{CONTEXT, Load, Place};
 use crate::plan::{Layout, Selection, Targets};
 use crate::progress::{Part, Progress};
@@ -261,22 +262,12 @@ fn summary(name: String, adapter: Option<usize>, spectra: &[(String, Arc<Spectru
     };
     let offers: Vec<Offer> = spectra.iter().map(|(name, spectrum)| Offer::of(name, spectrum)).collect();
     let most = offers.iter().map(Offer::max_rank).max().unwrap_or(1).min(adapter.unwrap_or(CURVE)).min(CURVE);
-    let ranks: Vec<usize> = (0..).map(|i| 1usize << i).take_while(|&r| r < most).chain([most]).collect();
-    let uniform: Vec<(usize, u64, f64)> = ranks
-        .iter()
-        .map(|&r| {
-            let ranks = budget::Ranks::of(&offers, offers.iter().map(|offer| r.min(offer.max_rank())).collect());
-            (r, ranks.trainable, ranks.energy)
-        })
-        .collect();
-    let best = uniform.iter().map(|&(_, n, _)| Ok((n, budget::allocate(&offers, n)?.energy))).collect::<Result<_>>()?;
     Ok(Sibling {
         name,
         adapter,
         energy_90: middle(RuleId::Energy90).unwrap_or_default(),
         above_rounding: middle(RuleId::RoundingEdge),
-        uniform,
-        best,
+        curve: Curve::of(&offers, most)?,
     })
 }
 

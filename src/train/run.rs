@@ -159,8 +159,8 @@ fn on_these_threads(
         }
     }
     let place = gpu::open(settings.device, settings.dtype)?;
-    if let Some(note) = &place.note {
-        on_event(Event::Note(note.clone()))?;
+    if let Some(note) = place.brief() {
+        on_event(Event::Note(note.to_owned()))?;
     }
     let checkpoint = Checkpoint::open(&settings.model)?;
     let reading = Stage::before(progress, "reading the data");

@@ -29,6 +29,11 @@ impl Beside {
         self.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// Whether it is an adapter.
+    pub fn is_adapter(&self) -> bool {
+        matches!(self, Self::Adapter(_))
+    }
+
     /// What opens it on the base.
     pub fn request(&self) -> Request {
         match self {

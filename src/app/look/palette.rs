@@ -21,9 +21,9 @@ pub fn memory(part: usize, dark: bool) -> Color32 {
     series(part, dark).gamma_multiply(if part >= 7 { 0.55 } else { 1.0 })
 }
 
-/// The colour of the rank, wherever it is drawn: it belongs to no series.
+/// The colour of the rank, wherever it is drawn: it belongs to no series, and is one hue in both themes.
 pub const fn rank(dark: bool) -> Color32 {
-    if dark { Color32::from_rgb(250, 214, 74) } else { Color32::from_rgb(176, 24, 88) }
+    if dark { Color32::from_rgb(255, 112, 172) } else { Color32::from_rgb(176, 24, 88) }
 }
 
 #[cfg(test)]

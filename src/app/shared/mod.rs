@@ -1,5 +1,6 @@
 //! What several tabs show.
 
+pub mod blank;
 pub mod coloring;
 pub mod layout;
 pub mod module_map;

@@ -130,7 +130,7 @@ pub const FORGET_RECENT: Command = Command {
 };
 
 /// All of them, in the order of the palette.
-pub const ALL: [Command; 23] = [
+pub const ALL: [Command; 24] = [
     OPEN_FOLDER,
     OPEN_FILE,
     OPEN_PATH,
@@ -164,6 +164,7 @@ pub const ALL: [Command; 23] = [
         keys: &[],
         act: |now| opened(now, Effect::AnalyseExactly),
     },
+    Command { title: "Save a report of the session…", help: "", keys: &[], act: |now| opened(now, Effect::Report) },
     Command { title: "Light theme", help: "", keys: &[], act: |_| Some(Effect::Theme(ThemePreference::Light)) },
     Command { title: "Dark theme", help: "", keys: &[], act: |_| Some(Effect::Theme(ThemePreference::Dark)) },
     Command {

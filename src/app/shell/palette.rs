@@ -1,6 +1,6 @@
 //! The command palette (Ctrl+K): everything that can be done or shown, by typing a part of its name.
 
-use eframe::egui::{self, Id, Key, Modal, RichText, TextEdit, Ui, WidgetInfo, vec2};
+use eframe::egui::{self, Align2, Id, Key, Modal, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
@@ -46,8 +46,13 @@ impl Palette {
         if !self.open {
             return;
         }
-        let response = Modal::new(Id::unique("palette")).show(ui.ctx(), |ui| {
-            ui.set_width(460.0);
+        let screen = ui.ctx().content_rect();
+        // The field stays where it is while the list below it changes.
+        let (id, top) = (Id::unique("palette"), (screen.height() * 0.16).round());
+        let area = Modal::default_area(id).anchor(Align2::CENTER_TOP, vec2(0.0, top));
+        let list = (screen.height() - top - 90.0).clamp(60.0, 400.0);
+        let response = Modal::new(id).area(area).show(ui.ctx(), |ui| {
+            ui.set_width(540.0_f32.min(screen.width() - 40.0));
             let edit = ui.add(
                 TextEdit::singleline(&mut self.text)
                     .hint_text("Command, module, chapter, “rank 16”, model …")
@@ -80,7 +85,8 @@ impl Palette {
                 self.place = self.place.saturating_sub(1);
             }
             let mut chosen = None;
-            egui::ScrollArea::vertical().max_height(360.0).show(ui, |ui| {
+            let area = egui::ScrollArea::vertical().max_height(list).min_scrolled_height(list);
+            area.auto_shrink([false, true]).show(ui, |ui| {
                 for (i, item) in items.iter().enumerate() {
                     if row(ui, item, i == self.place, (up || down) && i == self.place) || (enter && i == self.place) {
                         chosen = Some(item.effect.clone());

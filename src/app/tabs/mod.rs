@@ -15,6 +15,7 @@ use eframe::egui::{KeyboardShortcut, Ui};
 use crate::job::{Running, Wake};
 
 use super::view::{Round, View};
+use super::work::export::Chapter;
 
 /// All tabs, in the order of Ctrl+1, Ctrl+2 …; `wake` makes the window look again, `home` is the program's own folder.
 pub fn all(wake: &Wake, home: &Path) -> Vec<Box<dyn Tab>> {
@@ -85,6 +86,11 @@ pub trait Tab {
 
     /// Paints a line under the top bar, whatever tab is in front.
     fn notice(&mut self, _ui: &mut Ui, _view: &mut View<'_>) {}
+
+    /// What the tab adds to a report of the session, to be made beside the window; none where there is nothing yet.
+    fn report(&self, _round: &Round<'_>) -> Option<Chapter> {
+        None
+    }
 
     /// Jobs that a person can see and stop.
     fn running(&self) -> Vec<&dyn Running>;

@@ -65,6 +65,9 @@ const GAP: f32 = 1.0;
 const SEPARATE: f32 = 4.0;
 /// No side of a cell is shorter, in points.
 const SMALLEST: f32 = 1.0;
+/// And none longer.
+const WIDEST: f32 = 64.0;
+const HIGHEST: f32 = 36.0;
 const LEGEND: f32 = 42.0;
 
 impl ModuleMap<'_> {
@@ -342,13 +345,12 @@ impl Layout {
         let side = |free: f32, n: usize| free / n.max(1) as f32;
         // Wide enough for the names of the projections above them.
         let least = if across { SMALLEST } else { width(map.projections) + 6.0 };
-        // A map that has a tab of its own fills more of it.
-        let (wide, high) = if room.y > 420.0 && room.x > 700.0 { (56.0, 34.0) } else { (34.0, 24.0) };
-        let most = if across { wide } else { least.max(wide + 10.0) };
+        // Cells of a small model grow with the room, up to a size at which they are still one picture.
+        let most = if across { WIDEST } else { least.max(WIDEST) };
         // Cells shrink until all of them are seen; large ones stand on whole points.
         let whole = |side: f32| if side >= 6.0 { side.floor() } else { side };
         let cell =
-            vec2(whole(side(free.x, columns).clamp(least, most)), whole(side(free.y, rows).clamp(SMALLEST, high)));
+            vec2(whole(side(free.x, columns).clamp(least, most)), whole(side(free.y, rows).clamp(SMALLEST, HIGHEST)));
         let size = vec2(left + cell.x * columns as f32 + 4.0, top + cell.y * rows as f32 + below);
         Self { across, cell, corner: vec2(left, top), size, count }
     }

@@ -1,10 +1,11 @@
 //! [`Table`]: rows that can be sorted, chosen and copied; numbers stand under each other.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use eframe::egui::{
-    Align, Button, Color32, Id, Label, Layout, RichText, ScrollArea, Sense, StrokeKind, TextStyle, TextWrapMode, Ui,
-    WidgetInfo, accesskit::Role,
+    Align, Button, Color32, Id, Label, Layout, RichText, ScrollArea, Sense, Stroke, StrokeKind, TextStyle,
+    TextWrapMode, Ui, WidgetInfo, accesskit::Role,
 };
 use egui_extras::{Column, TableBuilder};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub struct Entry {
     pub sentence: bool,
     /// A colour that says the same as the words.
     pub color: Option<Color32>,
+    /// A small curve in place of the words, which then are its name.
+    pub curve: Option<Arc<[f32]>>,
 }
 
 impl Entry {
@@ -60,6 +63,11 @@ impl Entry {
     pub fn colored(mut self, color: Color32) -> Self {
         self.color = Some(color);
         self
+    }
+
+    /// A small curve; `said` is read in its place, and sorted by.
+    pub fn curve(curve: &Arc<[f32]>, said: impl Into<String>) -> Self {
+        Self { text: said.into(), curve: Some(Arc::clone(curve)), ..Self::default() }
     }
 
     /// Adds a tooltip.
@@ -263,7 +271,26 @@ fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {
     }
 }
 
+/// A curve in all of the cell, from its least to its most.
+fn curve(ui: &mut Ui, values: &[f32], said: &str) {
+    const INSIDE: f32 = 4.0;
+    let (rect, response) = ui.allocate_exact_size(ui.available_size(), Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Image, true, said));
+    let (low, high) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(a, b), &x| (a.min(x), b.max(x)));
+    let room = rect.shrink2(eframe::egui::vec2(2.0, INSIDE));
+    let point = |(at, &value): (usize, &f32)| {
+        let x = room.left() + room.width() * at as f32 / (values.len() - 1).max(1) as f32;
+        eframe::egui::pos2(x, room.bottom() - room.height() * (value - low) / (high - low).max(f32::MIN_POSITIVE))
+    };
+    let line = values.iter().enumerate().map(point).collect();
+    ui.painter().line(line, Stroke::new(1.2, ui.visuals().hyperlink_color));
+    response.on_hover_text(said);
+}
+
 fn cell(ui: &mut Ui, head: &Head<'_>, entry: Entry) {
+    if let Some(values) = entry.curve.as_ref().filter(|values| values.len() > 1) {
+        return curve(ui, values, &entry.text);
+    }
     side(ui, head.number, |ui| {
         if entry.sentence {
             let label = Label::new(RichText::new(&entry.text).small()).selectable(false).truncate();

@@ -1,7 +1,7 @@
 //! Copying and saving plots and tables. Pictures come from a screenshot of what is on screen; files are written whole, in a
 //! job, where the system's dialog says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -10,6 +10,7 @@ use eframe::egui::{ColorImage, Context, Rect, ScreenshotCallback, ViewportComman
 
 use crate::checkpoint::write::write_whole;
 use crate::error::{Error, Result};
+use crate::figure::html::Report;
 use crate::figure::{Figure, csv};
 use crate::job::{Job, Wake};
 
@@ -64,6 +65,12 @@ impl Source {
         }
     }
 }
+
+/// Width and height of a plot in a report.
+pub const DRAWN: [f64; 2] = [720.0, 320.0];
+
+/// A part of a report, made in the job that writes it.
+pub type Chapter = Box<dyn FnOnce(&mut Report) -> Result<()> + Send>;
 
 /// Carries exports out, one at a time.
 pub struct Exporter {
@@ -135,14 +142,35 @@ impl Exporter {
         }))
     }
 
+    /// Asks where a report goes, at first in `start`, and writes its chapters into one page.
+    pub fn report(&mut self, name: &str, start: Option<&Path>, chapters: Vec<Chapter>) {
+        let title = format!("Rankscope: {name}");
+        self.save_at(&format!("report of {name}"), "html", start, move || {
+            let mut report = Report::new(title);
+            chapters.into_iter().try_for_each(|chapter| chapter(&mut report))?;
+            Ok(report.html()?.into_bytes())
+        });
+    }
+
     fn save(&mut self, name: &str, ending: &'static str, content: impl FnOnce() -> Result<Vec<u8>> + Send + 'static) {
+        self.save_at(name, ending, None, content);
+    }
+
+    fn save_at(
+        &mut self,
+        name: &str,
+        ending: &'static str,
+        start: Option<&Path>,
+        content: impl FnOnce() -> Result<Vec<u8>> + Send + 'static,
+    ) {
         let file = format!("{}.{ending}", name.replace(['/', '\\', ':', ' '], "-"));
         let kinds: &[dialog::Filter] = match ending {
             "svg" => &[("SVG", &["svg"])],
             "csv" => &[("CSV", &["csv"])],
+            "html" => &[("HTML", &["html"])],
             _ => &[("PNG", &["png"])],
         };
-        let answer = dialog::ask(&format!("Save {name}"), Kind::Save(file, kinds), None);
+        let answer = dialog::ask(&format!("Save {name}"), Kind::Save(file, kinds), start);
         self.saving = Some(Job::spawn("Saving", Arc::clone(&self.wake), move |_| {
             let Some(chosen) = pollster::block_on(answer) else { return Ok(None) };
             let path = chosen.path().to_path_buf();

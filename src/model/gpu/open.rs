@@ -23,7 +23,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// The note for work that is over soon: none where nobody would have thought of a GPU.
+    /// The note, where it says something: none where nobody would have thought of a GPU.
     pub fn brief(&self) -> Option<&str> {
         self.note.as_deref().filter(|_| !self.ordinary)
     }

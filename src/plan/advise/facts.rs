@@ -1,6 +1,7 @@
 //! [`Facts`]: what advice rests on. Whoever has files and runs gathers them; here they are only judged.
 
 use super::rate::Course;
+use crate::plan::energy::Curve;
 use crate::plan::{Layout, Load, Method, Selection};
 use std::sync::Arc;
 
@@ -92,10 +93,8 @@ pub struct Sibling {
     pub energy_90: [usize; 3],
     /// The same of directions above the noise that rounding leaves; `None` where base and sibling were not rounded.
     pub above_rounding: Option<[usize; 3]>,
-    /// Share of the energy of all ΔW that one rank everywhere keeps: rank, trained parameters, share.
-    pub uniform: Vec<(usize, u64, f64)>,
-    /// The same of the best ranks for as many parameters: parameters, share.
-    pub best: Vec<(u64, f64)>,
+    /// Share of the energy of all ΔW that one rank everywhere keeps, and the best ranks.
+    pub curve: Curve,
 }
 
 /// A run of an earlier sweep, or any other run on the same data.

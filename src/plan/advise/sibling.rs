@@ -2,7 +2,7 @@
 
 use super::{Facts, Found, Reason};
 use crate::error::Result;
-use crate::figure::{Axis, Figure, Series, Style};
+use crate::figure::Figure;
 use crate::units::{count, percent};
 
 pub(super) const REASON: Reason = Reason {
@@ -36,39 +36,16 @@ fn judge(facts: &Facts) -> Result<Option<Found>> {
     Ok(Some(Found { value, says, weight: 0.25, bound: None, figure: figure(facts) }))
 }
 
-/// Energy against parameters: one rank everywhere, the best ranks, and what lies beyond the edge of rounding.
+/// Energy against parameters, and what lies beyond the edge of rounding.
 fn figure(facts: &Facts) -> Option<Figure> {
     let sibling = facts.sibling.as_ref()?;
-    let line = |points: &mut dyn Iterator<Item = (u64, f64)>| {
-        points.map(|(n, share)| [n as f64, 100.0 * share]).collect::<Vec<_>>()
-    };
-    let uniform = line(&mut sibling.uniform.iter().map(|&(_, n, share)| (n, share)));
-    let best = line(&mut sibling.best.iter().copied());
     let edge = sibling.above_rounding.map(|[_, above, _]| (facts.selection.per_rank * above as u64) as f64);
-    // Beyond the edge a larger rank only copies the rounding: that part is shaded.
-    let end = uniform.last().map_or(0.0, |point| point[0]);
-    let noise = edge
-        .filter(|&edge| edge < end)
-        .map(|edge| Series::line("only rounding noise", vec![[edge, 100.0], [end, 100.0]]).style(Style::Area).color(6));
-    Some(Figure {
-        title: "Energy of the change that is kept, against parameters".into(),
-        x: Axis::log("parameters"),
-        y: Axis::linear("% of the energy"),
-        series: [
-            Series::line("best ranks", best).color(2),
-            Series::line("one rank for all", uniform).style(Style::LinePoints).color(1),
-        ]
-        .into_iter()
-        .chain(noise)
-        .collect(),
-        ..Figure::default()
-    })
-    .filter(|figure| figure.series.iter().any(|series| !series.points.is_empty()))
+    Some(sibling.curve.figure(edge)).filter(|figure| figure.series.iter().any(|series| !series.points.is_empty()))
 }
 
 /// What the curve says of one rank.
 pub(super) fn kept(facts: &Facts, r: usize) -> Option<String> {
     let sibling = facts.sibling.as_ref()?;
-    let (_, n, share) = sibling.uniform.iter().find(|(known, ..)| *known == r)?;
+    let (_, n, share) = sibling.curve.uniform.iter().find(|(known, ..)| *known == r)?;
     Some(format!("rank {r} everywhere keeps {} of it with {} numbers", percent(*share), count(*n)))
 }

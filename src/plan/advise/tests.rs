@@ -54,8 +54,7 @@ fn reasons_stand_in_order_of_weight_and_each_has_a_source() {
         name: "tuned".into(),
         energy_90: [10, 300, 900],
         above_rounding: Some([5, 40, 80]),
-        uniform: vec![(16, 1000, 0.4)],
-        best: vec![(1000, 0.5)],
+        curve: crate::plan::energy::Curve { uniform: vec![(16, 1000, 0.4)], best: vec![(1000, 0.5)] },
         adapter: None,
     });
     facts.gradients = vec![Pull { name: "model.layers.0.q_proj".into(), share: 1.0, directions: Some(3), stable: 1.5 }];

@@ -14,7 +14,9 @@ use crate::app::effect::Effect;
 use crate::app::look::theme::{Colors, STRONG};
 use crate::app::tabs::{Command, Tab};
 use crate::app::view::{self, Round};
+use crate::app::work::export::Chapter;
 use crate::job::{Running, Wake};
+use crate::plan::advise::section;
 
 use state::{Action, Choosing};
 
@@ -75,6 +77,14 @@ impl Tab for ChooseTab {
             view.effects.wake();
         }
         view.within(&self.state, &mut self.actions, |view| ui_of(ui, view, &mut self.looks));
+    }
+
+    fn report(&self, _: &Round<'_>) -> Option<Chapter> {
+        let answer = Arc::clone(self.state.answer()?);
+        Some(Box::new(move |report| {
+            section(report, &answer.advice);
+            Ok(())
+        }))
     }
 
     fn running(&self) -> Vec<&dyn Running> {

@@ -187,8 +187,8 @@ fn figure(hand: &Hand, planted: Option<usize>) -> Figure {
     let points = hand.spectrum.known().enumerate().map(|(i, s)| [(i + 1) as f64, s]).collect();
     let mut figure = Figure {
         title: "Singular values of M".into(),
-        x: Axis::log("i"),
-        y: Axis::linear("σ"),
+        x: Axis::log("index i"),
+        y: Axis::linear("singular value σ"),
         series: vec![Series::line("σ", points).style(Style::LinePoints).color(1)],
         // Lines that come with the answer have names.
         quiet: planted.is_none(),

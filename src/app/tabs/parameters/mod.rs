@@ -24,7 +24,7 @@ use crate::app::tabs::{Part, Tab};
 use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::text::middle;
-use crate::app::work::export::Source;
+use crate::app::work::export::{Chapter, Source};
 use crate::job::{Running, Wake};
 use crate::plan::{self, Layout as Model, Preset, Selection, Targets};
 use crate::units;
@@ -138,6 +138,10 @@ impl Tab for ParametersTab {
 
     fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
         view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
+    }
+
+    fn report(&self, round: &Round<'_>) -> Option<Chapter> {
+        self.state.report(round)
     }
 
     fn running(&self) -> Vec<&dyn Running> {

@@ -20,7 +20,7 @@ pub struct Modules {
     order: Order,
 }
 
-const HEADS: [Head<'static>; 8] = [
+const HEADS: [Head<'static>; 7] = [
     Head { title: "module", tip: "As the checkpoint names it", number: false, width: 230.0 },
     Head { title: "shape", tip: "[out, in]", number: true, width: 96.0 },
     Head { title: "r", tip: "The dial's rank, as far as the shape allows it", number: true, width: 36.0 },
@@ -28,18 +28,7 @@ const HEADS: [Head<'static>; 8] = [
     Head { title: "of the weight", tip: "trainable / parameters", number: true, width: 84.0 },
     Head { title: "in f32", tip: "Bytes of A and B, 4 for each value", number: true, width: 70.0 },
     Head { title: "in f16", tip: "2 bytes for each value", number: true, width: 70.0 },
-    Head {
-        title: "in 4 bit",
-        tip: "Half a byte for each value, and a scale in f32 for 64 of them",
-        number: true,
-        width: 70.0,
-    },
 ];
-
-/// Bytes of values in 4 bits with a scale in `f32` for every 64.
-fn four_bit(values: u64) -> u64 {
-    values.div_ceil(2) + 4 * values.div_ceil(64)
-}
 
 fn entry(weight: &Weight, r: usize, column: usize) -> Entry {
     let r = r.min(weight.max_rank());
@@ -55,8 +44,7 @@ fn entry(weight: &Weight, r: usize, column: usize) -> Entry {
         3 => number(trainable),
         4 => Entry::number(Some(trainable as f64 / weight.parameters.max(1) as f64), units::percent),
         5 => size(4 * trainable),
-        6 => size(2 * trainable),
-        _ => size(four_bit(trainable)),
+        _ => size(2 * trainable),
     }
 }
 
@@ -81,12 +69,11 @@ impl Modules {
             let text = format!("{} modules of {} at rank {r}", weights.len(), middle(&layout.name, 28));
             ui.label(RichText::new(text).strong());
             let all = format!(
-                "{} trainable, {} of the model; the adapter: {} in f32, {} in f16, {} in 4 bit",
+                "{} trainable, {} of the model; the adapter: {} in f32, {} in f16",
                 units::exact(trainable),
                 units::percent(trainable as f64 / layout.parameters.max(1) as f64),
                 units::bytes(4 * trainable),
-                units::bytes(2 * trainable),
-                units::bytes(four_bit(trainable))
+                units::bytes(2 * trainable)
             );
             ui.label(RichText::new(all).color(Colors::of(ui).weak));
             ui.with_layout(Direction::right_to_left(eframe::egui::Align::Center), |ui| {
@@ -121,8 +108,8 @@ mod tests {
     fn a_module_of_the_paper() {
         let layout = Layout::preset("gpt3-175b").unwrap();
         let q = layout.weights.iter().find(|weight| weight.leaf() == "q_proj").unwrap();
-        // 2 · 12288 · 8 parameters; 64 to a scale in 4 bits.
-        let texts: Vec<String> = (3..8).map(|column| entry(q, 8, column).text).collect();
-        assert_eq!(texts, ["196,608", "0.13 %", "786 kB", "393 kB", "111 kB"]);
+        // 2 · 12288 · 8 parameters.
+        let texts: Vec<String> = (3..7).map(|column| entry(q, 8, column).text).collect();
+        assert_eq!(texts, ["196,608", "0.13 %", "786 kB", "393 kB"]);
     }
 }

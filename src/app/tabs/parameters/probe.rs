@@ -7,6 +7,7 @@ use super::state::{Action, Asked, Probe, Product};
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
+use crate::app::shared::blank;
 use crate::app::shared::names::{common_prefix, in_table};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
@@ -20,6 +21,8 @@ use crate::app::shared::path::clean;
 /// What the section remembers.
 pub struct ProbeTab {
     data: String,
+    /// Nobody has named data yet.
+    fresh: bool,
     batches: usize,
     batch: usize,
     seq: usize,
@@ -28,7 +31,7 @@ pub struct ProbeTab {
 
 impl Default for ProbeTab {
     fn default() -> Self {
-        Self { data: String::new(), batches: 4, batch: 4, seq: 512, order: Order::default() }
+        Self { data: String::new(), fresh: true, batches: 4, batch: 4, seq: 512, order: Order::default() }
     }
 }
 
@@ -82,6 +85,11 @@ impl ProbeTab {
             if let Some(path) = view.state.chosen(Asked::Data) {
                 self.data = path.display().to_string();
             }
+            // At first the data that are set up anyway.
+            if let Some(data) = of_train.as_ref().filter(|_| self.fresh && self.data.is_empty()) {
+                self.data = data.display().to_string();
+                self.fresh = false;
+            }
             let browse = ui.button("Browse…").on_hover_text("Choose the data file");
             if browse.accessible_name("Browse for data to probe with").clicked() {
                 view.actions.push(Action::Browse(Asked::Data));
@@ -99,9 +107,14 @@ impl ProbeTab {
             number(ui, "batch", &mut self.batch, 1000);
             number(ui, "sequence", &mut self.seq, 1 << 17);
             let ready = !self.data.trim().is_empty() && view.workspace.base().is_some();
-            let probe = ui
-                .add_enabled(ready && !view.state.is_probing(), Button::new("Probe gradients"))
-                .on_hover_ui(|ui| glossary::PROBE.ui(ui));
+            let text = RichText::new("Probe gradients").strong();
+            let begins = ready && !view.state.is_probing();
+            let button = match begins && view.state.probed().is_none() {
+                true => Button::new(text.color(ui.visuals().extreme_bg_color)).fill(colors.accent),
+                false => Button::new(text),
+            };
+            let probe = ui.add_enabled(begins, button).accessible_name("Probe gradients");
+            let probe = probe.on_hover_ui(|ui| glossary::PROBE.ui(ui));
             if probe.clicked() {
                 let (batches, batch, seq) = (self.batches, self.batch, self.seq);
                 let probe = Probe { data: clean(&self.data), batches, batch, seq };
@@ -123,16 +136,26 @@ impl ProbeTab {
         }
         ui.add_space(6.0);
         let Some(found) = view.state.probed() else {
-            let text = if view.state.is_probing() {
-                "Probing: forward through the frozen model, backward block by block …"
-            } else {
-                "A probe shows, before any training, in which modules your data pulls and in how many directions."
-            };
-            ui.label(RichText::new(text).color(colors.weak));
+            if view.state.is_probing() {
+                let text = "Probing: forward through the frozen model, backward block by block …";
+                ui.label(RichText::new(text).color(colors.weak));
+                return;
+            }
+            const PARTS: [(&str, &str); 4] = [
+                ("Loss", "of the frozen model on your data"),
+                ("Gradients", "how much of the pull each module gets, and in how many directions"),
+                (
+                    "Suggested ranks",
+                    "a rank for each module where the pull is, for as many parameters as the dial takes",
+                ),
+                ("Tokens", "how much there is to learn, beside what the rank can hold"),
+            ];
+            let about = "A probe shows, before any training, in which modules your data pulls and in how many directions: one forward \
+                         and one backward pass through the frozen model for each batch.";
+            blank::ui(ui, "Not probed yet", about, &PARTS);
             // What came with the open model is one click away.
             let sets = &*view.board.sets;
-            if !sets.is_empty() && !view.state.is_probing() {
-                ui.add_space(4.0);
+            if !sets.is_empty() {
                 ui.horizontal_wrapped(|ui| {
                     ui.label(RichText::new("Came with this model:").color(colors.weak));
                     for set in sets {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use eframe::egui::{Button, Layout, RichText, TextEdit, Ui, WidgetInfo, vec2};
+use eframe::egui::{Button, Layout, RichText, TextEdit, Ui, WidgetInfo};
 
 use super::View;
 use super::state::{Action, Asked, Choice, Product, RULES};
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
+use crate::app::shared::layout::{GAP, is_cramped, one_below_the_other, split, within};
 use crate::app::shared::names::{common_prefix, in_table};
 use crate::app::view::Spread;
 
@@ -18,7 +19,8 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::checkpoint::layer_of;
-use crate::plan::budget::{Offer, Target};
+use crate::figure::{Series, Style};
+use crate::plan::budget::{Offer, Ranks, Target};
 use crate::units;
 use crate::workspace::Selection;
 
@@ -35,6 +37,9 @@ pub struct RanksTab {
     /// Where the modules stand, and of which offers.
     maps: Option<(Arc<Vec<Offer>>, Maps)>,
 }
+
+/// Shares of the energy that one asks for.
+const SHARES: [f64; 3] = [0.9, 0.95, 0.99];
 
 const HEADS: [Head<'static>; 7] = [
     Head { title: "module", tip: "A click chooses it", number: false, width: 210.0 },
@@ -82,24 +87,50 @@ impl RanksTab {
         ui.add_space(4.0);
         self.products(ui, view);
         ui.add_space(8.0);
-        let room = ui.available_size();
-        if room.x > 1300.0 {
-            ui.horizontal_top(|ui| {
-                ui.allocate_ui(vec2(room.x * 0.58, room.y), |ui| ui.vertical(|ui| self.table(ui, view, &choice)));
-                ui.add_space(16.0);
-                ui.allocate_ui(vec2(ui.available_width(), room.y), |ui| ui.vertical(|ui| self.map(ui, view, &choice)));
-            });
+        let room = ui.available_rect_before_wrap();
+        if is_cramped(room) {
+            return one_below_the_other(ui, &[260.0, 260.0, 420.0], |ui, part| self.part(ui, view, &choice, part));
+        }
+        // The table needs its columns; what is right of it, or above it, belongs to the pictures.
+        let parts = if room.width() > 1300.0 {
+            let columns = split(room, &[0.58, 0.42]);
+            let cut = columns[1].top() + (room.height() * 0.5).round();
+            let (above, below) = columns[1].split_top_bottom_at_y(cut);
+            [above, below.with_min_y(below.top() + GAP), columns[0]]
         } else {
-            ui.allocate_ui(vec2(room.x, room.y * 0.45), |ui| ui.vertical(|ui| self.map(ui, view, &choice)));
-            ui.add_space(8.0);
-            self.table(ui, view, &choice);
+            let (above, below) = room.split_top_bottom_at_y(room.top() + (room.height() * 0.45).round());
+            let above = split(above, &[0.52, 0.48]);
+            [above[0], above[1], below.with_min_y(below.top() + GAP)]
+        };
+        for (at, rect) in parts.into_iter().enumerate() {
+            within(ui, rect, |ui| self.part(ui, view, &choice, at));
+        }
+        ui.advance_cursor_after_rect(room);
+    }
+
+    fn part(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &Choice, part: usize) {
+        match part {
+            0 => curve(ui, view, choice),
+            1 => self.map(ui, view, choice),
+            _ => self.table(ui, view, choice),
         }
     }
 
     fn budget(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let colors = Colors::of(ui);
         ui.horizontal(|ui| {
-            let label = ui.label(RichText::new("Budget").strong());
+            let label = ui.label(RichText::new("Keep").strong());
+            label.on_hover_text("The fewest parameters that keep so much of ΔW's energy");
+            let kept = self.kept(view);
+            for share in SHARES {
+                if ui.selectable_label(kept == Some(share), units::percent(share)).clicked() {
+                    self.budget = format!("{}%", 100.0 * share);
+                    self.wrong = None;
+                    view.actions.push(Action::Budget(Some(Target::Energy(share))));
+                }
+            }
+            ui.separator();
+            let label = ui.label(RichText::new("or a budget").strong());
             let label = label.on_hover_ui(|ui| glossary::BUDGET.ui(ui));
             let field = TextEdit::singleline(&mut self.budget).hint_text("95%").desired_width(120.0);
             let field = ui.add(field).labelled_by(label.id);
@@ -124,6 +155,14 @@ impl RanksTab {
                 }
             };
         });
+    }
+
+    /// The share that is kept, where it is a share that was asked for.
+    fn kept(&self, view: &View<'_>) -> Option<f64> {
+        match view.state.target() {
+            Target::Energy(share) => Some(share),
+            Target::Parameters(_) => None,
+        }
     }
 
     fn verdict(&self, ui: &mut Ui, view: &mut View<'_>, choice: &Choice) {
@@ -273,6 +312,29 @@ impl RanksTab {
             view.effects.push(Effect::Select(Selection::of(names)));
         }
     }
+}
+
+/// Energy against parameters: both curves, what was chosen of them, and the dial.
+fn curve(ui: &mut Ui, view: &mut View<'_>, choice: &Choice) {
+    let area = ui.available_rect_before_wrap();
+    let mut figure = choice.curve.figure(choice.edge.map(|edge| edge as f64));
+    let point = |name: String, ranks: &Ranks, color| {
+        let at = vec![[ranks.trainable as f64, 100.0 * ranks.energy]];
+        Series::line(name, at).style(Style::Points).color(color)
+    };
+    figure.series.push(point("chosen".to_owned(), &choice.best, 3));
+    let r = view.workspace.dial().r;
+    let dial = Ranks::of(&choice.offers, choice.offers.iter().map(|offer| r.min(offer.max_rank())).collect());
+    figure.series.push(point(format!("the dial, r = {r}"), &dial, 4));
+    ui.horizontal(|ui| {
+        ui.label(RichText::new("Energy against parameters").strong());
+        ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
+            view.export(ui, "energy against parameters", &Take::PLOT, area, || {
+                Source::Figure(Box::new(figure.clone()))
+            });
+        });
+    });
+    figure.ui(ui, "energy against parameters", |_| {});
 }
 
 /// The two choices as runs; none where one rank for all takes more than the budget.

@@ -1,12 +1,15 @@
 //! The scale doctor: effective scales of the open adapter's modules and what is amiss with them.
 
-use eframe::egui::{Layout, RichText, Ui};
+use eframe::egui::{Button, Layout, RichText, Ui};
 
 use super::View;
+use crate::app::effect::Effect as Open;
 use crate::app::look::theme::Colors;
+use crate::app::shared::blank;
 use crate::app::shared::names::{common_prefix, in_table};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
+use crate::app::work::dialog::Question;
 use crate::app::work::export::Source;
 use crate::plan::doctor::{Diagnosis, Weight};
 use crate::plan::serve::{Effect, Verdict};
@@ -48,9 +51,27 @@ impl Scales {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let colors = Colors::of(ui);
         let Some(found) = view.state.diagnosis() else {
-            let text = "Open an adapter and its base to check them. Is α still the default? Does it use rsLoRA, which other \
-                        programs ignore? Are there patterns that match nothing, or a B that is all zero?";
-            ui.label(RichText::new(text).color(colors.weak));
+            const PARTS: [(&str, &str); 3] = [
+                (
+                    "Findings",
+                    "α left at its default, rsLoRA that other programs ignore, patterns that match nothing, a B of zeros",
+                ),
+                ("Will it be served?", "what vLLM, llama.cpp, Ollama, MLX and others do with this adapter"),
+                ("Scales", "rank, α and s of every module, with the norm that ΔW cannot pass"),
+            ];
+            blank::ui(ui, "No adapter is open", "Open an adapter on this base: it is checked at once.", &PARTS);
+            ui.horizontal_wrapped(|ui| {
+                for beside in view.board.beside.iter().filter(|beside| beside.is_adapter()) {
+                    let text = RichText::new(format!("Check {}", beside.name())).strong();
+                    let button = Button::new(text.color(ui.visuals().extreme_bg_color)).fill(colors.accent);
+                    if ui.add(button).clicked() {
+                        view.effects.push(Open::Open(beside.request()));
+                    }
+                }
+                if ui.button("Open an adapter…").clicked() {
+                    view.effects.push(Open::Ask(Question::AdapterFolder));
+                }
+            });
             return;
         };
         if found.findings.is_empty() {

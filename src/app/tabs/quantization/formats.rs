@@ -130,6 +130,13 @@ fn cell(row: &FormatRow, column: usize) -> Entry {
     }
 }
 
+/// The table as it is read.
+pub fn said(rows: &[FormatRow]) -> Vec<Vec<String>> {
+    let heads = HEADS.iter().map(|head| head.title.to_owned()).collect();
+    let line = |row: &FormatRow| (0..HEADS.len()).map(|column| cell(row, column).text).collect();
+    std::iter::once(heads).chain(rows.iter().map(line)).collect()
+}
+
 /// The table in full precision: what is copied.
 fn cells(rows: &[&FormatRow]) -> Vec<Vec<String>> {
     let mut all = vec![

@@ -26,7 +26,8 @@ use crate::app::shared::layout::{GAP, is_cramped, one_below_the_other, split, wi
 use crate::app::tabs::{Part, Tab};
 use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
-use crate::app::work::export::Source;
+use crate::app::work::export::{Chapter, Source};
+use crate::figure::html::Piece;
 use crate::figure::{Axis, Figure, Mark, Series, Style};
 use crate::job::{Running, Wake};
 use crate::quant::Group;
@@ -136,6 +137,19 @@ impl Tab for QuantizationTab {
 
     fn ui(&mut self, ui: &mut Ui, view: &mut view::View<'_>) {
         view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
+    }
+
+    fn report(&self, round: &Round<'_>) -> Option<Chapter> {
+        let name = round.workspace.selection().current()?.to_owned();
+        let formats = self.state.formats();
+        if formats.is_empty() {
+            return None;
+        }
+        let formats = formats::said(formats);
+        Some(Box::new(move |report| {
+            report.section(format!("Rounding {name}"), vec![Piece::table(formats)]);
+            Ok(())
+        }))
     }
 
     fn running(&self) -> Vec<&dyn Running> {

@@ -15,8 +15,12 @@ use crate::app::shared::coloring::Coloring;
 use crate::app::shared::layout::{GAP, is_cramped, one_below_the_other, split, within};
 use crate::app::tabs::{Part, Tab};
 use crate::app::view::{self, Round};
+use crate::app::widgets::heatmap::aspect;
 use crate::app::widgets::menu::Take;
-use crate::app::work::export::Source;
+use crate::app::work::export::{Chapter, DRAWN, Source};
+use crate::checkpoint::layer_of;
+use crate::figure::chart;
+use crate::figure::html::Piece;
 use crate::job::{Running, Wake};
 
 use directions::Directions;
@@ -27,6 +31,16 @@ use state::{Action, Updates};
 
 /// What the views of this tab look at.
 type View<'a> = view::View<'a, Updates, Action>;
+
+/// Of the width, what three pictures take at most.
+const WIDEST: f32 = 0.74;
+/// And at least: their controls stand above them.
+const LEAST: f32 = 640.0;
+/// Width of the axes and the legend beside them, height of the controls and titles above them.
+const BESIDE: f32 = 200.0;
+const ABOVE: f32 = 100.0;
+/// No lower: the map of all modules stands beside them.
+const LOWEST: f32 = 250.0;
 
 /// What the lower right corner shows.
 const LOWER: [Part; 2] = [Part { id: "map", title: "All modules" }, Part { id: "directions", title: "Directions" }];
@@ -105,6 +119,31 @@ impl Tab for SpectrumTab {
         view.within(&self.state, &mut self.actions, |view| self.looks.ui(ui, view));
     }
 
+    fn report(&self, round: &Round<'_>) -> Option<Chapter> {
+        let name = round.workspace.selection().current()?.to_owned();
+        let prepared = &self.looks.prepared;
+        if prepared.rules.is_empty() {
+            return None;
+        }
+        let (sigma, energy, rules) = (prepared.sigma.clone(), prepared.energy.clone(), rules::said(&prepared.rules));
+        let rule = round.settings.map_rule().name();
+        let ranks = prepared.ranked();
+        Some(Box::new(move |report| {
+            let drawings = [sigma, energy].map(|figure| Piece::Drawing(figure.svg(DRAWN[0], DRAWN[1])));
+            let pieces = drawings.into_iter().chain([Piece::table(rules)]);
+            report.section(format!("Spectrum of {name}"), pieces.collect());
+            let cells: Vec<(usize, &str, f64)> = ranks
+                .iter()
+                .filter_map(|(name, r)| Some((layer_of(name)?, name.rsplit('.').next().unwrap_or(name), *r as f64)))
+                .collect();
+            if !cells.is_empty() {
+                let title = format!("Rank of every module by the rule {rule}");
+                report.section("All modules", vec![Piece::Drawing(chart::map(&title, &cells))]);
+            }
+            Ok(())
+        }))
+    }
+
     fn running(&self) -> Vec<&dyn Running> {
         self.state.running()
     }
@@ -144,14 +183,20 @@ impl Looks {
                 _ => self.map(ui, view),
             });
         }
-        let cut = room.top() + (room.height() * 0.5).max(240.0).min(room.height() - 120.0);
+        // Pictures of a wide matrix are low, those of a tall one narrow: what they leave belongs to the rest.
+        let shape = view.workspace.selection().current().and_then(|name| view.workspace.delta()?.entry(name));
+        let aspect = shape.map_or(1.0, |entry| aspect(entry.shape) as f32);
+        let widest = room.width() * WIDEST;
+        let needed = ((widest - BESIDE) / 3.0 / aspect + ABOVE).max(LOWEST);
+        let upper = (room.height() * 0.5).max(240.0).min(room.height() - 120.0);
+        let cut = room.top() + upper.max(room.height() - GAP / 2.0 - needed);
         let upper = Rect::from_min_max(room.min, pos2(room.right(), cut - GAP / 2.0));
         let lower = Rect::from_min_max(pos2(room.left(), cut + GAP / 2.0), room.max);
         let parts = split(upper, &[0.42, 0.58]);
         within(ui, parts[0], |ui| sigma::ui(ui, view, &self.prepared, &mut self.log_x));
         within(ui, parts[1], |ui| self.rules(ui, view));
-        // Three square pictures and their legend; what is left belongs to the map.
-        let pictures = (3.0 * (lower.height() - 90.0) + 200.0).min(lower.width() * 0.74);
+        // Three pictures and their legend; what is left belongs to the map.
+        let pictures = (3.0 * (lower.height() - ABOVE) * aspect + BESIDE).clamp(LEAST.min(widest), widest);
         let share = pictures / lower.width();
         let parts = split(lower, &[share, 1.0 - share]);
         within(ui, parts[0], |ui| self.pictures.ui(ui, view));

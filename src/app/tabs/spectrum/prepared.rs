@@ -78,6 +78,14 @@ impl Prepared {
         figure
     }
 
+    /// The ranks that the map's rule asks for, where they are known, in the order of names.
+    pub fn ranked(&self) -> Vec<(String, usize)> {
+        let known = self.ranks.iter().filter_map(|(name, (_, rank))| Some((name.clone(), (*rank)?)));
+        let mut known: Vec<(String, usize)> = known.collect();
+        known.sort_by(|a, b| natord::compare(&a.0, &b.0));
+        known
+    }
+
     /// The rank that the map's rule asks for; the outer `None`: not computed, the inner one: cannot be known.
     pub fn rank(&self, name: &str) -> Option<Option<usize>> {
         self.ranks.get(name).map(|known| known.1)
@@ -137,7 +145,7 @@ fn figure(
 }
 
 fn sigma(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
-    let mut figure = figure("Singular values", Axis::log("σ"), log_x, chosen, |s| s.sigma.clone());
+    let mut figure = figure("Singular values", Axis::log("singular value σ"), log_x, chosen, |s| s.sigma.clone());
     figure.quiet = chosen.len() > LEGEND;
     if let Some((_, spectrum)) = chosen.last()
         && let Some(edge) = spectrum.rounding_edge().filter(|&edge| edge > 0.0)

@@ -13,6 +13,13 @@ use crate::units;
 /// Height of a row: all of them are seen where there is room for it.
 const ROWS: std::ops::RangeInclusive<f32> = 16.0..=23.0;
 const HEAD: f32 = 20.0;
+/// Titles of the columns, and what they mean where a word is not enough.
+const HEADS: [(&str, &str); 4] = [
+    ("Rule", ""),
+    ("Rank", ""),
+    ("met", "✓ the dial's rank is enough for the rule; · it is too small"),
+    ("What it says", ""),
+];
 
 /// Paints the table; a click on a row turns the dial to its rank.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
@@ -30,17 +37,16 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::exact(names))
             .column(Column::exact(64.0))
-            .column(Column::exact(22.0))
+            .column(Column::exact(28.0))
             .column(Column::remainder().clip(true))
             .auto_shrink(false)
             .header(HEAD, |mut header| {
-                for title in ["Rule", "Rank", "", "What it says"] {
+                for (title, tip) in HEADS {
                     header.col(|ui| {
-                        let weak = Colors::of(ui).weak;
-                        if title == "Rank" {
-                            right(ui, |ui| ui.label(RichText::new(title).small().color(weak)));
-                        } else {
-                            ui.label(RichText::new(title).small().color(weak));
+                        let text = RichText::new(title).small().color(Colors::of(ui).weak);
+                        let label = if title == "Rank" { right(ui, |ui| ui.label(text)) } else { ui.label(text) };
+                        if !tip.is_empty() {
+                            label.on_hover_text(tip);
                         }
                     });
                 }
@@ -123,6 +129,16 @@ fn details(ui: &mut Ui, rule: &Rule) {
     if rule.rank.is_some() {
         ui.label(RichText::new("Click to turn the dial to this rank.").small().color(Colors::of(ui).accent));
     }
+}
+
+/// The table as it is read.
+pub fn said(rules: &[Rule]) -> Vec<Vec<String>> {
+    let heads = ["rule", "rank", "what it says"].map(String::from).to_vec();
+    let rows = rules.iter().map(|rule| {
+        let says = rule.note.as_ref().filter(|_| rule.rank.is_none()).unwrap_or(&rule.meaning);
+        vec![rule.name.to_owned(), value(rule), says.clone()]
+    });
+    std::iter::once(heads).chain(rows).collect()
 }
 
 /// The table as text: what is copied.

@@ -7,6 +7,7 @@ use eframe::egui::{self, Align, Button, ComboBox, DragValue, Layout, Rect, RichT
 use super::View;
 use super::state::{Action, Track, Training, method_name, smoothed};
 use crate::app::look::theme::Colors;
+use crate::app::shared::blank;
 
 use crate::app::look::palette;
 use crate::app::widgets::menu::Take;
@@ -123,7 +124,7 @@ impl Compare {
     fn spectra_of(&self, tracks: &[&Track], energy: bool) -> Figure {
         let (title, y) = match energy {
             true => ("Cumulative energy", Axis::linear("energy E(i)")),
-            false => ("Singular values of ΔW", Axis::log("σ")),
+            false => ("Singular values of ΔW", Axis::log("singular value σ")),
         };
         let title = format!("{title} of {}", self.module);
         let mut figure = Figure { title, x: Axis::log("index i"), y, quiet: energy, ..Figure::default() };
@@ -149,9 +150,10 @@ impl Compare {
         methods(ui, view);
         ui.add_space(4.0);
         self.choice(ui, view);
-        let tracks: Vec<&Track> = view.state.compared().collect();
+        let state = view.state;
+        let tracks: Vec<&Track> = state.compared().collect();
         if tracks.is_empty() {
-            return nothing(ui);
+            return nothing(ui, view);
         }
         ScrollArea::vertical().id_salt("compare").auto_shrink(false).show(ui, |ui| {
             ui.horizontal(|ui| {
@@ -401,15 +403,20 @@ fn forgetting(training: &Training, tracks: &[&Track]) -> Figure {
 }
 
 /// What is here once there is something.
-fn nothing(ui: &mut Ui) {
-    ui.add_space(8.0);
-    ui.label(RichText::new("Nothing is compared yet").text_style(egui::TextStyle::Heading));
-    ui.set_max_width(760.0);
-    ui.label(
-        "Runs are laid over each other here: their losses by steps or by time, the spectrum of what each of them changed, and what \
-         it took. Add runs that are there, or train the three methods one after the other on the data that are set up under Run: \
-         then nothing differs but the method.",
-    );
+fn nothing(ui: &mut Ui, view: &mut View<'_>) {
+    const PARTS: [(&str, &str); 4] = [
+        ("Losses", "of all runs in one plot, training and held out, by steps or by time"),
+        ("Spectra", "how strongly each run changed a module, and in how many directions"),
+        ("Forgetting", "what was learned against what was lost of the base, where that was measured"),
+        ("A table", "rank, learning rate, trained parameters, losses, speed and memory of each"),
+    ];
+    let about = "Add two runs or more. Or train the three methods one after the other, on the data that are set up under Run: \
+                 then nothing differs but the method.";
+    blank::ui(ui, "Nothing is compared yet", about, &PARTS);
+    let past = view.state.runs().unwrap_or_default();
+    if past.len() > 1 && ui.button("Compare the two newest runs").clicked() {
+        view.actions.extend(past[..2].iter().map(|past| Action::Compare(past.folder.clone(), true)));
+    }
 }
 
 /// Names without the folder that all of them share.
@@ -429,7 +436,14 @@ fn methods(ui: &mut Ui, view: &mut View<'_>) {
     let mut draft = before.clone();
     let problem = training.refusal(&draft, view.workspace);
     ui.horizontal_wrapped(|ui| {
-        let button = ui.add_enabled(problem.is_none(), Button::new("Train LoRA, QLoRA and full"));
+        // The way on, where there is nothing to look at yet.
+        let first = problem.is_none() && training.compared().next().is_none();
+        let text = RichText::new("Train LoRA, QLoRA and full").strong();
+        let button = match first {
+            true => Button::new(text.color(ui.visuals().extreme_bg_color)).fill(Colors::of(ui).accent),
+            false => Button::new(text),
+        };
+        let button = ui.add_enabled(problem.is_none(), button).accessible_name("Train LoRA, QLoRA and full");
         let tip =
             "One after the other on the data and the seed that are set up under Run, with their curves over each other";
         let button = button.on_hover_text(tip);

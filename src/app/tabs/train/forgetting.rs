@@ -7,8 +7,10 @@ use eframe::egui::{self, Button, ComboBox, ProgressBar, RichText, ScrollArea, Sl
 
 use super::View;
 use super::state::{Action, Subject, TOP};
+use crate::app::effect::{Effect, Place};
 use crate::app::look::glossary;
 use crate::app::look::theme::{Colors, STRONG};
+use crate::app::shared::blank;
 use crate::app::shared::path::clean;
 use crate::delta::Source;
 use crate::figure::{Axis, Figure, Mark, Series, Style, number};
@@ -16,6 +18,16 @@ use crate::train::Method;
 use crate::train::damp::Scaled;
 
 use super::compare::plot;
+
+/// What the page shows in the end.
+const PARTS: [(&str, &str); 3] = [
+    ("New directions", "how many strong directions each module has that the base had nothing like"),
+    ("A slider", "scales them from as trained to none at all"),
+    (
+        "Two losses",
+        "of your task and of the base's own text, at each place of the slider; then the adapter as you want it",
+    ),
+];
 
 /// What the page remembers.
 pub struct Page {
@@ -51,7 +63,10 @@ impl Page {
             let candidates = candidates(view);
             let at = candidates.iter().position(|one| Some(&one.subject.adapter) == self.chosen.as_ref()).unwrap_or(0);
             let Some(now) = candidates.get(at) else {
-                ui.label("Train a LoRA, or open an adapter with its base: it is looked at here.");
+                blank::ui(ui, "No adapter yet", "Train a LoRA, or open an adapter with its base.", &PARTS);
+                if ui.button("Set up a run").clicked() {
+                    view.effects.push(Effect::Show(Place::part("train", "run")));
+                }
                 return;
             };
             self.asked(ui, view, &candidates, now);
@@ -122,8 +137,11 @@ impl Page {
         let Some(found) = damping.found() else {
             if damping.running().is_some() {
                 ui.label(RichText::new("Comparing directions, module by module …").color(colors.weak));
+                return;
             }
-            return;
+            let about = "First the new directions are looked for. Text of the base's own kind, where you have some, then shows what \
+                         scaling them down gives back.";
+            return blank::ui(ui, "Not looked at yet", about, &PARTS);
         };
         let (count, modules) = (found.count(), found.modules().count());
         let with = found.modules().filter(|(_, found)| !found.is_empty()).count();

@@ -10,6 +10,7 @@ use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
+use crate::figure::number;
 use crate::train::Method;
 use crate::train::history::{HERE, Past, Phase};
 use crate::units;
@@ -157,6 +158,29 @@ fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
             info
         });
     }
+}
+
+/// A run in a table, for a report.
+pub fn said(track: &Track) -> Vec<Vec<String>> {
+    let s = &track.settings;
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let mut rows = vec![row("setting", "of this run".to_owned()), row("made by", track.made_by.to_owned())];
+    if track.described {
+        rows.push(row("method", method_name(s.method).to_owned()));
+        if s.method != Method::Full {
+            rows.push(row("rank r, α", format!("{}, {}", s.rank, s.alpha())));
+            rows.push(row("targets", s.targets.clone()));
+        }
+        rows.push(row("learning rate", format!("{:.1e}", s.lr)));
+    }
+    rows.push(row("data", s.data.display().to_string()));
+    if let Some(last) = track.last() {
+        rows.push(row("steps", format!("{} of {}", last.step.step, track.steps)));
+        rows.push(row("last loss", number::whole(last.step.loss, 4)));
+    }
+    let held_out = track.records.iter().rev().find_map(|record| record.eval_loss);
+    rows.extend(held_out.map(|loss| row("held-out loss", number::whole(loss, 4))));
+    rows
 }
 
 /// What a run on the disk gives; true when a person wants to talk to it.

@@ -20,7 +20,7 @@ use crate::units;
 use super::typed::{Look, Typed};
 
 /// Columns of the table.
-const HEADS: [Head<'static>; 14] = [
+const HEADS: [Head<'static>; 15] = [
     head("run", "Its folder's name", false, 150.0),
     head("made by", "The program that trained it", false, 88.0),
     head("state", "finished, stopped, failed, interrupted, running", false, 70.0),
@@ -34,6 +34,12 @@ const HEADS: [Head<'static>; 14] = [
     head("targets", "Modules that get a pair A, B", false, 76.0),
     head("data", "The training data", false, 88.0),
     head("model", "The base model", false, 76.0),
+    head(
+        "its loss",
+        "The training loss from the first step to the last, each run between its own least and most",
+        false,
+        84.0,
+    ),
     head("when", "When it last wrote something", false, 76.0),
 ];
 
@@ -314,6 +320,13 @@ fn cell(past: &Past, column: usize) -> Entry {
         10 => Entry::text(if pair { targets(&s.targets) } else { String::new() }).tip(s.targets.clone()),
         11 => Entry::text(last(&s.data)).tip(s.data.display().to_string()),
         12 => Entry::text(last(&s.model)).tip(s.model.display().to_string()),
+        13 => match (past.curve.first(), past.curve.last()) {
+            (Some(&first), Some(&last)) => {
+                let [first, last] = [first, last].map(|loss| number::short(f64::from(loss), 3));
+                Entry::curve(&past.curve, format!("{first} to {last}"))
+            }
+            _ => Entry::text("–"),
+        },
         _ => {
             let since = SystemTime::now().duration_since(past.modified).unwrap_or_default();
             Entry { text: ago(since), key: Some(-since.as_secs_f64()), ..Entry::default() }
@@ -337,6 +350,14 @@ fn ago(since: Duration) -> String {
         s @ 3600..86_400 => format!("{} h ago", s / 3600),
         s => format!("{} days ago", s / 86_400),
     }
+}
+
+/// The list as it is read.
+pub fn said(runs: &[Past]) -> Vec<Vec<String>> {
+    let columns = columns(runs);
+    let heads = columns.iter().map(|&column| HEADS[column].title.to_owned()).collect();
+    let row = |past: &Past| columns.iter().map(|&column| cell(past, column).text).collect();
+    std::iter::once(heads).chain(runs.iter().map(row)).collect()
 }
 
 /// The list for a file.

@@ -33,13 +33,14 @@ mod typed;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use eframe::egui::{
-    self, Align, Key, KeyboardShortcut, Layout, Modifiers, Rect, RichText, ScrollArea, Ui, UiBuilder, pos2,
-};
+use eframe::egui::{self, Align, Key, KeyboardShortcut, Layout, Modifiers, Rect, ScrollArea, Ui, UiBuilder, pos2};
 
 use crate::app::look::theme::Colors;
+use crate::app::shared::blank;
 use crate::app::tabs::{Command, Part, Tab};
 use crate::app::view::{self, Round};
+use crate::app::work::export::{Chapter, DRAWN};
+use crate::figure::html::Piece;
 use crate::job::{Running, Wake};
 
 use prepared::Prepared;
@@ -192,6 +193,31 @@ impl Tab for TrainTab {
         view.within(&self.state, &mut self.actions, |view| interrupted::ui(ui, view));
     }
 
+    fn report(&self, _: &Round<'_>) -> Option<Chapter> {
+        let (shown, prepared) = (self.state.shown(), &self.looks.prepared);
+        let figures = [&prepared.loss, &prepared.film, &prepared.ranks].map(Clone::clone);
+        let run = shown.map(|track| (track.name(), header::said(track), track.samples.last().cloned()));
+        let runs = self.state.runs().filter(|runs| !runs.is_empty()).map(history::said);
+        if run.is_none() && runs.is_none() {
+            return None;
+        }
+        Some(Box::new(move |report| {
+            if let Some((name, said, sample)) = run {
+                let drawn = figures.into_iter().filter(|figure| !figure.series.is_empty());
+                let drawn = drawn.map(|figure| Piece::Drawing(figure.svg(DRAWN[0], DRAWN[1])));
+                let sample = sample.map(|sample| Piece::Code { name: sample.prompt, text: sample.text });
+                report.section(
+                    format!("Run {name}"),
+                    [Piece::table(said)].into_iter().chain(drawn).chain(sample).collect(),
+                );
+            }
+            if let Some(runs) = runs {
+                report.section("Runs", vec![Piece::table(runs)]);
+            }
+            Ok(())
+        }))
+    }
+
     fn running(&self) -> Vec<&dyn Running> {
         self.state.running()
     }
@@ -310,18 +336,17 @@ fn page(ui: &mut Ui, id: &str, add: impl FnOnce(&mut Ui)) {
 
 /// Nothing runs yet.
 fn empty(ui: &mut Ui, view: &mut View<'_>) {
-    let weak = Colors::of(ui).weak;
+    const PARTS: [(&str, &str); 5] = [
+        ("Loss", "of each step, smoothed, and on held-out rows"),
+        ("Spectrum film", "the singular values of ΔW, step by step, under the loss"),
+        ("Learning rate, gradient, speed, memory", "measured, beside what was predicted"),
+        ("Samples", "what the model writes before and after"),
+        ("What you take away", "the adapter, a merged model, and a talk with both"),
+    ];
     if let Some((_, reason)) = view.state.failure() {
         header::failure(ui, reason);
     }
-    ui.label(RichText::new("No run yet").text_style(egui::TextStyle::Heading));
-    ui.label(
-        RichText::new(
-            "Choose data on the left and start. Loss, learning rate, gradient, speed and memory appear here during the run, \
-             with the singular values of ΔW under the loss.",
-        )
-        .color(weak),
-    );
+    blank::ui(ui, "No run yet", "Choose data on the left, and start with the button above them.", &PARTS);
 }
 
 fn within(ui: &mut Ui, rect: Rect, add: impl FnOnce(&mut Ui)) {

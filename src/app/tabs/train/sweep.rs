@@ -8,6 +8,7 @@ use super::View;
 use super::state::{Action, Task, Training};
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::shared::blank;
 
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
@@ -76,13 +77,15 @@ impl SweepLook {
         start(ui, view);
         choice(ui, view);
         let Some((_, rows)) = &self.key else {
-            ui.add_space(8.0);
-            ui.label(
-                "A sweep trains at each rank on the data that are set up under Run, each at three learning rates around what is \
-                 expected of it: at one rate for all ranks, most of what looks like an effect of rank is the rate. Then it cuts the \
-                 largest rank's adapter down to each of the others.",
-            );
-            return;
+            const PARTS: [(&str, &str); 3] = [
+                ("Loss against rank", "each rank at its own best learning rate, and the largest rank cut down to it"),
+                ("Loss against trained parameters", "what a larger rank buys"),
+                ("A table", "every run: held-out loss, answers that are right, what was forgotten"),
+            ];
+            let about = "A sweep trains at each rank on the data that are set up under Run, each at three learning rates around what is \
+                         expected of it: at one rate for all ranks, most of what looks like an effect of rank is the rate. Then it cuts \
+                         the largest rank's adapter down to each of the others.";
+            return blank::ui(ui, "No sweep yet", about, &PARTS);
         };
         if rows.is_empty() {
             ui.add_space(8.0);

@@ -8,6 +8,7 @@ use super::View;
 use super::state::{Action, FORMATS, Partner, Purpose};
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::shared::blank;
 use crate::app::shared::talk::Look;
 use crate::delta::Source;
 use crate::demo::PROMPTS;
@@ -40,8 +41,11 @@ impl Page {
         let all = partners(view);
         self.chosen.take_if(|chosen| !all.contains(chosen));
         let Some(now) = self.chosen.clone().or_else(|| all.first().cloned()) else {
-            ui.label("Open a model, or train one: then you can ask it something here.");
-            return;
+            const PARTS: [(&str, &str); 2] = [
+                ("Two answers", "of the base on the left, of the tuned model on the right, as they are written"),
+                ("Use it elsewhere", "the adapter in PEFT's form or as GGUF, a merged model, lines of Python"),
+            ];
+            return blank::ui(ui, "Talk to it", "Open a model, or train one: then you can ask it something.", &PARTS);
         };
         ScrollArea::vertical().id_salt("talk").auto_shrink(false).show(ui, |ui| {
             ui.label(RichText::new("Talk to it").text_style(egui::TextStyle::Heading));

@@ -55,8 +55,8 @@ fn fit(shape: [usize; 2], room: Vec2) -> Vec2 {
     vec2(width, width / aspect)
 }
 
-/// Width over height of the frame.
-fn aspect([rows, cols]: [usize; 2]) -> f64 {
+/// Width over height of the frame of a matrix of this shape.
+pub fn aspect([rows, cols]: [usize; 2]) -> f64 {
     (cols.max(1) as f64 / rows.max(1) as f64).clamp(1.0 / MAX_ASPECT, MAX_ASPECT)
 }
 

@@ -7,6 +7,7 @@ mod paint;
 mod view;
 
 pub use group::{Blocks, Details, Heatmaps, Options};
+pub use layout::aspect;
 pub use model::Status;
 pub use paint::ink;
 pub use view::{Spot, View};

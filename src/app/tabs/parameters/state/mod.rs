@@ -24,6 +24,7 @@ use crate::train::probe::Probed;
 use crate::app::effect::{Effect, Place};
 use crate::app::view::{Proposal, Round, Spread};
 use crate::app::work::dialog::{Dialog, Kind};
+use crate::app::work::export::Chapter;
 
 pub use memory::Needs;
 pub use ranks::{Choice, RULES};
@@ -259,6 +260,16 @@ impl Planning {
             }
             Action::Make(product, path) => self.make(product, path, round),
         }
+    }
+
+    /// What is to be kept, or spent.
+    pub fn target(&self) -> Target {
+        self.ranks.budget.unwrap_or(ranks::USUAL)
+    }
+
+    /// Ranks and memory, for a report of the session.
+    pub fn report(&self, round: &Round<'_>) -> Option<Chapter> {
+        save::chapter(self.ranks.choice.as_ref(), self.memory.needs.as_ref(), round)
     }
 
     fn make(&mut self, product: Product, path: PathBuf, round: &mut Round<'_>) {

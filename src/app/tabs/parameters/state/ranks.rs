@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::job::{Job, Wake};
 use crate::plan::budget::{self, Offer, Ranks as Best, Target};
+use crate::plan::energy::Curve;
 use crate::plan::{Selection, Targets};
 use crate::spectrum::{RuleId, Spectrum, rule_rank};
 use crate::workspace::Workspace;
@@ -56,12 +57,17 @@ pub struct Choice {
     pub rows: Vec<Row>,
     /// Trainable parameters that could be spent.
     pub budget: u64,
+    /// Energy against parameters, for all of them.
+    pub curve: Curve,
+    /// Parameters of every direction above the noise that rounding leaves, each module at its own edge; `None` where some module
+    /// was not rounded.
+    pub edge: Option<u64>,
     /// Modules of the targets whose spectrum is not known.
     pub missing: usize,
 }
 
 /// What is kept where nobody says: a share that the spectra decide, not what the dial happens to take.
-const USUAL: Target = Target::Energy(0.95);
+pub const USUAL: Target = Target::Energy(0.95);
 
 type Key = (u64, usize, Targets, Option<Target>);
 
@@ -129,5 +135,11 @@ fn choose(spectra: &[&(String, Arc<Spectrum>)], missing: usize, target: Target) 
         rules: RULES.map(|rule| rule_rank(spectrum, rule)),
     });
     let rows = rows.collect();
-    Ok(Choice { offers: Arc::new(offers), best, uniform, rows, budget, missing })
+    let above = |(offer, (_, spectrum)): (&Offer, &&(String, Arc<Spectrum>))| {
+        Some(offer.cost() * rule_rank(spectrum, RuleId::RoundingEdge)? as u64)
+    };
+    let edge = offers.iter().zip(spectra).map(above).sum();
+    let most = offers.iter().map(Offer::max_rank).max().unwrap_or(1);
+    let curve = Curve::of(&offers, most)?;
+    Ok(Choice { offers: Arc::new(offers), best, uniform, rows, budget, curve, edge, missing })
 }

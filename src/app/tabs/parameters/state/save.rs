@@ -11,15 +11,16 @@ use crate::figure::chart::{self, Bar};
 use crate::figure::html::{Piece, Report};
 use crate::job::{Job, Wake};
 use crate::plan::budget::{Offer, Ranks};
+use crate::plan::config;
 use crate::plan::extract::{Changed, Cut, Extracted, extract};
 use crate::plan::report;
-use crate::plan::{Layout, config};
 use crate::train::probe::{Probed, probe as run_probe};
 use crate::train::{Settings, data};
 use crate::units::{bytes, exact};
 
 use super::{Choice, Needs, Probe, Tokens};
 use crate::app::view::Round;
+use crate::app::work::export::Chapter;
 
 /// What can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,11 @@ pub fn make(product: Product, path: PathBuf, plan: &Plan<'_>, round: &mut Round<
         let text = match product {
             Product::Config => return write_json(&path, &json),
             Product::Python => config::python(&json),
-            _ => report_of(&layout, &choice, needs.as_ref(), &json)?,
+            _ => {
+                let mut report = Report::new(format!("Ranks for {}", layout.name));
+                sections(&mut report, Some((&choice, &json)), needs.as_ref());
+                report.html()?
+            }
         };
         write_whole(&path, text.as_bytes())?;
         Ok(Made { text: format!("Saved {}.", path.display()), adapter: None })
@@ -132,13 +137,33 @@ fn write_json(path: &Path, json: &serde_json::Value) -> Result<Made> {
     Ok(Made { text: format!("Saved {}.", path.display()), adapter: None })
 }
 
-fn report_of(layout: &Layout, choice: &Choice, needs: Option<&Needs>, config: &serde_json::Value) -> Result<String> {
-    let mut report = Report::new(format!("Ranks for {}", layout.name));
-    report::of_plan(&mut report, &choice.offers, &choice.best, choice.uniform.as_ref(), config);
+/// The plan as sections: ranks with the config that trains them, memory.
+fn sections(report: &mut Report, choice: Option<(&Choice, &serde_json::Value)>, needs: Option<&Needs>) {
+    if let Some((choice, config)) = choice {
+        report::of_plan(report, &choice.offers, &choice.best, choice.uniform.as_ref(), config);
+    }
     if let Some(needs) = needs {
         report.section(format!("Memory of {}", needs.model), memory_of(needs));
     }
-    report.html()
+}
+
+/// The same for a report of the session; none where nothing is known.
+pub fn chapter(choice: Option<&Result<Choice>>, needs: Option<&Result<Needs>>, round: &Round<'_>) -> Option<Chapter> {
+    let choice = choice.and_then(|choice| choice.as_ref().ok()).cloned();
+    let needs = needs.and_then(|needs| needs.as_ref().ok()).cloned();
+    if choice.is_none() && needs.is_none() {
+        return None;
+    }
+    let (layout, dial) = (round.workspace.layout()?.clone(), round.workspace.dial());
+    let ratio = dial.alpha / dial.r as f64;
+    let base = round.workspace.base().map(|base| base.path().to_string_lossy().into_owned());
+    Some(Box::new(move |report| {
+        let config = choice
+            .as_ref()
+            .map(|choice| config::to_train(&layout, &choice.offers, &choice.best, ratio, base.as_deref()).to_json());
+        sections(report, choice.as_ref().zip(config.as_ref()), needs.as_ref());
+        Ok(())
+    }))
 }
 
 fn memory_of(needs: &Needs) -> Vec<Piece> {
