@@ -2,7 +2,7 @@
 
 use eframe::egui::{self, Align2, Id, Key, Modal, RichText, TextEdit, Ui, WidgetInfo, vec2};
 
-use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
+use nucleo_matcher::pattern::{AtomKind, CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 use crate::app::effect::{Effect, Place};
@@ -24,6 +24,8 @@ struct Item {
     /// Its keys, or what kind of thing it is.
     note: String,
     effect: Effect,
+    /// A name of many like it: what is typed has to stand in it as it is. Letters far apart would find all of them.
+    literal: bool,
 }
 
 /// What the palette remembers between frames.
@@ -68,7 +70,10 @@ impl Palette {
             let mut items = found(items(ui, view, tabs, &self.text), &self.text);
             if let Some(r) = rank(&self.text).filter(|r| (1..=view.workspace.max_rank()).contains(r)) {
                 let effect = Effect::Turn(Dial { r, ..view.workspace.dial().clone() });
-                items.insert(0, Item { title: format!("Rank {r}"), note: "turn the dial".to_owned(), effect });
+                items.insert(
+                    0,
+                    Item { title: format!("Rank {r}"), note: "turn the dial".to_owned(), effect, literal: false },
+                );
             }
             self.place = self.place.min(items.len().saturating_sub(1));
             let (up, down, enter) = ui.input_mut(|i| {
@@ -148,14 +153,21 @@ fn found(items: Vec<Item>, text: &str) -> Vec<Item> {
 /// How well each title fits.
 fn scores(items: &[Item], text: &str) -> Vec<Option<u32>> {
     let pattern = Pattern::parse(text, CaseMatching::Ignore, Normalization::Smart);
+    let literal = Pattern::new(text, CaseMatching::Ignore, Normalization::Smart, AtomKind::Substring);
     let mut matcher = Matcher::new(Config::DEFAULT);
     let mut letters = Vec::new();
-    items.iter().map(|item| pattern.score(Utf32Str::new(&item.title, &mut letters), &mut matcher)).collect()
+    items
+        .iter()
+        .map(|item| {
+            let pattern = if item.literal { &literal } else { &pattern };
+            pattern.score(Utf32Str::new(&item.title, &mut letters), &mut matcher)
+        })
+        .collect()
 }
 
 fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Item> {
     let format = |shortcut: &egui::KeyboardShortcut| ui.ctx().format_shortcut(shortcut);
-    let item = |title: String, note: String, effect| Item { title, note, effect };
+    let item = |title: String, note: String, effect| Item { title, note, effect, literal: false };
     let mut items = Vec::new();
     let now = Now { workspace: view.workspace, settings: view.settings };
     for (shortcut, tab, place) in commands::tabs(tabs) {
@@ -195,7 +207,7 @@ fn items(ui: &Ui, view: &View<'_>, tabs: &[Box<dyn Tab>], text: &str) -> Vec<Ite
     if !text.trim().is_empty() {
         for entry in view.workspace.delta().iter().flat_map(|delta| delta.entries()) {
             let effect = Effect::Select(Selection::one(&entry.name));
-            items.push(item(entry.name.clone(), "module".to_owned(), effect));
+            items.push(Item { literal: true, ..item(entry.name.clone(), "module".to_owned(), effect) });
         }
     }
     items
@@ -215,7 +227,10 @@ mod tests {
     fn titles(text: &str) -> Vec<String> {
         let all =
             ["Open folder…", "Open file…", "Learn: Nine numbers from six", "model.layers.0.self_attn.q_proj", "Quit"];
-        let item = |title: &&str| Item { title: (*title).to_owned(), note: String::new(), effect: Effect::Quit };
+        let item = |title: &&str| {
+            let literal = title.contains('.');
+            Item { title: (*title).to_owned(), note: String::new(), effect: Effect::Quit, literal }
+        };
         found(all.iter().map(item).collect(), text).into_iter().map(|item| item.title).collect()
     }
 
@@ -229,7 +244,8 @@ mod tests {
         assert_eq!(titles("leanr: nine")[0], "Learn: Nine numbers from six", "two letters in the wrong order");
         assert_eq!(titles("foldder")[0], "Open folder…", "a letter too many");
         assert_eq!(titles("").len(), 5);
-        assert!(titles("zzz").is_empty());
+        assert_eq!(titles("0 q_pr"), ["model.layers.0.self_attn.q_proj"], "parts of a module, as they are written");
+        assert!(titles("zzz").is_empty() && titles("mlq").is_empty(), "no module by letters far apart");
     }
 
     #[test]

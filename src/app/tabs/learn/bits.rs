@@ -7,6 +7,7 @@ use eframe::egui::{
 use super::View;
 use super::state::{Action, BitsCost, BitsEdit, Chapter, LAYER, Preset, Story};
 use crate::app::look::theme::Colors;
+use crate::app::widgets::swatch::swatch;
 use crate::units;
 
 use super::number_line;
@@ -149,6 +150,11 @@ fn stories(ui: &mut Ui, r: usize, costs: &[BitsCost]) {
         painter.hline(row.x_range(), row.bottom(), Stroke::new(1.0, colors.line));
     }
     ui.add_space(4.0);
+    ui.horizontal_wrapped(|ui| {
+        for (name, part) in [("W₀", Part::Base), ("B", Part::B), ("A", Part::A)] {
+            swatch(ui, part.color(ui), name);
+        }
+    });
     weak(
         ui,
         format!(
@@ -176,9 +182,9 @@ fn truth(r: usize, costs: &[BitsCost]) -> String {
     let total = |cost: &BitsCost| cost.base + cost.factors;
     let saved = |cost: &BitsCost| units::percent(1.0 - total(cost) / total(plain));
     format!(
-        "It quantizes the frozen base, and keeps A and B in 16 bit. At r = {r} that saves {}. A and B in INT4 would save {} and put \
-         ΔW, the only thing that was learned, off by {}. The base's error of {} is there while A and B are trained, so they can \
-         make up for it.",
+        "It quantizes the frozen base, and keeps A and B in 16 bit: at r = {r} the layer shrinks by {}. With A and B in INT4 it would \
+         shrink by {}, and ΔW, the only thing that was learned, would be wrong by {}. The base's error of {} is there while A and B \
+         are trained, so they can make up for it.",
         saved(base),
         saved(factors),
         units::percent(factors.delta_error),

@@ -8,6 +8,7 @@ use super::View;
 use super::state::{Action, BLOCKS, COST_RANK, Chapter, GPU, Kept, cost_parameters};
 use crate::app::look::palette;
 use crate::app::look::theme::{self, Colors};
+use crate::app::widgets::swatch::swatch;
 use crate::units;
 
 use super::parts::Part;
@@ -167,12 +168,8 @@ fn bars(ui: &mut Ui, memory: &[Kept; 3]) {
 
 fn legend(ui: &mut Ui) {
     ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 5.0;
         for (name, _, color) in parts(ui, &Kept::default()) {
-            let (rect, _) = ui.allocate_exact_size(vec2(10.0, 10.0), Sense::hover());
-            ui.painter().rect_filled(rect, 2, color);
-            ui.label(RichText::new(name).small());
-            ui.add_space(8.0);
+            swatch(ui, color, name);
         }
     });
 }

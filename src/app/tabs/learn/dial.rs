@@ -104,6 +104,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                 score.exact, score.guesses
             )
         }
+        _ if score.guesses == 0 => "Three exact guesses are wanted.".to_owned(),
         _ => format!("{} of {} guesses were exact; three are wanted.", score.exact, score.guesses),
     };
     let missed = game.guess.is_some() && game.guess != game.planted();

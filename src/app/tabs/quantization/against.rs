@@ -105,7 +105,7 @@ fn sentences(ui: &mut Ui, facts: &Facts, r: usize) {
     line(glossary::ERROR_NORM, "error / ΔW", format!("{} ×", short(ratio)));
     let at = r.min(facts.inside.len());
     if let Some(&inside) = at.checked_sub(1).and_then(|i| facts.inside.get(i)) {
-        let text = format!("{}  (chance {})", units::percent(inside), units::percent(facts.chance(at)));
+        let text = format!("{}  (by chance {})", units::percent(inside), units::percent(facts.chance(at)));
         line(glossary::INSIDE, &format!("share of the error inside ΔW's {at} strongest directions"), text);
         let [error, signal] = facts.signal[at - 1];
         line(glossary::INSIDE, &format!("error : ΔW in the top {at}"), format!("{} : {}", short(error), short(signal)));

@@ -42,6 +42,8 @@ use crate::app::view::{self, Round};
 use crate::app::work::export::{Chapter, DRAWN};
 use crate::figure::html::Piece;
 use crate::job::{Running, Wake};
+use crate::train::Method;
+use crate::train::history::Past;
 
 use prepared::Prepared;
 use state::{Action, Training, short};
@@ -120,6 +122,25 @@ impl TrainTab {
     }
 }
 
+impl TrainTab {
+    /// The run that is looked at, where its result is there.
+    fn result(&self) -> Option<&Past> {
+        let past = self.state.past(&self.state.shown()?.folder)?;
+        past.weights(None).map(|_| past)
+    }
+
+    /// What can be done with that result.
+    fn of_shown(&self) -> Vec<Command> {
+        let Some(past) = self.result() else { return Vec::new() };
+        let command = |id, title| Command { id, title: format!("{title} {}", past.name()), keys: None, help: "" };
+        let mut all = vec![command("spectrum", "Show ΔW in Spectrum of"), command("folder", "Open the folder of")];
+        if past.settings.method != Method::Full && past.foreign.is_none() {
+            all.push(command("merge", "Write the merged model of"));
+        }
+        all
+    }
+}
+
 impl Tab for TrainTab {
     fn id(&self) -> &'static str {
         "train"
@@ -146,7 +167,8 @@ impl Tab for TrainTab {
             help,
         };
         let help = "start the run that is set up, pause it, resume it";
-        match self.state.live() {
+        let mut all = self.of_shown();
+        all.extend(match self.state.live() {
             Some(live) => {
                 let title = if live.is_held() { "Resume the run" } else { "Pause the run" };
                 let pause = command("pause", title, Some(Key::Space), help);
@@ -158,7 +180,8 @@ impl Tab for TrainTab {
                 command("sweep", "Train at several ranks (sweep)", None, ""),
                 command("cluster", "Take the run that is set up to a cluster", None, ""),
             ],
-        }
+        });
+        all
     }
 
     fn run(&mut self, command: &str, _: &mut Round<'_>) {
@@ -167,6 +190,9 @@ impl Tab for TrainTab {
             "methods" => Some(Action::StartMethods),
             "sweep" => Some(Action::StartSweep),
             "cluster" => Some(Action::OfferJob(None)),
+            "merge" => self.result().map(|past| Action::OfferMerge(Some(past.folder.clone()))),
+            "folder" => self.result().map(|past| Action::OpenFolder(past.folder.clone())),
+            "spectrum" => self.result().map(|past| Action::Spectrum(past.folder.clone(), None)),
             "pause" => self.state.live().map(|live| Action::Hold(!live.is_held())),
             "stop" => Some(Action::Stop),
             _ => None,
