@@ -17,6 +17,7 @@ pub mod png;
 pub mod pyramid;
 pub mod range;
 pub mod rank_line;
+pub mod rows;
 pub mod stats;
 pub mod swatch;
 pub mod table;

@@ -4,11 +4,13 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use eframe::egui::{
-    Align, Button, Color32, Id, Label, Layout, RichText, ScrollArea, Sense, Stroke, StrokeKind, TextStyle,
-    TextWrapMode, Ui, WidgetInfo, accesskit::Role,
+    Align, Button, Color32, Label, Layout, RichText, ScrollArea, Sense, Stroke, TextStyle, TextWrapMode, Ui,
+    WidgetInfo, accesskit::Role,
 };
 use egui_extras::{Column, TableBuilder};
 use serde::{Deserialize, Serialize};
+
+use super::rows::Rows;
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +132,7 @@ impl Table<'_> {
         let mut chosen = None;
         // By the row's own number, so that the focus stays with it when the order changes.
         let id = ui.scope_id().with(("rows of", self.id));
+        let stops = Rows::new(ui, id, rows.len(), ROW + ui.spacing().item_spacing.y);
         let mut builder = TableBuilder::new(ui)
             .id_salt(self.id)
             .striped(true)
@@ -154,7 +157,8 @@ impl Table<'_> {
             })
             .body(|body| {
                 body.rows(ROW, rows.len(), |mut row| {
-                    let index = rows[row.index()];
+                    let at = row.index();
+                    let index = rows[at];
                     let selected = (self.selected)(index);
                     row.set_selected(selected);
                     let mut clicked = false;
@@ -162,7 +166,8 @@ impl Table<'_> {
                         let entry = (self.entry)(index, i);
                         row.col(|ui| {
                             if i == 0 {
-                                clicked = self.name_row(ui, id.with(index), index, selected);
+                                let info = || WidgetInfo::selected(Role::Row, true, selected, (self.name)(index));
+                                clicked = stops.row(ui, at, |at| id.with(rows[at]), info);
                             }
                             cell(ui, head, entry);
                         });
@@ -173,17 +178,6 @@ impl Table<'_> {
                 });
             });
         chosen
-    }
-
-    /// The one part of a row that tab and screen readers stop at.
-    fn name_row(&self, ui: &Ui, id: Id, index: usize, selected: bool) -> bool {
-        let response = ui.interact(ui.max_rect(), id, Sense::click());
-        response.widget_info(|| WidgetInfo::selected(Role::Row, true, selected, (self.name)(index)));
-        if response.has_focus() {
-            let edge = ui.max_rect().expand2(eframe::egui::vec2(3.0, 0.0));
-            ui.painter().vline(edge.left(), edge.y_range(), ui.visuals().selection.stroke);
-        }
-        response.clicked()
     }
 
     fn title(&self, ui: &mut Ui, index: usize, head: &Head<'_>, order: &mut Order) {
@@ -243,20 +237,6 @@ fn compare(a: &Entry, b: &Entry, descending: bool) -> Ordering {
         (None, Some(_)) => Ordering::Greater,
         (None, None) => turn(natord::compare(&a.text, &b.text)),
     }
-}
-
-/// Inside of the first cell of a row whose table senses [`Sense::CLICK`]: the one part of the row that tab and screen readers stop at, as a
-/// button. True when it was chosen.
-pub fn name_row(ui: &Ui, salt: impl std::hash::Hash + std::fmt::Debug, name: &str, enabled: bool) -> bool {
-    let response = ui.interact(ui.max_rect(), ui.scope_id().with(("row", salt)), Sense::click());
-    response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, name));
-    if response.has_focus() {
-        ui.painter().rect_stroke(ui.max_rect(), 3, ui.visuals().selection.stroke, StrokeKind::Inside);
-    }
-    if response.gained_focus() {
-        response.scroll_to_me(None);
-    }
-    response.clicked()
 }
 
 fn side(ui: &mut Ui, right: bool, add: impl FnOnce(&mut Ui)) {

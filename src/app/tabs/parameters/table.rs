@@ -1,12 +1,12 @@
 //! The table of counts: a row for each rank, a column for each set of targets.
 
-use eframe::egui::{Align, Label, Layout, RichText, Sense, Ui};
+use eframe::egui::{Align, Label, Layout, RichText, Sense, Ui, WidgetInfo, accesskit::Role};
 use egui_extras::{Column, TableBuilder};
 
 use super::View;
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
-use crate::app::widgets::table::name_row;
+use crate::app::widgets::rows::Rows;
 use crate::units;
 
 use super::model::{Counts, RANKS};
@@ -19,6 +19,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
     let mut chosen = None;
     ui.spacing_mut().item_spacing.y = 0.0;
     ui.push_id("counts", |ui| {
+        let list = ui.scope_id().with("rows");
+        let stops = Rows::new(ui, list, RANKS.len(), ROW);
         TableBuilder::new(ui)
             .sense(Sense::CLICK)
             .vscroll(false)
@@ -36,11 +38,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, counts: &Counts, dialed: bool) {
             })
             .body(|body| {
                 body.rows(ROW, RANKS.len(), |mut row| {
-                    let rank = RANKS[row.index()];
+                    let at = row.index();
+                    let rank = RANKS[at];
                     row.set_selected(dialed && rank == r);
                     let mut clicked = false;
                     row.col(|ui| {
-                        clicked = name_row(ui, rank, &format!("Counts at rank {rank}"), dialed);
+                        let info = || WidgetInfo::labeled(Role::Button, dialed, format!("Counts at rank {rank}"));
+                        clicked = stops.row(ui, at, |at| list.with(at), info);
                         let number = Label::new(RichText::new(rank.to_string()).monospace()).selectable(false);
                         right(ui, |ui| ui.add(number));
                     });

@@ -1,12 +1,12 @@
 //! The table of rules: what each would choose here, and what that means.
 
-use eframe::egui::{self, Align, Layout, RichText, Sense, Ui};
+use eframe::egui::{self, Align, Layout, RichText, Sense, Ui, WidgetInfo, accesskit::Role};
 use egui_extras::{Column, TableBuilder};
 
 use super::View;
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
-use crate::app::widgets::table::name_row;
+use crate::app::widgets::rows::Rows;
 use crate::spectrum::Rule;
 use crate::units;
 
@@ -31,6 +31,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
     // Whole names where there is room for them and for what they say.
     let names = if ui.available_width() > 640.0 { 230.0 } else { 198.0 };
     ui.push_id("rules", |ui| {
+        let list = ui.scope_id().with("rows");
+        let stops = Rows::new(ui, list, rules.len(), row_height);
         TableBuilder::new(ui)
             .striped(false)
             .sense(Sense::CLICK)
@@ -53,11 +55,13 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
             })
             .body(|body| {
                 body.rows(row_height, rules.len(), |mut row| {
-                    let rule = &rules[row.index()];
+                    let at = row.index();
+                    let rule = &rules[at];
                     let name = format!("{}: {}", rule.name, value(rule));
                     let mut clicked = false;
                     row.col(|ui| {
-                        clicked = name_row(ui, rule.name, &name, rule.rank.is_some());
+                        let info = || WidgetInfo::labeled(Role::Button, rule.rank.is_some(), &name);
+                        clicked = stops.row(ui, at, |at| list.with(at), info);
                         ui.add(egui::Label::new(rule.name).truncate().selectable(false));
                     });
                     row.col(|ui| {
