@@ -1,7 +1,8 @@
 //! Dividing the room of a tab into parts.
 
 use eframe::egui::{
-    Rect, Response, RichText, ScrollArea, Sense, TextStyle, TextWrapMode, Ui, UiBuilder, WidgetText, pos2, vec2,
+    Align, Layout, Rect, Response, RichText, ScrollArea, Sense, TextStyle, TextWrapMode, Ui, UiBuilder, WidgetText,
+    pos2, vec2,
 };
 
 use crate::app::look::theme::Colors;
@@ -23,6 +24,21 @@ pub fn one_below_the_other(ui: &mut Ui, heights: &[f32], mut add: impl FnMut(&mu
             within(ui, rect, |ui| add(ui, index));
             ui.add_space(GAP);
         }
+    });
+}
+
+/// What stands on the left and on the right of a line, in two lines where it is narrower than `least`. `add` is called for the left,
+/// and then for the right with `true`, there from right to left.
+pub fn sides(ui: &mut Ui, least: f32, mut add: impl FnMut(&mut Ui, bool)) {
+    let right = Layout::right_to_left(Align::Center);
+    if ui.available_width() < least {
+        ui.horizontal(|ui| add(ui, false));
+        ui.horizontal(|ui| ui.with_layout(right, |ui| add(ui, true)));
+        return;
+    }
+    ui.horizontal(|ui| {
+        add(ui, false);
+        ui.with_layout(right, |ui| add(ui, true));
     });
 }
 

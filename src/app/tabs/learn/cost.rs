@@ -111,13 +111,20 @@ fn bars(ui: &mut Ui, memory: &[Kept; 3]) {
     let strong = FontId::new(13.0, FontFamily::Name(theme::STRONG.into()));
     let text = ui.visuals().text_color();
     // Their names on two rows in turn: neighbours have room.
+    let mut ends = [f32::NEG_INFINITY; 2];
     for (i, (name, bytes)) in GPUS.into_iter().enumerate() {
         let (at, row) = (x(bytes), i % 2);
         let painter = ui.painter();
         let top = room.top() + 14.0 * row as f32;
         painter.vline(at, top + 13.0..=line.bottom(), Stroke::new(1.0, colors.weak));
         let words = format!("{name}, {} GB", bytes >> 30);
-        painter.text(pos2(at, top), Align2::CENTER_TOP, words, FontId::proportional(11.0), colors.weak);
+        let galley = painter.layout_no_wrap(words, FontId::proportional(11.0), colors.weak);
+        let place = Align2::CENTER_TOP.anchor_size(pos2(at, top), galley.size());
+        // In a narrow window a line may have no name; none lies on another.
+        if place.left() > ends[row] + 6.0 {
+            ends[row] = place.right();
+            painter.galley(place.min, galley, colors.weak);
+        }
     }
     for (decade, name) in ["1 GB", "10 GB", "100 GB", "1 TB", "10 TB"].into_iter().enumerate() {
         let at = pos2(line.left() + line.width() * decade as f32 / 4.0, line.bottom() + 2.0);

@@ -189,7 +189,7 @@ fn figure(hand: &Hand, planted: Option<usize>) -> Figure {
     let mut figure = Figure {
         title: "Singular values of M".into(),
         x: Axis::log("index i"),
-        y: Axis::linear("singular value σ"),
+        y: Axis::linear("strength σ"),
         series: vec![Series::line("σ", points).style(Style::LinePoints).color(1)],
         // Lines that come with the answer have names.
         quiet: planted.is_none(),

@@ -211,7 +211,11 @@ fn foot(ui: &mut Ui, view: &mut View<'_>, chapter: Chapter) {
     ui.horizontal(|ui| {
         ui.set_width(ui.available_width() - SCROLL);
         if let Some(before) = chapter.previous() {
-            let button = ui.button(format!("← {}", before.words().title));
+            // Little room: what it leads to is under the pointer.
+            let title = before.words().title;
+            let button =
+                ui.button(if ui.available_width() < 620.0 { "←".to_owned() } else { format!("← {title}") });
+            let button = button.on_hover_text(title);
             if button.accessible_name("Previous chapter").clicked() {
                 view.actions.push(Action::Open(before));
             }

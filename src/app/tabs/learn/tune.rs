@@ -249,7 +249,7 @@ fn spectra(tune: &Tune) -> Figure {
         module => format!("σ of ΔW, {module}"),
     };
     let mut figure =
-        Figure { title, x: Axis::log("index i"), y: Axis::log("singular value σ"), quiet: true, ..Figure::default() };
+        Figure { title, x: Axis::log("index i"), y: Axis::log("strength σ"), quiet: true, ..Figure::default() };
     for (i, (rank, run)) in RUN_RANKS.into_iter().zip(tune.runs()).enumerate() {
         let points = run.sigma.iter().enumerate().map(|(i, &s)| [(i + 1) as f64, s]).collect();
         figure.series.push(Series::line(format!("r = {rank}"), points).style(Style::LinePoints).color(i));

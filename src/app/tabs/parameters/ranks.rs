@@ -19,7 +19,7 @@ use crate::app::widgets::menu::Take;
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::app::work::export::Source;
 use crate::checkpoint::layer_of;
-use crate::figure::{Series, Style};
+use crate::figure::{Mark, Series, Style};
 use crate::plan::budget::{Offer, Ranks, Target};
 use crate::units;
 use crate::workspace::Selection;
@@ -118,12 +118,12 @@ impl RanksTab {
 
     fn budget(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let colors = Colors::of(ui);
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             let label = ui.label(RichText::new("Keep").strong());
             label.on_hover_text("The fewest parameters that keep so much of ΔW's energy");
             let kept = self.kept(view);
             for share in SHARES {
-                if ui.selectable_label(kept == Some(share), units::percent(share)).clicked() {
+                if ui.selectable_label(kept == Some(share), format!("{:.0} %", 100.0 * share)).clicked() {
                     self.budget = format!("{}%", 100.0 * share);
                     self.wrong = None;
                     view.actions.push(Action::Budget(Some(Target::Energy(share))));
@@ -193,8 +193,7 @@ impl RanksTab {
             }
             if choice.missing > 0 {
                 ui.label(
-                    RichText::new(format!("{} modules are not computed and left out.", choice.missing))
-                        .color(colors.warn),
+                    RichText::new(format!("{} modules not computed", choice.missing)).color(colors.warn),
                 );
                 if !view.jobs.is_sweeping() && ui.small_button("Compute all spectra").clicked() {
                     view.effects.push(Effect::AnalyseAll);
@@ -318,14 +317,11 @@ impl RanksTab {
 fn curve(ui: &mut Ui, view: &mut View<'_>, choice: &Choice) {
     let area = ui.available_rect_before_wrap();
     let mut figure = choice.curve.figure(choice.edge.map(|edge| edge as f64));
-    let point = |name: String, ranks: &Ranks, color| {
-        let at = vec![[ranks.trainable as f64, 100.0 * ranks.energy]];
-        Series::line(name, at).style(Style::Points).color(color)
-    };
-    figure.series.push(point("chosen".to_owned(), &choice.best, 3));
+    let chosen = vec![[choice.best.trainable as f64, 100.0 * choice.best.energy]];
+    figure.series.push(Series::line("chosen", chosen).style(Style::Points).color(3));
     let r = view.workspace.dial().r;
     let dial = Ranks::of(&choice.offers, choice.offers.iter().map(|offer| r.min(offer.max_rank())).collect());
-    figure.series.push(point(format!("the dial, r = {r}"), &dial, 4));
+    figure.marks.push(Mark::upright(format!("the dial, r = {r}"), dial.trainable as f64));
     ui.horizontal(|ui| {
         ui.label(RichText::new("Energy against parameters").strong());
         ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {

@@ -130,7 +130,7 @@ fn error_spectrum(facts: &Facts) -> Figure {
     // Bai–Yin: what noise of that size would have at most.
     let edge = facts.error / (out * inner).sqrt() * (out.sqrt() + inner.sqrt());
     let title = "Spectrum of the error".to_owned();
-    let mut figure = Figure { title, x: Axis::log("index i"), y: Axis::log("singular value σ"), ..Figure::default() };
+    let mut figure = Figure { title, x: Axis::log("index i"), y: Axis::log("strength σ"), ..Figure::default() };
     figure.series.push(Series::line("σ of Ŵ − W", points(&facts.spectrum.sigma)).style(Style::LinePoints));
     figure.marks.push(Mark { name: "noise edge".into(), at: edge, vertical: false });
     figure

@@ -1,11 +1,11 @@
 //! Weight | quantized | error, or two formats side by side, as linked heatmaps, and what is under the cursor.
 
-use eframe::egui::{Align, Context, Layout, Rect, RichText, Ui};
+use eframe::egui::{Context, Rect, RichText, Ui};
 
 use super::View;
 use super::state::{Action, CellFacts, Choice, Need, stored};
 use crate::app::look::glossary::{self, Term};
-use crate::app::shared::layout;
+use crate::app::shared::layout::{self, sides};
 
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
 use crate::app::widgets::menu::Take;
@@ -16,6 +16,9 @@ use crate::error::Error;
 use crate::figure::{ColorMap, number};
 use crate::quant::Measures;
 use crate::units;
+
+/// Narrower, the controls stand in two lines.
+const NARROW: f32 = 580.0;
 
 /// What the pictures remember between frames: place, range.
 pub struct Pictures {
@@ -50,7 +53,18 @@ impl Pictures {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>, choice: &mut Choice) {
         self.area = ui.available_rect_before_wrap();
         self.follow(view, choice);
-        ui.horizontal(|ui| {
+        sides(ui, NARROW, |ui, right| {
+            if right {
+                if let Some((_, _, shots)) = view.state.shots() {
+                    let area = ui.ctx().content_rect().intersect(self.area);
+                    let picture = shots.maps[2].picture.clone();
+                    view.export(ui, "quantization heatmaps", &Take::PLOT, area, || Source::Picture(picture));
+                }
+                if let Some(range) = self.maps.range() {
+                    self.range.ui(ui, &range, true);
+                }
+                return;
+            }
             choice.reduction.ui(ui);
             ui.toggle_value(&mut choice.absolute, "magnitudes").on_hover_text("Magnitudes, without signs.");
             let current = view.workspace.selection().current();
@@ -68,16 +82,6 @@ impl Pictures {
             if stopped && ui.button("Compute pictures again").clicked() {
                 view.actions.push(Action::Again(need));
             }
-            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                if let Some((_, _, shots)) = view.state.shots() {
-                    let area = ui.ctx().content_rect().intersect(self.area);
-                    let picture = shots.maps[2].picture.clone();
-                    view.export(ui, "quantization heatmaps", &Take::PLOT, area, || Source::Picture(picture));
-                }
-                if let Some(range) = self.maps.range() {
-                    self.range.ui(ui, &range, true);
-                }
-            });
         });
         let quantization = view.state;
         let shown = quantization.fits().map(|(a, _)| a.clone());

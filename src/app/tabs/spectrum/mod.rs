@@ -34,6 +34,8 @@ type View<'a> = view::View<'a, Updates, Action>;
 
 /// Of the width, what three pictures take at most.
 const WIDEST: f32 = 0.74;
+/// What is left for the map: its own controls.
+const MAP: f32 = 260.0;
 /// And at least: their controls stand above them.
 const LEAST: f32 = 640.0;
 /// Width of the axes and the legend beside them, height of the controls and titles above them.
@@ -186,7 +188,7 @@ impl Looks {
         // Pictures of a wide matrix are low, those of a tall one narrow: what they leave belongs to the rest.
         let shape = view.workspace.selection().current().and_then(|name| view.workspace.delta()?.entry(name));
         let aspect = shape.map_or(1.0, |entry| aspect(entry.shape) as f32);
-        let widest = room.width() * WIDEST;
+        let widest = (room.width() * WIDEST).min(room.width() - MAP);
         let needed = ((widest - BESIDE) / 3.0 / aspect + ABOVE).max(LOWEST);
         let upper = (room.height() * 0.5).max(240.0).min(room.height() - 120.0);
         let cut = room.top() + upper.max(room.height() - GAP / 2.0 - needed);

@@ -1,11 +1,12 @@
 //! ΔW | rank-r approximation | residual, as linked heatmaps.
 
-use eframe::egui::{Context, Layout, Rect, RichText, Ui};
+use eframe::egui::{Context, Rect, RichText, Ui};
 
 use super::View;
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
+use crate::app::shared::layout::sides;
 use crate::app::widgets::heatmap::{Heatmaps, Options, Status};
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::picture::Reduction;
@@ -15,6 +16,9 @@ use crate::app::work::export::Source;
 use crate::figure::ColorMap;
 
 use super::facts;
+
+/// Narrower, the controls stand in two lines.
+const NARROW: f32 = 580.0;
 
 /// What the pictures remember between frames: place, range.
 pub struct Pictures {
@@ -63,7 +67,18 @@ impl Pictures {
     }
 
     fn controls(&mut self, ui: &mut Ui, view: &mut View<'_>, r: usize) {
-        ui.horizontal(|ui| {
+        sides(ui, NARROW, |ui, right| {
+            if right {
+                if let Some(pictures) = view.shown.pictures(r, self.reduction) {
+                    let area = ui.ctx().content_rect().intersect(self.area);
+                    view.export(ui, "heatmaps", &Take::PLOT, area, || Source::Picture(pictures.delta));
+                }
+                if let Some(range) = self.maps.range() {
+                    self.range.ui(ui, &range, true);
+                }
+                self.reduction.ui(ui);
+                return;
+            }
             let what = facts::delta_name(view);
             let title = match ui.available_width() > 640.0 {
                 true => format!("{what} = rank-r approximation + residual"),
@@ -84,16 +99,6 @@ impl Pictures {
             if here.is_some_and(|name| facts::computable(view, name)) && ui.button("Compute pictures").clicked() {
                 view.effects.push(Effect::Analyse);
             }
-            ui.with_layout(Layout::right_to_left(eframe::egui::Align::Center), |ui| {
-                if let Some(pictures) = view.shown.pictures(r, self.reduction) {
-                    let area = ui.ctx().content_rect().intersect(self.area);
-                    view.export(ui, "heatmaps", &Take::PLOT, area, || Source::Picture(pictures.delta));
-                }
-                if let Some(range) = self.maps.range() {
-                    self.range.ui(ui, &range, true);
-                }
-                self.reduction.ui(ui);
-            });
         });
     }
 

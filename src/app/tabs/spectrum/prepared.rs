@@ -145,7 +145,7 @@ fn figure(
 }
 
 fn sigma(chosen: &[(&str, &Arc<Spectrum>)], log_x: bool) -> Figure {
-    let mut figure = figure("Singular values", Axis::log("singular value σ"), log_x, chosen, |s| s.sigma.clone());
+    let mut figure = figure("Singular values", Axis::log("strength σ"), log_x, chosen, |s| s.sigma.clone());
     figure.quiet = chosen.len() > LEGEND;
     if let Some((_, spectrum)) = chosen.last()
         && let Some(edge) = spectrum.rounding_edge().filter(|&edge| edge > 0.0)

@@ -124,7 +124,7 @@ impl Compare {
     fn spectra_of(&self, tracks: &[&Track], energy: bool) -> Figure {
         let (title, y) = match energy {
             true => ("Cumulative energy", Axis::linear("energy E(i)")),
-            false => ("Singular values of ΔW", Axis::log("singular value σ")),
+            false => ("Singular values of ΔW", Axis::log("strength σ")),
         };
         let title = format!("{title} of {}", self.module);
         let mut figure = Figure { title, x: Axis::log("index i"), y, quiet: energy, ..Figure::default() };

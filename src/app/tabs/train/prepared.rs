@@ -217,14 +217,8 @@ impl Prepared {
         let count = frames.iter().map(|(_, sigma)| sigma.len()).max().unwrap_or(0);
         let shown: Vec<usize> = PATHS.into_iter().filter(|&i| i <= count).collect();
         let (title, timeline) = (format!("Singular values of ΔW of {}", self.module), Some(self.timeline(track)));
-        let mut figure = Figure {
-            title,
-            x: self.axis(),
-            y: Axis::log("singular value σ"),
-            quiet: true,
-            timeline,
-            ..Figure::default()
-        };
+        let mut figure =
+            Figure { title, x: self.axis(), y: Axis::log("strength σ"), quiet: true, timeline, ..Figure::default() };
         for (place, &i) in shown.iter().enumerate() {
             let path: Vec<[f64; 2]> =
                 frames.iter().filter_map(|&(x, sigma)| Some([x, f64::from(*sigma.get(i - 1)?)])).collect();
@@ -260,7 +254,7 @@ impl Prepared {
         let mut figure = Figure {
             title: format!("Spectrum of {} at step {}", self.module, frame.step),
             x: Axis::linear("index i"),
-            y: Axis::log("singular value σ"),
+            y: Axis::log("strength σ"),
             quiet: true,
             ..Figure::default()
         };
