@@ -12,6 +12,7 @@ use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
 use crate::app::shared::names::{Block, Stacks};
 use crate::app::view::View;
+use crate::app::widgets::rows::sense;
 use crate::checkpoint::expert_of;
 use crate::delta::{DeltaSet, Entry};
 use crate::spectrum::Spectrum;
@@ -307,8 +308,7 @@ impl Line {
     /// Room for the line. What gets the focus is scrolled to, and has a ring.
     fn place(self, ui: &mut Ui) -> (Rect, egui::Response) {
         let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::hover());
-        let focused = ui.memory(|memory| memory.has_focus(self.id));
-        let response = ui.interact(rect, self.id, if self.stop || focused { Sense::click() } else { Sense::CLICK });
+        let response = ui.interact(rect, self.id, sense(ui, self.id, self.stop));
         if response.gained_focus() {
             response.scroll_to_me(None);
         }

@@ -1,7 +1,19 @@
 //! [`Rows`]: a list is one stop for Tab. Up and down, Home and End go through its rows; the one with the focus has a ring and is
 //! scrolled to.
 
-use eframe::egui::{EventFilter, Id, Key, Sense, StrokeKind, Ui, WidgetInfo, style::ScrollAnimation, vec2};
+use eframe::egui::{
+    EventFilter, Id, Key, Sense, StrokeKind, Ui, WidgetInfo, accesskit::Action, style::ScrollAnimation, vec2,
+};
+
+/// What row `id` of a list senses: Tab comes to the stop alone. The others can be clicked, and get the focus from arrows or from a
+/// screen reader.
+pub fn sense(ui: &Ui, id: Id, stop: bool) -> Sense {
+    let asked = ui.input(|input| input.has_accesskit_action_request(id, Action::Focus));
+    if asked {
+        ui.memory_mut(|memory| memory.request_focus(id));
+    }
+    if stop || asked || ui.memory(|memory| memory.has_focus(id)) { Sense::click() } else { Sense::CLICK }
+}
 
 /// What is remembered of a list between frames.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,10 +47,7 @@ impl Rows {
     /// it was chosen.
     pub fn row(&self, ui: &Ui, at: usize, id_of: impl Fn(usize) -> Id, info: impl Fn() -> WidgetInfo) -> bool {
         let (rect, id) = (ui.max_rect(), id_of(at));
-        let focused = ui.memory(|memory| memory.has_focus(id));
-        // A row that cannot be tabbed to can be clicked.
-        let sense = if at == self.stop || focused { Sense::click() } else { Sense::CLICK };
-        let response = ui.interact(rect, id, sense);
+        let response = ui.interact(rect, id, sense(ui, id, at == self.stop));
         response.widget_info(info);
         let mut memory = Memory { stop: self.stop, seen: None };
         ui.data_mut(|data| {

@@ -41,7 +41,7 @@ const WIDE: f32 = 720.0;
 const LIST: f32 = 204.0;
 const GAP: f32 = 22.0;
 /// A chapter is not wider: text and picture stay together.
-const CHAPTER: f32 = 1000.0;
+const CHAPTER: f32 = 1120.0;
 const FOOT: f32 = 44.0;
 /// Room for the scroll bar.
 const SCROLL: f32 = 10.0;

@@ -118,7 +118,7 @@ impl Paper {
         if wide {
             let room = ui.available_size();
             ui.horizontal_top(|ui| {
-                ui.allocate_ui(vec2(room.x * 0.58, room.y), |ui| ui.vertical(|ui| self.table(ui, view)));
+                ui.allocate_ui(vec2(room.x * 0.64, room.y), |ui| ui.vertical(|ui| self.table(ui, view)));
                 ui.add_space(16.0);
                 ui.allocate_ui(vec2(ui.available_width(), room.y), |ui| ui.vertical(|ui| self.plot(ui, view)));
             });
