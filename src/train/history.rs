@@ -7,6 +7,7 @@ use super::memory;
 use super::run::Event;
 use super::run_folder::{LINES, METRICS, NOTE, RunFolder, SETTINGS, STATE};
 use super::samples::Sample;
+use super::sketch;
 use super::status::{self, State, Status};
 use super::store::write_whole;
 use super::{Method, Settings};
@@ -139,7 +140,7 @@ impl Past {
             steps: reading.total().unwrap_or(0),
             done: reading.done(),
             speed: median(records.iter().rev().take(SPEED_OF).map(|record| record.tokens_per_s).collect()),
-            curve: thinned(&records),
+            curve: sketch::thinned(&records),
             last: records.iter().rev().find(|record| record.step.loss.is_finite()).copied(),
             eval_loss: records.iter().rev().find_map(|record| record.eval_loss),
             eval_sure: records.iter().rev().find_map(|record| record.eval_sure),
@@ -185,7 +186,7 @@ impl Past {
             device: status.map(|status| status.device).unwrap_or_default(),
             speed: median(records.iter().take(SPEED_OF).map(|record| record.tokens_per_s).collect()),
             settings,
-            curve: sketch(&metrics),
+            curve: sketch::of_file(&metrics),
             last,
             eval_loss,
             eval_sure,
@@ -314,46 +315,6 @@ fn ending(path: &Path) -> Vec<String> {
     };
     let bytes = read().unwrap_or_default();
     String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
-}
-
-/// Points of a small curve.
-const POINTS: usize = 32;
-/// Bytes that are read for one of them: a line of metrics is shorter.
-const PIECE: u64 = 2048;
-
-/// The loss at some places of a file of metrics: of a long one little is read.
-fn sketch(path: &Path) -> Arc<[f32]> {
-    let read = || -> std::io::Result<Vec<f32>> {
-        let mut file = guard::regular(path).map_err(std::io::Error::other)?;
-        let length = file.metadata()?.len();
-        if length <= PIECE * POINTS as u64 {
-            let mut text = String::new();
-            file.take(PIECE * POINTS as u64).read_to_string(&mut text)?;
-            let records: Vec<Record> = text.lines().filter_map(Record::parse).collect();
-            return Ok(thinned(&records).to_vec());
-        }
-        let mut losses = Vec::with_capacity(POINTS);
-        for at in 0..POINTS as u64 {
-            let begin = (length - PIECE) * at / (POINTS as u64 - 1);
-            file.seek(SeekFrom::Start(begin))?;
-            let mut bytes = Vec::new();
-            file.by_ref().take(PIECE).read_to_end(&mut bytes)?;
-            let text = String::from_utf8_lossy(&bytes);
-            // The first line may be a part of one.
-            let record = text.lines().skip(usize::from(begin > 0)).find_map(Record::parse);
-            losses.extend(record.map(|record| record.step.loss as f32).filter(|loss| loss.is_finite()));
-        }
-        Ok(losses)
-    };
-    read().unwrap_or_default().into()
-}
-
-fn thinned(records: &[Record]) -> Arc<[f32]> {
-    let losses: Vec<f32> =
-        records.iter().map(|record| record.step.loss as f32).filter(|loss| loss.is_finite()).collect();
-    let last = losses.len().saturating_sub(1);
-    let points = POINTS.min(losses.len());
-    (0..points).map(|at| losses[last * at / (points - 1).max(1)]).collect()
 }
 
 /// Keeps what a person has noted about a run.

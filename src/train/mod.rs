@@ -38,6 +38,7 @@ mod samples;
 pub mod saved;
 mod settings;
 pub mod shorten;
+mod sketch;
 mod stage;
 pub mod status;
 pub mod store;

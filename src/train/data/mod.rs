@@ -144,7 +144,7 @@ pub fn read_with(
     if data.rows.rows.is_empty() {
         let why = data.notes.first().map_or_else(String::new, |note| format!("; {note}"));
         let advice = if data.longest > seq && data.left_out > 0 {
-            format!("; the longest row has {} tokens: a sequence of that length holds them", data.longest)
+            format!("; the longest row has {} tokens: set the sequence to that", data.longest)
         } else {
             String::new()
         };

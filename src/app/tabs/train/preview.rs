@@ -3,9 +3,37 @@
 use eframe::egui::{self, Color32, RichText, Ui, text::LayoutJob, text::TextFormat};
 
 use super::View;
+use super::state::Action;
 use crate::app::look::theme::Colors;
 use crate::train::{Piece, Preview};
 use crate::units;
+
+/// What would make the data usable, as a button: a longer sequence, or the columns that the file has.
+fn mend(ui: &mut Ui, view: &mut View<'_>) {
+    let (outlook, Some(draft)) = (view.state.outlook(), view.state.draft()) else { return };
+    let mut mended = draft.clone();
+    let text = match (outlook.wanted, outlook.columns.as_slice()) {
+        (Some(wanted), _) => {
+            mended.settings.seq = wanted;
+            format!("Set Sequence to {wanted}, the longest row")
+        }
+        (None, [asked, answered, ..]) if draft.settings.columns.is_empty() => {
+            let columns = std::mem::take(&mut mended.settings.columns);
+            mended.settings.columns = columns.with("prompt", asked).with("completion", answered);
+            format!("Ask with “{asked}”, learn “{answered}”")
+        }
+        _ => return,
+    };
+    ui.add_space(4.0);
+    let text = RichText::new(text).strong().color(ui.visuals().extreme_bg_color);
+    if ui.add(egui::Button::new(text).fill(Colors::of(ui).accent)).clicked() {
+        view.actions.push(Action::Set(Box::new(mended)));
+    }
+    if outlook.wanted.is_none() {
+        let text = "Or choose on the left which column is asked and which is answered.";
+        ui.label(RichText::new(text).color(Colors::of(ui).weak));
+    }
+}
 
 /// Paints it.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
@@ -14,6 +42,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) {
     if let Some(error) = slot.error() {
         ui.label(RichText::new("The data cannot be used").text_style(egui::TextStyle::Heading));
         ui.label(RichText::new(error.to_string()).color(colors.bad));
+        mend(ui, view);
         return;
     }
     let Some(preview) = slot.latest() else {

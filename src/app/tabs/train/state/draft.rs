@@ -134,6 +134,8 @@ pub struct Outlook {
     pub preview: Slot<Arc<Preview>>,
     /// The names of its columns.
     pub columns: Vec<String>,
+    /// The sequence that would hold rows of which none can be used as they are.
+    pub wanted: Option<usize>,
     /// What there is to compute on, and why not; empty until it was looked at.
     pub devices: Devices,
     /// What the run would compute on.
@@ -150,7 +152,7 @@ pub struct Outlook {
     moments: Option<Vec<f64>>,
     /// The data that prompts were last proposed for.
     proposed: Option<PathBuf>,
-    reading: Option<Job<(Vec<String>, Result<Preview>)>>,
+    reading: Option<Job<Read>>,
     measuring: Option<Job<Vec<f64>>>,
     predicting: Option<Job<Predicted>>,
     read: Option<(u64, DataKey)>,
@@ -159,6 +161,16 @@ pub struct Outlook {
     /// How often devices were looked for.
     looks: u64,
 }
+
+/// What was read of the data.
+struct Read {
+    columns: Vec<String>,
+    preview: Result<Preview>,
+    wanted: Option<usize>,
+}
+
+/// A sequence that cuts no row.
+const LONGEST: usize = 1 << 20;
 
 /// What there is to compute on, or why it cannot be used.
 type Devices = Vec<(Choice, Result<Device>)>;
@@ -177,11 +189,11 @@ impl Outlook {
         }
         if let Some(result) = self.reading.as_mut().and_then(Job::take) {
             self.reading = None;
-            let (columns, preview) = match result {
-                Ok((columns, preview)) => (columns, preview),
-                Err(error) => (Vec::new(), Err(error)),
+            let (columns, preview, wanted) = match result {
+                Ok(Read { columns, preview, wanted }) => (columns, preview, wanted),
+                Err(error) => (Vec::new(), Err(error), None),
             };
-            self.columns = columns;
+            (self.columns, self.wanted) = (columns, wanted);
             self.preview.finish(preview.map(Arc::new));
             self.propose_prompts(&mut draft.settings);
         }
@@ -255,6 +267,7 @@ impl Outlook {
         if self.read.as_ref().is_none_or(|(before, (data, ..))| *before != generation || *data != s.data) {
             self.preview = Slot::default();
             self.columns.clear();
+            self.wanted = None;
         }
         self.read = Some(key);
         self.reading = None;
@@ -268,8 +281,13 @@ impl Outlook {
             let columns = data::keys(&settings.data).unwrap_or_default();
             match Preview::read(&settings, &base, progress) {
                 Err(Error::Cancelled) => Err(Error::Cancelled),
-                // Which columns there are is known even where they cannot be used as they are.
-                preview => Ok((columns, preview)),
+                Ok(preview) => Ok(Read { columns, preview: Ok(preview), wanted: None }),
+                // Which columns there are, and how long the rows, is known even where they cannot be used as they are.
+                Err(error) => {
+                    let whole = data::read_with(&settings.data, &base, LONGEST, &settings.data_options(), progress);
+                    let wanted = whole.ok().map(|data| data.longest).filter(|&longest| longest > settings.seq);
+                    Ok(Read { columns, preview: Err(error), wanted })
+                }
             }
         }));
         if self.moments.is_none() && self.measuring.is_none() {
