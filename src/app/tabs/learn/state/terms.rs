@@ -11,7 +11,7 @@ pub const FULL: Term = Term {
 
 pub const DOMAIN: Term = Term {
     name: "Tuning for a domain",
-    definition: "The base goes on reading: plain texts of one field, and it learns to predict every token. Says nothing about \
+    definition: "The base goes on reading: plain texts of one field, and the model learns to predict every token. Says nothing about \
                  which parameters move.",
     formula: "loss = mean over all tokens of −ln p(token | before)",
     source: "Gururangan et al. 2020, arXiv 2004.10964",
@@ -19,7 +19,7 @@ pub const DOMAIN: Term = Term {
 
 pub const TASK: Term = Term {
     name: "Tuning for a task",
-    definition: "Pairs of a prompt and a wanted completion; it learns to predict the completion alone. Says nothing about which \
+    definition: "Pairs of a prompt and a wanted completion; the model learns to predict the completion alone. Says nothing about which \
                  parameters move.",
     formula: "loss = mean over the completion's tokens of −ln p(token | before)",
     source: "LoRA, arXiv 2106.09685, §2",
