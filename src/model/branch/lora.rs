@@ -1,8 +1,8 @@
 //! [`Lora`]: `y = x Wᵀ + s · (x Aᵀ) Bᵀ` (arXiv 2106.09685).
 //!
 //! Where the tokens outnumber `out · in / (out + in)`, adding `s · B A` to the weight costs less than two thin products
-//! over the tokens, forward and again for `dx`; then the branch is in the one large product. Otherwise, under dropout, and
-//! where the backend does not merge, the branch is computed by itself.
+//! over the tokens, forward and again for `dx`; then the branch is in the one large product. Otherwise, under dropout, where the
+//! backend does not merge, and where the weight is read as it is kept, the branch is computed by itself.
 //!
 //! ```text
 //! dx = dy (W + s·B A)      dB += s · dyᵀ (x Aᵀ)      dA += s · (dy B)ᵀ x
@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::matrix::Matrix;
 use crate::model::backend::{Backend, Cols, Factor};
 use crate::model::linear::Linear;
+use crate::model::ops::bf16::reads_halves;
 use crate::model::ops::gemm::{Out, View, product};
 use crate::model::params::Params;
 
@@ -33,9 +34,12 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Whether the branch goes into the weight for a product over `rows` tokens.
-    fn merges<B: Backend>(&self, on: &B, [out, width]: [usize; 2], rows: usize) -> bool {
-        on.merges() && on.dropout().is_none() && rows * (out + width) > out * width
+    /// Whether the branch goes into the weight for a product over `rows` tokens: not where the weight is multiplied in bf16 as it is kept,
+    /// which is faster than what it would become.
+    fn merges<B: Backend>(&self, on: &B, linear: &Linear, rows: usize) -> bool {
+        let [out, width] = linear.shape;
+        let kept = linear.weight.as_bf16().is_some() && reads_halves(rows, linear.shape);
+        on.merges() && !kept && on.dropout().is_none() && rows * (out + width) > out * width
     }
 
     /// `s · B A`.
@@ -103,7 +107,7 @@ impl Branch for Lora {
     fn forward<B: Backend>(&self, pass: &Forward<B>, y: &mut B::Buf) -> Result<()> {
         let Forward { on, linear, x, x_at, rows, at, scale, .. } = *pass;
         let [out, width] = linear.shape;
-        if self.merges(on, linear.shape, rows) {
+        if self.merges(on, linear, rows) {
             let merged = on.merged(linear, self)?;
             let weight = on.view(&merged, out, width, Cols::all(width));
             let x = on.view(x, rows, width, x_at);
@@ -127,7 +131,7 @@ impl Branch for Lora {
         let Backward { on, linear, x, x_at, rows, dy, at, scale } = *pass;
         let [out, width] = linear.shape;
         let (whole, r) = (Cols::all(width), self.r);
-        let merges = self.merges(on, linear.shape, rows);
+        let merges = self.merges(on, linear, rows);
         if let Some((dx, keep)) = &mut dx {
             if merges {
                 let merged = on.merged(linear, self)?;

@@ -102,14 +102,7 @@ impl<'m> Backend for Cpu<'m> {
         }
         let values = match linear.weight.as_f32(self.params) {
             Some(values) => values,
-            None => {
-                let spare = spare.insert(self.pool.take(out * width));
-                spare.par_chunks_mut(PANEL * width).enumerate().for_each(|(panel, values)| {
-                    let first = panel * PANEL;
-                    linear.weight.rows(self.params, first..first + values.len() / width, width, values);
-                });
-                spare
-            }
+            None => spare.insert(self.widened(linear)),
         };
         Ok(View::dense(values, out, width))
     }

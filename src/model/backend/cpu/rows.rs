@@ -1,16 +1,29 @@
 //! Rows of queries, keys and values on the processor, between their projection and the attention: their order, norms, rotary embedding
 //! and scaling.
 
-use super::{Cpu, starts};
+use super::{Cpu, PANEL, starts};
 use crate::model::backend::{Backend as _, Cols, Place};
 use crate::model::decoder::{Attention, NormWeights};
+use crate::model::linear::Linear;
 use crate::model::ops::norm::{self, Groups};
 use crate::model::ops::rope::Turned;
 use crate::model::ops::{self, Buf, heads};
 use crate::model::params::Grads;
 use crate::model::weight::Vector;
+use rayon::prelude::*;
 
 impl<'m> Cpu<'m> {
+    /// A weight as `f32`.
+    pub(super) fn widened(&self, linear: &Linear) -> Buf {
+        let [out, width] = linear.shape;
+        let mut values = self.pool.take(out * width);
+        values.par_chunks_mut(PANEL * width).enumerate().for_each(|(panel, values)| {
+            let first = panel * PANEL;
+            linear.weight.rows(self.params, first..first + values.len() / width, width, values);
+        });
+        values
+    }
+
     /// Turns queries and keys by their positions, or back.
     pub(super) fn turn(&self, attention: &Attention, place: Place<Self>, rows: &mut [f32], back: bool) {
         let Some(table) = attention.spec.rope.and_then(|rope| place.angles.get(rope)) else { return };
