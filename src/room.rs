@@ -119,8 +119,14 @@ pub(crate) fn system_value(key: &str) -> Option<String> {
 /// # Errors
 /// A sentence with what is needed and what is free.
 pub fn check(bytes: usize) -> Result<()> {
-    let Some(memory) = memory().filter(|_| bytes >= LARGE) else { return Ok(()) };
-    if bytes as u64 > memory.free { Err(short(bytes, Some(memory.free))) } else { Ok(()) }
+    // Asking the system takes longer than filling a small buffer.
+    if bytes < LARGE {
+        return Ok(());
+    }
+    match memory().filter(|memory| bytes as u64 > memory.free) {
+        Some(memory) => Err(short(bytes, Some(memory.free))),
+        None => Ok(()),
+    }
 }
 
 /// `count` zeros, where there is room for them.

@@ -90,6 +90,8 @@ struct Remote {
     large: bool,
 }
 
+/// Largest file of a repository: the hub itself takes no more than 50 GB.
+const LARGEST: u64 = 1 << 44;
 /// Longest answer about a repository.
 const MOST_ANSWER: u64 = 64 << 20;
 /// Bytes that are asked for at once: what a cancellation waits for at most is a part of it.
@@ -173,6 +175,33 @@ fn offline(folder: &Path, revision: &str, ask: &Ask) -> Result<Got> {
     let files = std::fs::read_dir(&path).map_err(|_| missing())?;
     let sizes: Vec<u64> = files.filter_map(|file| file.ok()?.path().metadata().ok().map(|about| about.len())).collect();
     Ok(Got { path, commit, files: sizes.len(), bytes: sizes.iter().sum(), fetched: 0 })
+}
+
+/// The commit and the files, with their sizes, that [`get`] would fetch by a hub's answer about a repository.
+///
+/// # Errors
+/// An answer that is none, and a repository without weights that open here, or with several to choose from.
+pub fn offered(answer: &[u8], ask: &Ask) -> Result<(String, Vec<(String, u64)>)> {
+    let (commit, files) = repository_files(answer).map_err(Error::failure)?;
+    Ok((commit, chosen(files, ask)?.into_iter().map(|file| (file.name, file.size)).collect()))
+}
+
+/// The commit of an answer about a repository, and its files.
+fn repository_files(answer: &[u8]) -> std::result::Result<(String, Vec<Remote>), String> {
+    let answer: Value = serde_json::from_slice(answer).map_err(|error| format!("the answer is no JSON: {error}"))?;
+    let commit = answer["sha"].as_str().filter(|sha| is_hash(sha)).ok_or("found no commit")?;
+    let mut files = Vec::new();
+    for one in answer["siblings"].as_array().into_iter().flatten() {
+        let Some(name) = one["rfilename"].as_str().filter(|name| inside(name)) else { continue };
+        let large = one["lfs"].is_object();
+        let hash = if large { &one["lfs"]["sha256"] } else { &one["blobId"] };
+        let size = one["lfs"]["size"].as_u64().or_else(|| one["size"].as_u64());
+        // What states no hash cannot be checked, and is left; so is a size that no file has.
+        let (hash, size) = (hash.as_str().filter(|hash| is_hash(hash)), size.filter(|size| *size <= LARGEST));
+        let (Some(hash), Some(size)) = (hash, size) else { continue };
+        files.push(Remote { name: name.to_owned(), size, hash: hash.to_owned(), large });
+    }
+    Ok((commit.to_owned(), files))
 }
 
 /// The files that open here: weights of one format, and what belongs to them.
@@ -277,21 +306,7 @@ impl Client {
         let wrong = |what: String| Error::failure(format!("{url}: {what}"));
         let bytes = response.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
         let bytes = bytes.map_err(|error| wrong(format!("the answer broke off: {error}")))?;
-        let answer: Value =
-            serde_json::from_slice(&bytes).map_err(|error| wrong(format!("the answer is no JSON: {error}")))?;
-        let commit =
-            answer["sha"].as_str().filter(|sha| is_hash(sha)).ok_or_else(|| wrong("found no commit".to_owned()))?;
-        let mut files = Vec::new();
-        for one in answer["siblings"].as_array().into_iter().flatten() {
-            let Some(name) = one["rfilename"].as_str().filter(|name| inside(name)) else { continue };
-            let large = one["lfs"].is_object();
-            let hash = if large { &one["lfs"]["sha256"] } else { &one["blobId"] };
-            let size = one["lfs"]["size"].as_u64().or_else(|| one["size"].as_u64());
-            // What states no hash cannot be checked, and is left.
-            let (Some(hash), Some(size)) = (hash.as_str().filter(|hash| is_hash(hash)), size) else { continue };
-            files.push(Remote { name: name.to_owned(), size, hash: hash.to_owned(), large });
-        }
-        Ok((commit.to_owned(), files))
+        repository_files(&bytes).map_err(wrong)
     }
 
     /// Fetches a file to its name in `blobs`, from where it stopped; how many bytes came.

@@ -2,7 +2,7 @@
 
 mod get;
 
-pub use get::{Ask, Got, get};
+pub use get::{Ask, Got, get, offered};
 
 use crate::guard;
 use std::path::{Path, PathBuf};

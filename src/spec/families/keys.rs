@@ -15,7 +15,7 @@ use std::path::Path;
 pub(super) const LARGEST: u64 = 1 << 24;
 
 /// More blocks, or experts in all of them, than any model has.
-const MOST_BLOCKS: usize = 100_000;
+const MOST_BLOCKS: usize = 16_384;
 
 /// Keys that change the result, and the values that mean nothing special. `null` never does.
 const CHANGES: [(&str, &[&str]); 32] = [

@@ -9,28 +9,32 @@
 //! `RANKSCOPE_FUZZ_TARGET` holds a regular expression for the targets that are to run. An input that breaks its reader is kept in
 //! the system's temporary folder, and named.
 
-use super::mutations::Random;
-use crate::support::{fixture, raw, tensors};
+use super::mutator::{Random, Seed};
+use super::seeds::{self, Places, fixtures, of_run, run_settings};
+use crate::support::{copied, fixture};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
+use rankscope::checkpoint::hub::{self, Ask};
 use rankscope::device;
 use rankscope::plan::{Layout, Load, Pairs, Selection, Targets, doctor, memory};
-use rankscope::train::run::{self, Start};
 use rankscope::train::run_folder::read_settings;
 use rankscope::train::{Settings, Text, Trainer, data, history, saved, sweep};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Reads a folder in which one file is damaged.
-type Read = fn(&Path);
+/// Reads a folder in which one file is damaged; whether it could still be opened.
+type Read = fn(&Path) -> bool;
 
 /// The folders that a file is damaged in: each is copied, then its file is written anew for each input.
-type Seeds = fn(&Path) -> Vec<(PathBuf, String)>;
+type Seeds = fn(&Path) -> Places;
+
+/// No file may take longer, unless `RANKSCOPE_FUZZ_SLOW` says another number of seconds.
+const SLOW: f64 = 10.0;
 
 /// Name, where the good files are, what reads them.
-const TARGETS: [(&str, Seeds, Read); 20] = [
+const TARGETS: [(&str, Seeds, Read); 23] = [
     (
         "safetensors",
         |_| fixtures(&["llama-bnb4/model.safetensors", "llama-adapter/adapter_model.safetensors"]),
@@ -39,9 +43,10 @@ const TARGETS: [(&str, Seeds, Read); 20] = [
     ("index", |_| fixtures(&["llama/model.safetensors.index.json", "gpt2/model.safetensors.index.json"]), weights),
     ("config", |_| fixtures(&["llama/config.json", "gpt2/config.json", "gemma3/config.json"]), plan),
     ("quantization state", |_| fixtures(&["llama-bnb4/config.json", "llama-bnb4/model.safetensors"]), weights),
-    ("packed weights", packed, weights),
-    ("gguf", gguf, weights),
-    ("gguf adapter", gguf_adapter, adapter),
+    ("packed weights", seeds::packed, weights),
+    ("gguf", seeds::gguf, weights),
+    ("gguf tokenizer", seeds::gguf_tokenizers, embedded),
+    ("gguf adapter", seeds::gguf_adapter, adapter),
     (
         "pickle",
         |_| fixtures(&["cases/bin-peft/adapter/adapter_model.bin", "cases/bin-old-config/adapter/adapter_model.bin"]),
@@ -57,211 +62,39 @@ const TARGETS: [(&str, Seeds, Read); 20] = [
         |_| fixtures(&["llama-adapter/adapter_model.safetensors", "gpt2-adapter/adapter_model.safetensors"]),
         adapter,
     ),
-    ("adapter dialects", dialects, adapter),
+    ("adapter dialects", seeds::dialects, adapter),
     ("tokenizer", |_| fixtures(&["cases/bos-once/model/tokenizer.json", "llama/tokenizer.json"]), text),
     ("tokenizer config", |_| fixtures(&["cases/bos-once/model/tokenizer_config.json"]), text),
-    ("chat template", templates, text),
+    ("chat template", seeds::templates, text),
     (
         "rows",
-        |_| fixtures(&["cases/array-pair/rows.json", "cases/array-chat/lines.jsonl", "cases/csv-quoted/t.csv"]),
+        |_| {
+            fixtures(&[
+                "cases/array-pair/rows.json",
+                "cases/array-chat/lines.jsonl",
+                "cases/csv-quoted/t.csv",
+                "cases/tools-column/lines.jsonl",
+                "cases/sharegpt-lines/lines.jsonl",
+                "cases/utf16/lines.jsonl",
+                "cases/plain-text/t.txt",
+            ])
+        },
         rows,
     ),
     ("parquet", |_| fixtures(&["cases/parquet-pair/t.parquet", "cases/parquet-chat/t.parquet"]), rows),
     ("run settings", |out| of_run(out, &["run.toml"]), settings),
     (
         "run logs",
-        |out| of_run(out, &["metrics.jsonl", "film.jsonl", "samples.jsonl", "status.json", "memory.json"]),
+        |out| {
+            of_run(out, &["metrics.jsonl", "film.jsonl", "samples.jsonl", "status.json", "memory.json", "group.json"])
+        },
         past,
     ),
+    ("foreign runs", seeds::foreign, past),
+    ("hub answers", seeds::hub, answers),
     ("state", |out| of_run(out, &["checkpoints/step-1/state.json"]), state),
     ("state tensors", |out| of_run(out, &["checkpoints/step-1/state.safetensors"]), state),
 ];
-
-fn fixtures(paths: &[&str]) -> Vec<(PathBuf, String)> {
-    let split = |path: &&str| {
-        let path = fixture(path);
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        path.is_file().then(|| (path.parent().unwrap().to_path_buf(), name))
-    };
-    paths.iter().filter_map(split).collect()
-}
-
-/// A run of two steps, once.
-fn of_run(out: &Path, names: &[&str]) -> Vec<(PathBuf, String)> {
-    let folder = out.join("run");
-    if !folder.is_dir() {
-        let row = |at: u32| {
-            format!("{}\n", json!({"input_ids": (0..8).map(|i| (at * 31 + i * 7) % 300 + 3).collect::<Vec<u32>>()}))
-        };
-        std::fs::write(out.join("rows.jsonl"), (0..8).map(row).collect::<String>()).unwrap();
-        run::run(run_settings(out), Start::default(), &(), &mut |_| Ok(())).unwrap();
-        let group = r#"{"kind": "sweep", "rows": [{"rank": 1, "trainable": 10, "loss": 1.5}]}"#;
-        std::fs::write(folder.join("group.json"), group).unwrap();
-    }
-    names.iter().map(|name| (folder.clone(), (*name).to_owned())).collect()
-}
-
-fn run_settings(out: &Path) -> Settings {
-    Settings {
-        model: fixture("llama"),
-        data: out.join("rows.jsonl"),
-        out: out.join("run"),
-        rank: 1,
-        targets: "q_proj".to_owned(),
-        batch: 2,
-        steps: Some(2),
-        save_every: 1,
-        film_every: 1,
-        device: device::Choice::Cpu,
-        ..Settings::default()
-    }
-}
-
-/// A model in a format of several tensors a weight.
-fn packed(out: &Path) -> Vec<(PathBuf, String)> {
-    let q = "model.layers.0.self_attn.q_proj.";
-    let (ints, halves) = (|count: usize| vec![0x51u8; 4 * count], |count: usize| [0x00u8, 0x3c].repeat(count));
-    let part = |name: &str, dtype, shape: &[usize], bytes: Vec<u8>| raw(&format!("{q}{name}"), dtype, shape, &bytes);
-    let of = |method: &str| json!({"quant_method": method, "bits": 4, "group_size": 8, "zero_point": true, "version": "gemm"});
-    let each = [
-        (
-            json!({"quantization_config": of("gptq")}),
-            vec![
-                part("qweight", "I32", &[2, 8], ints(16)),
-                part("qzeros", "I32", &[2, 1], ints(2)),
-                part("scales", "F16", &[2, 8], halves(16)),
-                part("g_idx", "I32", &[16], (0..16i32).flat_map(|at| (at / 8).to_le_bytes()).collect()),
-            ],
-        ),
-        (
-            json!({"quantization_config": of("awq")}),
-            vec![
-                part("qweight", "I32", &[16, 1], ints(16)),
-                part("qzeros", "I32", &[2, 1], ints(2)),
-                part("scales", "F16", &[2, 8], halves(16)),
-            ],
-        ),
-        (
-            json!({"quantization_config": {"quant_method": "fp8", "weight_block_size": [8, 8]}}),
-            vec![
-                part("weight", "F8_E4M3", &[8, 16], vec![0x38; 128]),
-                part("weight_scale_inv", "F32", &[1, 2], 1f32.to_le_bytes().repeat(2)),
-            ],
-        ),
-        (
-            json!({"quantization_config": {"quant_method": "torchao"}}),
-            vec![
-                part("_weight_qdata", "U8", &[8, 8], vec![0x5e; 64]),
-                part("_weight_scale", "BF16", &[2, 8], [0x80u8, 0x3f].repeat(16)),
-                part("_weight_zero_point", "BF16", &[2, 8], [0x80u8, 0x3f].repeat(16)),
-            ],
-        ),
-        (
-            json!({"quantization": {"group_size": 32, "bits": 4}}),
-            vec![
-                part("weight", "U32", &[8, 4], ints(32)),
-                part("scales", "F16", &[8, 1], halves(8)),
-                part("biases", "F16", &[8, 1], halves(8)),
-            ],
-        ),
-    ];
-    let write = |(at, (config, stored)): (usize, (Value, Vec<crate::support::Stored>))| {
-        let folder = out.join(format!("packed-{at}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
-        std::fs::write(folder.join("model.safetensors"), tensors(&stored)).unwrap();
-        let good = Checkpoint::open(&folder).unwrap();
-        let module = good.modules().first().unwrap_or_else(|| panic!("packed-{at} holds no module"));
-        good.matrix(module, &()).unwrap();
-        ["config.json", "model.safetensors"].map(|name| (folder.clone(), name.to_owned()))
-    };
-    each.into_iter().enumerate().flat_map(write).collect()
-}
-
-/// A small GGUF file with a block type of each kind.
-fn gguf(out: &Path) -> Vec<(PathBuf, String)> {
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
-    // The kind of a value, then the value: 8 is a text, 4 a u32.
-    let pairs = [
-        [text("general.architecture"), 8u32.to_le_bytes().to_vec(), text("llama")].concat(),
-        [text("llama.block_count"), 4u32.to_le_bytes().to_vec(), 1u32.to_le_bytes().to_vec()].concat(),
-        [text("llama.embedding_length"), 4u32.to_le_bytes().to_vec(), 256u32.to_le_bytes().to_vec()].concat(),
-    ];
-    // Type, values of a block, bytes of one.
-    let types: [(&str, u32, u64, u64); 5] = [
-        ("attn_q", 0, 1, 4),
-        ("attn_k", 2, 32, 18),
-        ("attn_v", 8, 32, 34),
-        ("ffn_up", 12, 256, 144),
-        ("ffn_down", 14, 256, 210),
-    ];
-    let (mut infos, mut at) = (Vec::new(), 0u64);
-    for (name, kind, block, bytes) in types {
-        infos.extend([text(&format!("blk.0.{name}.weight")), 2u32.to_le_bytes().to_vec()].concat());
-        infos.extend([256u64.to_le_bytes(), 2u64.to_le_bytes()].concat());
-        infos.extend([kind.to_le_bytes().to_vec(), at.to_le_bytes().to_vec()].concat());
-        at += (512 / block * bytes).next_multiple_of(32);
-    }
-    let mut file =
-        [b"GGUF".to_vec(), 3u32.to_le_bytes().to_vec(), (types.len() as u64).to_le_bytes().to_vec()].concat();
-    file.extend([(pairs.len() as u64).to_le_bytes().to_vec(), pairs.concat(), infos].concat());
-    file.resize(file.len().next_multiple_of(32) + at as usize, 0x11);
-    let folder = out.join("gguf");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("model.gguf"), file).unwrap();
-    let good = Checkpoint::open(&folder.join("model.gguf")).unwrap();
-    assert_eq!(good.modules().iter().filter(|module| good.matrix(module, &()).is_ok()).count(), types.len());
-    vec![(folder, "model.gguf".to_owned())]
-}
-
-fn gguf_adapter(out: &Path) -> Vec<(PathBuf, String)> {
-    let folder = out.join("gguf-adapter");
-    if !folder.is_dir() {
-        std::fs::create_dir_all(&folder).unwrap();
-        let base = Checkpoint::open(&fixture("llama")).unwrap();
-        Adapter::open(&fixture("llama-adapter"))
-            .unwrap()
-            .export("gguf", Some(&base), &folder.join("a.gguf"), &())
-            .unwrap();
-    }
-    vec![(folder, "a.gguf".to_owned())]
-}
-
-fn dialects(_: &Path) -> Vec<(PathBuf, String)> {
-    fixtures(&[
-        "cases/mlx-f16/adapter/adapter_config.json",
-        "cases/mlx-f16/adapter/adapters.safetensors",
-        "cases/kohya-linear/lora.safetensors",
-        "cases/kohya-conv/lora.safetensors",
-        "cases/diffusers-peft/lora.safetensors",
-        "cases/diffusers-down-up/lora.safetensors",
-        "cases/diffusers-metadata/lora.safetensors",
-        "cases/lycoris-locon-core/lora.safetensors",
-        "cases/lycoris-locon-dora-inputs/lora.safetensors",
-        "cases/lycoris-loha-core/lora.safetensors",
-        "cases/lycoris-lokr-core/lora.safetensors",
-        "cases/lycoris-lokr-whole/lora.safetensors",
-        "cases/peft-bd-lora/adapter/adapter_config.json",
-        "cases/peft-layer-replication/adapter/adapter_config.json",
-        "cases/peft-loha/adapter/adapter_config.json",
-        "cases/peft-lokr-both/adapter/adapter_model.safetensors",
-    ])
-}
-
-fn templates(out: &Path) -> Vec<(PathBuf, String)> {
-    let mut seeds =
-        fixtures(&["cases/bos-once/model/chat_template.jinja", "cases/tools-column/model/chat_template.jinja"]);
-    for (name, _, template) in data::TEMPLATES {
-        let folder = out.join(format!("template-{name}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        for file in ["tokenizer.json", "tokenizer_config.json"] {
-            std::fs::copy(fixture("cases/bos-once/model").join(file), folder.join(file)).unwrap();
-        }
-        std::fs::write(folder.join("chat_template.jinja"), template).unwrap();
-        seeds.push((folder, "chat_template.jinja".to_owned()));
-    }
-    seeds
-}
 
 /// The model of a folder, or the one file in it that is a model by itself.
 fn opened(folder: &Path) -> Option<Checkpoint> {
@@ -270,67 +103,90 @@ fn opened(folder: &Path) -> Option<Checkpoint> {
     Checkpoint::open(alone.as_deref().unwrap_or(folder)).ok()
 }
 
-fn weights(folder: &Path) {
-    let Some(checkpoint) = opened(folder) else { return };
+fn weights(folder: &Path) -> bool {
+    let Some(checkpoint) = opened(folder) else { return false };
     for module in checkpoint.modules() {
         let _ = checkpoint.matrix(module, &());
     }
     let _ = checkpoint.tokenizer();
+    true
 }
 
-fn plan(folder: &Path) {
-    let Some(checkpoint) = opened(folder) else { return };
-    let Ok(layout) = Layout::of(&checkpoint) else { return };
-    let Ok(selection) = Selection::new(&layout, &Targets::AllLinear) else { return };
+fn embedded(folder: &Path) -> bool {
+    let Some(checkpoint) = opened(folder) else { return false };
+    let Ok(text) = Text::of(&checkpoint, None) else { return false };
+    converse(&text)
+}
+
+fn plan(folder: &Path) -> bool {
+    let Some(checkpoint) = opened(folder) else { return false };
+    let Ok(layout) = Layout::of(&checkpoint) else { return false };
+    let Ok(selection) = Selection::new(&layout, &Targets::AllLinear) else { return false };
     let _ = selection.count(8);
     let _ = memory::predict(&layout, &Pairs::uniform(&selection, 8), &Load::default());
+    true
 }
 
-fn adapter(folder: &Path) {
+fn adapter(folder: &Path) -> bool {
     let alone = ["a.gguf", "lora.safetensors"].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
-    let Ok(adapter) = Adapter::open(alone.as_deref().unwrap_or(folder)) else { return };
+    let Ok(adapter) = Adapter::open(alone.as_deref().unwrap_or(folder)) else { return false };
     for layer in &adapter.layers {
         let _ = adapter.factors(layer);
     }
     let _ = (adapter.notes(), adapter.trainable(), adapter.config.to_json());
     let _ = doctor::examine(&adapter, None, &());
+    true
 }
 
-fn text(folder: &Path) {
-    let Ok(text) = Text::open(folder) else { return };
+fn text(folder: &Path) -> bool {
+    let Ok(text) = Text::open(folder) else { return false };
+    converse(&text)
+}
+
+fn converse(text: &Text) -> bool {
     let turns =
         [json!({"role": "user", "content": "the rank"}), json!({"role": "assistant", "content": " of a matrix"})];
-    if let Ok(rendered) = text.render(&turns, true) {
-        let _ = text.rendered_ids(&rendered);
-    }
-    if let Ok(ids) = text.ids("the rank of a matrix") {
-        let _ = text.text(&ids);
-    }
+    let rendered = text.render(&turns, true).and_then(|rendered| text.rendered_ids(&rendered)).is_ok();
+    let said = text.ids("the rank of a matrix").and_then(|ids| text.text(&ids)).is_ok();
+    said && (rendered || !text.has_template())
 }
 
-fn rows(folder: &Path) {
+fn rows(folder: &Path) -> bool {
     thread_local! {
         static MODEL: Checkpoint = Checkpoint::open(&fixture("cases/array-pair/model")).unwrap();
     }
-    let file = ["t.parquet", "t.csv", "rows.json", "lines.jsonl"].map(|name| folder.join(name));
-    let Some(file) = file.into_iter().find(|path| path.is_file()) else { return };
+    let file = ["t.parquet", "t.csv", "rows.json", "lines.jsonl", "t.txt"].map(|name| folder.join(name));
+    let Some(file) = file.into_iter().find(|path| path.is_file()) else { return false };
     let _ = data::keys(&file);
-    MODEL.with(|model| drop(data::read(&file, model, 32, &())));
+    MODEL.with(|model| data::read(&file, model, 512, &()).is_ok())
 }
 
-fn settings(folder: &Path) {
-    if let Ok(settings) = read_settings(&folder.join("run.toml")) {
-        let _ = settings.check();
-    }
+fn settings(folder: &Path) -> bool {
+    read_settings(&folder.join("run.toml")).is_ok_and(|settings| settings.check().is_ok())
 }
 
-fn past(folder: &Path) {
-    let _ = history::Past::read(folder);
-    let _ = history::Follow::new(folder).events();
+fn past(folder: &Path) -> bool {
     let _ = sweep::Group::read(folder);
+    let events = history::Follow::new(folder).events();
+    history::Past::read(folder).is_ok() && !events.is_empty()
 }
 
-fn state(folder: &Path) {
+fn answers(folder: &Path) -> bool {
+    let answer = std::fs::read(folder.join("answer.json")).unwrap();
+    let mut any = false;
+    for file in [None, Some("q4".to_owned())] {
+        let ask = Ask { repository: "org/tiny".to_owned(), file, ..Ask::default() };
+        if let Ok((commit, files)) = hub::offered(&answer, &ask) {
+            let inside = |name: &str| !name.starts_with('/') && !name.split('/').any(|part| part == "..");
+            let _: u64 = files.iter().map(|(_, size)| size).sum();
+            assert!(commit.len() >= 32 && files.iter().all(|(name, _)| inside(name)), "{commit} {files:?}");
+            any = true;
+        }
+    }
+    any
+}
+
+fn state(folder: &Path) -> bool {
     thread_local! {
         static TRAINER: std::cell::RefCell<Option<Trainer>> = const { std::cell::RefCell::new(None) };
     }
@@ -341,53 +197,44 @@ fn state(folder: &Path) {
             let rows = rankscope::train::Rows { rows: vec![row; 8] };
             Trainer::new(&Checkpoint::open(&settings.model).unwrap(), settings, rows, &()).unwrap()
         });
-        let _ = saved::restore(trainer, &folder.join("checkpoints/step-1"));
-    });
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let at = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_all(&entry.path(), &at)
-        } else {
-            std::fs::copy(entry.path(), at).map(drop).unwrap()
-        }
-    }
+        saved::restore(trainer, &folder.join("checkpoints/step-1")).is_ok()
+    })
 }
 
 /// Damages so many files for one target; what broke.
 fn fuzz((name, seeds, read): (&str, Seeds, Read), inputs: usize, out: &Path) -> Vec<String> {
     let seeds = seeds(out);
     assert!(!seeds.is_empty(), "{name} has nothing to begin with");
-    let places: Vec<(PathBuf, PathBuf, Vec<u8>)> = seeds
+    let places: Vec<(PathBuf, PathBuf, Seed)> = seeds
         .iter()
         .enumerate()
         .map(|(at, (folder, file))| {
-            let place = out.join(format!("{name}-{at}"));
-            copy_all(folder, &place);
+            let place = out.join("damaged").join(format!("{name}-{at}"));
+            copied(folder, &place);
             let path = place.join(file);
             let whole = std::fs::read(&path).unwrap();
-            read(&place);
-            (place, path, whole)
+            assert!(read(&place), "{name}: {file} cannot be read as it is");
+            (place, path, Seed::new(file, whole))
         })
         .collect();
     let seed = std::env::var("RANKSCOPE_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed_u64);
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let (mut broken, mut slowest) = (Vec::new(), Duration::ZERO);
+    let (mut broken, mut slowest, mut opened, all) = (Vec::new(), Duration::ZERO, 0usize, Instant::now());
+    let slow = std::env::var("RANKSCOPE_FUZZ_SLOW").ok().and_then(|slow| slow.parse().ok()).unwrap_or(SLOW);
+    let slow = Duration::from_secs_f64(slow);
     device::forget_peak();
     let before = device::resident().unwrap_or(0);
     for input in 0..inputs {
-        let (place, path, whole) = &places[input % places.len()];
-        let mut bytes = whole.clone();
-        random.mutate(&mut bytes);
+        let (place, path, seed) = &places[input % places.len()];
+        let bytes = seed.damaged(&places[random.below(places.len())].2, &mut random);
         std::fs::write(path, &bytes).unwrap();
         let begin = Instant::now();
-        let survived = catch_unwind(AssertUnwindSafe(|| read(place))).is_ok();
+        let survived = catch_unwind(AssertUnwindSafe(|| read(place)));
+        opened += usize::from(survived.as_ref().is_ok_and(|opened| *opened));
+        let survived = survived.is_ok();
         let took = begin.elapsed();
         slowest = slowest.max(took);
-        if !survived || took > Duration::from_secs(10) {
+        if !survived || took > slow {
             let kept = std::env::temp_dir().join(format!("rankscope-fuzz-{}-{input}", name.replace(' ', "-")));
             std::fs::write(&kept, &bytes).unwrap();
             let what = if survived { format!("took {took:.1?}") } else { "panicked".to_owned() };
@@ -402,7 +249,12 @@ fn fuzz((name, seeds, read): (&str, Seeds, Read), inputs: usize, out: &Path) -> 
     if grown > 1024 {
         broken.push(format!("{name}: {grown} MiB of memory"));
     }
-    println!("{name:<20} {inputs:>9} inputs, {} broken, slowest {slowest:.2?}, {grown} MiB more memory", broken.len());
+    let each = all.elapsed() / inputs.max(1) as u32;
+    println!(
+        "{name:<20} {inputs:>9} inputs, {} % opened, {} broken, {each:.0?} each, slowest {slowest:.2?}, {grown} MiB more memory",
+        100 * opened / inputs.max(1),
+        broken.len()
+    );
     broken
 }
 

@@ -5,7 +5,9 @@ mod folders;
 mod fuzz;
 mod headers;
 mod mutations;
+mod mutator;
 mod pairs;
+mod seeds;
 mod weights;
 
 use rankscope::error::Result;

@@ -1,67 +1,12 @@
 //! Thousands of damaged files, the same ones each time: an answer to each, never a panic.
 
+use super::mutator::Random;
 use crate::support::{copy, fixture, position, raw, tensors, zeros};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::Checkpoint;
 use rankscope::checkpoint::header::Header;
 use rankscope::error::Error;
 use std::path::Path;
-
-/// xorshift64*: the same numbers each time.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound.max(1)
-    }
-
-    /// A few changes of the kinds that break parsers.
-    pub(super) fn mutate(&mut self, bytes: &mut Vec<u8>) {
-        const PIECES: [&str; 14] = [
-            "0",
-            "-1",
-            "18446744073709551615",
-            "9223372036854775807",
-            "1e9",
-            "[",
-            "]",
-            "{",
-            "}",
-            "\"",
-            ",",
-            "null",
-            "F64",
-            "\\u0000",
-        ];
-        for _ in 0..=self.below(4) {
-            if bytes.is_empty() {
-                return;
-            }
-            let at = self.below(bytes.len());
-            match self.below(6) {
-                0 => bytes[at] ^= 1 << self.below(8),
-                1 => bytes[at] = b"0123456789,[]{}\":-"[self.below(18)],
-                2 => {
-                    let piece = PIECES[self.below(PIECES.len())];
-                    bytes.splice(at..at, piece.bytes());
-                }
-                3 => {
-                    let end = (at + 1 + self.below(20)).min(bytes.len());
-                    bytes.drain(at..end);
-                }
-                4 => {
-                    let end = (at + 1 + self.below(60)).min(bytes.len());
-                    let copy = bytes[at..end].to_vec();
-                    bytes.splice(at..at, copy);
-                }
-                _ => bytes.truncate(at.max(1)),
-            }
-        }
-    }
-}
 
 /// What a header that was let through must keep, and what the reference implementation says of it.
 fn holds(header: &Header, bytes: &[u8]) {
