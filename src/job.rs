@@ -37,10 +37,12 @@ impl Progress for Shared {
         }
     }
 
+    fn check(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
     fn step(&self, done: u64, total: u64) -> Result<()> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
-        }
+        self.check()?;
         self.done.store(done, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
         // `try_lock`: whoever finds it taken is not the first with this news.

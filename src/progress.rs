@@ -1,5 +1,6 @@
 //! Progress and cancellation in one trait.
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::error::Result;
@@ -14,8 +15,22 @@ pub trait Progress: Sync {
     /// [`Error::Cancelled`](crate::error::Error::Cancelled) when the work should stop.
     fn step(&self, done: u64, total: u64) -> Result<()>;
 
+    /// Whether to go on, within a unit: nothing is told, and nothing waits.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What the work is at, in words, until the next one; empty for its usual course.
     fn stage(&self, _name: &str) {}
+}
+
+impl fmt::Debug for dyn Progress + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
 }
 
 /// Nobody is watching.
@@ -53,6 +68,10 @@ impl Progress for Still<'_> {
     fn step(&self, _done: u64, _total: u64) -> Result<()> {
         self.whole.step(self.place[0], self.place[1])
     }
+
+    fn check(&self) -> Result<()> {
+        self.whole.check()
+    }
 }
 
 /// Units that one part is divided into.
@@ -75,6 +94,10 @@ impl Progress for Part<'_> {
         let all = (self.units.end - self.units.start) * FINENESS;
         let share = (u128::from(done) * u128::from(all) / u128::from(total.max(1))) as u64;
         self.whole.step(self.units.start * FINENESS + share.min(all), self.count * FINENESS)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.whole.check()
     }
 
     fn stage(&self, name: &str) {

@@ -93,11 +93,12 @@ impl Progress for Screen {
         }
     }
 
+    fn check(&self) -> Result<()> {
+        if self.closed() { Err(Error::Cancelled) } else { interrupt::check() }
+    }
+
     fn step(&self, done: u64, total: u64) -> Result<()> {
-        if self.closed() {
-            return Err(Error::Cancelled);
-        }
-        interrupt::check()?;
+        self.check()?;
         let bar = self.bar.get_or_init(|| {
             let hidden = !std::io::stderr().is_terminal();
             let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };

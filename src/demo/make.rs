@@ -193,4 +193,8 @@ impl Progress for Stretch<'_> {
         let total = total.max(1);
         self.whole.step(self.from * total + done.min(total) * (self.to - self.from), self.of * total)
     }
+
+    fn check(&self) -> Result<()> {
+        self.whole.check()
+    }
 }

@@ -22,8 +22,8 @@ pub trait Engine: Debug + Send + Sync {
     /// The summed loss of a batch.
     ///
     /// # Errors
-    /// As [`Decoder::loss`].
-    fn loss(&self, decoder: &Decoder, batch: Batch) -> Result<Loss>;
+    /// As [`Decoder::loss`]; and cancellation.
+    fn loss(&self, decoder: &Decoder, batch: Batch, progress: &dyn Progress) -> Result<Loss>;
 
     /// The summed loss of a batch, and the most likely token at each place where something is predicted.
     ///
@@ -59,9 +59,15 @@ pub trait Engine: Debug + Send + Sync {
     /// Adds a batch's loss to the sum, and its gradient to those of what is trained.
     ///
     /// # Errors
-    /// As [`Decoder::gradient`].
-    fn gradient(&mut self, decoder: &Decoder, batch: Batch, backward: Backward, dropout: Option<Dropout>)
-    -> Result<()>;
+    /// As [`Decoder::gradient`]; and cancellation, after which the gradients are a part of what was asked for.
+    fn gradient(
+        &mut self,
+        decoder: &Decoder,
+        batch: Batch,
+        backward: Backward,
+        dropout: Option<Dropout>,
+        progress: &dyn Progress,
+    ) -> Result<()>;
 
     /// Clips and updates; gives the sum of the losses and the norm of the gradient before clipping. Where one of them is NaN
     /// or infinite, nothing has changed.
@@ -168,8 +174,8 @@ impl Processor {
 }
 
 impl Engine for Processor {
-    fn loss(&self, decoder: &Decoder, batch: Batch) -> Result<Loss> {
-        decoder.loss(&self.on(decoder), batch)
+    fn loss(&self, decoder: &Decoder, batch: Batch, progress: &dyn Progress) -> Result<Loss> {
+        decoder.loss(&Cpu { progress, ..self.on(decoder) }, batch)
     }
 
     fn choices(&self, decoder: &Decoder, batch: Batch) -> Result<(Loss, Vec<u32>)> {
@@ -207,10 +213,11 @@ impl Engine for Processor {
         batch: Batch,
         backward: Backward,
         dropout: Option<Dropout>,
+        progress: &dyn Progress,
     ) -> Result<()> {
         let (unit, pool) = (self.unit, &self.pool);
         pool.begin_step();
-        let on = Cpu { dropout, unit, ..Cpu::new(&decoder.params, pool) };
+        let on = Cpu { dropout, unit, progress, ..Cpu::new(&decoder.params, pool) };
         self.sum += decoder.gradient(&on, batch, backward, &mut self.grads)?;
         Ok(())
     }

@@ -217,6 +217,7 @@ impl Decoder {
     fn blocks_forward<B: Backend>(&self, on: &B, input: &Input<B>) -> Result<B::Buf> {
         let mut x = self.begin(on, input)?.0;
         for block in &self.blocks {
+            on.check()?;
             x = block.forward(on, input.place(), &x, None)?.0;
         }
         Ok(x)
@@ -306,6 +307,7 @@ impl Decoder {
         let mut inputs = vec![begin];
         let mut tapes: Vec<Option<Tape<B>>> = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
+            on.check()?;
             let (out, tape) = block.forward(on, place, &inputs[layer], None)?;
             inputs.push(out);
             tapes.push((!backward.checkpointing).then_some(tape));
@@ -316,6 +318,7 @@ impl Decoder {
         let trained = self.embedding.weight.trained().is_some();
         let mut first = None;
         for (layer, block) in self.blocks.iter().enumerate().rev() {
+            on.check()?;
             let Some(x) = inputs.pop() else { break };
             if layer == 0 && self.per_layer.is_some() {
                 first = Some(on.copy(&x)?);
@@ -324,6 +327,7 @@ impl Decoder {
                 Some(tape) => tape,
                 None => block.forward(on, place, &x, None)?.1,
             };
+            on.check()?;
             let wanted = layer > 0 || trained || self.narrow.is_some();
             block.backward(on, place, &x, tape, &mut d, wanted, grads)?;
         }

@@ -88,4 +88,8 @@ impl Progress for Steady<'_> {
     fn step(&self, _done: u64, _total: u64) -> Result<()> {
         self.whole.step(self.done, self.total)
     }
+
+    fn check(&self) -> Result<()> {
+        self.whole.check()
+    }
 }

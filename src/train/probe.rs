@@ -164,6 +164,10 @@ impl Progress for Rest<'_> {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = now;
         self.whole.step(now.0, now.1)
     }
+
+    fn check(&self) -> Result<()> {
+        self.whole.check()
+    }
 }
 
 /// Inside a decomposition the count stands, and a cancellation is seen.
@@ -173,5 +177,9 @@ impl Progress for Still<'_> {
     fn step(&self, _done: u64, _total: u64) -> Result<()> {
         let (done, total) = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.whole.step(done, total)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.whole.check()
     }
 }

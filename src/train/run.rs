@@ -315,8 +315,8 @@ struct Losses {
 }
 
 impl Active<'_> {
-    /// The loop: step → evaluate → log → film, sample → save. Stopped between two steps or in what comes after one, it saves a
-    /// checkpoint first.
+    /// The loop: step → evaluate → log → film, sample → save. Stopped within a step, between two or in what comes after one, it saves
+    /// a checkpoint of the steps that are done first.
     fn go(&mut self, owed: Option<Record>, status: &mut Status) -> Result<Losses> {
         let (mut first, mut last, mut seen) = (None, f64::NAN, Looked::default());
         let (mut tokens, mut seconds) = (0usize, 0f64);
@@ -341,7 +341,14 @@ impl Active<'_> {
                 return Err(stopped);
             }
             let begin = Instant::now();
-            let step = self.trainer.step().map_err(|error| error.and(&last_good(self.saved)))?;
+            let step = match self.trainer.step_unless(self.progress) {
+                Ok(step) => step,
+                Err(stopped) if stopped.is_cancelled() => {
+                    self.save(None)?;
+                    return Err(stopped);
+                }
+                Err(error) => return Err(error.and(&last_good(self.saved))),
+            };
             let took = begin.elapsed().as_secs_f64();
             (tokens, seconds) = (tokens + step.tokens, seconds + took);
             first.get_or_insert(step.loss);

@@ -32,4 +32,8 @@ impl Progress for Stage<'_> {
         }
         self.whole.step(self.at.0, self.at.1)
     }
+
+    fn check(&self) -> Result<()> {
+        self.whole.check()
+    }
 }

@@ -124,6 +124,14 @@ impl Trainer {
     /// # Errors
     /// A loss or gradient that is NaN or Inf, with the module where it shows first; the parameters are then as before.
     pub fn step(&mut self) -> Result<Step> {
+        self.step_unless(&())
+    }
+
+    /// The same, unless it is stopped on its way: then nothing has changed.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step); and cancellation.
+    pub fn step_unless(&mut self, progress: &dyn Progress) -> Result<Step> {
         let settings = &self.settings;
         let lr = settings.lr_at(self.done, self.steps);
         let rows = self.rows.of_step(settings, self.done);
@@ -135,7 +143,7 @@ impl Trainer {
         self.engine.clear(&self.decoder.params)?;
         let mut tokens = 0;
         for (padded, dropout) in &micros {
-            self.engine.gradient(&self.decoder, padded.batch(), backward, *dropout)?;
+            self.engine.gradient(&self.decoder, padded.batch(), backward, *dropout, progress)?;
             tokens += padded.tokens;
         }
         let (sum, grad_norm) = self.engine.update(&mut self.decoder.params, &mut self.optimizer, &rates)?;
@@ -221,7 +229,7 @@ pub fn evaluate(
     let all: Vec<_> = rows.rows.iter().collect();
     for (index, some) in all.chunks(batch.max(1)).enumerate() {
         progress.step((index * batch) as u64, all.len() as u64)?;
-        loss = loss + engine.loss(decoder, Rows::pad(some).batch())?;
+        loss = loss + engine.loss(decoder, Rows::pad(some).batch(), progress)?;
     }
     progress.step(1, 1)?;
     Ok(loss)

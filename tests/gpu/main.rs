@@ -156,12 +156,12 @@ fn compare_in(
             }
             let mut model = on(&machine, dtype, decoder);
             model.clear(&decoder.params).unwrap();
-            model.gradient(decoder, batch, backward, dropout).unwrap();
+            model.gradient(decoder, batch, backward, dropout, &()).unwrap();
             let found = model.read_grads().unwrap();
             let (all, worst) = distance(&found, &expected);
             let name = format!("{name} on {} in {}", machine.name(), dtype.name());
             if dropout.is_none() {
-                let sum = model.loss(decoder, batch).unwrap().sum;
+                let sum = model.loss(decoder, batch, &()).unwrap().sum;
                 println!("{name}: loss {sum:.5} ({loss:.5}), gradients {all:.1e}, worst {worst:.1e}");
                 assert!((sum / loss - 1.0).abs() < loss_off, "{name}: loss {sum} against {loss}");
             }

@@ -425,7 +425,7 @@ fn answers_with_more_than_half_of_the_probability_are_counted() {
         expected += usize::from(p > 0.5);
         sum -= p.ln();
     }
-    let loss = engine.loss(&decoder, Rows::pad(&[row]).batch()).unwrap();
+    let loss = engine.loss(&decoder, Rows::pad(&[row]).batch(), &()).unwrap();
     assert!(expected > 5 && expected < loss.count - 5, "{expected} of {}: nothing is told apart", loss.count);
     assert_eq!((loss.count, loss.sure), (row.ids.len() - 1, expected));
     assert!((loss.sum - sum).abs() < 1e-3 * sum, "{} {sum}", loss.sum);

@@ -84,6 +84,11 @@ struct StopAt(AtomicU64);
 
 impl Progress for StopAt {
     fn step(&self, _: u64, _: u64) -> Result<()> {
+        self.check()
+    }
+
+    /// Within a step as well.
+    fn check(&self) -> Result<()> {
         if self.0.fetch_sub(1, Ordering::Relaxed) == 0 { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
@@ -296,7 +301,7 @@ fn the_adapter_written_is_the_model_trained() {
     let loss = |decoder: &Decoder| {
         let ids = &held_out.rows[0].ids;
         let labels: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        Processor::default().loss(decoder, Batch { ids, labels: &labels, seq: 20, starts: &[] }).unwrap().mean()
+        Processor::default().loss(decoder, Batch { ids, labels: &labels, seq: 20, starts: &[] }, &()).unwrap().mean()
     };
     let mut decoder = Decoder::load(&base, Frozen::AsStored, &()).unwrap();
     decoder.attach(&adapter).unwrap();

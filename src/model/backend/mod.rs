@@ -52,6 +52,14 @@ pub trait Backend: Hybrids {
     where
         Self: 'a;
 
+    /// Asked before every block: whether somebody has stopped the pass.
+    ///
+    /// # Errors
+    /// Cancellation.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether a branch is added to its weight for a product where that is cheaper than two thin products over the tokens. Not
     /// where weights are multiplied in bf16: a small `s · B A` would be lost in the rounding of W.
     fn merges(&self) -> bool;

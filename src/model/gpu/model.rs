@@ -55,7 +55,8 @@ impl Model {
 }
 
 impl Engine for Model {
-    fn loss(&self, decoder: &Decoder, batch: Batch) -> Result<Loss> {
+    fn loss(&self, decoder: &Decoder, batch: Batch, progress: &dyn Progress) -> Result<Loss> {
+        progress.check()?;
         decoder.loss(&self.on(), batch)
     }
 
@@ -92,7 +93,9 @@ impl Engine for Model {
         batch: Batch,
         backward: Backward,
         dropout: Option<Dropout>,
+        progress: &dyn Progress,
     ) -> Result<()> {
+        progress.check()?;
         let on = OnGpu { totals: Some(&self.totals), dropout, ..self.on() };
         decoder.gradient(&on, batch, backward, &mut GpuGrads::Params).map(drop)
     }

@@ -90,7 +90,7 @@ pub struct Data {
 /// Sentences that are kept about single rows; the rest are only counted.
 const NOTES: usize = 5;
 /// Rows that are tokenized at once, and bytes of them.
-const BATCH: [usize; 2] = [512, 4 << 20];
+const BATCH: [usize; 2] = [512, 1 << 20];
 /// Pieces of a text that are tokenized at once.
 const PIECES: usize = 8;
 /// Bytes of a text of which only the beginning is tokenized where the rest would be cut off anyway.
@@ -158,6 +158,9 @@ pub fn read_with(
     Ok(data)
 }
 
+/// Says how far the reading is; asked by every thread, before each row or piece, whether to go on.
+type Step<'a> = &'a (dyn Fn() -> Result<()> + Sync);
+
 struct Reader<'a> {
     path: &'a Path,
     checkpoint: &'a Checkpoint,
@@ -179,7 +182,7 @@ impl Reader<'_> {
         Text::of(self.checkpoint, self.options.chat_template.as_deref())
     }
 
-    fn rows(&mut self, mut rows: Box<dyn file::Rows>, step: &dyn Fn() -> Result<()>) -> Result<()> {
+    fn rows(&mut self, mut rows: Box<dyn file::Rows>, step: Step) -> Result<()> {
         let (mut reading, mut tokenizer): (Option<Reading>, Option<Text>) = (None, None);
         let columns = self.options.columns.clone();
         loop {
@@ -215,7 +218,10 @@ impl Reader<'_> {
             let made: Vec<_> = batch
                 .into_par_iter()
                 .map(|(place, sample)| {
-                    let row = sample.map(|sample| this.row(sample, tokenizer.as_ref()));
+                    let row = sample.map(|sample| {
+                        step().map_err(Trouble::All)?;
+                        this.row(sample, tokenizer.as_ref())
+                    });
                     (place, row)
                 })
                 .collect();
@@ -279,7 +285,7 @@ impl Reader<'_> {
         Ok(counted(tokenizer.completed(text, from)?))
     }
 
-    fn prose(&mut self, mut prose: Prose, step: &dyn Fn() -> Result<()>) -> Result<()> {
+    fn prose(&mut self, mut prose: Prose, step: Step) -> Result<()> {
         let tokenizer = self.tokenizer()?;
         let [before, after] = tokenizer.around()?;
         let mut ids = before;
@@ -294,6 +300,7 @@ impl Reader<'_> {
             let made: Vec<_> = pieces
                 .par_iter()
                 .map(|piece| {
+                    step()?;
                     let (ids, offsets) = tokenizer.encode(&piece.text, false)?;
                     let kept = ids.into_iter().zip(offsets).filter(|(_, (begin, _))| *begin >= piece.context);
                     Ok(kept.map(|(id, _)| id).collect::<Vec<u32>>())

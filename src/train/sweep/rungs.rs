@@ -139,6 +139,10 @@ impl Progress for UpTo<'_> {
         Ok(())
     }
 
+    fn check(&self) -> Result<()> {
+        self.whole.check()
+    }
+
     fn stage(&self, name: &str) {
         name.clone_into(&mut self.stage.lock().unwrap_or_else(PoisonError::into_inner));
         self.whole.stage(name);

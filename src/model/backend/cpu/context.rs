@@ -6,6 +6,7 @@ use crate::model::ops::bf16::Unit;
 use crate::model::ops::{Buf, Pool, loss};
 use crate::model::params::Params;
 use crate::model::watch::{InputSquares, Watch};
+use crate::progress::Progress;
 
 /// The processor, with what a pass needs everywhere.
 #[derive(Clone, Copy, Debug)]
@@ -22,12 +23,14 @@ pub struct Cpu<'m> {
     pub inputs: Option<&'m InputSquares>,
     /// What multiplies bf16, where products are computed in it.
     pub unit: Option<Unit>,
+    /// Asked before every block whether to go on.
+    pub progress: &'m dyn Progress,
 }
 
 impl<'m> Cpu<'m> {
     /// Without dropout.
     pub fn new(params: &'m Params, pool: &'m Pool) -> Self {
-        Self { params, pool, dropout: None, watch: None, inputs: None, unit: None }
+        Self { params, pool, dropout: None, watch: None, inputs: None, unit: None, progress: &() }
     }
 }
 

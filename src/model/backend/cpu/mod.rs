@@ -51,6 +51,10 @@ impl<'m> Backend for Cpu<'m> {
     where
         Self: 'a;
 
+    fn check(&self) -> Result<()> {
+        self.progress.check()
+    }
+
     fn merges(&self) -> bool {
         self.unit.is_none()
     }

@@ -75,6 +75,11 @@ impl Progress for Pausable<'_> {
         }
         if done >= total || self.pause.is_time() { self.progress.step(done, total) } else { Ok(()) }
     }
+
+    /// Within a step nothing is held: it is ended, or goes on.
+    fn check(&self) -> Result<()> {
+        if self.pause.ended.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { self.progress.check() }
+    }
 }
 
 #[cfg(test)]
