@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::ComputeDtype;
 use crate::plan::memory::cluster::{COUNTS, counts, per_gpu, total};
 use crate::plan::memory::{
-    CONTEXT, GPUS, Load, Optimizer, Pairs, Place, Precision, Search, Strategy, Verdict, predict,
+    CONTEXT, GPUS, Largest, Load, Optimizer, Pairs, Place, Precision, Search, Strategy, Verdict, predict,
 };
 use crate::plan::{Layout, Method, Selection, Targets};
 use crate::train::Named;
@@ -96,6 +96,9 @@ impl Memory {
         notes.push(
             "activations, logits and workspace are this engine's own buffers; another engine needs others".to_owned(),
         );
+        if rows.iter().any(|(.., most)| most.whole) || cluster.as_ref().is_some_and(|cluster| cluster.whole) {
+            notes.push(Largest::MAX.to_owned());
+        }
         if let Some(why) = layout.spec.as_ref().and_then(|spec| spec.not_run.as_ref()) {
             notes.push(format!("{why}; this is what a decoder of these sizes takes"));
         }
@@ -109,7 +112,7 @@ impl Memory {
             let rooms: Vec<Value> = rows
                 .iter()
                 .map(|(name, room, verdict, most)| {
-                    json!({"name": name, "bytes": room, "verdict": verdict.as_str(), "largest": {"rank": most.rank, "batch": most.batch, "seq": most.seq}})
+                    json!({"name": name, "bytes": room, "verdict": verdict.as_str(), "largest": {"rank": most.rank, "batch": most.batch, "seq": most.seq, "seq_is_models_limit": most.whole}})
                 })
                 .collect();
             let cluster = cluster.map(|cluster| cluster.document);
@@ -140,7 +143,7 @@ impl Memory {
                 verdict,
                 number(most.rank),
                 number(most.batch),
-                number(most.seq),
+                most.context(|seq| seq.to_string()),
             ]);
         }
         let what = match method {
@@ -179,7 +182,7 @@ impl Memory {
         rows.dedup();
         for (strategy, count) in &rows {
             let verdict = Verdict::of(count.bytes, room).as_str().to_owned();
-            let (batch, seq) = (number(count.largest.batch), number(count.largest.seq));
+            let (batch, seq) = (number(count.largest.batch), count.largest.context(|seq| seq.to_string()));
             table.push(vec![
                 count.gpus.to_string(),
                 strategy.as_str().to_owned(),
@@ -192,16 +195,19 @@ impl Memory {
         let counts: Vec<Value> = rows
             .iter()
             .map(|(strategy, count)| {
-                json!({"gpus": count.gpus, "strategy": strategy.as_str(), "total": count.bytes, "largest": {"batch": count.largest.batch, "seq": count.largest.seq}})
+                json!({"gpus": count.gpus, "strategy": strategy.as_str(), "total": count.bytes, "largest": {"batch": count.largest.batch, "seq": count.largest.seq, "seq_is_models_limit": count.largest.whole}})
             })
             .collect();
         let document = json!({"gpus": gpus, "room": room, "strategies": strategies, "counts": counts});
-        Ok(Cluster { document, text: format!("{lines}\nGPUs of {}:\n{}", bytes(room), table.render()) })
+        let whole = rows.iter().any(|(_, count)| count.largest.whole);
+        Ok(Cluster { whole, document, text: format!("{lines}\nGPUs of {}:\n{}", bytes(room), table.render()) })
     }
 }
 
 /// What is said about several GPUs.
 struct Cluster {
+    /// Whether the model's limit is met.
+    whole: bool,
     document: Value,
     text: String,
 }

@@ -170,7 +170,11 @@ pub fn export(settings: &Settings, job: &Job, progress: &dyn Progress) -> Result
     let moved = std::fs::rename(&made, out).and_then(|()| open_to_all(out));
     moved.map_err(|error| Error::write(out, &error))?;
     names.sort();
-    Ok(Written { out: out.clone(), files: names, differs, command, notes: data.notes })
+    let mut notes = data.notes;
+    if let Some(most) = checkpoint.spec().ok().map(|spec| spec.max_positions).filter(|most| settings.seq > *most) {
+        notes.push(format!("sequences of {} tokens: the model's config allows {most}", settings.seq));
+    }
+    Ok(Written { out: out.clone(), files: names, differs, command, notes })
 }
 
 /// A temporary folder is for its owner alone; this one is no secret.

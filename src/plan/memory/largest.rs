@@ -14,13 +14,31 @@ pub struct Largest {
     pub rank: Option<usize>,
     /// Sequences of a micro-batch.
     pub batch: Option<usize>,
-    /// Tokens of a sequence.
+    /// Tokens of a sequence, no more than the model allows.
     pub seq: Option<usize>,
+    /// Whether `seq` is all that the model allows, and memory would have room for more.
+    pub whole: bool,
+}
+
+impl Largest {
+    /// What [`whole`](Self::whole) means, below a table.
+    pub const MAX: &str = "max: as long as the model's config allows";
+
+    /// [`seq`](Self::seq) for a table.
+    pub fn context(&self, number: impl Fn(usize) -> String) -> String {
+        let seq = self.seq.map_or_else(|| "–".to_owned(), number);
+        if self.whole { format!("{seq} max") } else { seq }
+    }
 }
 
 /// Larger batches and contexts are not looked for.
 pub(super) const MOST_BATCH: usize = 4096;
-pub(super) const MOST_SEQ: usize = 1 << 20;
+const MOST_SEQ: usize = 1 << 20;
+
+/// The longest sequence that is looked for: a longer one than its config states is refused when a run starts.
+pub(super) fn most_seq(layout: &Layout) -> usize {
+    layout.spec.as_ref().map_or(MOST_SEQ, |spec| spec.max_positions.min(MOST_SEQ))
+}
 
 /// What is varied.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,10 +92,9 @@ impl<'a> Search<'a> {
             Method::Full => None,
             _ => find(Of::Rank, self.selection.max_rank())?,
         };
-        // Learned positions end.
-        let positions = self.layout.spec.as_ref().filter(|spec| spec.positions.is_some());
-        let seq = find(Of::Seq, positions.map_or(MOST_SEQ, |spec| spec.max_positions.min(MOST_SEQ)))?;
-        Ok(Largest { rank, batch: find(Of::Batch, MOST_BATCH)?, seq: seq.filter(|&seq| seq >= 2) })
+        let most = most_seq(self.layout);
+        let seq = find(Of::Seq, most)?.filter(|&seq| seq >= 2);
+        Ok(Largest { rank, batch: find(Of::Batch, MOST_BATCH)?, seq, whole: seq == Some(most) })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::app::look::theme::Colors;
 use crate::app::widgets::menu::Take;
 use crate::app::widgets::swatch::swatch;
 use crate::app::work::export::Source;
-use crate::plan::memory::{CONTEXT, GPUS, Optimizer, Precision, Verdict};
+use crate::plan::memory::{CONTEXT, GPUS, Largest, Optimizer, Precision, Verdict};
 use crate::plan::{Load, Memory, Method};
 use crate::units;
 
@@ -254,15 +254,17 @@ fn rooms(ui: &mut Ui, view: &mut View<'_>, needs: &Needs) {
             let any = room.largest.rank.is_some_and(|most| most >= needs.largest);
             let rank = if any { "any".to_owned() } else { number(room.largest.rank) };
             ui.label(RichText::new(rank).monospace()).on_hover_text(number(room.largest.rank));
-            for most in [room.largest.batch, room.largest.seq] {
-                ui.label(RichText::new(number(most)).monospace());
+            let context = room.largest.context(|seq| units::exact(seq as u64));
+            for most in [number(room.largest.batch), context] {
+                ui.label(RichText::new(most).monospace());
             }
             ui.end_row();
         }
     });
     let note = format!(
-        "Each of rank, batch and context with the others as they are. Tight: less than a tenth to spare. A card of 8 GB holds 8 GiB, \
+        "Each of rank, batch and context with the others as they are; {}. Tight: less than a tenth to spare. A card of 8 GB holds 8 GiB, \
          8.59 GB. On a GPU {} are added for the driver's context and cuBLAS, an estimate.",
+        Largest::MAX,
         units::bytes(CONTEXT)
     );
     ui.label(RichText::new(note).small().color(colors.weak));

@@ -32,7 +32,7 @@ const HEADS: [Head<'static>; 6] = [
     head("each", "Memory of each GPU", true, 100.0),
     head("", "Against the memory of a GPU", false, 100.0),
     head("batch", "The largest batch of each GPU", true, 90.0),
-    head("context", "The longest sequence", true, 100.0),
+    head("context", "The longest sequence; max: as long as the model's config allows", true, 100.0),
 ];
 
 const fn head(title: &'static str, tip: &'static str, number: bool, width: f32) -> Head<'static> {
@@ -179,7 +179,10 @@ impl JobPage {
                 2 => Entry::number(Some(count.bytes as f64), |bytes| units::bytes(bytes as u64)),
                 3 => Entry::text(Verdict::of(count.bytes, room).as_str()),
                 4 => known(count.largest.batch),
-                _ => known(count.largest.seq),
+                _ => {
+                    let seq = count.largest.seq.map(|seq| seq as f64);
+                    Entry::number(seq, |_| count.largest.context(|seq| units::exact(seq as u64)))
+                }
             }
         };
         let name = |row: usize| match rows[row].1.gpus {
