@@ -186,6 +186,15 @@ def llama_factory(work):
     say(engine, "get_train_args(config.yaml)", last(run([there, "-c", check], folder, USE_CPU="1")))
     run(["bash", "run.sh"], folder, VENV=environment_of(there), USE_CPU="1")
     compare(engine, "bash run.sh  # llamafactory.launcher config.yaml", folder, work, "LLaMA-Factory", AT_ONCE)
+    # A sweep, one run after the other.
+    folder = work / "llama-factory-sweep"
+    export(folder, "--for", "llama-factory", "--ranks", "2,8", "--lrs", "1e-3", flags=settings(warmup=0, steps=6, **{"save-every": 3}))
+    run(["bash", "run.sh"], folder, VENV=environment_of(there), USE_CPU="1")
+    runs = json.loads(run([PROGRAM, "--json", "runs", folder]))["runs"]
+    found = {Path(one["path"]).name: (one["r"], one["made_by"], one["state"], one["checkpoints"]) for one in runs}
+    assert found == {f"r-{r}-lr-1e-3-seed-0": (r, "LLaMA-Factory", "finished", [3, 6]) for r in (2, 8)}, found
+    told = ", ".join(f"{Path(one['path']).name} {one['last_loss']:.4f}" for one in sorted(runs, key=lambda one: one["path"]))
+    say(engine, "bash run.sh  # each line of sweep.txt; rankscope runs FOLDER", told)
 
 
 def axolotl(work):
