@@ -65,6 +65,7 @@ mod tests {
         let offer = |name: &str, sigma: [f64; 3]| Offer {
             name: name.into(),
             shape: [4, 4],
+            copies: 1,
             energy: sigma.iter().map(|s| s * s).sum(),
             sigma: sigma.to_vec(),
         };
