@@ -44,7 +44,13 @@ pub fn of_sizes(name: &str, model_type: &str, sizes: [usize; 6], more: &str) -> 
         let keys = keys.into_iter().chain(["num_key_value_heads", "vocab_size"]);
         keys.zip(sizes).for_each(|(key, size)| config[key] = size.into());
         config["model_type"] = model_type.into();
-        ModelSpec::of_config(&config, Path::new("config.json"), None)
+        let mut spec = ModelSpec::of_config(&config, Path::new("config.json"), None)?;
+        // Sizes say nothing of how far a model may look, unless it has a table of positions.
+        let stated = ["max_position_embeddings", "n_positions"].iter().any(|key| config.get(key).is_some());
+        if !stated && spec.positions.is_none() {
+            spec.max_positions = usize::MAX;
+        }
+        Ok(spec)
     });
     match spec {
         Ok(spec) => Layout::from_spec(name, spec),

@@ -13,7 +13,7 @@
 //! ddp's buckets are torch's (`gradient_as_bucket_view` is off in accelerate); what is gathered under fsdp2 and ZeRO-3 is one block ahead. Sharded
 //! parts are padded by less than a row. Activations are this engine's, with bf16 on a GPU: another engine needs others.
 
-use super::largest::{MOST_BATCH, last, most_seq};
+use super::largest::{MOST_BATCH, MOST_SEQ, last, most_seq};
 use super::{Largest, Load, Memory, Method, Pairs, Predictor, predict};
 use crate::error::{Error, Result};
 use crate::plan::layout::Layout;
@@ -204,7 +204,7 @@ pub fn counts(
         let batch = last(MOST_BATCH, room, |batch| need(batch, load.seq))?;
         let most = most_seq(layout);
         let seq = last(most, room, |seq| need(load.batch, seq.max(2)))?.filter(|&seq| seq >= 2);
-        let largest = Largest { rank: None, batch, seq, whole: seq == Some(most) };
+        let largest = Largest { rank: None, batch, seq, whole: seq == Some(most) && most < MOST_SEQ };
         Ok(Count { gpus, bytes: need(load.batch, load.seq)?, largest })
     };
     gpus.iter().map(one).collect()
@@ -247,8 +247,10 @@ mod tests {
         assert_eq!(ddp[0], fsdp[0]);
         assert!(fsdp[1].bytes < fsdp[0].bytes && fsdp[2].bytes < fsdp[1].bytes && ddp[2].bytes >= ddp[1].bytes);
         // On a card of 192 GiB the model's own 131,072 positions are the end.
-        let roomy = counts(&layout, &pairs, &load, Strategy::Fsdp, &[64], 192 << 30).unwrap();
-        assert_eq!((roomy[0].largest.seq, roomy[0].largest.whole, ddp[0].largest.whole), (Some(131_072), true, false));
+        let mut stated = layout.clone();
+        std::sync::Arc::make_mut(stated.spec.as_mut().unwrap()).max_positions = 131_072;
+        let roomy = counts(&stated, &pairs, &load, Strategy::Fsdp, &[64], 192 << 30).unwrap();
+        assert_eq!((roomy[0].largest.seq, roomy[0].largest.whole, fsdp[2].largest.whole), (Some(131_072), true, false));
         assert_eq!(roomy[0].largest.context(|seq| seq.to_string()), "131072 max");
         assert!(fsdp[2].largest.batch > ddp[2].largest.batch && fsdp[2].largest.seq > ddp[2].largest.seq);
         assert!(counts(&layout, &pairs, &load, Strategy::Ddp, &[1025], 1).is_err());

@@ -33,7 +33,7 @@ impl Largest {
 
 /// Larger batches and contexts are not looked for.
 pub(super) const MOST_BATCH: usize = 4096;
-const MOST_SEQ: usize = 1 << 20;
+pub(super) const MOST_SEQ: usize = 1 << 20;
 
 /// The longest sequence that is looked for: a longer one than its config states is refused when a run starts.
 pub(super) fn most_seq(layout: &Layout) -> usize {
@@ -94,7 +94,7 @@ impl<'a> Search<'a> {
         };
         let most = most_seq(self.layout);
         let seq = find(Of::Seq, most)?.filter(|&seq| seq >= 2);
-        Ok(Largest { rank, batch: find(Of::Batch, MOST_BATCH)?, seq, whole: seq == Some(most) })
+        Ok(Largest { rank, batch: find(Of::Batch, MOST_BATCH)?, seq, whole: seq == Some(most) && most < MOST_SEQ })
     }
 }
 
