@@ -196,8 +196,8 @@ def take(program, kind):
 
 def page():
     lines = ["# Pictures", "", "Every tab, sub-tab and chapter at 1280×800 and 1920×1080, dark and light, with the bundled model.",
-             "`docs/pictures.py` takes them from the running window, drawn in software. These are of a build without optimization on a busy",
-             "machine: the times and speeds in them are not those of a release ([Speed and memory](speed.md)).", ""]
+             "`docs/pictures.py` takes them from the running window, an optimized build drawn in software on two cores that were busy with other",
+             "things: the times and speeds in them are not what a free machine gives ([Speed and memory](speed.md)).", ""]
     for *_, name, caption in SCREENS + BY_HAND:
         lines += [f"## {caption}", ""]
         for size in ("1280x800",) if (name, caption) in BY_HAND else ("1280x800", "1920x1080"):

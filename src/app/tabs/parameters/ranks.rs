@@ -130,10 +130,9 @@ impl RanksTab {
                 }
             }
             ui.separator();
-            let label = ui.label(RichText::new("or a budget").strong());
-            let label = label.on_hover_ui(|ui| glossary::BUDGET.ui(ui));
+            ui.label(RichText::new("or a budget").strong()).on_hover_ui(|ui| glossary::BUDGET.ui(ui));
             let field = TextEdit::singleline(&mut self.budget).hint_text("95%").desired_width(120.0);
-            let field = ui.add(field).labelled_by(label.id);
+            let field = ui.add(field).accessible_name("Budget");
             field.widget_info(|| WidgetInfo::text_edit(true, "", &self.budget, "Budget"));
             if field.changed() {
                 let text = self.budget.trim();
