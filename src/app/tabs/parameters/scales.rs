@@ -27,7 +27,7 @@ const HEADS: [Head<'static>; 5] = [
     Head { title: "α", tip: "lora_alpha after alpha_pattern", number: true, width: 50.0 },
     Head { title: "scale s", tip: "α/r, or α/√r with rsLoRA: what multiplies B·A", number: true, width: 70.0 },
     Head {
-        title: "s‖B‖‖A‖",
+        title: "s ‖B‖ ‖A‖",
         tip: "No norm of ΔW is larger; 0 for a B that was never trained",
         number: true,
         width: 90.0,
