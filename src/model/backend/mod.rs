@@ -52,10 +52,7 @@ pub trait Backend: Hybrids {
     where
         Self: 'a;
 
-    /// Asked before every block: whether somebody has stopped the pass.
-    ///
-    /// # Errors
-    /// Cancellation.
+    /// Asked before every block; an error where somebody has stopped the pass.
     fn check(&self) -> Result<()> {
         Ok(())
     }
