@@ -404,7 +404,7 @@ impl<S: Source> Builder<'_, S> {
         let plus = if spec.plus_one { 1.0 } else { 0.0 };
         let mut others = Vec::new();
         let weight = match (spec.weight, spec.copies) {
-            (true, 1) => self.0.scale(&spec.name, spec.width, plus)?,
+            (true, 1) if !spec.name.contains("{}") => self.0.scale(&spec.name, spec.width, plus)?,
             (true, copies) => {
                 let names: Vec<String> = spec.tensors().map(|(name, _)| name).collect();
                 let mut each = self.0.vectors(&names, copies * spec.width)?.into_iter();
