@@ -40,6 +40,13 @@ wide! {
     }
 }
 
+/// `e^x` of a decay. What is below 1e-26 counts for nothing, and would become numbers so small that processors take a hundred times as
+/// long for a product of them.
+#[inline(always)]
+fn decay(x: f32) -> f32 {
+    if x < -60.0 { 0.0 } else { exp(x) }
+}
+
 wide! {
     /// `D_ij = e^(sums_i − sums_j)` for i ≥ j, 0 above.
     fn decays(sums: &[f32], to: &mut [f32]) {
@@ -47,7 +54,7 @@ wide! {
         for (i, row) in to.chunks_exact_mut(count).enumerate() {
             let own = sums[i];
             for j in 0..=i {
-                row[j] = exp(own - sums[j]);
+                row[j] = decay(own - sums[j]);
             }
             row[i + 1..].fill(0.0);
         }
@@ -291,10 +298,10 @@ impl<'a> Work<'a> {
         for at in 0..count {
             let row = &factors[(first + at) * 2 * scan.value_heads..];
             sum += row[head];
-            (self.sums[at], self.f[at], self.grown[at]) = (sum, row[scan.value_heads + head], exp(sum));
+            (self.sums[at], self.f[at], self.grown[at]) = (sum, row[scan.value_heads + head], decay(sum));
         }
         for (left, own) in self.left.iter_mut().zip(&*self.sums) {
-            *left = exp(sum - own);
+            *left = decay(sum - own);
         }
         decays(self.sums, self.d);
         times(self.qk, self.d, self.p);
