@@ -2,7 +2,7 @@
 
 use super::screen::Screen;
 use crate::demo::Set;
-use crate::demo::grid::{Grids, TASKS, by_convention, check, grid};
+use crate::demo::grid::{BRIEF, Grids, TASKS, by_convention, check, grid};
 use crate::demo::make::{Scale, build};
 use crate::demo::study::{LONG, RANKS, Results, SHORT, name, study, table};
 use crate::demo::study_plot::plot;
@@ -58,6 +58,10 @@ struct Study {
     /// A grid of rank × learning rate × α instead, in short runs; with tongue and backwards, on which advice is checked
     #[arg(long, conflicts_with_all = ["long", "ranks"])]
     grid: bool,
+
+    /// The grid in runs of 40 to 60 steps in place of 160
+    #[arg(long, requires = "grid")]
+    brief: bool,
 
     /// Only this data set
     #[arg(long, value_parser = ["pirate", "extract", "facts", "tongue", "backwards"])]
@@ -123,7 +127,8 @@ impl Study {
     fn run_grid(self, screen: &Screen) -> Result<()> {
         let mut grids = Grids::open(&self.out.join("grid.csv"))?;
         let (mut text, mut all) = (String::new(), Vec::new());
-        for task in TASKS.iter().filter(|task| self.set.as_ref().is_none_or(|set| set == task.set.stem())) {
+        let tasks = if self.brief { &BRIEF } else { &TASKS };
+        for task in tasks.iter().filter(|task| self.set.as_ref().is_none_or(|set| set == task.set.stem())) {
             let advised = task.advised(&self.base, &self.out.join("data"), screen)?;
             screen.message(&format!(
                 "{}: r {}, α {}, {:e} is advised",

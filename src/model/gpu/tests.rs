@@ -3,7 +3,7 @@
 use super::kernels::*;
 use super::machine::Groups;
 use super::ops::Gpu;
-use super::{Buffer, Element, Launch, Machine, Mat, Product, Region, Tensor};
+use super::{Buffer, Element, Launch, Machine, Mat, Product, Profile, Region, Tensor};
 use crate::device::Memory;
 use crate::error::{Error, Result};
 use crate::model::ComputeDtype;
@@ -167,6 +167,24 @@ fn a_product_outside_its_memory_is_refused() {
     of(Mat::dense(joined.from(24), 3, 4), Mat::dense(joined.all(), 3, 8), right).unwrap();
     let products = machine.products.lock().unwrap();
     assert_eq!(products.iter().map(|p| (p.m, p.n, p.k)).collect::<Vec<_>>(), [(3, 4, 8); 2]);
+}
+
+#[test]
+fn a_profile_lists_what_was_asked_for() {
+    let profile = Profile::new(Arc::new(Listener::default())).unwrap();
+    let gpu = Gpu::new(Arc::<Profile>::clone(&profile), ComputeDtype::Bf16);
+    let (a, b, c) = (halves(&gpu, 24), halves(&gpu, 32), floats(&gpu, 12));
+    profile.take();
+    for _ in 0..3 {
+        let (left, right) = (Mat::dense(a.all(), 3, 8), Mat::dense(b.all(), 8, 4));
+        gpu.product(Mat::dense(c.all(), 3, 4), false, 1.0, left, right, 1).unwrap();
+    }
+    AddBias { to: a.all(), bias: c.all().first(8), weights: None, rows: 3, width: 8, stride: 8 }.launch(&gpu).unwrap();
+    let mut found: Vec<_> = profile.take().into_iter().map(|(name, of)| (name, of.calls, of.flops)).collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let product = "product, 3×8 by 8×4, bf16 by bf16 to f32".to_owned();
+    assert_eq!(found, [("kernel add_bias".to_owned(), 1, 0.0), (product, 3, 3.0 * 2.0 * 96.0)]);
+    assert!(profile.take().is_empty(), "what was taken is gone");
 }
 
 #[test]
