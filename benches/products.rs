@@ -59,7 +59,7 @@ fn main() -> Result<(), rayon::ThreadPoolBuildError> {
                 vec![rate(pool.install(|| seconds(|| parallel(Out::dense(&mut c, m, n), false, 1.0, a, b))))];
             for &unit in &units {
                 cells.push(rate(
-                    pool.install(|| seconds(|| bf16::product(unit, Out::dense(&mut c, m, n), false, 1.0, a, b))),
+                    pool.install(|| seconds(|| bf16::rounded(unit, Out::dense(&mut c, m, n), false, 1.0, a, b))),
                 ));
             }
             println!("| {threads} | {m} × {n} × {k} | {} |", cells.join(" | "));

@@ -257,7 +257,7 @@ impl Grids {
     }
 
     /// The points of the grid that were run, the lowest loss first.
-    pub fn ranked(&self, task: &Task) -> Vec<Outcome> {
+    pub fn best_first(&self, task: &Task) -> Vec<Outcome> {
         let mut found: Vec<Outcome> = Point::all().filter_map(|point| self.outcome(task, point)).collect();
         found.sort_by(|a, b| a.mean.total_cmp(&b.mean));
         found
@@ -299,7 +299,7 @@ impl Grids {
 
     /// The best point with all seeds.
     pub fn best(&self, task: &Task) -> Option<Outcome> {
-        self.ranked(task).into_iter().find(|outcome| outcome.seeds == SEEDS.len())
+        self.best_first(task).into_iter().find(|outcome| outcome.seeds == SEEDS.len())
     }
 
     fn add(&mut self, line: Line) -> Result<()> {

@@ -138,7 +138,9 @@ impl<'a> Changed<'a> {
                         }),
                     }
                 }
-                for (name, shape, stack) in set.base().spec().map(|spec| stacks::of(spec)).unwrap_or_default() {
+                // PEFT's parameters are no linear layers: who names them gets them.
+                let spec = names.and_then(|_| set.base().spec().ok());
+                for (name, shape, stack) in spec.map(|spec| stacks::of(spec)).unwrap_or_default() {
                     if stack.each.iter().flatten().all(|name| experts.contains(name)) {
                         stack.each.iter().flatten().for_each(|name| {
                             experts.remove(name);
@@ -147,11 +149,15 @@ impl<'a> Changed<'a> {
                     }
                 }
                 if !experts.is_empty() {
-                    items.notes.push(format!(
-                        "{} matrices of experts are left out: PEFT knows the experts of a block as one parameter and loads no pair \
-                         for some of them",
-                        experts.len()
-                    ));
+                    let why = match names {
+                        None => {
+                            "those of a block are one parameter to PEFT, not linear layers; targets that name them, such as all-linear, take them"
+                        }
+                        Some(_) => {
+                            "PEFT knows the experts of a block as one parameter and loads no pair for some of them"
+                        }
+                    };
+                    items.notes.push(format!("{} matrices of experts are left out: {why}", experts.len()));
                 }
             }
             Self::Adapter(adapter) => {

@@ -230,7 +230,7 @@ fn data_that_is_gone_or_wrong_is_said_in_a_sentence() {
 #[test]
 fn columns_are_chosen_and_rows_held_out() {
     let folder = tempfile::tempdir().unwrap();
-    let mut window = ready(&folder, 50);
+    let mut window = ready(&folder, 50_000);
     let path = folder.path().join("asked.csv");
     let rows: String = (0..20).map(|at| format!("what is {at},the rank of {at}\n")).collect();
     std::fs::write(&path, format!("question,answer\n{rows}")).unwrap();

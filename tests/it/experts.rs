@@ -123,7 +123,7 @@ fn experts_are_extracted_as_parameters() {
         let cuts = [["--rank", &most], ["--energy", "0.9999999"]];
         for (number, cut) in cuts.iter().enumerate() {
             let (out, again) = (format!("{out}{number}"), format!("{again}{number}"));
-            let words = ["extract", "--base", &base, "--tuned", &tuned, "--out", &out];
+            let words = ["extract", "--base", &base, "--tuned", &tuned, "--out", &out, "--targets", "all-linear"];
             let ran = rankscope(&[&words[..], &cut[..]].concat());
             assert_eq!(ran.status, 0, "{name}: {}", ran.stderr);
             let said = ran.stdout + &ran.stderr;
@@ -153,6 +153,13 @@ fn extraction_says_which_experts_are_left_out() {
     assert_eq!(ran.status, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("8 matrices of experts are left out"), "{}", ran.stdout);
     assert_eq!(Adapter::open(&out).unwrap().layers.len(), 2);
+    // Where nothing is named, linear layers are taken; a note says how experts are.
+    let out = folder.path().join("linear");
+    let ran =
+        rankscope(&["extract", "--base", &base, "--tuned", &tuned, "--out", &text(&out), "--rank", "4", "--json"]);
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("targets that name them, such as all-linear, take them"), "{}", ran.stdout);
+    assert!(Adapter::open(&out).unwrap().layers.iter().all(|layer| layer.experts.is_none()));
 }
 
 /// Gradients of every expert by itself, and a rank for each.
