@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::{Part, Progress};
 use crate::spectrum::{self, Method, Options};
+use crate::units::exact;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -116,7 +117,7 @@ impl<'a> Changed<'a> {
         match self {
             Self::Models(set) => {
                 set.check_adapter()?;
-                let mut experts = HashSet::new();
+                let (mut experts, mut routers) = (HashSet::new(), 0);
                 for entry in set.entries() {
                     if !(if names.is_some() { wanted(&entry.name) } else { entry.linear || entry.misfit }) {
                         continue;
@@ -130,12 +131,15 @@ impl<'a> Changed<'a> {
                         None if is_expert(&entry.name) => {
                             experts.insert(entry.name.clone());
                         }
-                        None => items.list.push(Item {
-                            name: entry.name.clone(),
-                            shape: entry.shape,
-                            embedding: entry.role == Role::Embedding,
-                            ..Item::default()
-                        }),
+                        None => {
+                            routers += usize::from(entry.role == Role::Router);
+                            items.list.push(Item {
+                                name: entry.name.clone(),
+                                shape: entry.shape,
+                                embedding: entry.role == Role::Embedding,
+                                ..Item::default()
+                            });
+                        }
                     }
                 }
                 // PEFT's parameters are no linear layers: who names them gets them.
@@ -148,10 +152,17 @@ impl<'a> Changed<'a> {
                         items.list.push(Item { name, shape, stack: Some(stack), ..Item::default() });
                     }
                 }
+                // Measured with peft 0.21.2 and transformers 5.24.0, where most routers are bare parameters.
+                if routers > 0 {
+                    items.notes.push(format!(
+                        "{routers} routers have pairs: PEFT loads those whose rank is r of the config, and of some families (Phi MoE, \
+                         Granite MoE, gpt-oss) none; targets without routers leave them out"
+                    ));
+                }
                 if !experts.is_empty() {
                     let why = match names {
                         None => {
-                            "those of a block are one parameter to PEFT, not linear layers; targets that name them, such as all-linear, take them"
+                            "those of a block are one parameter to PEFT, not linear layers; targets that name them, such as /.*experts.*/, take them"
                         }
                         Some(_) => {
                             "PEFT knows the experts of a block as one parameter and loads no pair for some of them"
@@ -175,9 +186,13 @@ impl<'a> Changed<'a> {
                         stack: None,
                     });
                 }
-                let stacks = adapter.layers.iter().filter(|layer| layer.experts.is_some()).count();
-                if stacks > 0 {
-                    items.notes.push(format!("the pairs of {stacks} stacks of experts are kept as they are"));
+                let kept: Vec<u64> = adapter.layers.iter().filter_map(stacks::parameters).collect();
+                if !kept.is_empty() {
+                    items.notes.push(format!(
+                        "the pairs of {} stacks of experts are kept as they are: {} parameters beside those that are counted here",
+                        kept.len(),
+                        exact(kept.iter().sum())
+                    ));
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! (`target_parameters`).
 
 use super::budget::Offer;
+use crate::adapter::LoraLayer;
 use crate::checkpoint::Role;
 use crate::delta::{DeltaWeight, Dense, LowRank};
 use crate::error::Result;
@@ -38,6 +39,12 @@ pub(super) fn of(spec: &ModelSpec) -> Vec<(String, [usize; 2], Stack)> {
         [first, Role::Down].map(|role| parameter(experts, role))
     };
     spec.experts().flat_map(both).collect()
+}
+
+/// What the pairs of a stack of experts have in all; `None` of another layer.
+pub(super) fn parameters(layer: &LoraLayer) -> Option<u64> {
+    let [out, inner] = layer.shape.map(|side| side as u64);
+    layer.experts.map(|experts| experts as u64 * layer.r as u64 * (out + inner))
 }
 
 /// Parts of one expert's ΔW, one below the other.
