@@ -8,7 +8,7 @@
 //! that has the experts of a block one of each).
 
 use super::budget::{self, Offer, Ranks};
-use super::left_out::left_out;
+use super::left_out::{left_out, routers};
 use super::stacks::{self, Spectra, Stack};
 use crate::adapter::{Adapter, NewAdapter, NewLayer, Pair, PeftConfig, Scaling, TargetModules, stacked};
 use crate::checkpoint::{Dtype, Role, expert_of};
@@ -117,7 +117,7 @@ impl<'a> Changed<'a> {
         match self {
             Self::Models(set) => {
                 set.check_adapter()?;
-                let (mut experts, mut routers) = (HashSet::new(), 0);
+                let mut experts = HashSet::new();
                 for entry in set.entries() {
                     if !(if names.is_some() { wanted(&entry.name) } else { entry.linear || entry.misfit }) {
                         continue;
@@ -131,15 +131,12 @@ impl<'a> Changed<'a> {
                         None if is_expert(&entry.name) => {
                             experts.insert(entry.name.clone());
                         }
-                        None => {
-                            routers += usize::from(entry.role == Role::Router);
-                            items.list.push(Item {
-                                name: entry.name.clone(),
-                                shape: entry.shape,
-                                embedding: entry.role == Role::Embedding,
-                                ..Item::default()
-                            });
-                        }
+                        None => items.list.push(Item {
+                            name: entry.name.clone(),
+                            shape: entry.shape,
+                            embedding: entry.role == Role::Embedding,
+                            ..Item::default()
+                        }),
                     }
                 }
                 // PEFT's parameters are no linear layers: who names them gets them.
@@ -151,13 +148,6 @@ impl<'a> Changed<'a> {
                         });
                         items.list.push(Item { name, shape, stack: Some(stack), ..Item::default() });
                     }
-                }
-                // Measured with peft 0.21.2 and transformers 5.24.0, where most routers are bare parameters.
-                if routers > 0 {
-                    items.notes.push(format!(
-                        "{routers} routers have pairs: PEFT loads those whose rank is r of the config, and of some families (Phi MoE, \
-                         Granite MoE, gpt-oss) none; targets without routers leave them out"
-                    ));
                 }
                 if !experts.is_empty() {
                     let why = match names {
@@ -517,6 +507,9 @@ pub fn extract(
         Changed::Models(_) => Vec::new(),
         Changed::Adapter(adapter) => adapter.notes(),
     });
+    if let Changed::Models(set) = changed {
+        notes.extend(routers(set, &modules));
+    }
     let unchanged = items.len() - modules.len();
     if unchanged > 0 {
         notes.push(match cut {
