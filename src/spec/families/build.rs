@@ -7,6 +7,9 @@ use crate::spec::{
     PartSpec, PositionsSpec, QkvLayout, Role,
 };
 
+/// What configs call the number of blocks.
+pub(super) const LAYERS: [&str; 4] = ["num_hidden_layers", "n_layer", "n_layers", "num_layers"];
+
 /// Names of the query, key and value projections.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Qkv {
@@ -179,7 +182,7 @@ impl Sizes {
     /// What the config says.
     pub(super) fn read(keys: &Keys, t: &Traits) -> Result<Self> {
         Self::hidden(keys)?;
-        Self::of_layers(keys, t, keys.size(&["num_hidden_layers", "n_layer", "n_layers", "num_layers"])?)
+        Self::of_layers(keys, t, keys.size(&LAYERS)?)
     }
 
     /// The width of the stream, whose absence is the first that is said.

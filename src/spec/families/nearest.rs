@@ -1,7 +1,8 @@
 //! The sentence about a family that is not known: the nearest that is, what stands in the way, what still works.
 
+use super::build::LAYERS;
 use super::keys::Keys;
-use super::{FAMILIES, Family, decoder};
+use super::{FAMILIES, Family, NESTED, decoder};
 use crate::error::Error;
 use crate::spec::ModelSpec;
 use serde_json::Value;
@@ -12,6 +13,7 @@ pub(super) const STILL: &str = "its weights can still be counted, quantized and 
 
 /// About a config whose `model_type` is `kind`.
 pub(super) fn unknown(kind: &str, config: &Value, path: &Path, has: Option<&dyn Fn(&str) -> bool>) -> Error {
+    let config = &shortened(config);
     let raw = decoder(config);
     let architecture = config.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     let named = architecture.map_or_else(String::new, |name| format!(" ({name})"));
@@ -40,6 +42,23 @@ pub(super) fn unknown(kind: &str, config: &Value, path: &Path, has: Option<&dyn 
         path,
         format!("a model of type {kind}{named} is not known here; the nearest that is is {near}, but {way}; {STILL}"),
     )
+}
+
+/// The config with no more blocks than models have: every family is tried on it, of whose blocks only the first is looked at.
+fn shortened(config: &Value) -> Value {
+    const ENOUGH: u64 = 256;
+    let mut config = config.clone();
+    let nested = NESTED.iter().find(|key| config.get(**key).is_some_and(Value::is_object));
+    let part = match nested {
+        Some(key) => &mut config[*key],
+        None => &mut config,
+    };
+    for key in LAYERS {
+        if part.get(key).and_then(Value::as_u64).is_some_and(|layers| layers > ENOUGH) {
+            part[key] = ENOUGH.into();
+        }
+    }
+    config
 }
 
 /// Modules and norms of the first block and around the blocks: those that the checkpoint does not have, and how many there are.

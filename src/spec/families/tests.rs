@@ -82,6 +82,9 @@ fn an_unknown_family_gets_its_nearest() {
     let sentence = sentence.unwrap_err().to_string();
     assert!(sentence.contains("llama9 (Llama9ForCausalLM)") && sentence.contains("nearest"), "{sentence}");
     assert!(sentence.contains("llama") && sentence.ends_with(nearest::STILL), "{sentence}");
+    // More blocks than any model has: each family is tried on a few of them.
+    let deep = parse(&[("model_type", json!("llama9")), ("num_hidden_layers", json!(1_000_000))]);
+    assert!(deep.unwrap_err().to_string().contains("the nearest that is is llama"));
     // A key that no family near it has, and modules of another name.
     let other = parse(&[("model_type", json!("novel")), ("clip_qkv", json!(4.0))]).unwrap_err().to_string();
     assert!(other.contains("nearest"), "{other}");
