@@ -63,8 +63,8 @@ pub struct Status {
     pub fraction: Option<f32>,
     /// Time since the start.
     pub elapsed: Duration,
-    /// Time left at the speed so far; `None` while too little is known.
-    pub remaining: Option<Duration>,
+    /// The least and the most time that is left, by the speed so far; `None` while too little is known.
+    pub remaining: Option<[Duration; 2]>,
 }
 
 /// Tells a job from every other job of this process.
@@ -191,7 +191,8 @@ impl<T: Send + 'static> Job<T> {
         let fraction = (total > 0).then(|| (done as f64 / total as f64).clamp(0.0, 1.0));
         let remaining = fraction
             .filter(|&f| f > 0.02 && elapsed > Duration::from_millis(500))
-            .map(|f| elapsed.mul_f64((1.0 - f) / f));
+            // The mean speed of all that was done is known, not how it varied.
+            .map(|f| [0.8, 1.25].map(|around| elapsed.mul_f64(around * (1.0 - f) / f)));
         Status { fraction: fraction.map(|f| f as f32), elapsed, remaining }
     }
 }

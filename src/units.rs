@@ -79,6 +79,48 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// A range of times as an estimate deserves it, ends rounded outwards: `20 to 45 s`, `40 s to 2 min`, `about 3 min`.
+pub fn duration_range([short, long]: [Duration; 2]) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    /// Seconds that an end is rounded to.
+    fn grain(seconds: f64) -> u64 {
+        match seconds {
+            ..=10.0 => 1,
+            ..=60.0 => 5,
+            ..=3600.0 => MINUTE,
+            _ => 10 * MINUTE,
+        }
+    }
+    fn words(s: u64) -> (String, &'static str) {
+        match s {
+            0..MINUTE => (s.to_string(), "s"),
+            MINUTE..HOUR => ((s / MINUTE).to_string(), "min"),
+            _ if s % HOUR == 0 => ((s / HOUR).to_string(), "h"),
+            _ => (format!("{} h {}", s / HOUR, s % HOUR / MINUTE), "min"),
+        }
+    }
+    let (short, long) = (short.min(long).as_secs_f64(), short.max(long).as_secs_f64());
+    let outwards = |seconds: f64, round: fn(f64) -> f64| {
+        let grain = grain(seconds);
+        round(seconds / grain as f64) as u64 * grain
+    };
+    let (low, high) = (outwards(short, f64::floor), outwards(long, f64::ceil));
+    let ((least, of_least), (most, of_most)) = (words(low), words(high));
+    match (low, high) {
+        (0, high) => {
+            if high <= 1 {
+                "about 1 s".to_owned()
+            } else {
+                format!("at most {most} {of_most}")
+            }
+        }
+        (low, high) if low == high => format!("about {most} {of_most}"),
+        _ if of_least == of_most && high < HOUR => format!("{least} to {most} {of_most}"),
+        _ => format!("{least} {of_least} to {most} {of_most}"),
+    }
+}
+
 /// A shape: `4096 × 11008`.
 pub fn shape(dims: &[usize]) -> String {
     dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" × ")
@@ -140,6 +182,16 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(400)), "0.4 s");
         assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(duration(Duration::from_secs(3900)), "1 h 5 min");
+        let range = |short, long| duration_range([short, long].map(Duration::from_secs_f64));
+        assert_eq!(range(22.0, 43.0), "20 to 45 s");
+        assert_eq!(range(43.0, 61.0), "40 s to 2 min");
+        assert_eq!(range(180.0, 180.0), "about 3 min");
+        assert_eq!(range(181.0, 239.0), "3 to 4 min");
+        assert_eq!(range(3500.0, 7300.0), "58 min to 2 h 10 min");
+        assert_eq!(range(3600.0, 10_800.0), "1 h to 3 h");
+        assert_eq!(range(0.2, 0.9), "about 1 s");
+        assert_eq!(range(0.2, 2.1), "at most 3 s");
+        assert_eq!(range(9.0, 4.0), "4 to 9 s");
         assert_eq!(real(0.012345, 3), "0.0123");
         assert_eq!(real(1.5e-7, 2), "1.5e-7");
         assert_eq!(real(123456.0, 3), "123456");

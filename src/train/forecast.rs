@@ -73,6 +73,38 @@ impl Speed {
     }
 }
 
+/// Steps whose mean is one moment of a run that goes on: single steps differ by their lengths and evaluations.
+const MOMENT: usize = 10;
+/// Moments that are looked at, the newest first.
+const MOMENTS: usize = 10;
+
+/// The least and the most time for `left` more steps, in a run whose steps ended so many seconds after its start, rising:
+/// by the fastest and the slowest of its last moments, and by its mean speed.
+///
+/// `None` where nothing is left or nothing is known.
+pub fn time_left(ended: &[f64], left: usize) -> Option<[Duration; 2]> {
+    let (took, steps) = (*ended.last()?, ended.len());
+    if left == 0 || took <= 0.0 || !took.is_finite() {
+        return None;
+    }
+    let mean = took / steps as f64;
+    let (mut fast, mut slow) = (mean, mean);
+    if steps <= MOMENT {
+        // Less than one moment: as uncertain as another moment of the same machine.
+        (fast, slow) = (mean / SAME_METHOD, mean * SAME_METHOD);
+    } else {
+        for moment in 0..MOMENTS.min((steps - 1) / MOMENT) {
+            let end = steps - 1 - moment * MOMENT;
+            let step = (ended[end] - ended[end - MOMENT]) / MOMENT as f64;
+            if step > 0.0 {
+                (fast, slow) = (fast.min(step), slow.max(step));
+            }
+        }
+    }
+    let time = |step: f64| Duration::try_from_secs_f64(step * left as f64).ok();
+    Some([time(fast)?, time(slow)?])
+}
+
 /// Beyond this factor a learning rate is far off.
 pub const FAR_OFF: f64 = 10.0;
 
@@ -108,6 +140,21 @@ mod tests {
         // 300 held-out rows take as long as 100 rows of training: a step of 4 rows, 25 of them.
         assert_eq!(evaluation_share(300, 25, 4), 1.0);
         assert_eq!((evaluate_every(300, 4, 200), evaluate_every(12, 4, 200)), (250, 20));
+    }
+
+    #[test]
+    fn the_time_left_is_a_range_of_what_was_seen() {
+        let left = |ended: &[f64], left| time_left(ended, left).map(|range| range.map(|time| time.as_secs_f64()));
+        assert_eq!((left(&[], 5), left(&[1.0], 0), left(&[0.0], 3), left(&[f64::NAN], 3)), (None, None, None, None));
+        assert_eq!(time_left(&[2.0], 4), Some([8.0 / 1.3, 8.0 * 1.3].map(Duration::from_secs_f64)));
+        // 21 steps: the first ten take 1 s each, the next ten 3 s, after a first one of 1 s.
+        let mut ended = vec![1.0];
+        ended.extend((1..=10).map(|step| 1.0 + f64::from(step)));
+        ended.extend((1..=10).map(|step| 11.0 + 3.0 * f64::from(step)));
+        assert_eq!(left(&ended, 10), Some([10.0, 30.0]));
+        // Steps that are all alike: known well.
+        let even: Vec<f64> = (1..=50).map(f64::from).collect();
+        assert_eq!(left(&even, 7), Some([7.0, 7.0]));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, running: &[&dyn Running]) {
                 view.effects.push(Effect::Cancel(job.id()));
             }
             let time = match status.remaining {
-                Some(left) => format!("{} left", units::duration(left)),
+                Some(left) => format!("{} left", units::duration_range(left)),
                 None => units::duration(status.elapsed),
             };
             ui.label(RichText::new(time).small().color(colors.weak));

@@ -185,7 +185,7 @@ fn controls(ui: &mut Ui, tune: &Tune, guess: &mut Option<usize>) -> Option<TuneE
             let bar = ProgressBar::new(fraction).desired_width(180.0).desired_height(8.0);
             ui.add(bar).accessible_name("Three runs");
             if let Some(left) = tune.running().and_then(|job| job.status().remaining) {
-                weak(ui, format!("about {} left", units::duration(left)));
+                weak(ui, format!("{} left", units::duration_range(left)));
             }
         });
         return edit;

@@ -145,8 +145,9 @@ fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
         if let Some(speed) = track.speed() {
             ui.label(weak(format!("{speed:.0} tokens/s")));
         }
-        if goes_on && let Some(left) = track.seconds_left().filter(|&left| left > 0.0) {
-            ui.label(weak(format!("{} left", units::duration(std::time::Duration::from_secs_f64(left)))));
+        if goes_on && let Some(left) = track.time_left() {
+            ui.label(weak(format!("{} left", units::duration_range(left))))
+                .on_hover_text("From how fast and how slow the last steps were, evaluations included.");
         }
     });
     if goes_on && track.steps > 0 {

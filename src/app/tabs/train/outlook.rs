@@ -134,9 +134,7 @@ fn time(ui: &mut Ui, view: &View<'_>, draft: &Draft) {
     ui.horizontal_wrapped(|ui| {
         ui.label(RichText::new("Time").strong());
         if let Some(speed) = speed {
-            let [short, long] = speed.times(tokens).map(units::duration);
-            let text = if short == long { short } else { format!("{short} to {long}") };
-            ui.label(text).on_hover_text(source);
+            ui.label(units::duration_range(speed.times(tokens))).on_hover_text(source);
         }
         let text = format!("{steps} steps, {} epochs", units::real(epochs, 2));
         ui.label(RichText::new(text).small().color(Colors::of(ui).weak));

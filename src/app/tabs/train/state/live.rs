@@ -57,7 +57,7 @@ pub struct Live {
     /// What comes next.
     pub queue: VecDeque<Task>,
     /// Seconds left by the clock of the run that goes on, which its header shows.
-    pub seconds_left: Option<f64>,
+    pub time_left: Option<[Duration; 2]>,
 }
 
 impl Live {
@@ -74,7 +74,7 @@ impl Live {
             let pausable = Pausable { progress, pause: &held };
             job::beside(|| carry_out(work, &pausable, &sender))
         });
-        Self { job, paused, inbox, pause, task, current: None, queue, seconds_left: None }
+        Self { job, paused, inbox, pause, task, current: None, queue, time_left: None }
     }
 
     /// Holds it between two steps, or lets it go on.
@@ -121,7 +121,7 @@ impl Running for Live {
     fn status(&self) -> Status {
         let status = self.job.status();
         let remaining = match &self.task {
-            Task::Run(..) => self.seconds_left.and_then(|left| Duration::try_from_secs_f64(left).ok()),
+            Task::Run(..) => self.time_left,
             Task::Sweep(..) => status.remaining,
         };
         Status { remaining: remaining.filter(|_| !self.is_held()), ..status }

@@ -313,7 +313,7 @@ impl Training {
                     let current = live.current.as_ref();
                     if let Some(track) = self.tracks.iter_mut().find(|track| current.is_some_and(|f| track.is_of(f))) {
                         track.take(event);
-                        live.seconds_left = track.seconds_left();
+                        live.time_left = track.time_left();
                     }
                 }
                 LiveEvent::Rows(rows) => self.sweep = Some((live.task.folder().clone(), rows)),

@@ -1,9 +1,11 @@
 //! [`Track`]: everything that a run has told so far, from this program or from its files.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::train::Record;
 use crate::train::film::Frame;
+use crate::train::forecast;
 use crate::train::history::{self, Written};
 use crate::train::memory::Memory;
 use crate::train::run::Event;
@@ -136,11 +138,10 @@ impl Track {
         self.frames.get(after.saturating_sub(1))
     }
 
-    /// Seconds left at the mean speed so far.
-    pub fn seconds_left(&self) -> Option<f64> {
-        let (done, took) = (self.records.last()?.step.step, *self.seconds.last()?);
-        let left = self.steps.checked_sub(done)?;
-        (self.records.len() > 1).then(|| took / self.records.len() as f64 * left as f64)
+    /// The least and the most time that is left; `None` before a step was done and after the last one.
+    pub fn time_left(&self) -> Option<[Duration; 2]> {
+        let left = self.steps.checked_sub(self.records.last()?.step.step)?;
+        forecast::time_left(&self.seconds, left)
     }
 
     /// Tokens a second over the last steps.
@@ -189,7 +190,7 @@ mod tests {
         assert_eq!((track.records.len(), track.seconds.len()), (5, 5));
         track.take(Event::Step(record(6, 2.0)));
         assert_eq!((track.at(6), track.at(100), track.at(0)), (Some(5), Some(5), None));
-        assert_eq!(track.seconds_left(), Some(8.0));
+        assert_eq!(track.time_left(), Some([8.0 / 1.3, 8.0 * 1.3].map(Duration::from_secs_f64)));
         assert_eq!(track.speed(), Some(50.0));
     }
 
