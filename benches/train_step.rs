@@ -6,6 +6,7 @@
 //! cargo bench --bench train_step -- --large               the 1.1B shape, three steps a side
 //! cargo bench --bench train_step -- --delta               a gated DeltaNet block of Qwen3.5-0.8B's widths, LoRA in f32, beside torch + peft
 //! cargo bench --bench train_step -- --experts             a block of OLMoE-1B-7B's widths, 64 experts, beside torch + peft
+//! cargo bench --bench train_step -- --memory              whole runs: memory as predicted before the first step, and as measured
 //! ```
 //!
 //! Both sides read the same folder of random weights, train on the same tokens, and run alone in a process of their own;
@@ -22,12 +23,14 @@
 
 mod made;
 
-use made::{LARGE, SMALL, interpreter, last_line, rows, write, write_model};
+use made::{LARGE, SMALL, Shape, interpreter, last_line, rows, write, write_model};
 use rankscope::checkpoint::Checkpoint;
 use rankscope::device::Choice;
 use rankscope::model::ComputeDtype;
 use rankscope::model::gpu;
-use rankscope::train::{Schedule, Settings, Trainer};
+use rankscope::train::memory::Record;
+use rankscope::train::run::{Start, run};
+use rankscope::train::{SETTINGS, Schedule, Settings, Trainer};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -63,6 +66,8 @@ fn main() {
         }
         ["--delta"] => delta(),
         ["--experts"] => experts(),
+        ["--memory"] => memory(),
+        ["--run", ..] => whole_run(&words[1..]),
         ["--large"] => large(),
         ["--rounds", rounds] => table(rounds.parse().unwrap()),
         _ => table(1),
@@ -232,6 +237,86 @@ fn one_block(config: &Value, some: &str, sizes: &[[&str; 2]]) {
             std::io::stdout().flush().unwrap();
         }
     }
+}
+
+/// Whole runs with evaluation, checkpoints and film, each in a process of its own, on the bundled model, the small shape and one in between.
+fn memory() {
+    const MIDDLE: Shape =
+        Shape { hidden: 1024, layers: 8, heads: 16, kv_heads: 16, ffn: 2752, vocab: 32_000, seq: 256, batch: 1 };
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    let (small, middle) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (folder, shape) in [(small.path(), &SMALL), (middle.path(), &MIDDLE)] {
+        write(folder, shape);
+        let mut data = std::fs::File::create(folder.join("rows.jsonl")).unwrap();
+        for row in rows(64, shape.seq, shape.vocab).rows {
+            writeln!(data, "{}", json!({"input_ids": row.ids})).unwrap();
+        }
+    }
+    let (tales, data) = (demo.join("tales-2m"), demo.join("data/pirate.train.jsonl"));
+    let of = |folder: &Path| (folder.to_owned(), folder.join("rows.jsonl"));
+    let (tales, small, middle) = ((tales, data), of(small.path()), of(middle.path()));
+    let runs = [
+        ("bundled", &tales, "method=qlora rank=8 targets=all-linear batch=8 seq=128 steps=60 threads=2"),
+        ("bundled", &tales, "method=qlora rank=8 targets=all-linear batch=8 seq=128 steps=60 threads=1"),
+        ("bundled", &tales, "method=full batch=8 seq=128 steps=60 threads=2"),
+        ("d 512", &small, "method=qlora rank=8 targets=q_proj,v_proj batch=4 seq=256 steps=6 threads=1"),
+        ("d 512", &small, "method=qlora rank=8 targets=all-linear batch=4 seq=256 steps=6 threads=2"),
+        (
+            "d 512",
+            &small,
+            "method=qlora rank=16 targets=all-linear batch=4 seq=256 steps=6 threads=2 checkpointing=true",
+        ),
+        ("d 512", &small, "method=lora rank=8 targets=all-linear batch=2 seq=256 steps=6 threads=1"),
+        ("d 512", &small, "method=full batch=2 seq=256 steps=6 threads=2"),
+        (
+            "d 1024",
+            &middle,
+            "method=qlora rank=16 targets=all-linear batch=1 seq=256 steps=4 threads=2 checkpointing=true",
+        ),
+        ("d 1024", &middle, "method=lora rank=16 targets=q_proj,v_proj batch=1 seq=256 steps=4 threads=2"),
+    ];
+    println!("| run | predicted | measured | off |\n|---|---|---|---|");
+    for (name, (model, data), settings) in runs {
+        let out = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.arg("--run").args(settings.split(' '));
+        let path = |name: &str, path: &Path| format!("{name}={}", path.display());
+        child.args([path("model", model), path("data", data), path("out", out.path()), "device=cpu".to_owned()]);
+        assert!(child.status().unwrap().success(), "{settings}");
+        let record = Record::read(out.path()).unwrap().unwrap();
+        let of = |bytes: u64| bytes as f64 / 1e6;
+        let (predicted, measured) = (of(record.predicted.total()), of(record.measured.unwrap_or_default()));
+        println!(
+            "| {name}: {settings} | {predicted:.0} MB | {measured:.0} MB | {:+.1} % |",
+            (predicted / measured - 1.0) * 100.0
+        );
+        println!(
+            "  buffers kept {:.1} MB; {}",
+            of(record.buffers),
+            record
+                .predicted
+                .parts()
+                .iter()
+                .map(|part| format!("{} {:.1}", part.name, of(part.bytes)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+/// A run whose settings are given as `name=value`.
+fn whole_run(words: &[&str]) {
+    let mut settings = Settings::default();
+    for word in words {
+        let (name, value) = word.split_once('=').unwrap();
+        let setting = SETTINGS.iter().find(|setting| setting.name == name).unwrap();
+        (setting.set)(&mut settings, value).unwrap();
+    }
+    if let Some(threads) = settings.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
+    }
+    run(settings, Start { resume: false, force: true }, &(), &mut |_| Ok(())).unwrap();
 }
 
 fn cell(row: &Value) -> String {
