@@ -254,7 +254,7 @@ impl<'de> Keyed<'de> for Stated {
 }
 
 /// Whether `torch.save` writes files with such an ending.
-fn is_pickle(name: &str) -> bool {
+pub(super) fn is_pickle(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, end)| super::shard::PICKLES.contains(&end))
 }
 

@@ -200,7 +200,12 @@ impl Checkpoint {
             sides.extend((0..tensors.len()).filter(|&at| is_side(&tensors[at])));
         }
         let modules = Modules::new(&tensors, &states, &packed, spec.as_deref().ok(), config.as_ref(), gguf);
-        let format = if gguf { "gguf" } else { "safetensors" };
+        let pickled = |file: &PathBuf| file.file_name().is_some_and(|name| folder::is_pickle(&name.to_string_lossy()));
+        let format = match gguf {
+            true => "gguf",
+            false if found.shards.iter().any(pickled) => "torch.save",
+            false => "safetensors",
+        };
         let parts = match shards.len() {
             1 => None,
             n => Some(format!("{n} shards")),
@@ -244,7 +249,7 @@ impl Checkpoint {
         self.kind
     }
 
-    /// `safetensors`, or `safetensors, 3 shards`.
+    /// `safetensors`, `torch.save` or `gguf`; `safetensors, 3 shards`.
     pub fn format(&self) -> &str {
         &self.format
     }

@@ -10,6 +10,7 @@
 //! [`names`] says what the tensors of an architecture are called by transformers, and which of its settings stand where.
 
 pub(crate) mod names;
+mod splits;
 mod tokenizer;
 pub(crate) mod vocabulary;
 pub(crate) mod write;

@@ -2,9 +2,10 @@
 //!
 //! | `tokenizer.ggml.model` | what it is | here |
 //! |---|---|---|
-//! | `gpt2` | byte-level BPE with merges; `tokenizer.ggml.pre` names how text is split first | [`SPLITS`] |
+//! | `gpt2` | byte-level BPE with merges; `tokenizer.ggml.pre` names how text is split first | [`Split`] |
 //! | `llama` | SentencePiece's BPE: merges follow from the scores, unknown bytes are tokens of their own | |
 
+use super::splits::Split;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -15,25 +16,6 @@ pub struct Tokenizer {
     /// `tokenizer_config.json`.
     pub config: Value,
 }
-
-/// `(?i:'s|'t|'re|'ve|'m|'ll|'d)` and what follows it in the expressions of newer models.
-const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|";
-const REST: &str = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-
-/// Digits that stay together, by `tokenizer.ggml.pre`; `None` splits as GPT-2 does.
-const SPLITS: [(&str, Option<&str>); 10] = [
-    ("llama-bpe", Some(r"\p{N}{1,3}")),
-    ("llama3", Some(r"\p{N}{1,3}")),
-    ("llama-v3", Some(r"\p{N}{1,3}")),
-    ("smaug-bpe", Some(r"\p{N}{1,3}")),
-    ("qwen2", Some(r"\p{N}")),
-    ("deepseek-r1-qwen", Some(r"\p{N}")),
-    ("megrez", Some(r"\p{N}")),
-    ("gpt-2", None),
-    ("phi-2", None),
-    ("default", None),
-];
 
 /// Kinds of `tokenizer.ggml.token_type`.
 pub(super) const CONTROL: i64 = 3;
@@ -61,8 +43,9 @@ pub(super) fn build(metadata: &Map<String, Value>) -> Result<Tokenizer, String> 
         tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect();
     let (bos, eos) = (id("bos_token_id"), id("eos_token_id"));
     let sentencepiece = model == "llama";
+    let pre = get("pre").and_then(Value::as_str).unwrap_or("default");
     let parts = match model {
-        "gpt2" => byte_level(&vocabulary, list("merges"), get("pre").and_then(Value::as_str).unwrap_or("default"))?,
+        "gpt2" => byte_level(&vocabulary, list("merges"), pre)?,
         "llama" => {
             let scores: Vec<f64> = list("scores").iter().filter_map(Value::as_f64).collect();
             sentence_piece(&vocabulary, &tokens, &scores, flag("add_space_prefix", true), id("unknown_token_id"))
@@ -77,7 +60,8 @@ pub(super) fn build(metadata: &Map<String, Value>) -> Result<Tokenizer, String> 
             json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special })
         })
         .collect();
-    let around = [(flag("add_bos_token", sentencepiece), bos, true), (flag("add_eos_token", false), eos, false)];
+    let begins = sentencepiece || (model == "gpt2" && Split::named(pre).is_some_and(|split| split.bos));
+    let around = [(flag("add_bos_token", begins), bos, true), (flag("add_eos_token", false), eos, false)];
     let tokenizer = json!({
         "version": "1.0",
         "truncation": null,
@@ -106,23 +90,6 @@ pub(super) fn build(metadata: &Map<String, Value>) -> Result<Tokenizer, String> 
     Ok(Tokenizer { tokenizer, config: Value::Object(config) })
 }
 
-/// How a `tokenizer.json` splits text, by the name in [`SPLITS`].
-pub(super) fn split_of(splitter: &Value) -> Option<&'static str> {
-    let parts = splitter["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![splitter.clone()]);
-    let found = parts.iter().find_map(|part| part["pattern"]["Regex"].as_str());
-    let by_gpt2 = || {
-        let whole = |part: &&Value| part["type"] == "ByteLevel" && part["use_regex"].as_bool().unwrap_or(true);
-        parts.iter().find(whole).map(|_| "gpt-2")
-    };
-    let Some(found) = found else { return by_gpt2() };
-    let same = |digits: Option<&str>| found == pattern(digits);
-    SPLITS.iter().find(|(_, digits)| same(*digits)).map(|(name, _)| *name)
-}
-
-fn pattern(digits: Option<&str>) -> String {
-    digits.map_or_else(|| GPT2.to_owned(), |digits| format!("{WORDS}{digits}{REST}"))
-}
-
 struct Parts {
     normalizer: Value,
     splitter: Value,
@@ -131,19 +98,14 @@ struct Parts {
 }
 
 fn byte_level(vocabulary: &Map<String, Value>, merges: &[Value], pre: &str) -> Result<Parts, String> {
-    let split = SPLITS.iter().find(|(name, _)| *name == pre).map(|&(_, digits)| digits);
-    let digits =
-        split.ok_or_else(|| format!("found a tokenizer that splits text as {pre}, which is not known here"))?;
-    let pattern = pattern(digits);
+    let split = Split::named(pre)
+        .ok_or_else(|| format!("found a tokenizer that splits text as {pre}, which is not known here"))?;
     Ok(Parts {
         normalizer: if pre.contains("qwen") { json!({ "type": "NFC" }) } else { Value::Null },
-        splitter: json!({ "type": "Sequence", "pretokenizers": [
-            { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false },
-            { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false },
-        ]}),
+        splitter: split.pre_tokenizer(),
         decoder: json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true }),
         model: json!({ "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "fuse_unk": false, "byte_fallback": false, "ignore_merges": pre.starts_with("llama"), "vocab": vocabulary, "merges": merges }),
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": split.ignore_merges, "vocab": vocabulary, "merges": merges }),
     })
 }
 

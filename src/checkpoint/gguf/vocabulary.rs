@@ -1,6 +1,7 @@
 //! A `tokenizer.json` as llama.cpp's metadata, the way back of [`tokenizer`](super::tokenizer).
 
-use super::tokenizer::{self, CONTROL, USER_DEFINED};
+use super::splits::{self, Split};
+use super::tokenizer::{CONTROL, USER_DEFINED};
 use super::write::Value;
 use serde_json::Value as Json;
 
@@ -84,11 +85,21 @@ pub(crate) fn pairs(tokenizer: &Json, config: &Json, size: usize) -> Result<(Pai
             ),
         );
     } else {
-        let pre = tokenizer::split_of(&tokenizer["pre_tokenizer"]);
-        if pre.is_none() {
+        let ignore_merges = model["ignore_merges"].as_bool().unwrap_or(false);
+        let split = Split::of(&tokenizer["pre_tokenizer"], ignore_merges);
+        if split.is_some_and(|split| split.ignore_merges != ignore_merges) {
+            notes.push(
+                "llama.cpp merges the pieces of words that are tokens otherwise than this tokenizer: tokens may differ"
+                    .to_owned(),
+            );
+        }
+        if split.is_none() {
             notes.push("llama.cpp knows no name for how this tokenizer splits text: tokenizer.ggml.pre is default, and tokens may differ".to_owned());
         }
-        add("ggml.pre", pre.unwrap_or("default").into());
+        if splits::puts_a_blank(&tokenizer["pre_tokenizer"]) {
+            notes.push("this tokenizer puts a blank before a text, which llama.cpp does not do: begin a prompt with a blank there".to_owned());
+        }
+        add("ggml.pre", split.map_or("default", |split| split.names[0]).into());
         add("ggml.merges", Value::Texts(merges));
     }
     let id_of = |token: &str| words.iter().position(|word| word == token);
@@ -105,6 +116,9 @@ pub(crate) fn pairs(tokenizer: &Json, config: &Json, size: usize) -> Result<(Pai
     let by_template = bos.is_some_and(|bos| first.contains(&Json::from(bos).to_string()));
     let adds = config["add_bos_token"].as_bool().unwrap_or(by_template);
     add("ggml.add_bos_token", Value::Bool(adds));
+    if config["add_eos_token"].as_bool() == Some(true) {
+        add("ggml.add_eos_token", Value::Bool(true));
+    }
     if let Some(template) = config["chat_template"].as_str() {
         add("chat_template", template.into());
     }
