@@ -96,9 +96,10 @@ impl Memory {
         notes.push(
             "activations, logits and workspace are this engine's own buffers; another engine needs others".to_owned(),
         );
-        if rows.iter().any(|(.., most)| most.whole) || cluster.as_ref().is_some_and(|cluster| cluster.whole) {
-            notes.push(Largest::MAX.to_owned());
-        }
+        let of_cluster = cluster.iter().flat_map(|cluster| &cluster.largest);
+        notes.extend(
+            Largest::marks(rows.iter().map(|(.., most)| most).chain(of_cluster)).into_iter().map(str::to_owned),
+        );
         if let Some(why) = layout.spec.as_ref().and_then(|spec| spec.not_run.as_ref()) {
             notes.push(format!("{why}; this is what a decoder of these sizes takes"));
         }
@@ -142,7 +143,7 @@ impl Memory {
                 bytes(*room),
                 verdict,
                 number(most.rank),
-                number(most.batch),
+                most.sequences(|batch| batch.to_string()),
                 most.context(|seq| seq.to_string()),
             ]);
         }
@@ -160,7 +161,6 @@ impl Memory {
         let room = self.gpu_memory.clamp(1, 1 << 20) << 30;
         let place = Place::Gpu(ComputeDtype::Bf16.into());
         let load = Load { process: CONTEXT, place, precision: Precision::Bf16, ..*load };
-        let number = |n: Option<usize>| n.map_or_else(|| "–".to_owned(), |n| n.to_string());
         let (mut strategies, mut lines) = (Vec::new(), String::new());
         let mut table = Table::new(&["GPUs", "strategy", ">each", "", ">largest batch of each", ">context"]);
         let mut rows = Vec::new();
@@ -182,7 +182,8 @@ impl Memory {
         rows.dedup();
         for (strategy, count) in &rows {
             let verdict = Verdict::of(count.bytes, room).as_str().to_owned();
-            let (batch, seq) = (number(count.largest.batch), count.largest.context(|seq| seq.to_string()));
+            let largest = count.largest;
+            let (batch, seq) = (largest.sequences(|batch| batch.to_string()), largest.context(|seq| seq.to_string()));
             table.push(vec![
                 count.gpus.to_string(),
                 strategy.as_str().to_owned(),
@@ -199,15 +200,15 @@ impl Memory {
             })
             .collect();
         let document = json!({"gpus": gpus, "room": room, "strategies": strategies, "counts": counts});
-        let whole = rows.iter().any(|(_, count)| count.largest.whole);
-        Ok(Cluster { whole, document, text: format!("{lines}\nGPUs of {}:\n{}", bytes(room), table.render()) })
+        let largest = rows.iter().map(|(_, count)| count.largest).collect();
+        Ok(Cluster { largest, document, text: format!("{lines}\nGPUs of {}:\n{}", bytes(room), table.render()) })
     }
 }
 
 /// What is said about several GPUs.
 struct Cluster {
-    /// Whether the model's limit is met.
-    whole: bool,
+    /// What fits, row by row.
+    largest: Vec<Largest>,
     document: Value,
     text: String,
 }

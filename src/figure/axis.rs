@@ -112,11 +112,17 @@ impl Axis {
     }
 }
 
+/// Below so many powers of ten twice and five times them are named too, and all are written alike.
+const FEW: f64 = 3.0;
+
 /// `10⁻³` at powers of ten; other marks are named only when there is hardly a power of ten in sight.
 fn log_label(place: f64, span: f64) -> String {
     let nearest = place.round();
     if (place - nearest).abs() < 1e-6 {
         let exponent = nearest as i32;
+        if span < FEW {
+            return large(10f64.powi(exponent), 2);
+        }
         // Small numbers are read faster than their powers.
         return if (0..=3).contains(&exponent) {
             number::short(10f64.powi(exponent), 3)
@@ -125,7 +131,7 @@ fn log_label(place: f64, span: f64) -> String {
         };
     }
     let lead = (10f64.powf(place - place.floor())).round();
-    let named = if span < 0.7 { true } else { span < 2.2 && (lead == 2.0 || lead == 5.0) };
+    let named = if span < 0.7 { true } else { span < FEW && (lead == 2.0 || lead == 5.0) };
     // Closer together they need a digit more to be told apart.
     let digits = if span < 0.1 { 4 } else { 2 };
     if named { large(10f64.powf(place), digits) } else { String::new() }
@@ -157,6 +163,8 @@ mod tests {
         assert_eq!(axis.label_at(2f64.log10(), 6.0), "");
         assert_eq!(axis.label_at(2f64.log10(), 1.0), "2");
         assert_eq!(axis.label_at(3f64.log10(), 0.6), "3");
+        // Beside 0.02 and 0.005 a hundredth is no power of ten.
+        assert_eq!([-2.0, 0.02f64.log10(), 4.0].map(|place| axis.label_at(place, 1.5)), ["0.01", "0.02", "10,000"]);
     }
 
     #[test]

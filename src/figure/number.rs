@@ -32,6 +32,11 @@ fn written(value: f64, digits: usize, end: fn(&str) -> &str) -> String {
     minus(text)
 }
 
+/// A difference, with its sign either way: `+0.120`, `−4.500`.
+pub fn signed(value: f64, decimals: usize) -> String {
+    minus(format!("{value:+.decimals$}"))
+}
+
 /// As many decimals as the largest of a table needs to show `digits` digits, so that the numbers of the table line up.
 pub fn beside(value: f64, largest: f64, digits: usize) -> String {
     let exponent = largest.abs().log10().floor();
@@ -86,6 +91,11 @@ mod tests {
     fn columns_keep_their_digits() {
         let values = [0.0, 0.01, 18.2, -4.5, 6.9996, 1e-7];
         assert_eq!(values.map(|value| whole(value, 3)), ["0", "0.0100", "18.2", "−4.50", "7.00", "1.00e−7"]);
+    }
+
+    #[test]
+    fn differences_have_signs() {
+        assert_eq!([0.12, -4.5].map(|value| signed(value, 3)), ["+0.120", "−4.500"]);
     }
 
     #[test]

@@ -67,11 +67,10 @@ pub const fn lora(matrices: u64, d: u64, r: u64) -> u64 {
     2 * matrices * d * r
 }
 
-const TRUNCATED: &str = "The paper cuts the digits off here instead of rounding.";
-const ONE_DIGIT: &str = "The formula gives 603.98M, which is neither cut off nor rounded to what is printed.";
-const PREFIX_LAYER: &str = "The printed figure does not follow the paper's own formula, L d (l_p + l_i).";
-const FULL: &str =
-    "174,600M is also what the GPT-3 paper prints (table D.1); the LoRA paper does not say how it counts.";
+const TRUNCATED: &str = "Cut off in print, not rounded.";
+const ONE_DIGIT: &str = "Neither cut off nor rounded from 603.98M.";
+const PREFIX_LAYER: &str = "It does not follow the paper's own formula.";
+const FULL: &str = "The GPT-3 paper prints 174,600M (table D.1).";
 
 /// Method, setting (two numbers that the method reads in its own way), print, its number in thousands, accuracies, note.
 type Printed = (&'static str, [u64; 2], &'static str, u64, f64, f64, Option<&'static str>);

@@ -266,7 +266,12 @@ impl Past {
 impl Past {
     /// The result, or the newest checkpoint of a run with pairs.
     pub fn newest_weights(&self) -> Option<PathBuf> {
-        self.weights(None).or_else(|| self.weights(Some(*self.checkpoints.last()?)))
+        self.weights(self.in_place_of_result())
+    }
+
+    /// The step of the checkpoint that is looked at in place of the result, where there is none.
+    pub fn in_place_of_result(&self) -> Option<usize> {
+        self.checkpoints.last().copied().filter(|_| self.weights(None).is_none())
     }
 }
 

@@ -3,12 +3,12 @@
 //! One model is in memory at a time. A base answers through the decoder of an adapter on it, without the branches, so that a
 //! model of many gigabytes is read once for both.
 
-use super::run_folder::RunFolder;
+use super::history::Past;
 use super::{Method, Sampling, Text, stream};
 use crate::adapter::Adapter;
 use crate::checkpoint::Checkpoint;
 use crate::device::Choice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Decoder, Frozen, gpu};
 use crate::progress::{Part, Progress};
 use serde_json::json;
@@ -36,16 +36,21 @@ pub enum Tuned {
 }
 
 impl Side {
-    /// The base and the result of a run that has one. What was trained beside weights of 4 bits is asked beside weights of 4 bits.
+    /// The base and the result of a run, or else its newest checkpoint. What was trained beside weights of 4 bits is asked beside weights
+    /// of 4 bits.
     ///
     /// # Errors
-    /// When the run's settings cannot be read.
+    /// When the run cannot be read, or has neither a result nor a checkpoint with an adapter.
     pub fn of_run(folder: &Path) -> Result<[Self; 2]> {
-        let settings = RunFolder::new(folder).settings()?;
+        let past = Past::read(folder)?;
+        let weights = past.newest_weights().ok_or_else(|| {
+            Error::file(folder, "found neither a result nor a checkpoint with an adapter, expected one of them")
+        })?;
+        let settings = past.settings;
         let frozen = settings.scheme().map_or(Frozen::AsStored, Frozen::FourBit);
         let tuned = match settings.method {
-            Method::Full => Tuned::Model(folder.to_path_buf()),
-            Method::Lora | Method::Qlora => Tuned::Adapter(folder.to_path_buf()),
+            Method::Full => Tuned::Model(weights),
+            Method::Lora | Method::Qlora => Tuned::Adapter(weights),
         };
         Ok([None, Some(tuned)].map(|tuned| Self { base: settings.model.clone(), tuned, frozen }))
     }

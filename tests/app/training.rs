@@ -414,6 +414,12 @@ fn a_stopped_run_is_offered_on_every_tab_and_left() {
     until(&mut window, "numbers", |w| step(w) > 1);
     click(&mut window, Role::Button, "Stop");
     until(&mut window, "the end", |w| says(w, "stopped") && is_quiet(w));
+    // Meanwhile its checkpoint can be asked.
+    click(&mut window, Role::Button, "Talk to it");
+    until(&mut window, "the page", |w| says(w, "This run has no result yet: its checkpoint at step "));
+    assert!(
+        says(&window, ", step ") && window.query_by_role_and_label(Role::Button, "Write the merged model…").is_none()
+    );
     let mut kept = Kept::default();
     window.state_mut().save(&mut kept);
     drop(window);

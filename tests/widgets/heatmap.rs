@@ -111,6 +111,7 @@ fn overtaken_tiles_are_dropped() {
             range: owner.range,
             axes: ["out", "in"],
             details: None,
+            readout: false,
             blocks: None,
         };
         let mut output = ctx.run_ui(egui::RawInput::default(), |ui| {
@@ -154,8 +155,14 @@ fn details_are_shown_at_the_pointer_and_what_is_seen_can_be_saved() {
         .build_ui_state(
             |ui, o: &mut Owner| {
                 let details = |spot: &Spot| vec![("code".to_owned(), format!("nf4 {}", spot.cell[0] % 16))];
-                let options =
-                    Options { map: o.map, range: o.range, axes: ["out", "in"], details: Some(&details), blocks: None };
+                let options = Options {
+                    map: o.map,
+                    range: o.range,
+                    axes: ["out", "in"],
+                    details: Some(&details),
+                    readout: false,
+                    blocks: None,
+                };
                 o.group.ui(ui, &options);
                 let tiles = rankscope::app::widgets::tiles::run(&o.group.required(), &()).unwrap();
                 o.group.deliver(ui.ctx(), tiles);

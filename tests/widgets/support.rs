@@ -74,7 +74,14 @@ impl Owner {
     }
 
     pub fn ui(&mut self, ui: &mut egui::Ui) {
-        let options = Options { map: self.map, range: self.range, axes: ["out", "in"], details: None, blocks: None };
+        let options = Options {
+            map: self.map,
+            range: self.range,
+            axes: ["out", "in"],
+            details: None,
+            readout: false,
+            blocks: None,
+        };
         self.group.ui(ui, &options);
         // In the window this is a job.
         let jobs = self.group.required();

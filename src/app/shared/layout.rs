@@ -1,8 +1,8 @@
 //! Dividing the room of a tab into parts.
 
 use eframe::egui::{
-    Align, Layout, Rect, Response, RichText, ScrollArea, Sense, TextStyle, TextWrapMode, Ui, UiBuilder, WidgetText,
-    pos2, vec2,
+    Align, Label, Layout, Rect, Response, RichText, ScrollArea, Sense, TextStyle, TextWrapMode, Ui, UiBuilder,
+    WidgetText, pos2, vec2,
 };
 
 use crate::app::look::theme::Colors;
@@ -39,6 +39,18 @@ pub fn sides(ui: &mut Ui, least: f32, mut add: impl FnMut(&mut Ui, bool)) {
     ui.horizontal(|ui| {
         add(ui, false);
         ui.with_layout(right, |ui| add(ui, true));
+    });
+}
+
+/// A title on the left, which gives way to what is added on the right.
+pub fn title(ui: &mut Ui, title: &str, right: impl FnOnce(&mut Ui)) {
+    ui.horizontal(|ui| {
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            right(ui);
+            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                ui.add(Label::new(RichText::new(title).strong()).truncate());
+            });
+        });
     });
 }
 

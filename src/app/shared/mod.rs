@@ -8,3 +8,4 @@ pub mod names;
 pub mod path;
 pub mod talk;
 pub mod targets;
+pub mod typed;

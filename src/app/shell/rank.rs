@@ -115,6 +115,10 @@ impl RankBar {
             let response = ui.add(edit);
             response.widget_info(|| egui::WidgetInfo::text_edit(true, "", &self.custom, "Target modules"));
             let response = response.accessible_name("Target modules").on_hover_text(&self.custom);
+            // Left empty it would stand there as if nothing were counted.
+            if response.lost_focus() && self.custom.trim().is_empty() {
+                self.custom = ends(view).join(", ");
+            }
             if response.changed() {
                 let names: Vec<String> =
                     self.custom.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect();

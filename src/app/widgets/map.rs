@@ -122,6 +122,13 @@ impl ModuleMap<'_> {
         })
     }
 
+    /// How values are written in cells: all with as many decimals, whole numbers with none.
+    fn written(&self) -> impl Fn(f64) -> String + use<> {
+        let whole = self.values().all(|value| value.fract() == 0.0);
+        let largest = self.values().fold(0.0_f64, |most, value| most.max(value.abs()));
+        move |value| if whole { number::short(value, 3) } else { number::beside(value, largest, 3) }
+    }
+
     fn look(&self) -> impl Fn(bool) -> Look + use<> {
         let largest = self.most.unwrap_or_else(|| self.values().fold(0.0_f64, |a, b| a.max(b.abs())));
         let high = if largest > 0.0 { largest as f32 } else { 1.0 };
@@ -147,7 +154,8 @@ impl ModuleMap<'_> {
         let mut over = vec![];
         let font = FontId::proportional(if layout.cell.x >= 34.0 { SMALL } else { 9.5 });
         // In all cells or in none.
-        let widest = self.values().map(|v| number::short(v, 3).chars().count()).max().unwrap_or(0);
+        let write = self.written();
+        let widest = self.values().map(|v| write(v).chars().count()).max().unwrap_or(0);
         let numbers = layout.cell.y >= 13.0 && layout.cell.x >= 7.0 * widest as f32 + 4.0;
         for b in 0..self.blocks.len() {
             for p in 0..self.projections.len() {
@@ -165,7 +173,7 @@ impl ModuleMap<'_> {
                         let color = look.color(value as f32);
                         mesh.add_colored_rect(cell, color);
                         if numbers {
-                            let (text, at) = (number::short(value, 3), cell.center());
+                            let (text, at) = (write(value), cell.center());
                             let shape = painter.fonts_mut(|fonts| {
                                 Shape::text(fonts, at, Align2::CENTER_CENTER, text, font.clone(), ink(color))
                             });

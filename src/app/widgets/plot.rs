@@ -11,25 +11,33 @@ use super::legend::SMALL;
 use crate::figure::{Axis, number};
 
 impl Axis {
-    /// Grid marks.
-    fn marks(&self, input: &GridInput) -> Vec<GridMark> {
+    /// Grid marks; a number beside the next one needs `room` of egui's smallest steps.
+    fn marks(&self, input: &GridInput, room: f64) -> Vec<GridMark> {
         if !self.names.is_empty() {
             return (0..self.names.len()).map(|i| GridMark { value: i as f64, step_size: 1.0 }).collect();
         }
         if let Some(places) = self.marks_at() {
             return places.into_iter().map(|value| GridMark { value, step_size: 1.0 }).collect();
         }
-        if self.log { log_marks(input) } else { linear_marks(input) }
+        if self.log { log_marks(input, room) } else { linear_marks(input) }
     }
 
     /// What is written at a grid mark; nothing at the finer ones.
     fn tick(&self, mark: GridMark, range: &RangeInclusive<f64>) -> String {
+        if self.log && mark.step_size <= FINE {
+            return String::new();
+        }
         self.label_at(mark.value, range.end() - range.start())
     }
 }
 
+/// Smallest steps, of six points each, that a number takes across and up.
+const ROOM: [f64; 2] = [8.0, 2.4];
+/// The step of marks on a logarithmic axis that get no number: less than from 9 to 10.
+const FINE: f64 = 0.045;
+
 /// Powers of ten, and 2…9 times them as finer marks.
-fn log_marks(input: &GridInput) -> Vec<GridMark> {
+fn log_marks(input: &GridInput, room: f64) -> Vec<GridMark> {
     let (low, high) = input.bounds;
     if !(high - low).is_finite() || high <= low {
         return vec![];
@@ -42,6 +50,7 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
     let mut marks = vec![];
     // Where there is room for a number at each of them.
     let dense = (5.0f64 / 4.0).log10() > 2.4 * input.base_step_size;
+    let some = 2f64.log10() > room * input.base_step_size;
     // Far out only every so many powers.
     let every = ((high - low) / 12.0).ceil().max(1.0);
     let mut power = (low / every).floor() * every;
@@ -53,8 +62,8 @@ fn log_marks(input: &GridInput) -> Vec<GridMark> {
                 let step = match high - low {
                     span if span < 1.2 && dense => (f64::from(i + 1) / f64::from(i)).log10(),
                     // Named too: see `Axis::label_at`.
-                    span if span < 2.2 && (i == 2 || i == 5) => 0.3,
-                    _ => 0.045,
+                    _ if some && (i == 2 || i == 5) => 0.3,
+                    _ => FINE,
                 };
                 GridMark { value: power + f64::from(i).log10(), step_size: step }
             }));
@@ -95,8 +104,8 @@ pub fn plot<'a>(ui: &Ui, id: &str, x: &Axis, y: &Axis) -> Plot<'a> {
     Plot::new(id)
         .custom_x_axes(vec![hints(AxisHints::new_x(), x)])
         .custom_y_axes(vec![hints(AxisHints::new_y(), y).placement(HPlacement::Left).min_thickness(52.0)])
-        .x_grid_spacer(move |input| across.marks(&input))
-        .y_grid_spacer(move |input| up.marks(&input))
+        .x_grid_spacer(move |input| across.marks(&input, ROOM[0]))
+        .y_grid_spacer(move |input| up.marks(&input, ROOM[1]))
         .grid_color(ui.visuals().text_color().gamma_multiply(0.8))
         .grid_spacing(6.0..=1200.0)
         .show_background(false)
@@ -119,12 +128,12 @@ mod tests {
 
     #[test]
     fn log_marks_are_those_of_log_paper() {
-        let marks = log_marks(&GridInput { bounds: (-1.0, 1.0), base_step_size: 0.01 });
+        let marks = log_marks(&GridInput { bounds: (-1.0, 1.0), base_step_size: 0.01 }, 2.4);
         let powers: Vec<f64> = marks.iter().filter(|m| m.step_size == 1.0).map(|m| m.value).collect();
         assert_eq!(powers, [-1.0, 0.0, 1.0]);
         assert!(marks.iter().any(|m| (m.value - 0.5f64.log10()).abs() < 1e-12));
-        let far = log_marks(&GridInput { bounds: (-40.0, 10.0), base_step_size: 1.0 });
+        let far = log_marks(&GridInput { bounds: (-40.0, 10.0), base_step_size: 1.0 }, 2.4);
         assert!(far.len() <= 14 && far.iter().all(|m| m.step_size == 5.0));
-        assert!(log_marks(&GridInput { bounds: (0.0, f64::INFINITY), base_step_size: 1.0 }).is_empty());
+        assert!(log_marks(&GridInput { bounds: (0.0, f64::INFINITY), base_step_size: 1.0 }, 2.4).is_empty());
     }
 }

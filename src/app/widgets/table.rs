@@ -100,14 +100,15 @@ pub struct Table<'a> {
 }
 
 const ROW: f32 = 22.0;
+/// What a column takes beyond its least width, where there is room.
+const SPARE: f32 = 16.0;
 /// Height that a bar for scrolling sideways takes.
 const BAR: f32 = 10.0;
 
 impl Table<'_> {
     /// Draws the table; returns the row that was clicked.
     pub fn ui(&self, ui: &mut Ui, order: &mut Order) -> Option<usize> {
-        let room: f32 = self.heads.iter().map(|head| head.width + ui.spacing().item_spacing.x).sum();
-        if ui.available_width() < room {
+        if ui.available_width() < self.least(ui) {
             let salt = ("sideways", self.id);
             return ScrollArea::horizontal()
                 .id_salt(salt)
@@ -122,6 +123,11 @@ impl Table<'_> {
         self.rows_ui(ui, order)
     }
 
+    /// The width that its columns need.
+    fn least(&self, ui: &Ui) -> f32 {
+        self.heads.iter().map(|head| head.width + ui.spacing().item_spacing.x).sum()
+    }
+
     /// The height that a table of so many rows takes where nothing is to be scrolled.
     pub fn height(ui: &Ui, rows: usize) -> f32 {
         (rows + 1) as f32 * (ROW + ui.spacing().item_spacing.y) + BAR
@@ -129,12 +135,14 @@ impl Table<'_> {
 
     fn rows_ui(&self, ui: &mut Ui, order: &mut Order) -> Option<usize> {
         let rows = self.sorted(*order);
+        // Where there is hardly room for all columns none takes more than it needs.
+        let ample = ui.available_width() > self.least(ui) + SPARE * self.heads.len() as f32;
         let mut chosen = None;
         // By the row's own number, so that the focus stays with it when the order changes.
         let id = ui.scope_id().with(("rows of", self.id));
         let stops = Rows::new(ui, id, rows.len(), ROW + ui.spacing().item_spacing.y);
         let mut builder = TableBuilder::new(ui)
-            .id_salt(self.id)
+            .id_salt((self.id, ample))
             .striped(true)
             .sense(Sense::CLICK)
             .cell_layout(Layout::left_to_right(Align::Center));
@@ -143,6 +151,7 @@ impl Table<'_> {
             let rest = i + 1 == self.heads.len() && !head.number;
             let column = match (rest, head.number) {
                 (true, _) => Column::remainder(),
+                (false, _) if !ample => Column::initial(head.width),
                 // Numbers stand on the right of all the room there is: that says nothing of how much they need.
                 (false, true) => Column::initial(head.width + 10.0),
                 (false, false) => Column::auto(),

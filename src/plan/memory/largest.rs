@@ -21,17 +21,35 @@ pub struct Largest {
 }
 
 impl Largest {
-    /// What [`whole`](Self::whole) means, below a table.
-    pub const MAX: &str = "max: as long as the model's config allows";
+    /// [`batch`](Self::batch) for a table.
+    pub fn sequences(&self, number: impl Fn(usize) -> String) -> String {
+        let batch = self.batch.map_or_else(|| "–".to_owned(), number);
+        if self.batch == Some(MOST_BATCH) { format!("≥ {batch}") } else { batch }
+    }
 
     /// [`seq`](Self::seq) for a table.
     pub fn context(&self, number: impl Fn(usize) -> String) -> String {
         let seq = self.seq.map_or_else(|| "–".to_owned(), number);
-        if self.whole { format!("{seq} max") } else { seq }
+        match self.whole {
+            true => format!("{seq} max"),
+            false if self.seq == Some(MOST_SEQ) => format!("≥ {seq}"),
+            false => seq,
+        }
+    }
+
+    /// What is to be said below a table of these: what the marks in it mean.
+    pub fn marks<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<&'static str> {
+        let (mut whole, mut most) = (false, false);
+        for one in all {
+            whole |= one.whole;
+            most |= one.batch == Some(MOST_BATCH) || (one.seq == Some(MOST_SEQ) && !one.whole);
+        }
+        let max = whole.then_some("max: as long as the model's config allows");
+        max.into_iter().chain(most.then_some("≥: larger ones are not looked for")).collect()
     }
 }
 
-/// Larger batches and contexts are not looked for.
+/// Larger batches and contexts are not looked for: a table says so ([`Largest::marks`]).
 pub(super) const MOST_BATCH: usize = 4096;
 pub(super) const MOST_SEQ: usize = 1 << 20;
 

@@ -80,6 +80,18 @@ fn what_fits_is_the_last_that_fits() {
 }
 
 #[test]
+fn what_was_not_looked_for_is_marked() {
+    let number = |n: usize| n.to_string();
+    let most = Largest { batch: Some(4096), seq: Some(1 << 20), ..Largest::default() };
+    assert_eq!([most.sequences(number), most.context(number)], ["≥ 4096", "≥ 1048576"]);
+    assert_eq!(Largest::marks([most].iter()), ["≥: larger ones are not looked for"]);
+    let whole = Largest { batch: Some(7), seq: Some(256), whole: true, ..Largest::default() };
+    assert_eq!([whole.sequences(number), whole.context(number)], ["7", "256 max"]);
+    assert_eq!(Largest::marks([whole].iter()), ["max: as long as the model's config allows"]);
+    assert!(Largest::marks([Largest::default()].iter()).is_empty());
+}
+
+#[test]
 fn verdicts_leave_a_tenth() {
     assert_eq!(Verdict::of(90, 100), Verdict::Fits);
     assert_eq!(Verdict::of(91, 100), Verdict::Tight);

@@ -1,13 +1,12 @@
 //! The reasons in order of their weight, the plot of the one that is looked at, and what is not known.
 
-use eframe::egui::{
-    Align, Label, Layout, Rect, RichText, Sense, Stroke, StrokeKind, Ui, WidgetInfo, accesskit::Role, vec2,
-};
+use eframe::egui::{Label, Rect, RichText, Sense, Stroke, StrokeKind, Ui, WidgetInfo, accesskit::Role, vec2};
 
 use super::View;
 use super::state::Answer;
 use crate::app::effect::{Effect, Place};
 use crate::app::look::theme::Colors;
+use crate::app::shared::layout;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::plan::advise::Why;
@@ -45,11 +44,8 @@ impl Reasons {
         let Some(why) = self.looked_at(answer) else { return };
         let Some(figure) = &why.figure else { return };
         let area: Rect = ui.available_rect_before_wrap();
-        ui.horizontal(|ui| {
-            ui.label(RichText::new(&figure.title).strong());
-            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                view.export(ui, why.title, &Take::PLOT, area, || Source::Figure(Box::new(figure.clone())));
-            });
+        layout::title(ui, &figure.title, |ui| {
+            view.export(ui, why.title, &Take::PLOT, area, || Source::Figure(Box::new(figure.clone())));
         });
         figure.ui(ui, why.criterion, |_| {});
     }

@@ -190,8 +190,7 @@ fn singular(ui: &mut Ui, rank: &Rank, step: usize) {
         }
         1 => {
             strong(ui, "Its eigenvalues λ are the roots of det(MᵗM − λI) = 0.");
-            let [c1, c2, c3] = svd.polynomial.map(|c| short(c, 5));
-            ui.label(format!("λ³ − {c1} λ² + {c2} λ − {c3} = 0"));
+            ui.label(equation(svd.polynomial));
             ui.label(format!("λ = {}", list(svd.lambda)));
         }
         2 => {
@@ -212,6 +211,14 @@ fn singular(ui: &mut Ui, rank: &Rank, step: usize) {
     }
 }
 
+/// λ³ − c₁ λ² + c₂ λ − c₃ = 0, without what is zero.
+fn equation(coefficients: [f64; 3]) -> String {
+    let powers = [(" −", " λ²"), (" +", " λ"), (" −", "")];
+    let terms = coefficients.into_iter().zip(powers).filter(|(c, _)| c.abs() > 1e-9);
+    let left: String = terms.map(|(c, (sign, power))| format!("{sign} {}{power}", short(c, 5))).collect();
+    format!("λ³{left} = 0")
+}
+
 /// σ as bars.
 fn bars(ui: &mut Ui, sigma: [f64; 3]) {
     let color = Part::Delta.color(ui);
@@ -225,5 +232,16 @@ fn bars(ui: &mut Ui, sigma: [f64; 3]) {
             ui.painter().rect_filled(rect.with_max_x(rect.left() + (rect.width() * share).max(1.0)), 2, color);
             ui.label(short(value, 4));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_equation_has_no_zeros() {
+        assert_eq!(equation([285.0, 324.0, 0.0]), "λ³ − 285 λ² + 324 λ = 0");
+        assert_eq!(equation([3.0, 0.0, 1.5]), "λ³ − 3 λ² − 1.5 = 0");
     }
 }

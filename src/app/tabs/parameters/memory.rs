@@ -255,16 +255,21 @@ fn rooms(ui: &mut Ui, view: &mut View<'_>, needs: &Needs) {
             let rank = if any { "any".to_owned() } else { number(room.largest.rank) };
             ui.label(RichText::new(rank).monospace()).on_hover_text(number(room.largest.rank));
             let context = room.largest.context(|seq| units::exact(seq as u64));
-            for most in [number(room.largest.batch), context] {
+            let batch = room.largest.sequences(|batch| units::exact(batch as u64));
+            for most in [batch, context] {
                 ui.label(RichText::new(most).monospace());
             }
             ui.end_row();
         }
     });
-    let note = format!(
-        "Each of rank, batch and context with the others as they are; {}. Tight: less than a tenth to spare. A card of 8 GB holds 8 GiB, \
-         8.59 GB. On a GPU {} are added for the driver's context and cuBLAS, an estimate.",
-        Largest::MAX,
+    let marks = Largest::marks(needs.rooms.iter().map(|room| &room.largest));
+    let mut note = "Each of rank, batch and context with the others as they are".to_owned();
+    for mark in marks {
+        note += &format!("; {mark}");
+    }
+    note += &format!(
+        ". Tight: less than a tenth to spare. A card of 8 GB holds 8 GiB, 8.59 GB. On a GPU {} are added for the driver's context and \
+         cuBLAS, an estimate.",
         units::bytes(CONTEXT)
     );
     ui.label(RichText::new(note).small().color(colors.weak));

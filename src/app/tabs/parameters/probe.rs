@@ -1,6 +1,6 @@
 //! Before any training: gradients of the frozen model on one's own data, and how much data there is for the rank.
 
-use eframe::egui::{Button, DragValue, Layout, RichText, TextEdit, Ui, WidgetInfo};
+use eframe::egui::{Button, DragValue, Layout, RichText, Ui};
 
 use super::View;
 use super::state::{Action, Asked, Probe, Product};
@@ -17,6 +17,7 @@ use crate::units;
 use crate::workspace::Selection;
 
 use crate::app::shared::path::clean;
+use crate::app::shared::typed;
 
 /// What the section remembers.
 pub struct ProbeTab {
@@ -74,12 +75,8 @@ impl ProbeTab {
     pub fn ui(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         let colors = Colors::of(ui);
         ui.horizontal_wrapped(|ui| {
-            let label = ui.label(RichText::new("Data").strong());
-            let field = TextEdit::singleline(&mut self.data)
-                .hint_text("a file of JSON lines, or plain text")
-                .desired_width(240.0);
-            let field = ui.add(field).labelled_by(label.id);
-            field.widget_info(|| WidgetInfo::text_edit(true, "", &self.data, "Data"));
+            ui.label(RichText::new("Data").strong());
+            typed::path(ui, "Data", &mut self.data, "a file of JSON lines, or plain text", 240.0);
             let of_train =
                 view.board.draft.as_ref().map(|draft| draft.data.clone()).filter(|data| !data.as_os_str().is_empty());
             if let Some(path) = view.state.chosen(Asked::Data) {

@@ -25,6 +25,7 @@ use crate::units;
 use crate::workspace::Selection;
 
 use crate::app::shared::path::clean;
+use crate::app::shared::typed;
 
 /// What the section remembers.
 #[derive(Default)]
@@ -203,10 +204,8 @@ impl RanksTab {
 
     fn products(&mut self, ui: &mut Ui, view: &mut View<'_>) {
         ui.horizontal_wrapped(|ui| {
-            let label = ui.label(RichText::new("Write to").color(Colors::of(ui).weak));
-            let field = TextEdit::singleline(&mut self.path).hint_text("a new folder or file").desired_width(260.0);
-            let field = ui.add(field).labelled_by(label.id);
-            field.widget_info(|| WidgetInfo::text_edit(true, "", &self.path, "Write to"));
+            ui.label(RichText::new("Write to").color(Colors::of(ui).weak));
+            typed::path(ui, "Write to", &mut self.path, "a new folder or file", 260.0);
             if let Some(path) = view.state.chosen(Asked::Place) {
                 self.path = path.display().to_string();
             }

@@ -152,12 +152,8 @@ fn repair(facts: &Facts, items: &[AgainstItem]) -> Figure {
         Some(_) => "What a repair of rank r leaves of the output's error, on your data",
         None => "What a repair of rank r leaves of the weight's error",
     };
-    let mut figure = Figure {
-        title: title.to_owned(),
-        x: Axis::log("rank r"),
-        y: Axis::linear("share that is left"),
-        ..Figure::default()
-    };
+    let mut figure =
+        Figure { title: title.to_owned(), x: Axis::log("rank r"), y: Axis::linear("share left"), ..Figure::default() };
     let value = |left: &Left| if weighted.is_some() { left.outputs } else { Some(left.weights) };
     let plain: Vec<[f64; 2]> = match weighted {
         Some(_) => repairs().filter_map(|(r, left)| Some([r as f64, value(left.first()?)?])).collect(),

@@ -18,11 +18,11 @@ mod state;
 
 use std::sync::Arc;
 
-use eframe::egui::{Align, Align2, Color32, FontId, Layout, Rect, RichText, ScrollArea, Ui, pos2};
+use eframe::egui::{Align2, Color32, FontId, Rect, RichText, ScrollArea, Ui, pos2};
 
 use crate::app::look::theme::Colors;
 use crate::app::shared::coloring::Coloring;
-use crate::app::shared::layout::{GAP, is_cramped, one_below_the_other, split, within};
+use crate::app::shared::layout::{self, GAP, is_cramped, one_below_the_other, split, within};
 use crate::app::tabs::{Part, Tab};
 use crate::app::view::{self, Round};
 use crate::app::widgets::menu::Take;
@@ -366,11 +366,8 @@ fn sweep(points: &[BlockPoint]) -> Figure {
 /// A figure under its title, with its ⋯ menu.
 fn plot(ui: &mut Ui, view: &mut View<'_>, figure: &Figure, id: &str) {
     let area = ui.available_rect_before_wrap();
-    ui.horizontal(|ui| {
-        ui.label(RichText::new(&figure.title).strong());
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            view.export(ui, id, &Take::PLOT, area, || Source::Figure(Box::new(figure.clone())));
-        });
+    layout::title(ui, &figure.title, |ui| {
+        view.export(ui, id, &Take::PLOT, area, || Source::Figure(Box::new(figure.clone())));
     });
     figure.ui(ui, id, |_| {});
 }

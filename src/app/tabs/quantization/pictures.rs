@@ -95,6 +95,7 @@ impl Pictures {
             range: self.range,
             axes: ["out", "in"],
             details: None,
+            readout: true,
             blocks: block.is_some().then_some(&number),
         };
         let foot = 16.0;

@@ -93,7 +93,7 @@ impl RolesView {
                 ],
             );
             if let Some(Ok(found)) = losses {
-                let beside = |loss: f64| format!("{loss:.4} ({:+.4})", loss - found.plain);
+                let beside = |loss: f64| format!("{loss:.4} ({})", number::signed(loss - found.plain, 4));
                 row(
                     "loss on held-out data",
                     [beside(found.base_quantized), beside(found.adapter_quantized), format!("{:.4}", found.plain)],

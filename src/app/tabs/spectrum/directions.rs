@@ -2,7 +2,7 @@
 //! them the base did not know.
 
 use eframe::egui::{
-    Align, Align2, Button, Layout, Mesh, Rect, RichText, ScrollArea, Sense, Shape, TextEdit, Ui, WidgetInfo, pos2, vec2,
+    Align, Align2, Button, Layout, Mesh, Rect, RichText, ScrollArea, Sense, Shape, Ui, WidgetInfo, pos2, vec2,
 };
 
 use super::View;
@@ -22,6 +22,7 @@ use crate::spectrum::subspaces::EPSILON;
 use crate::units;
 
 use crate::app::shared::path::clean;
+use crate::app::shared::typed;
 
 /// What the section remembers.
 #[derive(Default)]
@@ -80,11 +81,7 @@ impl Directions {
         let Some(other) = other else {
             ui.horizontal(|ui| {
                 let room = (ui.available_width() - 90.0).max(100.0);
-                let field = TextEdit::singleline(&mut self.path)
-                    .hint_text("another adapter or tuned model")
-                    .desired_width(room);
-                let field = ui.add(field);
-                field.accessible_name("Another update");
+                typed::path(ui, "Another update", &mut self.path, "another adapter or tuned model", room);
                 let ready = !self.path.trim().is_empty() && !view.state.is_comparing();
                 if ui.add_enabled(ready, Button::new("Compare")).clicked() {
                     view.actions.push(Action::Compare(clean(&self.path)));

@@ -61,8 +61,14 @@ impl Pictures {
         self.area = ui.available_rect_before_wrap();
         self.follow(view, r);
         self.controls(ui, view, r);
-        let options =
-            Options { map: ColorMap::Diverging, range: self.range, axes: ["out", "in"], details: None, blocks: None };
+        let options = Options {
+            map: ColorMap::Diverging,
+            range: self.range,
+            axes: ["out", "in"],
+            details: None,
+            readout: false,
+            blocks: None,
+        };
         self.maps.ui(ui, &options);
     }
 

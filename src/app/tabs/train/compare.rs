@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{self, Align, Button, ComboBox, DragValue, Layout, Rect, RichText, ScrollArea, Sense, Ui, vec2};
+use eframe::egui::{self, Button, ComboBox, DragValue, Rect, RichText, ScrollArea, Sense, Ui, vec2};
 
 use super::View;
 use super::state::{Action, Track, Training, method_name, smoothed};
 use crate::app::look::theme::Colors;
-use crate::app::shared::blank;
+use crate::app::shared::{blank, layout};
 
 use crate::app::look::palette;
 use crate::app::widgets::menu::Take;
@@ -104,7 +104,7 @@ impl Compare {
     fn losses(&self, tracks: &[&Track], held_out: bool) -> Figure {
         let x = Axis::linear(if self.by_time { "seconds of training" } else { "step" });
         let title = if held_out { "Loss on held-out rows" } else { "Training loss, smoothed" };
-        let mut figure = Figure { title: title.into(), x, y: Axis::linear("loss"), ..Figure::default() };
+        let mut figure = Figure { title: title.into(), x, ..Figure::default() };
         let names = names(tracks);
         for (color, track) in tracks.iter().enumerate() {
             let losses: Vec<f64> = if held_out {
@@ -117,6 +117,8 @@ impl Compare {
             let style = if held_out { Style::LinePoints } else { Style::Line };
             figure.series.push(Series::line(&names[color], points.collect()).style(style).color(color));
         }
+        let losses = figure.series.iter().flat_map(|series| series.points.iter().map(|point| point[1]));
+        figure.y = Axis::of_losses("loss", losses);
         figure
     }
 
@@ -283,7 +285,7 @@ impl Compare {
                 6 => Entry::number(eval(), |loss| number::whole(loss, 4)),
                 7 => {
                     let forgot = training.past(&track.folder).and_then(|past| past.forgetting);
-                    Entry::number(forgot.map(|[before, after]| after - before), |off| format!("{off:+.3}"))
+                    Entry::number(forgot.map(|[before, after]| after - before), |off| number::signed(off, 3))
                 }
                 8 => Entry::number(track.speed(), |speed| format!("{speed:.0}")),
                 9 => {
@@ -471,11 +473,8 @@ fn methods(ui: &mut Ui, view: &mut View<'_>) {
 /// A plot with its name and menu, in the room there is.
 pub fn plot(ui: &mut Ui, view: &mut View<'_>, name: &str, figure: &Figure) {
     let area: Rect = ui.available_rect_before_wrap();
-    ui.horizontal(|ui| {
-        ui.label(RichText::new(name).strong());
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            view.export(ui, &name.to_lowercase(), &Take::PLOT, area, || Source::Figure(Box::new(figure.clone())));
-        });
+    layout::title(ui, name, |ui| {
+        view.export(ui, &name.to_lowercase(), &Take::PLOT, area, || Source::Figure(Box::new(figure.clone())));
     });
     if figure.series.iter().all(|series| series.points.is_empty()) {
         ui.centered_and_justified(|ui| ui.label(RichText::new("Nothing yet").color(Colors::of(ui).weak)));

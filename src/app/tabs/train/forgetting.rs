@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{self, Button, ComboBox, ProgressBar, RichText, ScrollArea, Slider, TextEdit, Ui, WidgetInfo, vec2};
+use eframe::egui::{self, Button, ComboBox, ProgressBar, RichText, ScrollArea, Slider, Ui, vec2};
 
 use super::View;
 use super::state::{Action, Subject, TOP};
@@ -12,6 +12,7 @@ use crate::app::look::glossary;
 use crate::app::look::theme::{Colors, STRONG};
 use crate::app::shared::blank;
 use crate::app::shared::path::clean;
+use crate::app::shared::typed;
 use crate::delta::Source;
 use crate::figure::{Axis, Figure, Mark, Series, Style, number};
 use crate::train::Method;
@@ -108,14 +109,12 @@ impl Page {
             }
         });
         ui.horizontal_wrapped(|ui| {
-            let label = ui.label(RichText::new("Text of the base's own kind").color(weak));
+            const NAME: &str = "Text of the base's own kind";
+            ui.label(RichText::new(NAME).color(weak));
             let Some(draft) = view.state.draft() else { return };
             let mut path =
                 draft.settings.forget_data.as_ref().map_or_else(String::new, |path| path.display().to_string());
-            let field =
-                ui.add(TextEdit::singleline(&mut path).hint_text("a file of plain text or rows").desired_width(360.0));
-            field.widget_info(|| WidgetInfo::text_edit(true, "", &path, "Text of the base's own kind"));
-            if field.labelled_by(label.id).changed() {
+            if typed::path(ui, NAME, &mut path, "a file of plain text or rows", 360.0).changed() {
                 let mut draft = draft.clone();
                 draft.settings.forget_data = (!path.trim().is_empty()).then(|| clean(&path));
                 view.actions.push(Action::Set(Box::new(draft)));

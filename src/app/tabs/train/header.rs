@@ -72,7 +72,9 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) -> Option<PathBuf> {
             }
         });
     });
-    facts(ui, track, live.is_some());
+    // A clock that stands says nothing.
+    let left = live.filter(|live| !live.is_held()).and_then(|_| track.time_left());
+    facts(ui, track, live.is_some(), left);
     ui.add_space(2.0);
     talk
 }
@@ -117,7 +119,7 @@ pub fn failure(ui: &mut Ui, reason: &str) {
 }
 
 /// What is trained, how far it is, how long it will take.
-fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
+fn facts(ui: &mut Ui, track: &Track, goes_on: bool, left: Option<[std::time::Duration; 2]>) {
     let colors = Colors::of(ui);
     let s = &track.settings;
     ui.horizontal_wrapped(|ui| {
@@ -145,7 +147,7 @@ fn facts(ui: &mut Ui, track: &Track, goes_on: bool) {
         if let Some(speed) = track.speed() {
             ui.label(weak(format!("{speed:.0} tokens/s")));
         }
-        if goes_on && let Some(left) = track.time_left() {
+        if let Some(left) = left {
             ui.label(weak(format!("{} left", units::duration_range(left))))
                 .on_hover_text("From how fast and how slow the last steps were, evaluations included.");
         }
@@ -190,11 +192,21 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bo
     let idle = view.state.live().is_none();
     let push = |view: &mut View<'_>, ask: Action| view.actions.push(ask);
     let there = past.weights(None).is_some();
+    // Of a run that was stopped its newest checkpoint can be looked at and asked.
+    let step = past.in_place_of_result();
     let mut talk = false;
-    if there {
-        let text = RichText::new("Talk to it").strong().color(ui.visuals().extreme_bg_color);
-        let button = ui.add(Button::new(text).fill(Colors::of(ui).accent));
-        talk = button.on_hover_text("Ask the base and the tuned model the same, side by side").clicked();
+    if past.newest_weights().is_some() {
+        let text = RichText::new("Talk to it").strong();
+        // First of all there is the rest of the run.
+        let button = match there {
+            true => Button::new(text.color(ui.visuals().extreme_bg_color)).fill(Colors::of(ui).accent),
+            false => Button::new(text),
+        };
+        let tip = match step {
+            None => "Ask the base and the tuned model the same, side by side".to_owned(),
+            Some(step) => format!("Ask the base and the checkpoint at step {step} the same, side by side"),
+        };
+        talk = ui.add(button).on_hover_text(tip).clicked();
     }
     ui.menu_button("Export ▾", |ui| {
         ui.set_min_width(240.0);
@@ -250,13 +262,17 @@ fn take_away(ui: &mut Ui, view: &mut View<'_>, track: &Track, past: &Past) -> bo
     .on_hover_text("The adapter, a merged model, the settings, checkpoints");
     let area = ui.clip_rect();
     view.export(ui, "metrics", &Take::TABLE, area, || Source::Table(metrics(track)));
+    let tip = match step {
+        None => "Opens the model with this run's result in the Spectrum tab".to_owned(),
+        Some(step) => format!("Opens the model with the run's checkpoint at step {step} in the Spectrum tab"),
+    };
     if ui
-        .add_enabled(past.weights(None).is_some(), Button::new("ΔW in Spectrum"))
-        .on_hover_text("Opens the model with this run's result in the Spectrum tab")
-        .on_disabled_hover_text("The run has no result yet; its checkpoints are under Export")
+        .add_enabled(past.newest_weights().is_some(), Button::new("ΔW in Spectrum"))
+        .on_hover_text(tip)
+        .on_disabled_hover_text("The run has neither a result nor a checkpoint with an adapter")
         .clicked()
     {
-        push(view, Action::Spectrum(folder.clone(), None));
+        push(view, Action::Spectrum(folder.clone(), step));
     }
     if past.can_go_on() {
         let tip = match past.checkpoints.last() {

@@ -17,7 +17,7 @@ use crate::train::Method;
 use crate::train::history::{Past, Phase};
 use crate::units;
 
-use super::typed::{Look, Typed};
+use crate::app::shared::typed::{Look, Typed};
 
 /// Columns of the table.
 const HEADS: [Head<'static>; 15] = [
@@ -192,7 +192,7 @@ impl History {
                 opened = true;
             }
             // Of a run that was stopped its newest checkpoint can be looked at.
-            let step = past.checkpoints.last().copied().filter(|_| past.weights(None).is_none());
+            let step = past.in_place_of_result();
             let there = past.weights(step).is_some();
             if ui.add_enabled(there, Button::new("ΔW in Spectrum")).clicked() {
                 asks.push(Action::Spectrum(folder.clone(), step));

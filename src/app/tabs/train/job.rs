@@ -6,12 +6,12 @@ use eframe::egui::{self, Button, Checkbox, ComboBox, DragValue, Id, Modal, RichT
 
 use super::View;
 use super::state::{Action, Handed, JobChoice, Purpose};
-use super::typed::{Look, Typed};
 use crate::app::look::theme::Colors;
+use crate::app::shared::typed::{Look, Typed};
 use crate::app::widgets::table::{Entry, Head, Order, Table};
 use crate::export::job::{ENGINES, LAUNCHERS, Strategy};
-use crate::plan::memory::Verdict;
 use crate::plan::memory::cluster::{Count, total};
+use crate::plan::memory::{Largest, Verdict};
 use crate::units;
 
 /// What the question remembers between frames.
@@ -31,7 +31,7 @@ const HEADS: [Head<'static>; 6] = [
     head("spread by", "DDP: a whole copy on each; FSDP2, ZeRO-3: shards", false, 90.0),
     head("each", "Memory of each GPU", true, 100.0),
     head("", "Against the memory of a GPU", false, 100.0),
-    head("batch", "The largest batch of each GPU", true, 90.0),
+    head("batch", "The largest batch of each GPU; ≥: larger ones are not looked for", true, 90.0),
     head("context", "The longest sequence; max: as long as the model's config allows", true, 100.0),
 ];
 
@@ -178,7 +178,10 @@ impl JobPage {
                 1 => Entry::text(strategy.title()),
                 2 => Entry::number(Some(count.bytes as f64), |bytes| units::bytes(bytes as u64)),
                 3 => Entry::text(Verdict::of(count.bytes, room).as_str()),
-                4 => known(count.largest.batch),
+                4 => {
+                    let batch = count.largest.batch.map(|batch| batch as f64);
+                    Entry::number(batch, |_| count.largest.sequences(|batch| units::exact(batch as u64)))
+                }
                 _ => {
                     let seq = count.largest.seq.map(|seq| seq as f64);
                     Entry::number(seq, |_| count.largest.context(|seq| units::exact(seq as u64)))
@@ -198,11 +201,13 @@ impl JobPage {
         let mut order = self.order;
         ui.allocate_ui(egui::vec2(ui.available_width(), 220.0), |ui| table.ui(ui, &mut order));
         self.order = order;
-        ui.label(
-            RichText::new("Activations are this engine's on a GPU in bf16; another engine needs others.")
-                .small()
-                .color(weak),
-        );
+        let marks = Largest::marks(rows.iter().map(|(_, count)| &count.largest));
+        let mut note = "Batch and context: the largest with the rest as it is".to_owned();
+        for mark in marks {
+            note += &format!("; {mark}");
+        }
+        note += ". Activations are this engine's on a GPU in bf16; another engine needs others.";
+        ui.label(RichText::new(note).small().color(weak));
     }
 }
 

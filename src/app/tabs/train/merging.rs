@@ -8,7 +8,7 @@ use super::View;
 use super::state::{Action, Form, GGUFS, Purpose};
 use crate::app::look::theme::Colors;
 
-use super::typed::{Look, Typed};
+use crate::app::shared::typed::{Look, Typed};
 
 /// What is typed meanwhile.
 #[derive(Default)]

@@ -28,7 +28,6 @@ mod setup;
 mod state;
 mod sweep;
 mod talk;
-mod typed;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

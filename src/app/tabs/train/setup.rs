@@ -18,7 +18,7 @@ use crate::train::{Control, Group, Method, Named, SETTINGS, Setting, Settings, S
 use crate::units;
 
 use super::outlook;
-use super::typed::{Look, Typed};
+use crate::app::shared::typed::{Look, Typed};
 
 /// Width of the names.
 const NAME: f32 = 104.0;

@@ -318,7 +318,7 @@ fn entry(row: &Row, column: usize) -> Entry {
         5 => loss(row.eval_loss),
         6 => Entry::number(row.eval_sure, units::percent),
         7 => loss(row.truncated_eval_loss),
-        8 => Entry::number(row.forget_loss.map(|[before, after]| after - before), |off| format!("{off:+.3}")),
+        8 => Entry::number(row.forget_loss.map(|[before, after]| after - before), |off| number::signed(off, 3)),
         _ => Entry::number(Some(row.energy_95), |rank| number::short(rank, 3)),
     }
 }

@@ -19,7 +19,7 @@ use crate::train::{Method, python};
 /// What the page remembers.
 pub struct Page {
     look: Look,
-    /// Who was chosen; the newest run with a result, or else the open model, where nobody was.
+    /// Who was chosen; the newest run that can be asked, or else the open model, where nobody was.
     chosen: Option<Partner>,
     python: bool,
 }
@@ -89,8 +89,22 @@ impl Page {
         let folder = &past.folder;
         ui.separator();
         ui.label(RichText::new("Use it elsewhere").text_style(egui::TextStyle::Heading));
+        let step = past.in_place_of_result();
+        if let Some(step) = step {
+            let text = format!(
+                "This run has no result yet: its checkpoint at step {step} answers. When the run has ended, its adapter can be saved and \
+                 merged here."
+            );
+            ui.label(RichText::new(text).color(Colors::of(ui).weak));
+        }
         ui.horizontal_wrapped(|ui| {
-            if past.settings.method != Method::Full {
+            if step.is_some() && past.can_go_on() {
+                let resume = ui.add_enabled(view.state.live().is_none(), Button::new("Resume"));
+                if resume.on_hover_text("Goes on with the run after that checkpoint").clicked() {
+                    view.actions.push(Action::GoOn(folder.clone()));
+                }
+            }
+            if step.is_none() && past.settings.method != Method::Full {
                 ui.menu_button("Save the adapter ▾", |ui| save(ui, view, past))
                     .response
                     .on_hover_text("A copy where you want it");
@@ -112,7 +126,8 @@ impl Page {
         if !self.python {
             return;
         }
-        let lines = python::loading(past.settings.method, &past.settings.model, folder, prompt);
+        let Some(weights) = past.newest_weights() else { return };
+        let lines = python::loading(past.settings.method, &past.settings.model, &weights, prompt);
         ui.add_space(4.0);
         let mut text = lines.as_str();
         let code = TextEdit::multiline(&mut text).code_editor().desired_width(f32::INFINITY).desired_rows(6);
@@ -134,12 +149,12 @@ pub fn save(ui: &mut Ui, view: &mut View<'_>, past: &Past) {
     }
 }
 
-/// Runs with a result, the one that is looked at first; then what is open.
+/// Runs with a result or a checkpoint, the one that is looked at first; then what is open.
 fn partners(view: &View<'_>) -> Vec<Partner> {
     let training = view.state;
     let shown = training.shown().map(|track| track.folder.clone());
     let mut runs: Vec<&Past> =
-        training.runs().unwrap_or_default().iter().filter(|past| past.weights(None).is_some()).collect();
+        training.runs().unwrap_or_default().iter().filter(|past| past.newest_weights().is_some()).collect();
     runs.sort_by_key(|past| Some(&past.folder) != shown.as_ref());
     let runs = runs.into_iter().map(|past| Partner::Run(past.folder.clone()));
     let open = view.workspace.delta().map(|delta| {
@@ -156,7 +171,7 @@ fn partners(view: &View<'_>) -> Vec<Partner> {
 
 fn title(view: &View<'_>, partner: &Partner) -> String {
     match partner {
-        Partner::Run(folder) => view.state.name_of(folder),
+        Partner::Run(folder) => view.state.tuned_name(folder),
         Partner::Open(..) => format!("what is open: {}", view.state.names_of(partner).join(" | ")),
     }
 }

@@ -29,6 +29,8 @@ pub struct Options<'a> {
     pub axes: [&'a str; 2],
     /// More lines (name, value) about the texel under the pointer, in a tooltip.
     pub details: Option<&'a Details>,
+    /// The owner says which cell is under the pointer: the line below the pictures then speaks only of pixels that are many cells.
+    pub readout: bool,
     /// Cells belong together in blocks: the number of a cell's block, by row and column. Where cells are large enough to be set
     /// apart, blocks are set apart more strongly.
     pub blocks: Option<&'a Blocks<'a>>,
@@ -281,7 +283,10 @@ impl Heatmaps {
             paint::header(painter, visuals, head, &map.title, &right, value.is_some());
             if let Some(spot) = self.spot().filter(|_| has_picture) {
                 paint::crosshair(painter, visuals, &projection, &spot);
-                note = spot_text(&spot, map.shown.as_ref().map(|s| s.picture.reduction().name()).unwrap_or_default());
+                if !(options.readout && spot.is_cell()) {
+                    let by = map.shown.as_ref().map(|s| s.picture.reduction().name());
+                    note = spot_text(&spot, by.unwrap_or_default());
+                }
             }
             if let Some(look) = map.look.as_ref().filter(|_| !layout.shared) {
                 let at = pos2(frame.left(), frame.bottom() + 8.0);

@@ -336,7 +336,7 @@ impl Training {
         match partner {
             Partner::Run(folder) => {
                 let bits = self.past(folder).map_or("", bits);
-                vec![format!("Base{bits}"), format!("Tuned: {}", self.name_of(folder))]
+                vec![format!("Base{bits}"), format!("Tuned: {}", self.tuned_name(folder))]
             }
             Partner::Open(base, tuned) => {
                 let tuned = tuned.as_ref().map(|tuned| match tuned {
@@ -344,6 +344,15 @@ impl Training {
                 });
                 std::iter::once(format!("Base: {}", super::short(base))).chain(tuned).collect()
             }
+        }
+    }
+
+    /// The name of a run, with the step where its newest checkpoint is asked in place of a result.
+    pub fn tuned_name(&self, run: &Path) -> String {
+        let name = self.name_of(run);
+        match self.past(run).and_then(history::Past::in_place_of_result) {
+            Some(step) => format!("{name}, step {step}"),
+            None => name,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eframe::egui::text::{LayoutJob, TextFormat};
-use eframe::egui::{FontId, Galley, TextBuffer, TextEdit, TextStyle, Ui, WidgetInfo};
+use eframe::egui::{FontId, Galley, Response, TextBuffer, TextEdit, TextStyle, Ui, WidgetInfo};
 
 use crate::app::look::theme::Colors;
 
@@ -38,25 +38,36 @@ impl Typed {
         if self.from != now {
             (self.text, self.from) = (now.to_owned(), now.to_owned());
         }
-        let id = ui.make_persistent_id(("typed", name));
-        let typing = ui.memory(|memory| memory.has_focus(id));
-        let width = match look {
-            Look::Line(width) | Look::Path(width) => width.min(ui.available_width()),
-            Look::Lines(_) => ui.available_width(),
-        };
-        let mut path = |ui: &Ui, text: &dyn TextBuffer, _: f32| path_in(ui, text.as_str(), width - MARGINS);
-        let edit = match look {
-            Look::Line(width) => TextEdit::singleline(&mut self.text).desired_width(width),
-            Look::Path(width) if typing => TextEdit::singleline(&mut self.text).desired_width(width),
-            Look::Path(width) => TextEdit::singleline(&mut self.text).desired_width(width).layouter(&mut path),
-            Look::Lines(rows) => TextEdit::multiline(&mut self.text).desired_rows(rows).desired_width(f32::INFINITY),
-        };
-        // Seen as a field on the ground of the tab too.
-        let response = ui.add(edit.id(id).hint_text(hint));
-        response.widget_info(|| WidgetInfo::text_edit(true, now, &self.text, name));
-        let response = response.accessible_name(name);
+        let response = field(ui, name, now, &mut self.text, hint, look);
         (response.lost_focus() && self.text != now).then(|| self.text.clone())
     }
+}
+
+/// A field for a path that counts as it is typed.
+pub fn path(ui: &mut Ui, name: &str, text: &mut String, hint: &str, width: f32) -> Response {
+    let before = text.clone();
+    field(ui, name, &before, text, hint, Look::Path(width))
+}
+
+fn field(ui: &mut Ui, name: &str, before: &str, text: &mut String, hint: &str, look: Look) -> Response {
+    let id = ui.make_persistent_id(("typed", name));
+    let typing = ui.memory(|memory| memory.has_focus(id));
+    let width = match look {
+        Look::Line(width) | Look::Path(width) => width.min(ui.available_width()),
+        Look::Lines(_) => ui.available_width(),
+    };
+    let mut path = |ui: &Ui, text: &dyn TextBuffer, _: f32| path_in(ui, text.as_str(), width - MARGINS);
+    let edit = match look {
+        Look::Line(width) => TextEdit::singleline(text).desired_width(width),
+        // No text is no path: the hint is laid out by the field itself.
+        Look::Path(width) if typing || text.is_empty() => TextEdit::singleline(text).desired_width(width),
+        Look::Path(width) => TextEdit::singleline(text).desired_width(width).layouter(&mut path),
+        Look::Lines(rows) => TextEdit::multiline(text).desired_rows(rows).desired_width(f32::INFINITY),
+    };
+    // Seen as a field on the ground of the tab too.
+    let response = ui.add(edit.id(id).hint_text(hint));
+    response.widget_info(|| WidgetInfo::text_edit(true, before, text.as_str(), name));
+    response.accessible_name(name)
 }
 
 /// A path laid out so that its end is seen: folders weak, the file's name as text.
