@@ -125,7 +125,7 @@ fn log_label(place: f64, span: f64) -> String {
         }
         // Small numbers are read faster than their powers.
         return if (0..=3).contains(&exponent) {
-            number::short(10f64.powi(exponent), 3)
+            large(10f64.powi(exponent), 3)
         } else {
             number::power_of_ten(exponent)
         };
@@ -140,7 +140,7 @@ fn log_label(place: f64, span: f64) -> String {
 /// A number of an axis; a large whole one as in tables, with its digits in groups.
 fn large(value: f64, digits: usize) -> String {
     let whole = value.round();
-    if (1e4..1e9).contains(&whole) && (value - whole).abs() < 1e-6 * whole {
+    if (1e3..1e9).contains(&whole) && (value - whole).abs() < 1e-6 * whole {
         crate::units::exact(whole as u64)
     } else {
         number::short(value, digits)

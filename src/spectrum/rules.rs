@@ -288,10 +288,7 @@ impl Spectrum {
         let words = match id {
             RuleId::Numerical if self.numerical_threshold() >= self.largest() => {
                 let side = self.shape[0].max(self.shape[1]);
-                format!(
-                    "The stored numbers are too coarse for this rule at {side}: max(m, n) · ε is {:.0}.",
-                    side as f64 * self.epsilon
-                )
+                format!("No σ exceeds {:.0} σ₁: the type is too coarse.", side as f64 * self.epsilon)
             }
             RuleId::GavishDonoho if self.low_rank => "Not for adapters: it needs noise to compare with.".into(),
             RuleId::GavishDonoho if self.is_complete() => {
@@ -394,7 +391,7 @@ mod tests {
         spectrum.epsilon = 2f64.powi(-8);
         let rule = spectrum.rule(RuleId::Numerical, &Parameters::default());
         assert_eq!(rule.rank, None);
-        assert!(rule.note.unwrap().contains("too coarse for this rule at 2048"));
+        assert!(rule.note.unwrap().contains("too coarse"));
         spectrum.epsilon = f64::from(f32::EPSILON);
         assert_eq!(spectrum.rule(RuleId::Numerical, &Parameters::default()).rank, Some(3));
     }

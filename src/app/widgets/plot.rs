@@ -44,7 +44,7 @@ fn log_marks(input: &GridInput, room: f64) -> Vec<GridMark> {
     }
     // Hardly a power of ten in sight: round values.
     if high - low < 0.5 {
-        let values = number::ticks(10f64.powf(low), 10f64.powf(high), 4);
+        let values = three(10f64.powf(low), 10f64.powf(high), 4);
         return values.into_iter().map(|value| GridMark { value: value.log10(), step_size: 0.3 }).collect();
     }
     let mut marks = vec![];
@@ -75,13 +75,17 @@ fn log_marks(input: &GridInput, room: f64) -> Vec<GridMark> {
     marks
 }
 
+/// Round values, about `count` but three at least: one or two say nothing of how far apart things are.
+fn three(low: f64, high: f64, count: usize) -> Vec<f64> {
+    let finer = (0..4).map(|more| number::ticks(low, high, count << more));
+    finer.fold(Vec::new(), |ticks: Vec<f64>, finer| if ticks.len() < 3 { finer } else { ticks })
+}
+
 fn linear_marks(input: &GridInput) -> Vec<GridMark> {
     let (low, high) = input.bounds;
     // egui's recommendation is the smallest step that can be seen; numbers need about six times that.
     let count = ((high - low) / (input.base_step_size * 7.0)).clamp(2.0, 12.0) as usize;
-    // One or two say nothing of how far apart things are.
-    let finer = (0..4).map(|more| number::ticks(low, high, count << more));
-    let ticks = finer.fold(Vec::new(), |ticks: Vec<f64>, finer| if ticks.len() < 3 { finer } else { ticks });
+    let ticks = three(low, high, count);
     let step = ticks.get(1).map_or(high - low, |second| second - ticks[0]);
     ticks.into_iter().map(|value| GridMark { value, step_size: step }).collect()
 }
@@ -124,6 +128,12 @@ mod tests {
             let marks = linear_marks(&GridInput { bounds, base_step_size: (bounds.1 - bounds.0) / 3.0 });
             assert!(marks.len() >= 3, "{bounds:?}: {marks:?}");
         }
+    }
+
+    #[test]
+    fn a_short_logarithmic_axis_has_three_marks() {
+        let marks = log_marks(&GridInput { bounds: (2.2f64.log10(), 3.05f64.log10()), base_step_size: 0.01 }, 2.4);
+        assert!(marks.len() >= 3, "{marks:?}");
     }
 
     #[test]

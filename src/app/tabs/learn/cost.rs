@@ -98,33 +98,43 @@ fn parts(ui: &Ui, memory: &Kept) -> [(&'static str, u64, eframe::egui::Color32);
 fn bars(ui: &mut Ui, memory: &[Kept; 3]) {
     const NAME: f32 = 64.0;
     const ROW: f32 = 44.0;
-    const HEAD: f32 = 36.0;
+    const LABEL: f32 = 14.0;
     const AXIS: f32 = 16.0;
     let colors = Colors::of(ui);
-    let (room, _) = ui.allocate_exact_size(vec2(ui.available_width(), HEAD + 3.0 * ROW + AXIS), Sense::hover());
-    let line = Rect::from_min_max(
-        pos2(room.left() + NAME, room.top() + HEAD),
-        pos2(room.right() - 84.0, room.bottom() - AXIS),
-    );
+    let across = ui.available_rect_before_wrap().x_range();
+    let across = across.min + NAME..=across.max - 84.0;
     // From 1 GB to 10 TB, on a log axis: the bars grow with the model, and the GPUs stand still.
-    let x = |bytes: u64| line.left() + ((bytes.max(1) as f32).log10() - 9.0).clamp(0.0, 4.0) / 4.0 * line.width();
+    let x = |bytes: u64| {
+        let share = ((bytes.max(1) as f32).log10() - 9.0).clamp(0.0, 4.0) / 4.0;
+        across.start() + share * (across.end() - across.start())
+    };
     let strong = FontId::new(13.0, FontFamily::Name(theme::STRONG.into()));
     let text = ui.visuals().text_color();
-    // Their names on two rows in turn: neighbours have room.
-    let mut ends = [f32::NEG_INFINITY; 2];
-    for (i, (name, bytes)) in GPUS.into_iter().enumerate() {
-        let (at, row) = (x(bytes), i % 2);
-        let painter = ui.painter();
-        let top = room.top() + 14.0 * row as f32;
-        painter.vline(at, top + 13.0..=line.bottom(), Stroke::new(1.0, colors.weak));
+    // Their names stand in as many rows as neighbours need: none lies on another.
+    let mut ends: Vec<f32> = Vec::new();
+    let names = GPUS.map(|(name, bytes)| {
         let words = format!("{name}, {} GB", bytes >> 30);
-        let galley = painter.layout_no_wrap(words, FontId::proportional(11.0), colors.weak);
-        let place = Align2::CENTER_TOP.anchor_size(pos2(at, top), galley.size());
-        // In a narrow window a line may have no name; none lies on another.
-        if place.left() > ends[row] + 6.0 {
-            ends[row] = place.right();
-            painter.galley(place.min, galley, colors.weak);
+        let galley = ui.painter().layout_no_wrap(words, FontId::proportional(11.0), colors.weak);
+        let (left, right) = (x(bytes) - galley.size().x / 2.0, x(bytes) + galley.size().x / 2.0);
+        let row = ends.iter().position(|&end| left > end + 6.0).unwrap_or(ends.len());
+        match ends.get_mut(row) {
+            Some(end) => *end = right,
+            None => ends.push(right),
         }
+        (x(bytes), row, galley)
+    });
+    let head = LABEL * ends.len() as f32 + 8.0;
+    let (room, _) = ui.allocate_exact_size(vec2(ui.available_width(), head + 3.0 * ROW + AXIS), Sense::hover());
+    let line = Rect::from_x_y_ranges(across.clone(), room.top() + head..=room.bottom() - AXIS);
+    let top = |row: usize| room.top() + LABEL * row as f32;
+    for &(at, row, _) in &names {
+        ui.painter().vline(at, top(row) + 13.0..=line.bottom(), Stroke::new(1.0, colors.weak));
+    }
+    for (at, row, galley) in names {
+        let place = Align2::CENTER_TOP.anchor_size(pos2(at, top(row)), galley.size());
+        // No line goes through a name.
+        ui.painter().rect_filled(place.expand2(vec2(2.0, 0.0)), 0, ui.visuals().faint_bg_color);
+        ui.painter().galley(place.min, galley, colors.weak);
     }
     for (decade, name) in ["1 GB", "10 GB", "100 GB", "1 TB", "10 TB"].into_iter().enumerate() {
         let at = pos2(line.left() + line.width() * decade as f32 / 4.0, line.bottom() + 2.0);

@@ -48,7 +48,7 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
     stage(ui, |ui| {
         let room = ui.available_rect_before_wrap();
         let wide = room.width() > LEFT + 330.0;
-        let (left, plot) = if wide {
+        let (left, mut plot) = if wide {
             let cut = room.left() + LEFT;
             let bottom = room.top() + HEIGHT;
             (
@@ -62,7 +62,11 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, looks: &mut Looks) {
                 Rect::from_min_size(pos2(room.left(), cut), vec2(room.width(), HEIGHT)),
             )
         };
-        ui.scope_builder(UiBuilder::new().max_rect(left), |ui| edit = dial(ui, counts));
+        let painted = ui.scope_builder(UiBuilder::new().max_rect(left), |ui| edit = dial(ui, counts)).response.rect;
+        if !wide {
+            // Below what was painted, however many lines that takes.
+            plot = plot.translate(vec2(0.0, (painted.bottom() + 12.0 - plot.top()).max(0.0)));
+        }
         ui.scope_builder(UiBuilder::new().max_rect(plot), |ui| {
             ui.horizontal(|ui| {
                 let of = [

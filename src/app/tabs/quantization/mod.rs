@@ -46,6 +46,9 @@ type View<'a> = view::View<'a, Quantization, Action>;
 /// All modules are computed unasked up to so many cells.
 const UNASKED: usize = 1 << 26;
 
+/// In less height the pictures beside each other would be stamps.
+const LOW: f32 = 490.0;
+
 /// What the tab remembers between frames: looks, never data.
 #[derive(Default)]
 struct Looks {
@@ -198,7 +201,7 @@ impl Looks {
         pictures::facts(ui, view);
         ui.add_space(2.0);
         let room = ui.available_rect_before_wrap();
-        if is_cramped(room) {
+        if is_cramped(room) || room.height() < LOW {
             let pictures = (room.width() - 130.0) / 3.0 + 110.0;
             one_below_the_other(ui, &[pictures, 420.0, 280.0], |ui, part| match part {
                 0 => self.pictures.ui(ui, view, &mut self.choice),

@@ -28,8 +28,12 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
     let mut chosen = None;
     ui.spacing_mut().item_spacing.y = 0.0;
     let row_height = ((ui.available_height() - HEAD) / rules.len().max(1) as f32).clamp(*ROWS.start(), *ROWS.end());
-    // Whole names where there is room for them and for what they say.
-    let names = if ui.available_width() > 640.0 { 230.0 } else { 198.0 };
+    // Whole names where there is room for them and for what they say: that must not be cut first.
+    let [names, ranks, met] = match ui.available_width() {
+        640.0.. => [230.0, 64.0, 28.0],
+        500.0.. => [198.0, 64.0, 28.0],
+        _ => [138.0, 46.0, 24.0],
+    };
     ui.push_id("rules", |ui| {
         let list = ui.scope_id().with("rows");
         let stops = Rows::new(ui, list, rules.len(), row_height);
@@ -38,8 +42,8 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, rules: &[Rule]) {
             .sense(Sense::CLICK)
             .cell_layout(Layout::left_to_right(Align::Center))
             .column(Column::exact(names))
-            .column(Column::exact(64.0))
-            .column(Column::exact(28.0))
+            .column(Column::exact(ranks))
+            .column(Column::exact(met))
             .column(Column::remainder().clip(true))
             .auto_shrink(false)
             .header(HEAD, |mut header| {

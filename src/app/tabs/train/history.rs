@@ -21,24 +21,24 @@ use crate::app::shared::typed::{Look, Typed};
 
 /// Columns of the table.
 const HEADS: [Head<'static>; 15] = [
-    head("run", "Its folder's name", false, 150.0),
+    head("run", "Its folder's name", false, 140.0),
     head("made by", "The program that trained it", false, 88.0),
     head("state", "finished, stopped, failed, interrupted, running", false, 70.0),
-    head("held out", "The last loss on held-out rows", true, 62.0),
-    head("loss", "Of the last step", true, 56.0),
+    head("held out", "The last loss on held-out rows", true, 60.0),
+    head("loss", "Of the last step", true, 54.0),
     head("steps", "Steps done", true, 60.0),
     head("method", "LoRA, QLoRA or full", false, 54.0),
     head("r", "Rank; the elements that are trained are under the pointer", true, 30.0),
     head("α", "lora_alpha", true, 34.0),
     head("rate", "Peak learning rate", true, 56.0),
-    head("targets", "Modules that get a pair A, B", false, 76.0),
+    head("targets", "Modules that get a pair A, B", false, 88.0),
     head("data", "The training data", false, 88.0),
     head("model", "The base model", false, 76.0),
     head(
         "its loss",
         "The training loss from the first step to the last, each run between its own least and most",
         false,
-        84.0,
+        70.0,
     ),
     head("when", "When it last wrote something", false, 76.0),
 ];
@@ -82,7 +82,7 @@ impl History {
         let runs: Vec<&Past> = all.iter().filter(|past| matches(past, &words)).collect();
         let opened = self.chosen(ui, view);
         let colors = Colors::of(ui);
-        let columns = columns(all);
+        let columns = columns(all, ui.available_width(), ui.spacing().item_spacing.x);
         let heads: Vec<Head<'_>> = columns.iter().map(|&column| HEADS[column]).collect();
         let entry = |row: usize, at: usize| match (columns[at], &runs[row].phase) {
             (column @ 2, phase) => cell(runs[row], column).colored(match phase {
@@ -253,10 +253,13 @@ impl History {
     }
 }
 
-/// The columns that tell runs apart: who made them and the model only where they differ.
-fn columns(all: &[Past]) -> Vec<usize> {
+/// The columns that tell runs apart: who made them and the model only where they differ. Where there is not the room for all, `spacing`
+/// between them, some are left out: what they say can still be searched for.
+fn columns(all: &[Past], room: f32, spacing: f32) -> Vec<usize> {
     const MODEL: usize = 12;
     const MADE_BY: usize = 1;
+    /// α, targets, data: these go first.
+    const FIRST: [usize; 3] = [8, 10, 11];
     let foreign = all.iter().any(|past| past.foreign.is_some());
     let models = all.windows(2).any(|pair| pair[0].settings.model != pair[1].settings.model);
     let shown = |column: &usize| match *column {
@@ -264,7 +267,13 @@ fn columns(all: &[Past]) -> Vec<usize> {
         MADE_BY => foreign,
         _ => true,
     };
-    (0..HEADS.len()).filter(shown).collect()
+    let mut columns: Vec<usize> = (0..HEADS.len()).filter(shown).collect();
+    for left_out in FIRST {
+        if columns.iter().map(|&column| HEADS[column].width + spacing).sum::<f32>() > room {
+            columns.retain(|&column| column != left_out);
+        }
+    }
+    columns
 }
 
 /// Folders that are listed beside the one for new runs.
@@ -354,7 +363,7 @@ fn ago(since: Duration) -> String {
 
 /// The list as it is read.
 pub fn said(runs: &[Past]) -> Vec<Vec<String>> {
-    let columns = columns(runs);
+    let columns = columns(runs, f32::INFINITY, 0.0);
     let heads = columns.iter().map(|&column| HEADS[column].title.to_owned()).collect();
     let row = |past: &Past| columns.iter().map(|&column| cell(past, column).text).collect();
     std::iter::once(heads).chain(runs.iter().map(row)).collect()
