@@ -220,7 +220,7 @@ fn chapter_5_one_number_takes_a_rank_away() {
     assert!(says(&window, "MᵗM row 1 column 1: 66"));
     click(&mut window, Role::Button, "Step on");
     // numpy: np.poly(m.T @ m) = [1, −285, 324, 0].
-    assert!(says(&window, "λ³ − 285 λ² + 324 λ − 0 = 0"), "{:?}", texts(&window));
+    assert!(says(&window, "λ³ − 285 λ² + 324 λ = 0"), "{:?}", texts(&window));
     click(&mut window, Role::Button, "Step on");
     // numpy.linalg.svd: 16.848, 1.0684, 4e-16.
     assert!(says(&window, "16.85") && says(&window, "1.068") && says(&window, "2 of 3 above"));

@@ -5,6 +5,7 @@ use eframe::egui::{
     WidgetText, pos2, vec2,
 };
 
+use crate::app::look::glossary::Term;
 use crate::app::look::theme::Colors;
 
 /// Narrower or lower than this, parts stand one below the other.
@@ -44,11 +45,22 @@ pub fn sides(ui: &mut Ui, least: f32, mut add: impl FnMut(&mut Ui, bool)) {
 
 /// A title on the left, which gives way to what is added on the right.
 pub fn title(ui: &mut Ui, title: &str, right: impl FnOnce(&mut Ui)) {
+    measured(ui, title, "", None, right);
+}
+
+/// The same with a number behind the title, which gives way first.
+pub fn measured(ui: &mut Ui, title: &str, value: &str, term: Option<Term>, right: impl FnOnce(&mut Ui)) {
     ui.horizontal(|ui| {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             right(ui);
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                ui.add(Label::new(RichText::new(title).strong()).truncate());
+                let label = ui.add(Label::new(RichText::new(title).strong()).truncate());
+                if let Some(term) = term {
+                    label.on_hover_ui(|ui| term.ui(ui));
+                }
+                if !value.is_empty() {
+                    ui.add(Label::new(RichText::new(value).monospace()).truncate());
+                }
             });
         });
     });

@@ -100,8 +100,8 @@ pub struct Table<'a> {
 }
 
 const ROW: f32 = 22.0;
-/// What a column takes beyond its least width, where there is room.
-const SPARE: f32 = 16.0;
+/// What a column of numbers takes beyond its least width, where there is room.
+const SPARE: f32 = 10.0;
 /// Height that a bar for scrolling sideways takes.
 const BAR: f32 = 10.0;
 
@@ -136,7 +136,8 @@ impl Table<'_> {
     fn rows_ui(&self, ui: &mut Ui, order: &mut Order) -> Option<usize> {
         let rows = self.sorted(*order);
         // Where there is hardly room for all columns none takes more than it needs.
-        let ample = ui.available_width() > self.least(ui) + SPARE * self.heads.len() as f32;
+        let numbers = self.heads.iter().filter(|head| head.number).count();
+        let ample = ui.available_width() > self.least(ui) + SPARE * numbers as f32;
         let mut chosen = None;
         // By the row's own number, so that the focus stays with it when the order changes.
         let id = ui.scope_id().with(("rows of", self.id));
@@ -153,7 +154,7 @@ impl Table<'_> {
                 (true, _) => Column::remainder(),
                 (false, _) if !ample => Column::initial(head.width),
                 // Numbers stand on the right of all the room there is: that says nothing of how much they need.
-                (false, true) => Column::initial(head.width + 10.0),
+                (false, true) => Column::initial(head.width + SPARE),
                 (false, false) => Column::auto(),
             };
             builder = builder.column(column.at_least(head.width).clip(true).resizable(i + 1 < self.heads.len()));

@@ -1,12 +1,13 @@
 //! The spectrum film: singular values of ΔW under the loss, on the same axis and the same cursor.
 
-use eframe::egui::{self, Align, ComboBox, Layout, Rect, RichText, Ui, UiBuilder, pos2};
+use eframe::egui::{self, ComboBox, Rect, RichText, Ui, UiBuilder, pos2};
 
 use super::View;
 use super::state::Track;
 use crate::app::effect::Effect;
 use crate::app::look::glossary;
 use crate::app::look::theme::Colors;
+use crate::app::shared::layout;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::train::Method;
@@ -78,14 +79,10 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared) {
     });
     let right = Rect::from_min_max(pos2(cut + 7.0, row.top()), row.max);
     ui.scope_builder(UiBuilder::new().max_rect(right).id_salt("spectrum"), |ui| {
-        ui.horizontal(|ui| {
-            ui.label(RichText::new("At the cursor").strong());
-            ui.label(RichText::new(format!("step {step}")).monospace());
-            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                if let Some(figure) = prepared.spectrum(track) {
-                    view.export(ui, "spectrum at the cursor", &Take::PLOT, right, || Source::Figure(Box::new(figure)));
-                }
-            });
+        layout::measured(ui, "At the cursor", &format!("step {step}"), None, |ui| {
+            if let Some(figure) = prepared.spectrum(track) {
+                view.export(ui, "spectrum at the cursor", &Take::PLOT, right, || Source::Figure(Box::new(figure)));
+            }
         });
         if let Some(figure) = prepared.spectrum(track) {
             figure.ui(ui, "spectrum at the cursor", |_| {});

@@ -2,18 +2,24 @@
 
 use std::path::PathBuf;
 
-use eframe::egui::{self, Align, Button, Layout, ProgressBar, RichText, Ui};
+use eframe::egui::{self, Button, ProgressBar, RichText, Ui};
 
 use super::View;
-use super::state::{Action, Track, in_words, method_name, metrics};
+use super::state::{Action, Live, Track, in_words, method_name, metrics};
 use crate::app::effect::Effect;
 use crate::app::look::theme::Colors;
+use crate::app::shared::layout;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::figure::number;
 use crate::train::Method;
 use crate::train::history::{HERE, Past, Phase};
 use crate::units;
+
+/// Room that a letter of the run's name and state takes, and that the buttons behind them take: with less they stand in two lines.
+const LETTER: f32 = 7.6;
+const PAST: f32 = 410.0;
+const LIVE: f32 = 220.0;
 
 /// Paints it; the run that a person wants to talk to.
 pub fn ui(ui: &mut Ui, view: &mut View<'_>) -> Option<PathBuf> {
@@ -31,52 +37,61 @@ pub fn ui(ui: &mut Ui, view: &mut View<'_>) -> Option<PathBuf> {
     } else if let Some(Past { phase: Phase::Failed(reason), .. }) = past.filter(|_| live.is_none()) {
         failure(ui, &in_words(reason));
     }
-    ui.horizontal(|ui| {
-        ui.label(RichText::new(track.name()).text_style(egui::TextStyle::Heading));
-        let stage = live.map(|live| live.stage()).unwrap_or_default();
-        let (word, color) = match (live, past.map(|past| &past.phase)) {
-            (Some(live), _) if live.is_stopping() && stage.is_empty() => ("stopping after this step", colors.warn),
-            (Some(live), _) if live.is_stopping() => (stage.as_str(), colors.warn),
-            (Some(live), _) if live.is_held() => ("paused", colors.warn),
-            (Some(_), _) if !stage.is_empty() => (stage.as_str(), colors.accent),
-            (Some(_), _) => ("running", colors.accent),
-            (None, Some(Phase::Running)) => ("running in another program", colors.accent),
-            (None, Some(Phase::Failed(_))) => ("failed", colors.bad),
-            (None, Some(Phase::Finished)) => ("finished", colors.good),
-            (None, Some(phase)) => (phase.word(), colors.warn),
-            (None, None) => ("", colors.weak),
-        };
-        ui.label(RichText::new(word).color(color));
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| match live {
-            Some(live) => {
-                let stop = ui.add_enabled(!live.is_stopping(), Button::new("Stop"));
-                if stop.on_hover_text("Ends the run with a checkpoint, at once where it evaluates or samples: it can be resumed later").clicked() {
-                    view.actions.push(Action::Stop);
-                }
-                let (text, tip) = match live.is_held() {
-                    true => ("Resume", "Goes on with the next step"),
-                    false => ("Pause", "Holds the run between two steps; it stays in memory"),
-                };
-                let hold = ui.add_enabled(!live.is_stopping(), Button::new(text)).on_hover_text(tip);
-                if hold.clicked() {
-                    view.actions.push(Action::Hold(!live.is_held()));
-                }
-                if !live.queue.is_empty() && !live.is_stopping() {
-                    ui.label(RichText::new(format!("{} more to come", live.queue.len())).small().color(colors.weak));
-                }
-            }
-            None => {
-                if let Some(past) = past {
-                    talk = take_away(ui, view, track, past).then(|| past.folder.clone());
-                }
-            }
-        });
+    let stage = live.map(|live| live.stage()).unwrap_or_default();
+    let (word, color) = match (live, past.map(|past| &past.phase)) {
+        (Some(live), _) if live.is_stopping() && stage.is_empty() => ("stopping after this step", colors.warn),
+        (Some(live), _) if live.is_stopping() => (stage.as_str(), colors.warn),
+        (Some(live), _) if live.is_held() => ("paused", colors.warn),
+        (Some(_), _) if !stage.is_empty() => (stage.as_str(), colors.accent),
+        (Some(_), _) => ("running", colors.accent),
+        (None, Some(Phase::Running)) => ("running in another program", colors.accent),
+        (None, Some(Phase::Failed(_))) => ("failed", colors.bad),
+        (None, Some(Phase::Finished)) => ("finished", colors.good),
+        (None, Some(phase)) => (phase.word(), colors.warn),
+        (None, None) => ("", colors.weak),
+    };
+    let name = track.name();
+    // What it does at the moment may be long: the buttons stay where they are.
+    let letters = name.chars().count() + word.chars().count().min(10);
+    let buttons = if live.is_some() { LIVE } else { PAST };
+    layout::sides(ui, LETTER * letters as f32 + buttons, |ui, right| {
+        if !right {
+            ui.label(RichText::new(&name).text_style(egui::TextStyle::Heading));
+            ui.label(RichText::new(word).color(color));
+            return;
+        }
+        match (live, past) {
+            (Some(live), _) => steer(ui, view, live),
+            (None, Some(past)) => talk = take_away(ui, view, track, past).then(|| past.folder.clone()),
+            (None, None) => {}
+        }
     });
     // A clock that stands says nothing.
     let left = live.filter(|live| !live.is_held()).and_then(|_| track.time_left());
     facts(ui, track, live.is_some(), left);
     ui.add_space(2.0);
     talk
+}
+
+/// What can be done with a run that goes on; from right to left.
+fn steer(ui: &mut Ui, view: &mut View<'_>, live: &Live) {
+    let stop = ui.add_enabled(!live.is_stopping(), Button::new("Stop"));
+    let tip = "Ends the run with a checkpoint, at once where it evaluates or samples: it can be resumed later";
+    if stop.on_hover_text(tip).clicked() {
+        view.actions.push(Action::Stop);
+    }
+    let (text, tip) = match live.is_held() {
+        true => ("Resume", "Goes on with the next step"),
+        false => ("Pause", "Holds the run between two steps; it stays in memory"),
+    };
+    let hold = ui.add_enabled(!live.is_stopping(), Button::new(text)).on_hover_text(tip);
+    if hold.clicked() {
+        view.actions.push(Action::Hold(!live.is_held()));
+    }
+    if !live.queue.is_empty() && !live.is_stopping() {
+        let weak = Colors::of(ui).weak;
+        ui.label(RichText::new(format!("{} more to come", live.queue.len())).small().color(weak));
+    }
 }
 
 /// What the run said about its data and its model: the first sentence, all of them behind a click.

@@ -23,7 +23,7 @@ use crate::app::shared::typed::{Look, Typed};
 const HEADS: [Head<'static>; 15] = [
     head("run", "Its folder's name", false, 140.0),
     head("made by", "The program that trained it", false, 88.0),
-    head("state", "finished, stopped, failed, interrupted, running", false, 70.0),
+    head("state", "finished, stopped, failed, interrupted, running", false, 76.0),
     head("held out", "The last loss on held-out rows", true, 60.0),
     head("loss", "Of the last step", true, 54.0),
     head("steps", "Steps done", true, 60.0),

@@ -1,12 +1,12 @@
 //! Loss, learning rate, gradient norm, speed and memory on one axis, with the cursor through all of them.
 
-use eframe::egui::{self, Align, DragValue, Layout, Rect, RichText, Stroke, Ui, UiBuilder, pos2};
+use eframe::egui::{self, DragValue, Rect, RichText, Stroke, Ui, UiBuilder, pos2};
 
 use super::View;
 use super::state::Track;
 use crate::app::look::glossary::{self, Term};
 use crate::app::look::theme::Colors;
-
+use crate::app::shared::layout;
 use crate::app::widgets::menu::Take;
 use crate::app::work::export::Source;
 use crate::figure::Figure;
@@ -14,6 +14,8 @@ use crate::units;
 
 use super::prepared::Prepared;
 
+/// Narrower, the axis and the cursor stand in two lines.
+const AXIS: f32 = 560.0;
 /// Height of the loss.
 const LOSS: f32 = 196.0;
 /// Height of the smaller plots.
@@ -95,7 +97,10 @@ pub fn columns(ui: &mut Ui, height: f32, mut add: impl FnMut(&mut Ui, usize)) {
 fn axis(ui: &mut Ui, track: &Track, prepared: &mut Prepared) {
     let weak = Colors::of(ui).weak;
     let mut changed = false;
-    ui.horizontal(|ui| {
+    layout::sides(ui, AXIS, |ui, right| {
+        if right {
+            return cursor(ui, track, prepared);
+        }
         ui.label(RichText::new("Across").color(weak));
         changed |= ui.selectable_value(&mut prepared.by_time, false, "steps").clicked();
         changed |= ui.selectable_value(&mut prepared.by_time, true, "time").clicked();
@@ -104,29 +109,29 @@ fn axis(ui: &mut Ui, track: &Track, prepared: &mut Prepared) {
         let drag = DragValue::new(&mut prepared.window).range(1.0..=1000.0).speed(0.5).max_decimals(0).suffix(" steps");
         changed |=
             ui.add(drag).labelled_by(label.id).on_hover_text("Exponential mean over about so many steps").changed();
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            let (step, last) = (prepared.step(track), track.last().map_or(0, |record| record.step.step));
-            if prepared.cursor.is_some()
-                && ui.button("Newest").on_hover_text("The cursor follows the run again").clicked()
-            {
-                prepared.cursor = None;
-            }
-            let mut chosen = step;
-            ui.spacing_mut().slider_width = (ui.available_width() - 150.0).clamp(60.0, 220.0);
-            let slider = egui::Slider::new(&mut chosen, 0..=last.max(1))
-                .smart_aim(false)
-                .handle_shape(egui::style::HandleShape::Rect { aspect_ratio: 0.5 });
-            let response = ui.add(slider).on_hover_text("The step that all numbers are of; drag in any plot");
-            if response.accessible_name("Step at the cursor").changed() {
-                prepared.cursor = (chosen < last).then_some(chosen);
-            }
-            ui.label(RichText::new("Cursor at step").color(weak));
-        });
     });
     if changed {
         prepared.stale();
         ui.ctx().request_repaint();
     }
+}
+
+/// Where the cursor is; from right to left.
+fn cursor(ui: &mut Ui, track: &Track, prepared: &mut Prepared) {
+    let (step, last) = (prepared.step(track), track.last().map_or(0, |record| record.step.step));
+    if prepared.cursor.is_some() && ui.button("Newest").on_hover_text("The cursor follows the run again").clicked() {
+        prepared.cursor = None;
+    }
+    let mut chosen = step;
+    ui.spacing_mut().slider_width = (ui.available_width() - 150.0).clamp(60.0, 220.0);
+    let slider = egui::Slider::new(&mut chosen, 0..=last.max(1))
+        .smart_aim(false)
+        .handle_shape(egui::style::HandleShape::Rect { aspect_ratio: 0.5 });
+    let response = ui.add(slider).on_hover_text("The step that all numbers are of; drag in any plot");
+    if response.accessible_name("Step at the cursor").changed() {
+        prepared.cursor = (chosen < last).then_some(chosen);
+    }
+    ui.label(RichText::new("Cursor at step").color(Colors::of(ui).weak));
 }
 
 /// A plot with its name, the number at the cursor, and its menu.
@@ -149,18 +154,10 @@ pub fn block(ui: &mut Ui, view: &mut View<'_>, prepared: &mut Prepared, height: 
     let Some(track) = view.state.shown() else { return };
     let top = ui.available_rect_before_wrap().min;
     let area = Rect::from_min_size(top, egui::vec2(ui.available_width(), height));
-    ui.horizontal(|ui| {
-        let label = ui.label(RichText::new(plot.name).strong());
-        if let Some(term) = plot.term {
-            label.on_hover_ui(|ui| term.ui(ui));
-        }
-        ui.label(RichText::new(plot.value).monospace());
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            view.export(ui, &plot.name.to_lowercase(), &Take::PLOT, area, || {
-                let full =
-                    plot.full.map_or_else(|| prepared.full_curve(track, plot.name), |full| full(prepared, track));
-                Source::Figure(Box::new(full))
-            });
+    layout::measured(ui, plot.name, plot.value, plot.term, |ui| {
+        view.export(ui, &plot.name.to_lowercase(), &Take::PLOT, area, || {
+            let full = plot.full.map_or_else(|| prepared.full_curve(track, plot.name), |full| full(prepared, track));
+            Source::Figure(Box::new(full))
         });
     });
     let left = height - (ui.available_rect_before_wrap().top() - top.y);
