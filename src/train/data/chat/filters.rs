@@ -1,9 +1,10 @@
 //! Filters and tests where Jinja2 says otherwise than minijinja, and those that could make much out of little.
 
 use super::budget::Budget;
+use super::format;
 use super::python::{self, Made, spaced, wrong};
 use minijinja::Environment;
-use minijinja::value::{Kwargs, Rest, Value, ValueKind};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
 
 /// Filters that take their first argument as a text, whatever it is.
 const OF_TEXTS: [&str; 9] = ["trim", "upper", "lower", "title", "capitalize", "escape", "e", "safe", "forceescape"];
@@ -40,17 +41,20 @@ fn given(by_place: Option<Value>, name: &str, options: &Kwargs) -> Made<Option<V
 
 /// Adds them all.
 pub(super) fn add(env: &mut Environment<'_>, budget: &Budget) {
-    for name in ["batch", "slice", "pprint"] {
-        env.remove_filter(name);
-    }
+    env.remove_filter("pprint");
     texts(env, budget);
     let charged = budget.clone();
-    env.add_filter("tojson", move |value: Value, indent: Option<Value>, options: Kwargs| -> Made<String> {
-        let options = match indent {
-            Some(indent) => Kwargs::from_iter([("indent", indent)]),
-            None => options,
-        };
-        python::tojson(&value, &options, &charged)
+    env.add_filter("tojson", move |value: Value, args: Rest<Value>| -> Made<String> {
+        const NAMES: [&str; 4] = ["ensure_ascii", "indent", "separators", "sort_keys"];
+        let (places, named): (&[Value], Kwargs) = from_args(&args)?;
+        if places.len() > NAMES.len() {
+            return Err(wrong("tojson has four arguments"));
+        }
+        let mut options: Vec<(&str, Value)> = NAMES.into_iter().zip(places.iter().cloned()).collect();
+        for name in named.args() {
+            options.push((name, named.get(name)?));
+        }
+        python::tojson(&value, &Kwargs::from_iter(options), &charged)
     });
     let charged = budget.clone();
     env.add_filter("join", move |list: Value, between: Option<Value>, options: Kwargs| -> Made<String> {
@@ -64,19 +68,26 @@ pub(super) fn add(env: &mut Environment<'_>, budget: &Budget) {
         let between = between.map_or(Ok(String::new()), |between| python::text(&between, &charged))?;
         python::join(items.collect::<Made<Vec<_>>>()?, &between, &charged)
     });
-    env.add_filter("int", |value: Value, default: Option<i64>| -> Value {
-        let parsed = value.as_str().and_then(|text| {
-            let text = text.trim_matches(spaced);
-            text.parse::<i64>().ok().or_else(|| text.parse::<f64>().ok().map(|number| number as i64))
-        });
-        let number = || f64::try_from(value.clone()).ok().map(|number| number as i64);
-        let truth = || (value.kind() == ValueKind::Bool).then(|| i64::from(value.is_true()));
-        if value.is_integer() {
-            value
-        } else {
-            Value::from(parsed.or_else(truth).or_else(number).or(default).unwrap_or(0))
-        }
-    });
+    env.add_filter(
+        "int",
+        |value: Value, default: Option<Value>, base: Option<Value>, options: Kwargs| -> Made<Value> {
+            let whole = |found: Option<Value>| found.map(i64::try_from).transpose();
+            let default = whole(given(default, "default", &options)?)?;
+            let base = whole(given(base, "base", &options)?)?.and_then(|base| u32::try_from(base).ok()).unwrap_or(10);
+            options.assert_all_used()?;
+            let parsed = value.as_str().and_then(|text| {
+                let text = text.trim_matches(spaced);
+                based(text, base).or_else(|| text.parse::<f64>().ok().map(|number| number as i64))
+            });
+            let number = || f64::try_from(value.clone()).ok().map(|number| number as i64);
+            let truth = || (value.kind() == ValueKind::Bool).then(|| i64::from(value.is_true()));
+            Ok(if value.is_integer() {
+                value
+            } else {
+                Value::from(parsed.or_else(truth).or_else(number).or(default).unwrap_or(0))
+            })
+        },
+    );
     env.add_filter("float", |value: Value, default: Option<f64>| -> f64 {
         let parsed = value.as_str().and_then(|text| text.trim_matches(spaced).parse().ok());
         let truth = (value.kind() == ValueKind::Bool).then(|| f64::from(u8::from(value.is_true())));
@@ -89,6 +100,33 @@ pub(super) fn add(env: &mut Environment<'_>, budget: &Budget) {
         rounded(&value, digits, method.as_ref().map_or(Some("common"), Value::as_str).unwrap_or_default())
     });
     tests(env, budget);
+}
+
+/// Python's `int(text, base)`, its prefixes and low lines included.
+fn based(text: &str, base: u32) -> Option<i64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (prefix, own) = match base {
+        2 => ("0b", 2),
+        8 => ("0o", 8),
+        16 => ("0x", 16),
+        base => ("", base),
+    };
+    let digits = digits.strip_prefix(prefix).unwrap_or(digits).replace('_', "");
+    (2..=36).contains(&own).then(|| i64::from_str_radix(&format!("{sign}{digits}"), own).ok()).flatten()
+}
+
+/// Jinja2's filter `format`: places, or names.
+fn format_with(format: &str, values: &[Value], budget: &Budget) -> Made<String> {
+    let (places, names): (&[Value], Kwargs) = from_args(values)?;
+    let names: Vec<(Value, Value)> =
+        names.args().map(|name| Ok((Value::from(name), names.get(name)?))).collect::<Made<_>>()?;
+    match names.is_empty() {
+        true => format::percent(format, places, budget),
+        false => format::percent(format, &[names.into_iter().collect()], budget),
+    }
 }
 
 /// Python's `round`, to even where two are as near; or up, or down.
@@ -118,6 +156,33 @@ fn texts(env: &mut Environment<'_>, budget: &Budget) {
         None => text.trim_matches(spaced).to_owned(),
     });
     env.add_filter("capitalize", |text: String| python::capitalized(&text));
+    env.add_filter("wordcount", |text: String| {
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
+    });
+    let charged = budget.clone();
+    env.add_filter("center", move |text: String, width: Option<Value>, options: Kwargs| -> Made<String> {
+        let width: usize = given(width, "width", &options)?.map_or(Ok(80), usize::try_from)?;
+        options.assert_all_used()?;
+        let room = width.saturating_sub(text.chars().count());
+        charged.charge(room.saturating_add(text.len()))?;
+        let before = room / 2 + (room & width & 1);
+        Ok(format!("{}{text}{}", " ".repeat(before), " ".repeat(room - before)))
+    });
+    env.add_filter("truncate", |text: String, args: Rest<Value>| -> Made<String> {
+        let (places, options): (&[Value], Kwargs) = from_args(&args)?;
+        let found = |at: usize, name: &str| given(places.get(at).cloned(), name, &options);
+        let length: usize = found(0, "length")?.map_or(Ok(255), usize::try_from)?;
+        let within_words = found(1, "killwords")?.is_some_and(|value| value.is_true());
+        let end = found(2, "end")?.map_or_else(|| "...".to_owned(), |end| end.to_string());
+        let leeway: usize = found(3, "leeway")?.map_or(Ok(5), usize::try_from)?;
+        options.assert_all_used()?;
+        if text.chars().count() <= length.saturating_add(leeway) {
+            return Ok(text);
+        }
+        let cut: String = text.chars().take(length.saturating_sub(end.chars().count())).collect();
+        let kept = if within_words { &cut[..] } else { cut.rsplit_once(' ').map_or(&cut[..], |(kept, _)| kept) };
+        Ok(format!("{kept}{end}"))
+    });
     // Words are what stands between spaces and opening signs.
     env.add_filter("title", |text: String| -> String {
         let mut out = String::with_capacity(text.len());
@@ -139,7 +204,7 @@ fn texts(env: &mut Environment<'_>, budget: &Budget) {
         python::replace(&python::text(&text, &charged)?, &old, &new, count, &charged)
     });
     let charged = budget.clone();
-    env.add_filter("format", move |format: String, values: Rest<Value>| python::percent(&format, &values, &charged));
+    env.add_filter("format", move |format: String, values: Rest<Value>| format_with(&format, &values, &charged));
     let charged = budget.clone();
     let indent =
         move |text: String, width: Option<Value>, first: Option<Value>, blank: Option<Value>, options: Kwargs| {

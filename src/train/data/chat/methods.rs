@@ -1,7 +1,10 @@
 //! Methods of Python's strings, lists and dictionaries.
 
 use super::budget::Budget;
+use super::format::braces;
+use super::lists;
 use super::python::{Made, capitalized, join, lines, of_case, printable, replace, spaced, text, wrong};
+use super::tuple::tuple;
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -10,7 +13,7 @@ use std::sync::LazyLock;
 pub(super) fn method(value: &Value, name: &str, args: &[Value], budget: &Budget) -> Made<Option<Value>> {
     match value.kind() {
         ValueKind::String => string_method(value.as_str().unwrap_or_default(), name, args, budget),
-        ValueKind::Map => map_method(value, name, args),
+        ValueKind::Map => map_method(value, name, args, budget),
         ValueKind::Seq | ValueKind::Iterable => list_method(value, name, args),
         _ => Ok(None),
     }
@@ -123,14 +126,12 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
         "partition" | "rpartition" => {
             let by = word(0)?;
             let found = if name == "partition" { s.split_once(&by) } else { s.rsplit_once(&by) };
-            list(
-                match found {
-                    Some((before, after)) => [before, &by, after].into_iter().map(str::to_owned).collect::<Vec<_>>(),
-                    None if name == "partition" => vec![s.to_owned(), String::new(), String::new()],
-                    None => vec![String::new(), String::new(), s.to_owned()],
-                }
-                .into_iter(),
-            )
+            let parts = match found {
+                Some((before, after)) => [before, &by, after],
+                None if name == "partition" => [s, "", ""],
+                None => ["", "", s],
+            };
+            tuple(parts.into_iter().map(Value::from).collect())
         }
         "count" => {
             let (what, part) = (word(0)?, part()?.map(|part| &s[part]));
@@ -157,6 +158,15 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
             let (sign, digits) = s.split_at(usize::from(s.starts_with(['-', '+'])));
             Value::from(format!("{sign}{}{digits}", "0".repeat(room)))
         }
+        "expandtabs" => {
+            let width = given(args, 0, "tabsize", &named)?.unwrap_or(8usize);
+            budget.charge(s.matches('\t').count().saturating_mul(width))?;
+            Value::from(untabbed(s, width))
+        }
+        "isidentifier" => {
+            let first = s.chars().next().is_some_and(|c| c == '_' || c.is_alphabetic());
+            Value::from(first && s.chars().all(|c| c == '_' || c.is_alphanumeric()))
+        }
         "islower" => Value::from(of_case(s, false)),
         "isupper" => Value::from(of_case(s, true)),
         "istitle" => Value::from(s == titled(s) && s.chars().any(char::is_alphabetic)),
@@ -178,6 +188,30 @@ fn string_method(s: &str, name: &str, args: &[Value], budget: &Budget) -> Made<O
 fn decimal(c: char) -> bool {
     static ROWS: LazyLock<Option<regex::Regex>> = LazyLock::new(|| regex::Regex::new(r"\p{Nd}").ok());
     c.is_ascii_digit() || !c.is_ascii() && ROWS.as_ref().is_some_and(|rows| rows.is_match(c.encode_utf8(&mut [0; 4])))
+}
+
+/// Tabs as spaces up to the next multiple of `width`.
+fn untabbed(s: &str, width: usize) -> String {
+    let (mut out, mut column) = (String::with_capacity(s.len()), 0);
+    for c in s.chars() {
+        match c {
+            '\t' if width > 0 => {
+                let room = width - column % width;
+                out.extend(std::iter::repeat_n(' ', room));
+                column += room;
+            }
+            '\t' => {}
+            '\n' | '\r' => {
+                out.push(c);
+                column = 0;
+            }
+            c => {
+                out.push(c);
+                column += 1;
+            }
+        }
+    }
+    out
 }
 
 /// Every word's first letter large, the others small.
@@ -235,38 +269,7 @@ fn split(s: &str, by: Option<&str>, most: usize, right: bool) -> Made<Value> {
     Ok(list(parts.into_iter()))
 }
 
-/// `'{} {name} {0}'.format(…)`, without format specifications.
-fn braces(s: &str, args: &[Value], named: &Kwargs, budget: &Budget) -> Made<String> {
-    let (mut out, mut rest, mut next) = (String::new(), s, 0);
-    while let Some(at) = rest.find(['{', '}']) {
-        out.push_str(&rest[..at]);
-        let (here, after) = rest[at..].split_at(1);
-        if after.starts_with(here) {
-            out.push_str(here);
-            rest = &after[1..];
-            continue;
-        }
-        let end = after.find('}').filter(|_| here == "{").ok_or_else(|| wrong("a single brace in the format"))?;
-        let field = &after[..end];
-        let value = if field.is_empty() {
-            next += 1;
-            args.get(next - 1).cloned()
-        } else if let Ok(at) = field.parse::<usize>() {
-            args.get(at).cloned()
-        } else if field.contains([':', '!', '.', '[']) {
-            return Err(wrong(format!("the format {{{field}}} is not known here")));
-        } else {
-            named.get::<Option<Value>>(field)?
-        };
-        out.push_str(&text(&value.ok_or_else(|| wrong(format!("nothing for {{{field}}}")))?, budget)?);
-        rest = &after[end + 1..];
-    }
-    out.push_str(rest);
-    budget.charge(out.len())?;
-    Ok(out)
-}
-
-fn map_method(value: &Value, name: &str, args: &[Value]) -> Made<Option<Value>> {
+fn map_method(value: &Value, name: &str, args: &[Value], budget: &Budget) -> Made<Option<Value>> {
     let keys = || value.try_iter();
     Ok(Some(match name {
         "get" => {
@@ -274,10 +277,7 @@ fn map_method(value: &Value, name: &str, args: &[Value]) -> Made<Option<Value>> 
             let found = value.get_item(&key)?;
             if found.is_undefined() { default.unwrap_or_else(|| Value::from(())) } else { found }
         }
-        "items" => {
-            let pairs = keys()?.map(|key| Ok(Value::from(vec![key.clone(), value.get_item(&key)?])));
-            Value::from(pairs.collect::<Made<Vec<_>>>()?)
-        }
+        "items" => lists::pairs(value, budget)?,
         "keys" => list(keys()?),
         "values" => Value::from(keys()?.map(|key| value.get_item(&key)).collect::<Made<Vec<_>>>()?),
         "copy" => value.clone(),

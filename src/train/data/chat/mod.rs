@@ -6,7 +6,9 @@
 
 mod budget;
 mod filters;
+mod format;
 pub mod known;
+mod lists;
 mod methods;
 mod operators;
 mod python;
@@ -14,6 +16,7 @@ mod spans;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tuple;
 
 pub use spans::{Spoken, Turn, is_assistant, spoken};
 pub use template::{Conversation, Rendered, Template};

@@ -1,14 +1,16 @@
 //! Operators of templates as Python has them, charged before they make anything.
 
 use super::budget::Budget;
+use super::format;
 use super::python::{self, Made, wrong};
+use super::tuple::{is_tuple, tuple};
 use minijinja::Environment;
 use minijinja::value::{Rest, Value, ValueKind};
 
 /// Items of a list that a template may make at once.
 const ITEMS: usize = 1_000_000;
 /// Bytes of an item.
-const ITEM: usize = 24;
+pub(super) const ITEM: usize = 24;
 
 /// A number as Python sees it: a truth value is one.
 #[derive(Clone, Copy)]
@@ -51,19 +53,24 @@ fn arithmetic(
     }
 }
 
+/// A list of items, or a tuple where `value` is one.
+fn like(value: &Value, items: Vec<Value>) -> Value {
+    if is_tuple(value) { tuple(items) } else { Value::from(items) }
+}
+
 fn is_list(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
 }
 
-fn add_two(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
+pub(super) fn add_two(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         budget.charge(a.len() + b.len())?;
         return Ok(Value::from(format!("{a}{b}")));
     }
-    if is_list(a) && is_list(b) {
+    if is_list(a) && is_list(b) && is_tuple(a) == is_tuple(b) {
         let count = a.len().unwrap_or(0) + b.len().unwrap_or(0);
         budget.charge(count.saturating_mul(ITEM))?;
-        return Ok(Value::from(a.try_iter()?.chain(b.try_iter()?).take(ITEMS).collect::<Vec<_>>()));
+        return Ok(like(a, a.try_iter()?.chain(b.try_iter()?).take(ITEMS).collect()));
     }
     arithmetic("+", a, b, i128::checked_add, |a, b| a + b)
 }
@@ -86,7 +93,7 @@ fn times(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
             let items: Vec<Value> = repeated.try_iter()?.collect();
             budget.charge(items.len().saturating_mul(count).saturating_mul(ITEM))?;
             let items = items.iter().cycle().take(items.len().saturating_mul(count));
-            Ok(Value::from(items.cloned().collect::<Vec<_>>()))
+            Ok(like(repeated, items.cloned().collect()))
         }
     }
 }
@@ -94,10 +101,9 @@ fn times(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
 fn remainder(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
     match a.as_str() {
         Some(format) => {
-            // A tuple holds the values, a list is one; here both are lists. One of a single item is taken for a tuple.
-            let one = python::fields(format) == 1 && b.len() != Some(1);
-            let values = if is_list(b) && !one { b.try_iter()?.collect() } else { vec![b.clone()] };
-            Ok(Value::from(python::percent(format, &values, budget)?))
+            // A tuple holds the values, a list is one.
+            let values = if is_tuple(b) { b.try_iter()?.collect() } else { vec![b.clone()] };
+            Ok(Value::from(format::percent(format, &values, budget)?))
         }
         // Python's has the sign of the divisor.
         None => arithmetic(
@@ -110,6 +116,30 @@ fn remainder(a: &Value, b: &Value, budget: &Budget) -> Made<Value> {
                 if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
             },
         ),
+    }
+}
+
+fn equal(a: &Value, b: &Value) -> bool {
+    a == b && (!is_list(a) || is_tuple(a) == is_tuple(b))
+}
+
+/// `a / b`, never a whole number.
+fn quotient(a: &Value, b: &Value) -> Made<Value> {
+    match (Number::of(a), Number::of(b)) {
+        (Some(_), Some(b)) if b.real() == 0.0 => Err(wrong("division by zero")),
+        (Some(a), Some(b)) => Ok(Value::from(a.real() / b.real())),
+        _ => Err(wrong(format!("{} / {} cannot be computed", a.kind(), b.kind()))),
+    }
+}
+
+/// `a ** b`; a whole number only of whole numbers that are not negative.
+fn power(a: &Value, b: &Value) -> Made<Value> {
+    let whole = |a: i128, b: i128| u32::try_from(b).ok().and_then(|b| a.checked_pow(b));
+    match (Number::of(a), Number::of(b)) {
+        (Some(base), Some(Number::Whole(negative))) if negative < 0 => {
+            Ok(Value::from(base.real().powf(negative as f64)))
+        }
+        _ => arithmetic("**", a, b, whole, f64::powf),
     }
 }
 
@@ -158,7 +188,7 @@ fn slice(value: &Value, bounds: [&Value; 3], budget: &Budget) -> Made<Value> {
     }
     let items: Vec<Value> = value.try_iter()?.collect();
     budget.charge(items.len().saturating_mul(ITEM))?;
-    Ok(Value::from(places(items.len()).into_iter().map(|at| items[at].clone()).collect::<Vec<_>>()))
+    Ok(like(value, places(items.len()).into_iter().map(|at| items[at].clone()).collect()))
 }
 
 /// The functions by which instructions are replaced. No template can call them: their names hold a space.
@@ -169,6 +199,11 @@ pub(super) fn add(env: &mut Environment<'_>, budget: &Budget) {
     env.add_function("operator *", move |a: Value, b: Value| times(&a, &b, &charged));
     let charged = budget.clone();
     env.add_function("operator %", move |a: Value, b: Value| remainder(&a, &b, &charged));
+    env.add_function("operator /", |a: Value, b: Value| quotient(&a, &b));
+    env.add_function("operator **", |a: Value, b: Value| power(&a, &b));
+    // Python has tuples and lists apart.
+    env.add_function("operator ==", |a: Value, b: Value| equal(&a, &b));
+    env.add_function("operator !=", |a: Value, b: Value| !equal(&a, &b));
     env.add_function("operator //", |a: Value, b: Value| floor(&a, &b));
     let charged = budget.clone();
     env.add_function("operator ~", move |a: Value, b: Value| -> Made<String> {

@@ -1,8 +1,9 @@
-//! What templates were written for: Python's `str`, `repr`, `json.dumps` and `%`, over minijinja's values.
+//! What templates were written for: Python's `str`, `repr` and `json.dumps`, over minijinja's values.
 //!
 //! Everything that makes a text says before how long it may become, so that a template cannot take memory without end.
 
 use super::budget::Budget;
+use super::tuple::is_tuple;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use std::fmt::Write;
@@ -24,17 +25,19 @@ pub(super) fn text(value: &Value, budget: &Budget) -> Made<String> {
     let made = match value.as_str() {
         Some(text) => text.to_owned(),
         None if value.is_undefined() => String::new(),
-        None => {
-            let mut out = String::new();
-            repr(value, &mut out, DEPTH, budget)?;
-            out
-        }
+        None => repr_of(value, budget)?,
     };
     budget.charge(made.len())?;
     Ok(made)
 }
 
 /// Python's `repr(value)`.
+pub(super) fn repr_of(value: &Value, budget: &Budget) -> Made<String> {
+    let mut out = String::new();
+    repr(value, &mut out, DEPTH, budget)?;
+    Ok(out)
+}
+
 fn repr(value: &Value, out: &mut String, depth: usize, budget: &Budget) -> Made<()> {
     if depth == 0 {
         return Err(wrong("values stand too deep within each other to be written"));
@@ -57,12 +60,15 @@ fn repr(value: &Value, out: &mut String, depth: usize, budget: &Budget) -> Made<
             out.push('}');
         }
         ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
+            let [open, close] = if is_tuple(value) { ['(', ')'] } else { ['[', ']'] };
+            out.push(open);
             for (at, item) in value.try_iter()?.enumerate() {
                 out.push_str(if at > 0 { ", " } else { "" });
                 repr(&item, out, depth - 1, budget)?;
             }
-            out.push(']');
+            // A tuple of one item.
+            out.push_str(if open == '(' && value.len() == Some(1) { "," } else { "" });
+            out.push(close);
         }
         // True, False, None and whole numbers are written by minijinja as by Python.
         _ => write!(out, "{value}").map_err(|_| wrong("a value cannot be written"))?,
@@ -118,7 +124,7 @@ fn float(value: &Value) -> String {
 }
 
 /// A number as Rust writes it, with an exponent as Python writes it: a sign and two digits.
-fn exponent(text: &str) -> String {
+pub(super) fn exponent(text: &str) -> String {
     match text.split_once('e') {
         Some((digits, exponent)) => {
             let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
@@ -269,86 +275,6 @@ impl Json {
         }
         out.push('"');
     }
-}
-
-/// Python's `format % values`: `%s %r %d %i %f %e %g %x %c %%` with flags, width and precision.
-pub(super) fn percent(format: &str, values: &[Value], budget: &Budget) -> Made<String> {
-    const WIDTH: usize = 10_000;
-    let (mut out, mut chars, mut values) = (String::new(), format.chars().peekable(), values.iter());
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let (mut left, mut zero, mut plus) = (false, false, false);
-        while let Some(&flag) = chars.peek().filter(|c| "-0+ #".contains(**c)) {
-            (left, zero, plus) = (left || flag == '-', zero || flag == '0', plus || flag == '+');
-            chars.next();
-        }
-        let number = |chars: &mut std::iter::Peekable<std::str::Chars<'_>>| {
-            let mut found = None;
-            while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {
-                found = Some(found.unwrap_or(0usize).saturating_mul(10).saturating_add(digit as usize));
-                chars.next();
-            }
-            found
-        };
-        let width = number(&mut chars).unwrap_or(0);
-        let precision = chars.next_if_eq(&'.').map(|_| number(&mut chars).unwrap_or(0));
-        if width > WIDTH || precision.is_some_and(|precision| precision > WIDTH) {
-            return Err(wrong(format!("a field of more than {WIDTH} characters")));
-        }
-        let kind = chars.next().ok_or_else(|| wrong("an incomplete format"))?;
-        if kind == '%' {
-            out.push('%');
-            continue;
-        }
-        let value = values.next().ok_or_else(|| wrong("not enough arguments for the format"))?;
-        let real = || match value.kind() {
-            ValueKind::Bool => Ok(f64::from(u8::from(value.is_true()))),
-            _ => f64::try_from(value.clone()).map_err(|_| wrong(format!("%{kind} needs a number"))),
-        };
-        let made = match kind {
-            's' => text(value, budget)?.chars().take(precision.unwrap_or(usize::MAX)).collect(),
-            'r' => {
-                let mut made = String::new();
-                repr(value, &mut made, DEPTH, budget)?;
-                made
-            }
-            'd' | 'i' | 'u' => format!("{}", real()?.trunc() as i128),
-            'x' => {
-                let whole = real()?.trunc() as i128;
-                format!("{}{:x}", if whole < 0 { "-" } else { "" }, whole.unsigned_abs())
-            }
-            'f' | 'F' => format!("{:.*}", precision.unwrap_or(6), real()?),
-            'e' => exponent(&format!("{:.*e}", precision.unwrap_or(6), real()?)),
-            'g' => float(&Value::from(real()?)).trim_end_matches(".0").to_owned(),
-            'c' => text(value, budget)?,
-            other => return Err(wrong(format!("an unknown format %{other}"))),
-        };
-        let made = if plus && !made.starts_with('-') && kind != 's' && kind != 'r' { format!("+{made}") } else { made };
-        let room = width.saturating_sub(made.chars().count());
-        match (left, zero && kind != 's') {
-            (true, _) => out.extend(made.chars().chain(std::iter::repeat_n(' ', room))),
-            (false, true) => {
-                let (sign, digits) = made.split_at(usize::from(made.starts_with(['-', '+'])));
-                out.push_str(sign);
-                out.extend(std::iter::repeat_n('0', room));
-                out.push_str(digits);
-            }
-            (false, false) => out.extend(std::iter::repeat_n(' ', room).chain(made.chars())),
-        }
-        if out.len() > budget.left() {
-            return Err(budget.spent());
-        }
-    }
-    budget.charge(out.len())?;
-    Ok(out)
-}
-
-/// Fields of a format for [`percent`].
-pub(super) fn fields(format: &str) -> usize {
-    format.replace("%%", "").matches('%').count()
 }
 
 /// `text.replace(old, new, count)`, with the length known before.

@@ -7,9 +7,11 @@
 
 use super::budget::Budget;
 use super::filters;
+use super::lists;
 use super::methods;
 use super::operators;
 use super::python::{self, Made, wrong};
+use super::tuple::{self, Brackets};
 use minijinja::machinery::{CompiledTemplate, Instruction, Instructions, TemplateConfig, Token, Vm, WhitespaceConfig};
 use minijinja::machinery::{make_string_output, tokenize};
 use minijinja::syntax::SyntaxConfig;
@@ -170,7 +172,13 @@ fn serve(
 ) {
     // Nobody may be waiting any more.
     let say = |result| drop(ready.send(result));
-    let mut compiled = match compile(source) {
+    // Jinja2 has one kind of line end.
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let source = match with_tuples(&source) {
+        Ok(source) => source,
+        Err(error) => return say(Err(error)),
+    };
+    let mut compiled = match compile(&source) {
         Ok(compiled) => compiled,
         Err(error) => return say(Err(error)),
     };
@@ -197,20 +205,29 @@ fn serve(
     }
 }
 
-fn compile(source: &str) -> Result<CompiledTemplate<'_>, String> {
-    let white = WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
+const WHITE: WhitespaceConfig =
+    WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
+
+/// The source with tuples as calls of a function, which is what minijinja lacks; its tokens are counted meanwhile.
+fn with_tuples(source: &str) -> Result<String, String> {
     let mut tokens = 0;
-    for token in tokenize(source, false, SyntaxConfig, white) {
+    let mut brackets = Brackets::default();
+    for token in tokenize(source, false, SyntaxConfig, WHITE) {
         let (token, span) = token.map_err(|error| sentence(&error))?;
+        brackets.token(&token, span);
         tokens = if matches!(token, Token::VariableStart | Token::BlockStart) { 0 } else { tokens + 1 };
         if tokens > TOKENS {
             let line = span.start_line;
             return Err(format!("an expression of more than {TOKENS} words and signs (line {line})"));
         }
     }
+    Ok(brackets.called(source))
+}
+
+fn compile(source: &str) -> Result<CompiledTemplate<'_>, String> {
     let config = TemplateConfig {
         syntax_config: SyntaxConfig,
-        ws_config: white,
+        ws_config: WHITE,
         default_auto_escape: Arc::new(|_| AutoEscape::None),
     };
     CompiledTemplate::new("template", source, &config).map_err(|error| sentence(&error))
@@ -253,7 +270,11 @@ fn bound<'a>(instructions: &mut Instructions<'a>, names: &'a Names) {
             I::Add => ("operator +", Some(2)),
             I::Mul => ("operator *", Some(2)),
             I::Rem => ("operator %", Some(2)),
+            I::Div => ("operator /", Some(2)),
             I::IntDiv => ("operator //", Some(2)),
+            I::Pow => ("operator **", Some(2)),
+            I::Eq => ("operator ==", Some(2)),
+            I::Ne => ("operator !=", Some(2)),
             I::StringConcat => ("operator ~", Some(2)),
             I::Slice => ("operator [:]", Some(4)),
             I::ApplyFilter(name, count, _) => match names.filters.get(*name) {
@@ -348,6 +369,8 @@ fn environment<'a>(compiled: &CompiledTemplate<'_>, names: &'a Names, budget: &B
         if known { Ok(out) } else { Err(wrong("a format that strftime does not know")) }
     });
     operators::add(&mut env, budget);
+    lists::add(&mut env, budget);
+    tuple::add(&mut env);
     filters::add(&mut env, budget);
     env
 }
@@ -361,7 +384,8 @@ fn context(conversation: Conversation, special: &[(&'static str, String)], gener
         Json::Object(message) => {
             let mut message: Map<String, Json> = message.into_iter().filter(|(_, value)| !value.is_null()).collect();
             if let Some(thought) = THOUGHTS.into_iter().find_map(|name| message.get(name).cloned()) {
-                message.entry("thinking").or_insert_with(|| thought.clone());
+                let first = [("thinking".to_owned(), thought.clone())];
+                message = first.into_iter().chain(message).collect();
                 message.insert("reasoning_content".to_owned(), thought);
             }
             Json::Object(message)
