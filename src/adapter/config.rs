@@ -268,8 +268,9 @@ impl PeftConfig {
             TokenIndices::ByModule(modules) => drop(put("trainable_token_indices", json!(modules))),
         }
         for (key, value) in &self.json {
-            // Who wrote the file last is not who wrote this one.
-            if key != "peft_version" && !out.contains_key(key) {
+            // Who wrote the file last is not who wrote this one; pairs that were written whole have no blocks any more.
+            let told = key == "peft_version" || (key == "use_bdlora" && self.block_diagonal.is_none());
+            if !told && !out.contains_key(key) {
                 out.insert(key.clone(), value.clone());
             }
         }
@@ -451,6 +452,10 @@ mod tests {
             assert_eq!(written[key], json[key], "{key}");
         }
         assert_eq!(written.get("peft_version"), None);
+        // A pair that is written whole has no blocks: PEFT would expect each block alone.
+        let blocks = parse(json!({"use_bdlora": {"target_modules_bd_a": ["q_proj"], "nblocks": 2}})).unwrap();
+        assert!(blocks.to_json().get("use_bdlora").is_some());
+        assert_eq!(PeftConfig { block_diagonal: None, ..blocks }.to_json().get("use_bdlora"), None);
         assert_eq!(config.variants().map(|variant| variant.name).collect::<Vec<_>>(), ["aLoRA"]);
         assert_eq!(config.trainable_token_indices.of("model.embed_tokens"), Some([1, 5].as_slice()));
         assert_eq!(config.trainable_token_indices.of("model.pos"), None);

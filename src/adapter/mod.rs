@@ -553,6 +553,14 @@ impl Beside {
     }
 }
 
+impl Saved {
+    /// Whether it belongs to a module that one name of `modules_to_save` means.
+    pub fn is_of(&self, end: &str) -> bool {
+        let module = self.name.rsplit_once('.').map_or(self.name.as_str(), |(module, _)| module);
+        to_save(module, &[end.to_owned()])
+    }
+}
+
 /// Whether PEFT saves a module whole: its name, or that of one it is part of, ends with one of `modules_to_save`.
 fn to_save(module: &str, modules_to_save: &[String]) -> bool {
     let ends = |name: &str| modules_to_save.iter().any(|end| name.ends_with(end.as_str()));

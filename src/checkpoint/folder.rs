@@ -129,14 +129,22 @@ impl Found {
         let config = |name: &str| if has(name) { json::object(&folder.join(name)).map(Some) } else { Ok(None) };
         let of = |end: &str| names.iter().filter(|name| name.ends_with(end)).collect::<Vec<&String>>();
         let indices = of(INDEX_END);
-        let index = indices.iter().find(|n| **n == "model.safetensors.index.json").or(indices.first());
         let pickles = of(PICKLE_INDEX);
+        // An adapter's own index; PEFT writes one file, others cut large ones.
+        let of_adapter = |name: &&&String| name.starts_with("adapter_model.");
+        let adapter_index = indices.iter().chain(&pickles).find(of_adapter);
+        let index = indices.iter().find(|n| **n == "model.safetensors.index.json");
+        let index = index.or_else(|| indices.iter().find(|name| !of_adapter(name)));
         let model = has(MODEL) || index.is_some() || (!adapter && has(PICKLE));
         let weights = ADAPTERS.into_iter().find(|name| has(name)).filter(|_| adapter || !model);
         if let Some(weights) = weights.filter(|name| *name != ADAPTERS[2] || has(ADAPTER_CONFIG)) {
             let adapter_config = config(ADAPTER_CONFIG)?;
             let shards = vec![folder.join(weights)];
             return Ok(Self { path: folder.to_path_buf(), shards, index: None, config: None, adapter_config });
+        }
+        if let Some(index) = adapter_index.filter(|_| adapter || (has(ADAPTER_CONFIG) && !model)) {
+            let found = Self::sharded(folder, &folder.join(index))?;
+            return Ok(Self { config: None, adapter_config: config(ADAPTER_CONFIG)?, ..found });
         }
         if adapter || (has(ADAPTER_CONFIG) && !model) {
             return Err(Error::file(

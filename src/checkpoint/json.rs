@@ -23,6 +23,9 @@ pub(crate) fn text(path: &Path) -> Result<String> {
 /// As [`text`], and when it is not JSON or not an object.
 pub(crate) fn object(path: &Path) -> Result<serde_json::Value> {
     let text = text(path)?;
+    if text.trim().is_empty() {
+        return Err(Error::file(path, "found an empty file, expected a JSON object"));
+    }
     let parsed = serde_json::from_str(&text).or_else(|error| match without_nan(&text) {
         Some(text) => serde_json::from_str(&text).map_err(|_| error),
         None => Err(error),

@@ -132,6 +132,9 @@ impl Convert {
         if self.kind.is_some() {
             return Err(Error::usage("--type goes with gguf; the type of a safetensors model is --dtype"));
         }
+        if !(self.shard_size.is_finite() && self.shard_size > 0.0) {
+            return Err(Error::usage(format!("shard-size {}; expected a number of GB above 0", self.shard_size)));
+        }
         let limit = (self.shard_size * 1e9) as u64;
         let notes = write_model_in(model, &change, self.dtype, &self.out, limit, screen)?;
         let written = Checkpoint::open(&self.out)?;

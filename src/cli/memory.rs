@@ -38,7 +38,7 @@ pub struct Memory {
     gpus: Option<usize>,
 
     /// Memory of a GPU for --gpus, in GiB
-    #[arg(long, value_name = "GIB", default_value_t = 80)]
+    #[arg(long, value_name = "GIB", default_value_t = 80, requires = "gpus")]
     gpu_memory: u64,
 
     /// Optimizer: adamw (this engine), or adamw-8bit or sgd of another engine
@@ -158,7 +158,11 @@ impl Memory {
 
     /// Each GPU of several.
     fn cluster(&self, layout: &Layout, pairs: &Pairs, load: &Load, gpus: usize) -> Result<Cluster> {
-        let room = self.gpu_memory.clamp(1, 1 << 20) << 30;
+        const MOST: u64 = 1 << 20;
+        if !(1..=MOST).contains(&self.gpu_memory) {
+            return Err(Error::usage(format!("gpu-memory {}; expected 1 to {MOST} GiB", self.gpu_memory)));
+        }
+        let room = self.gpu_memory << 30;
         let place = Place::Gpu(ComputeDtype::Bf16.into());
         let load = Load { process: CONTEXT, place, precision: Precision::Bf16, ..*load };
         let (mut strategies, mut lines) = (Vec::new(), String::new());

@@ -6,6 +6,7 @@ use crate::checkpoint::{NameMap, Role};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::units::real;
+use serde_json::{Map, Value};
 use std::path::Path;
 
 /// How much a finding matters.
@@ -54,6 +55,54 @@ pub struct Diagnosis {
 
 /// Names in a sentence before it breaks off.
 const NAMED: usize = 3;
+
+/// What `adapter_config.json` of a LoRA adapter may say: the fields of `LoraConfig` in PEFT 0.21.2, and what older ones had.
+const KEYS: [&str; 44] = [
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "corda_config",
+    "enable_lora",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "kasa_config",
+    "layer_replication",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_alpha",
+    "lora_bias",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "merge_weights",
+    "modules_to_save",
+    "monteclora_config",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "rank_pattern",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "target_parameters",
+    "task_type",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
+    "velora_config",
+];
 
 /// Looks at an adapter: its config, the scale of each module, whether B is zero; beside its base, whether names match.
 /// Reads every factor.
@@ -206,6 +255,7 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
             );
         }
     }
+    config_and_tensors(adapter, &mut say);
     if let Some(layout) = base {
         beside(adapter, layout, &mut say);
     }
@@ -215,6 +265,54 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.weight));
     Ok(Diagnosis { scales, findings })
 }
+
+/// What the config says and the file does not have, and the other way round.
+fn config_and_tensors(adapter: &Adapter, say: &mut dyn FnMut(Weight, String, &str)) {
+    let config = &adapter.config;
+    let json = adapter.checkpoint().adapter_config().and_then(Value::as_object);
+    let is_lora = |json: &&Map<String, Value>| json.get("peft_type").is_none_or(|kind| kind == "LORA");
+    if let Some(json) = json.filter(|json| adapter.format == "PEFT" && is_lora(json)) {
+        let unknown: Vec<&str> = json.keys().map(String::as_str).filter(|key| !KEYS.contains(key)).collect();
+        if !unknown.is_empty() {
+            let text = format!("adapter_config.json: PEFT does not know {}", some(&unknown));
+            say(Weight::Warning, text, "it leaves such keys out; a misspelled one has no effect");
+        }
+    }
+    let saved = |end: &String| adapter.saved.iter().any(|saved| saved.is_of(end));
+    // PEFT lists both names of a classifier's head, and a model has one of them.
+    let head = |name: &String| HEADS.contains(&name.as_str());
+    let has_head = config.modules_to_save.iter().any(|name| head(name) && saved(name));
+    let missing: Vec<&str> = config
+        .modules_to_save
+        .iter()
+        .filter(|name| !saved(name) && !(head(name) && has_head))
+        .map(String::as_str)
+        .collect();
+    if !missing.is_empty() {
+        say(
+            Weight::Warning,
+            format!("modules_to_save: {} has no tensor in the file", some(&missing)),
+            "the base's own is used, and what was trained of it is lost; a new head is random",
+        );
+    }
+    let strange: Vec<&str> = adapter
+        .saved
+        .iter()
+        .filter(|saved| !saved.trained && !saved.base_layer)
+        .map(|saved| saved.tensor.as_str())
+        .filter(|name| !["embed", "wte", "wpe", "lm_head", "word_embeddings"].iter().any(|part| name.contains(part)))
+        .collect();
+    if !strange.is_empty() {
+        say(
+            Weight::Warning,
+            format!("{} tensors have names that the config does not explain: {}", strange.len(), some(&strange)),
+            "they are no pairs, and neither modules_to_save nor bias names them: nothing of them is applied",
+        );
+    }
+}
+
+/// Heads that PEFT adds to `modules_to_save` for a task, whichever of them the model has.
+const HEADS: [&str; 3] = ["classifier", "score", "qa_outputs"];
 
 /// Names and shapes beside the base's. That an adapter belongs to another base is said when none of its modules is there, or
 /// one has another shape.
@@ -288,7 +386,7 @@ mod tests {
     use crate::adapter::{NewAdapter, NewLayer};
     use crate::checkpoint::Dtype;
     use crate::matrix::Matrix;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     /// An adapter of two modules whose config is changed by `change`.
     fn examined(fill: f32, change: impl Fn(&mut Value)) -> Diagnosis {
@@ -334,6 +432,10 @@ mod tests {
             config["lora_alpha"] = json!(8);
         }));
         assert!(text.contains("α/√r = 4.00") && text.contains("α/r = 2.00, 2.00 times less"), "{text}");
+        let text = texts(&examined(0.5, |config| config["use_rlsora"] = json!(true)));
+        assert!(text.contains("PEFT does not know use_rlsora"), "{text}");
+        let text = texts(&examined(0.5, |config| config["modules_to_save"] = json!(["lm_head", "norm"])));
+        assert!(text.contains("modules_to_save: lm_head, norm has no tensor in the file"), "{text}");
         let text = texts(&examined(0.5, |config| config["rank_pattern"] = json!({"c_attn": 3})));
         assert!(text.contains("rank_pattern: c_attn matches no module of this adapter"), "{text}");
         let text = texts(&examined(0.5, |config| config["target_modules"] = json!(["q_proj", "v_proj", "c_attn"])));

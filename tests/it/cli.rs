@@ -143,6 +143,27 @@ fn inspect_counts_what_peft_trains() {
 }
 
 #[test]
+fn sizes_that_are_none_are_refused() {
+    let llama = fixture("llama");
+    for (arguments, expected) in [
+        (vec!["memory", &llama, "--gpus", "2", "--gpu-memory", "0"], "gpu-memory 0; expected 1 to 1048576 GiB"),
+        (vec!["memory", &llama, "--gpus", "2", "--gpu-memory", "18446744073709551615"], "expected 1 to 1048576 GiB"),
+        (vec!["memory", &llama, "--gpu-memory", "24"], "--gpus"),
+        (
+            vec!["convert", &llama, "--to", "safetensors", "--out", "none", "--shard-size", "0"],
+            "shard-size 0; expected",
+        ),
+        (vec!["convert", &llama, "--to", "safetensors", "--out", "none", "--shard-size=-1"], "shard-size -1; expected"),
+        (vec!["convert", &llama, "--to", "safetensors", "--out", "none", "--shard-size", "nan"], "shard-size NaN"),
+    ] {
+        let ran = rankscope(&arguments);
+        assert_ne!(ran.status, 0, "{arguments:?}");
+        assert!(ran.stderr.contains(expected), "{arguments:?}: {}", ran.stderr);
+    }
+    assert!(!std::path::Path::new("none").exists());
+}
+
+#[test]
 fn inspect_shows_a_table() {
     let ran = rankscope(&["inspect", &fixture("llama")]);
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));

@@ -53,6 +53,31 @@ fn an_embeddings_factors_are_turned() {
     assert_eq!((a.shape(), a.data()), ([1, 2], [10.0, -1.0].as_slice()));
 }
 
+/// What is cut into several files with an index is one adapter.
+#[test]
+fn an_adapter_in_shards_is_the_same() {
+    let config = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q", "v"]});
+    let names = ["q.lora_A", "q.lora_B", "v.lora_A", "v.lora_B"].map(|name| format!("base_model.model.{name}.weight"));
+    let shapes = [[1, 3], [2, 1], [1, 3], [2, 1]];
+    let stored = |at: usize| f32s(&names[at], &shapes[at], &vec![at as f32 + 1.0; shapes[at][0] * shapes[at][1]]);
+    let whole = adapter(&config, &[stored(0), stored(1), stored(2), stored(3)]);
+    let cut = adapter(&config, &[]);
+    std::fs::remove_file(cut.path().join("adapter_model.safetensors")).unwrap();
+    let part = |number: usize| format!("adapter_model-0000{number}-of-00002.safetensors");
+    std::fs::write(cut.path().join(part(1)), tensors(&[stored(0), stored(3)])).unwrap();
+    std::fs::write(cut.path().join(part(2)), tensors(&[stored(1), stored(2)])).unwrap();
+    let map: serde_json::Map<String, Value> =
+        names.iter().zip([1, 2, 2, 1]).map(|(name, number)| (name.clone(), json!(part(number)))).collect();
+    let index = json!({"metadata": {}, "weight_map": map}).to_string();
+    std::fs::write(cut.path().join("adapter_model.safetensors.index.json"), index).unwrap();
+    let [whole, cut] = [&whole, &cut].map(|folder| Adapter::open(folder.path()).unwrap());
+    assert_eq!((cut.layers.len(), cut.trainable()), (2, 10));
+    for (a, b) in whole.layers.iter().zip(&cut.layers) {
+        assert_eq!(a.module, b.module);
+        assert_eq!(whole.factors(a).unwrap(), cut.factors(b).unwrap());
+    }
+}
+
 #[test]
 fn settings_of_adapters_are_peft_s() {
     let pair = |module: &str, r: usize| {
