@@ -261,17 +261,13 @@ fn memory() {
         ("bundled", &tales, "method=full batch=8 seq=128 steps=60 threads=2"),
         ("d 512", &small, "method=qlora rank=8 targets=q_proj,v_proj batch=4 seq=256 steps=6 threads=1"),
         ("d 512", &small, "method=qlora rank=8 targets=all-linear batch=4 seq=256 steps=6 threads=2"),
-        (
-            "d 512",
-            &small,
-            "method=qlora rank=16 targets=all-linear batch=4 seq=256 steps=6 threads=2 checkpointing=true",
-        ),
+        ("d 512", &small, "method=qlora rank=16 targets=all-linear batch=4 seq=256 steps=6 threads=2 checkpointing=on"),
         ("d 512", &small, "method=lora rank=8 targets=all-linear batch=2 seq=256 steps=6 threads=1"),
         ("d 512", &small, "method=full batch=2 seq=256 steps=6 threads=2"),
         (
             "d 1024",
             &middle,
-            "method=qlora rank=16 targets=all-linear batch=1 seq=256 steps=4 threads=2 checkpointing=true",
+            "method=qlora rank=16 targets=all-linear batch=1 seq=256 steps=4 threads=2 checkpointing=on",
         ),
         ("d 1024", &middle, "method=lora rank=16 targets=q_proj,v_proj batch=1 seq=256 steps=4 threads=2"),
     ];

@@ -18,8 +18,8 @@ pub struct Predictor<'a> {
     step: Step,
     weights: u64,
     constants: u64,
-    /// Matrices of which the allocator makes blocks of their own, where all are trained.
-    large: u64,
+    /// What the allocator rounds up the blocks of matrices by, where all are trained.
+    rounded: u64,
     /// `Σ (d_in + d_out)` and `Σ d_out` over the pairs.
     per_rank: u64,
     rows: u64,
@@ -36,11 +36,15 @@ impl<'a> Predictor<'a> {
         let step = Step::of(&outline, None)?;
         let full = load.method == Method::Full;
         let (weights, constants) = if full { (0, 0) } else { frozen(layout, load) };
-        let large = |weight: &&Weight| full && load.precision.bytes() * weight.parameters >= LARGE;
+        // Of a block that is smaller than what large ones lose it rounds up an eighth at most.
+        let rounded = |weight: &Weight| match load.precision.bytes() * weight.parameters {
+            ..LARGE => 0,
+            bytes => ROUNDED.min(bytes / 8),
+        };
         let adapted = || pairs.0.iter().filter_map(|(place, _)| layout.weights.get(*place));
         let rows = if load.dora { adapted().map(|weight| weight.d_out as u64).sum() } else { 0 };
         Ok(Self {
-            large: layout.weights.iter().filter(large).count() as u64,
+            rounded: if full { layout.weights.iter().map(rounded).sum() } else { 0 },
             per_rank: adapted().map(Weight::cost).sum(),
             trainable: if full { layout.parameters } else { pairs.trainable(layout) + rows },
             layout,
@@ -107,8 +111,9 @@ impl<'a> Predictor<'a> {
             ..known
         };
         let held = (HELD_BACK * memory.total() as f64) as u64;
-        let blocks = buffers.count + 4 * self.large;
-        memory.process = SCRATCH + SCRATCH_OF_THREAD * load.threads as u64 + ROUNDED * blocks + held + load.process;
+        // Values, gradients and two moments.
+        let rounded = ROUNDED * buffers.count + 4 * self.rounded;
+        memory.process = SCRATCH + SCRATCH_OF_THREAD * load.threads as u64 + rounded + held + load.process;
         Ok(memory)
     }
 }
