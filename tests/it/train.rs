@@ -1,6 +1,6 @@
 //! Training against torch 2.15, peft 0.21 and bitsandbytes 0.50: `qlora/run.json`.
 
-use crate::support::{Reference, fixtures, rankscope, reference};
+use crate::support::{Reference, fixture_json, fixtures, rankscope, reference};
 use rankscope::adapter::Adapter;
 use rankscope::checkpoint::{Checkpoint, Dtype};
 use rankscope::model::{Backward, Batch, Cpu, Decoder, Dropout, Frozen, Kind, Pool};
@@ -186,25 +186,26 @@ fn bases() -> Vec<PathBuf> {
     bases
 }
 
-/// How many of the six steps have losses to 2e-3 and gradient norms to 1 %: all, but where torch 2.15 itself does not agree with
-/// itself. Of `make_bases.py`'s models with seed 11 these norms come out of the script (f32, one thread), of the same steps in f64
-/// (norms and softmax too), and in f32 after the frozen weights were multiplied by 1 + 1e-7 · a normal number:
+/// How many of the six steps have losses to 2e-3 and gradient norms to 1 %: all, but where torch does not agree with itself.
 ///
-/// | | step 2 | step 3 | step 4 |
-/// |---|---|---|---|
-/// | muse_glimmer | 0.88673, 0.89123, 0.87080 | 0.92489, 1.12994, 0.70052 | 0.91036, 1.22248, 0.79268 |
-/// | gemma4 | 11.82061, 13.52608, 13.51132 | 11.20451, 12.97061, 11.25970 | 9.40043, 9.56343, 8.43107 |
-/// | glm4 | 1.36522, 1.36526, 1.36518 | 1.84368, 1.84012, 1.84723 | 1.96139, 1.98801, 1.93528 |
-///
-/// Gemma 4's of step 1 are 34.67128, 35.29227 and 35.29863, its losses of step 2 5.499111, 5.493222 and 5.493212. Muse Glimmer's losses of step 4 are 5.499483 and 5.504230. Its gradient of step 0 has all signs alike in f32 and f64, and differs
-/// by 2.6e-5 of its norm, six times as much as Gemma 3's: the norms behind its halves, with an epsilon of 1e-8, make it steep.
-fn held(base: &Path) -> (usize, usize) {
-    match base.file_name().and_then(|name| name.to_str()) {
-        Some("muse_glimmer") => (3, 2),
-        Some("gemma4" | "gemma4_text") => (2, 1),
-        Some("glm4") => (6, 4),
-        _ => (6, 6),
-    }
+/// AdamW's first steps are close to lr · sign(gradient), so that one element as small as its rounding error makes another run. Of
+/// OLMo hybrid with seed 23 every parameter's gradient at step 0 is that of torch in f64 to 1.6e-4 of its norm (torch's own in f32 to
+/// 8e-5), and two of 21,856 elements, of 1.3e-6 and 3.7e-7 beside medians of 2e-2 and 5e-3, have the other sign: the norm of step 1 is
+/// 6.6702 here and 6.6293 there. `rounding.json` (`tests/fixtures/rounding.py`) has the range of torch's own runs in f32, in f64, and in
+/// f64 with noise of the size of f32's error at step 0 on each gradient: 6.6188 to 6.6683, and 3.72 to 6.23 at step 2. A step is held
+/// until that range is half of what is allowed.
+fn held(base: &Path, expected: &Value) -> (usize, usize) {
+    let entries = fixture_json("rounding.json");
+    let name = base.file_name().and_then(|name| name.to_str());
+    // A folder of the same name that was made with other sizes has another loss.
+    let same = |entry: &&Value| entry["name"].as_str() == name && entry["loss"] == expected["loss"];
+    let Some(entry) = entries.as_array().unwrap().iter().find(same) else { return (6, 6) };
+    let until = |key: &str, wide: &dyn Fn(f64, f64) -> bool| {
+        let steps = entry[key].as_array().unwrap();
+        assert_eq!(steps.len(), 6);
+        steps.iter().take_while(|step| !wide(step[0].as_f64().unwrap(), step[1].as_f64().unwrap())).count()
+    };
+    (until("losses", &|low, high| high - low > 1e-3), until("norms", &|low, high| high > 1.005 * low))
 }
 
 /// What differs from the reference, if anything does.
@@ -270,11 +271,11 @@ fn family(base: &Path) -> Result<String, String> {
     if let Some(far) = far(found["loss"].as_f64().unwrap(), &expected["adapter_loss"], 3e-4) {
         return Err(format!("loss with the adapter in the weights {far}"));
     }
-    let (losses_hold, norms_hold) = held(base);
-    for at in 0..losses_hold {
+    let (losses_hold, norms_hold) = held(base, &expected);
+    for at in 0..losses_hold.max(norms_hold) {
         let step = trainer.step().map_err(|error| error.to_string())?;
         let (losses, norms) = (&train["losses"][at], &train["gradient_norms"][at]);
-        if let Some(far) = far(step.loss, losses, 2e-3) {
+        if let Some(far) = far(step.loss, losses, 2e-3).filter(|_| at < losses_hold) {
             return Err(format!("loss of step {at}: {far}"));
         }
         if let Some(far) = far(step.grad_norm, norms, 0.01 * norms.as_f64().unwrap()).filter(|_| at < norms_hold) {
