@@ -3,9 +3,11 @@
 use super::kinds;
 use super::pattern::{Budget, Pattern, Patterns};
 use super::scaling::Scaling;
+use super::write::WEIGHT;
 use crate::checkpoint::{json::kind, layer_of};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -187,14 +189,27 @@ impl PeftConfig {
         })
     }
 
-    /// Rank of a module (the base's own name): the first key of `rank_pattern` that matches it, else `r`.
+    /// Rank of a module (the base's own name): the first key of `rank_pattern` that matches it, else `r`. PEFT matches the name of the
+    /// parameter `weight` where it adapts that in place of the module.
     pub fn rank_of(&self, module: &str) -> usize {
-        self.rank_pattern.get(module).copied().unwrap_or(self.r)
+        self.rank_pattern.get(&self.target(module)).copied().unwrap_or(self.r)
     }
 
     /// α of a module, likewise.
     pub fn alpha_of(&self, module: &str) -> f64 {
-        self.alpha_pattern.get(module).copied().unwrap_or(self.lora_alpha)
+        self.alpha_pattern.get(&self.target(module)).copied().unwrap_or(self.lora_alpha)
+    }
+
+    /// Whether `target_parameters` name the `weight` of a module: it, or the end of its name after a dot.
+    pub fn is_parameter(&self, module: &str) -> bool {
+        let means =
+            |target: &str| module.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        self.target_parameters.iter().any(|name| name.strip_suffix(WEIGHT).is_some_and(means))
+    }
+
+    /// What PEFT matches keys of patterns with: a module, or the parameter that it adapts in its place.
+    pub fn target<'a>(&self, module: &'a str) -> Cow<'a, str> {
+        if self.is_parameter(module) { Cow::Owned(format!("{module}{WEIGHT}")) } else { Cow::Borrowed(module) }
     }
 
     /// The base's name for a module of a base that has some blocks more than once (`layer_replication`, ranges of the base's blocks

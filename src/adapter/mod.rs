@@ -35,6 +35,7 @@ pub use write::{Kept, NewAdapter, NewLayer, Pair, stacked};
 use crate::checkpoint::{Checkpoint, Dtype, Kind, Place, Role, Tensor, names};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
+use crate::spec::PeftNames;
 use dialect::Dialect;
 use factors::{Common, Factors, Source, Stacked};
 use peft::Whole;
@@ -296,6 +297,12 @@ impl Adapter {
              twice. Save it once more with path_initial_model_for_weight_conversion, PEFT then writes an adapter for the original",
             self.config.init_lora_weights.as_deref().unwrap_or_default()
         )
+    }
+
+    /// What is known of PEFT's names without the base: the layers that are adapted as parameters.
+    pub fn peft_names(&self) -> PeftNames {
+        let weights = self.layers.iter().filter(|layer| layer.experts.is_none()).map(|layer| &layer.module);
+        PeftNames::of_parameters(weights.filter(|module| self.config.is_parameter(module)).cloned())
     }
 
     /// Why its pairs cannot be replaced by smaller ones, if they cannot.

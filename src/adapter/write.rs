@@ -8,7 +8,7 @@ use crate::checkpoint::write::{Planned, Tensor, can_store, write_lazily, write_w
 use crate::checkpoint::{Checkpoint, Dtype, NameMap};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
-use crate::spec::class_name;
+use crate::spec::PeftNames;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::path::Path;
@@ -66,6 +66,9 @@ impl From<(Matrix, Matrix)> for Pair {
     }
 }
 
+/// What stands behind a module in the name of the parameter that PEFT adapts in its place.
+pub(super) const WEIGHT: &str = ".weight";
+
 /// A tensor that goes into the file as another adapter has it.
 #[derive(Clone, Debug)]
 struct Carried {
@@ -83,8 +86,8 @@ pub struct NewAdapter {
     pub config: PeftConfig,
     /// All modules of the base: a last name stands for every module that has it.
     pub modules: Vec<String>,
-    /// What names begin with here, and what in the file: see [`ModelSpec::class_stem`](crate::spec::ModelSpec::class_stem).
-    pub class_stem: Option<[String; 2]>,
+    /// What PEFT calls modules, and which of them it adapts as parameters.
+    pub names: PeftNames,
     /// What goes into the file as another adapter has it: see [`carry`](Self::carry).
     pub kept: Kept,
 }
@@ -101,8 +104,8 @@ impl NewAdapter {
     /// Of layers that have the base's names.
     pub fn of(base: &Checkpoint, layers: Vec<NewLayer>, config: PeftConfig) -> Self {
         let modules = base.modules().iter().map(|module| module.name.clone()).collect();
-        let class_stem = base.spec().ok().and_then(|spec| spec.class_stem());
-        Self { layers, config, modules, class_stem, ..Self::default() }
+        let names = base.spec().map(|spec| spec.peft_names()).unwrap_or_default();
+        Self { layers, config, modules, names, ..Self::default() }
     }
 
     /// Of layers of which nobody knows in what they are: each has the name that the file gets.
@@ -157,19 +160,21 @@ impl NewAdapter {
             layers.chain(self.kept.ranks.iter().map(|(name, r, alpha)| (name, *r, *alpha)))
         {
             if own_r != r {
-                ranks.push((self.named(module), own_r));
+                ranks.push((self.target(module), own_r));
             }
             if own_alpha != alpha {
-                alphas.push((self.named(module), own_alpha));
+                alphas.push((self.target(module), own_alpha));
             }
         }
         let target_modules = match &self.config.target_modules {
             TargetModules::Unsaid => TargetModules::Names(self.targets()),
             said => said.clone(),
         };
-        let stacks = self.layers.iter().filter(|layer| layer.experts.is_some()).map(|layer| self.named(&layer.module));
+        let named = self.layers.iter().filter(|layer| self.is_parameter(layer)).map(|layer| self.target(&layer.module));
+        // Another adapter's weights among them follow from the layers, as its target modules do; its stacks are carried over.
         let mut parameters = self.config.target_parameters.clone();
-        parameters.extend(stacks);
+        parameters.retain(|name| !name.ends_with(WEIGHT));
+        parameters.extend(named);
         let config = PeftConfig {
             target_parameters: parameters,
             r,
@@ -188,11 +193,11 @@ impl NewAdapter {
     /// is among them, otherwise the whole name.
     pub fn targets(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        for layer in self.layers.iter().filter(|layer| layer.experts.is_none()) {
+        for layer in self.layers.iter().filter(|layer| !self.is_parameter(layer)) {
             let leaf = leaf(&layer.module);
             let there = self.modules.iter().filter(|name| self::leaf(name) == leaf).count();
             let here = self.layers.iter().filter(|other| self::leaf(&other.module) == leaf).count();
-            let name = if there <= here { leaf.to_owned() } else { self.named(&layer.module) };
+            let name = if there <= here { leaf.to_owned() } else { self.names.class(&layer.module) };
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -201,9 +206,14 @@ impl NewAdapter {
         names
     }
 
-    /// What transformers' class calls a module.
-    fn named(&self, module: &str) -> String {
-        class_name(self.class_stem.as_ref(), module)
+    /// What the config calls a module, or the parameter that PEFT adapts in its place.
+    fn target(&self, module: &str) -> String {
+        let name = self.names.class(module);
+        if self.names.is_parameter(module) { format!("{name}{WEIGHT}") } else { name }
+    }
+
+    fn is_parameter(&self, layer: &NewLayer) -> bool {
+        layer.experts.is_some() || self.names.is_parameter(&layer.module)
     }
 
     /// What a layer's tensors are named by. PEFT wraps the parameters of one module one around the other, the first one innermost,
@@ -231,7 +241,7 @@ impl NewAdapter {
         order.sort_by(|&a, &b| self.layers[a].module.cmp(&self.layers[b].module));
         let mut slots: Vec<(Slot, Planned)> = Vec::new();
         for at in order {
-            let stem = self.named(&self.stem(&self.layers[at]));
+            let stem = self.names.class(&self.stem(&self.layers[at]));
             let planned = self.layers[at].planned(&stem, dtype);
             slots.extend(planned.map(|(piece, planned)| (Slot::Layer(at, piece), planned)));
         }
@@ -406,7 +416,7 @@ pub(super) fn export(job: &Job) -> Result<Exported> {
     };
     let mut written = match job.base {
         Some(base) => NewAdapter::of(base, new, config),
-        None => NewAdapter::alone(new, config),
+        None => NewAdapter { names: adapter.peft_names(), ..NewAdapter::alone(new, config) },
     };
     written.carry(adapter);
     let coarse = |layer: &&&LoraLayer| layer.dtype == Dtype::F32 || !can_store(layer.dtype);

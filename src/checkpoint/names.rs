@@ -12,7 +12,7 @@
 //! | FSDP, activation checkpointing | `_fsdp_wrapped_module`, `_checkpoint_wrapped_module` anywhere |
 //! | Lightning, DeepSpeed's engine | `_forward_module.` in front |
 //! | models that see, transformers 4 and 5 | `language_model.model.layers`, `model.language_model.layers`, `model.layers` |
-//! | mixtures of transformers 4 and 5 | `block_sparse_moe`, `mlp` |
+//! | mixtures of transformers 4 and 5 | `block_sparse_moe`, `mlp`; their routers `gate`, `router`, `router.layer` |
 //! | image models (kohya) | `lora_unet_down_blocks_0_…`: the dots are underscores |
 
 use std::borrow::Cow;
@@ -83,11 +83,17 @@ fn core(name: &str) -> String {
     while let Some(rest) = LEVELS.iter().find_map(|level| short.strip_prefix(level)) {
         short = rest;
     }
-    let parts: Vec<&str> = short
-        .split('.')
-        .filter(|&part| part != "base_layer")
-        .map(|part| if part == "block_sparse_moe" { "mlp" } else { part })
-        .collect();
+    let mut parts: Vec<&str> = Vec::new();
+    let mut before = "";
+    for part in short.split('.').filter(|&part| part != "base_layer") {
+        match part {
+            "block_sparse_moe" => parts.push("mlp"),
+            "router" => parts.push("gate"),
+            "layer" if before == "router" => {}
+            _ => parts.push(part),
+        }
+        before = part;
+    }
     parts.join(".")
 }
 
@@ -191,7 +197,9 @@ mod tests {
         ] {
             assert_eq!(map.find(name), Some(1), "{name}");
         }
-        assert_eq!(map.find("model.layers.0.mlp.gate"), Some(2));
+        for name in ["mlp.gate", "mlp.router", "block_sparse_moe.router", "block_sparse_moe.router.layer"] {
+            assert_eq!(map.find(&format!("model.layers.0.{name}")), Some(2), "{name}");
+        }
         assert_eq!(map.find("model.visual.blocks.0.attn.qkv"), Some(3));
         assert_eq!(map.find("language_model.lm_head"), Some(4));
         assert_eq!(map.find("model.layers.1.self_attn.q_proj"), None);

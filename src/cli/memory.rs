@@ -73,12 +73,14 @@ impl Memory {
         if method != Method::Full {
             selection.count(rank)?;
         }
-        let memory = predict(&layout, &Pairs::uniform(&selection, rank), &load)?;
-        let cluster =
-            self.gpus.map(|gpus| self.cluster(&layout, &Pairs::uniform(&selection, rank), &load, gpus)).transpose()?;
+        let memory = predict(&layout, &Pairs::uniform(&layout, &selection, rank), &load)?;
+        let cluster = self
+            .gpus
+            .map(|gpus| self.cluster(&layout, &Pairs::uniform(&layout, &selection, rank), &load, gpus))
+            .transpose()?;
         let free = Device::cpu().memory.map(|memory| memory.free);
         let gpu = Load { process: CONTEXT, place: Place::Gpu(self.dtype.into()), ..load };
-        let on_gpu = predict(&layout, &Pairs::uniform(&selection, rank), &gpu)?.total();
+        let on_gpu = predict(&layout, &Pairs::uniform(&layout, &selection, rank), &gpu)?.total();
         let mut rows = Vec::new();
         if let Some(free) = free {
             // The program is there already.
@@ -92,6 +94,7 @@ impl Memory {
             rows.push((known.name.to_owned(), room, Verdict::of(on_gpu, room), search.largest(room)?));
         }
         let mut notes: Vec<String> = layout.note.iter().chain(&selection.notes).cloned().collect();
+        notes.extend((method != Method::Full).then(|| selection.clipped(rank, &layout)).flatten());
         notes.extend(cut.map(|positions| format!("sequences of {positions}: the model has no more positions")));
         notes.push(
             "activations, logits and workspace are this engine's own buffers; another engine needs others".to_owned(),

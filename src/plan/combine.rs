@@ -8,7 +8,7 @@
 //! is made.
 
 use super::extract::{Changed, Cut, extract};
-use crate::adapter::{Adapter, LoraLayer, NewAdapter, NewLayer, Pair};
+use crate::adapter::{Adapter, LoraLayer, NewAdapter, NewLayer, Pair, TargetModules};
 use crate::checkpoint::Dtype;
 use crate::delta::{DeltaWeight, LowRank, common};
 use crate::error::{Error, Result};
@@ -83,7 +83,10 @@ pub fn combine(
     let mut config = a.0.config.clone();
     // α = r in every layer: s = 1.
     config.scaling = crate::adapter::Scaling::Rank;
+    // Those of either adapter.
+    config.target_modules = TargetModules::Unsaid;
     let adapter = NewAdapter {
+        names: a.0.peft_names().with(b.0.peft_names()),
         layers: layers.collect(),
         modules: a.0.layers.iter().chain(&b.0.layers).map(|layer| layer.module.clone()).collect(),
         config,

@@ -28,7 +28,7 @@ pub fn to_train(layout: &Layout, offers: &[Offer], ranks: &Ranks, ratio: f64, ba
     NewAdapter {
         layers: layers.collect(),
         modules: layout.weights.iter().map(|weight| weight.name.clone()).collect(),
-        class_stem: layout.spec.as_ref().and_then(|spec| spec.class_stem()),
+        names: layout.spec.as_ref().map(|spec| spec.peft_names()).unwrap_or_default(),
         config,
         ..NewAdapter::default()
     }

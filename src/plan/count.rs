@@ -16,8 +16,6 @@ pub struct Selection {
     pub notes: Vec<String>,
     /// The smallest of the matrices: its name, `[d_out, d_in]`; above its smaller side a rank adds nothing there.
     pub narrowest: (String, [usize; 2]),
-    /// The matrix whose smaller side is largest: it bounds the rank.
-    widest: (String, [usize; 2]),
     parameters: u64,
 }
 
@@ -44,11 +42,9 @@ impl Selection {
         let weights = || places.iter().map(|&place| &layout.weights[place]);
         let per_rank = weights().map(Weight::cost).sum();
         let named = |weight: &Weight| (weight.name.clone(), [weight.d_out, weight.d_in]);
-        let sides = weights().min_by_key(|weight| weight.max_rank()).map(named);
-        let (narrowest, widest) = sides
-            .zip(weights().max_by_key(|weight| weight.max_rank()).map(named))
-            .ok_or_else(|| Error::usage(format!("{} has no such module", layout.name)))?;
-        Ok(Self { per_rank, notes, narrowest, widest, parameters: layout.parameters, places })
+        let narrowest = weights().min_by_key(|weight| weight.max_rank()).map(named);
+        let narrowest = narrowest.ok_or_else(|| Error::usage(format!("{} has no such module", layout.name)))?;
+        Ok(Self { per_rank, notes, narrowest, parameters: layout.parameters, places })
     }
 
     /// The selected weights.
@@ -65,17 +61,16 @@ impl Selection {
     /// for an update of that rank (see [`clipped`](Self::clipped)).
     ///
     /// # Errors
-    /// Bad input when `r` is 0 or over `min(d_out, d_in)` of every selected matrix; the sentence names the widest.
+    /// Bad input when `r` is 0, or so large that its parameters cannot be counted.
     pub fn count(&self, r: usize) -> Result<Count> {
-        let (name, [d_out, d_in]) = &self.widest;
-        let max = *d_out.min(d_in);
-        if r == 0 || r > max {
-            let wrong = if r == 0 { "it would adapt nothing" } else { "no update of that rank fits" };
-            return Err(Error::usage(format!(
-                "rank {r}: {wrong}; {name} is {d_out} × {d_in}, so a rank is from 1 to {max}"
-            )));
+        if r == 0 {
+            return Err(Error::usage("rank 0: it would adapt nothing; expected 1 or more"));
         }
-        let trainable = self.per_rank.saturating_mul(r as u64);
+        let trainable = self.per_rank.checked_mul(r as u64).ok_or_else(|| {
+            let (name, [d_out, d_in]) = &self.narrowest;
+            let most = d_out.min(d_in);
+            Error::usage(format!("rank {r}: more parameters than can be counted; {name} is {d_out} × {d_in}, a rank above {most} adds nothing there"))
+        })?;
         let percent = 100.0 * trainable as f64 / self.parameters.max(1) as f64;
         Ok(Count { r, trainable, percent, adapter_bytes_f16: trainable.saturating_mul(2) })
     }

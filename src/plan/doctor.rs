@@ -226,7 +226,8 @@ pub fn examine(adapter: &Adapter, base: Option<&Layout>, progress: &dyn Progress
     };
     let adapted: Vec<&str> = adapter.layers.iter().map(|layer| layer.module.as_str()).collect();
     let where_ = if base.is_some() { "of the base" } else { "of this adapter" };
-    let all = || modules.iter().chain(&adapted);
+    let targets: Vec<_> = adapted.iter().map(|module| config.target(module)).collect();
+    let all = || modules.iter().copied().chain(targets.iter().map(|target| &**target));
     let ranks = config.rank_pattern.iter().map(|(key, _)| ("rank_pattern", key));
     let alphas = config.alpha_pattern.iter().map(|(key, _)| ("alpha_pattern", key));
     let unused: Vec<_> = ranks.chain(alphas).filter(|(_, key)| !all().any(|module| key.matches(module))).collect();

@@ -8,7 +8,7 @@
 //! that has the experts of a block one of each).
 
 use super::budget::{self, Offer, Ranks};
-use super::left_out::{left_out, routers};
+use super::left_out::{left_out, refused};
 use super::stacks::{self, Spectra, Stack};
 use crate::adapter::{Adapter, NewAdapter, NewLayer, Pair, PeftConfig, Scaling, TargetModules, stacked};
 use crate::checkpoint::{Dtype, Role, expert_of};
@@ -179,7 +179,7 @@ impl<'a> Changed<'a> {
                 let kept: Vec<u64> = adapter.layers.iter().filter_map(stacks::parameters).collect();
                 if !kept.is_empty() {
                     items.notes.push(format!(
-                        "the pairs of {} stacks of experts are kept as they are: {} parameters beside those that are counted here",
+                        "the pairs of {} stacks of experts are kept as they are: {} parameters, which a budget counts and the sum here does not",
                         kept.len(),
                         exact(kept.iter().sum())
                     ));
@@ -296,6 +296,11 @@ impl<'a> Changed<'a> {
             }
             return Ok(ranks);
         }
+        // Stacks of experts are kept and are a part of the budget.
+        let cut = match (cut, self) {
+            (Cut::Budget(budget), Self::Adapter(adapter)) => Cut::Budget(stacks::left_of(adapter, budget)?),
+            _ => cut,
+        };
         let mut offers = self.offers(items, Method::Auto, &Part::new(progress, 0, 2))?;
         loop {
             let together = || offers.iter().map(|spectra| spectra.offer.clone()).collect::<Vec<_>>();
@@ -363,7 +368,8 @@ impl<'a> Changed<'a> {
                     ..adapter.config.clone()
                 };
                 let modules = adapter.layers.iter().map(|layer| layer.module.clone()).collect();
-                let mut new = NewAdapter { layers, modules, config, ..NewAdapter::default() };
+                let mut new =
+                    NewAdapter { layers, modules, config, names: adapter.peft_names(), ..NewAdapter::default() };
                 new.carry(adapter);
                 new
             }
@@ -508,7 +514,7 @@ pub fn extract(
         Changed::Adapter(adapter) => adapter.notes(),
     });
     if let Changed::Models(set) = changed {
-        notes.extend(routers(set, &modules));
+        notes.extend(refused(set, &modules));
     }
     let unchanged = items.len() - modules.len();
     if unchanged > 0 {

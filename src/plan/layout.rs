@@ -67,11 +67,20 @@ impl Weight {
         self.d_in as u64 + self.d_out as u64 * if self.is_fused() { 2 } else { 1 }
     }
 
+    /// The rank that a pair has here where `r` is asked for: no more than the smaller side. Gate and up of an expert have half of that
+    /// of the pair that they share.
+    pub fn clipped_rank(&self, r: usize) -> usize {
+        match self.is_fused() {
+            true => r.min(self.d_out).min(self.d_in.div_ceil(2)),
+            false => r.min(self.max_rank()),
+        }
+    }
+
     /// What a pair of rank `r` costs where it has no more than the smaller side, as here.
     pub fn clipped_cost(&self, r: usize) -> u64 {
         match self.is_fused() {
             // Half of the pair that gate and up have.
-            true => self.cost() * (2 * r).min(2 * self.d_out).min(self.d_in) as u64 / 2,
+            true => self.cost() * r.saturating_mul(2).min(2 * self.d_out).min(self.d_in) as u64 / 2,
             false => self.cost() * r.min(self.max_rank()) as u64,
         }
     }
@@ -110,9 +119,6 @@ pub struct Layout {
     /// What the decoder computes, where a `config.json` or a preset says it.
     pub spec: Option<Arc<ModelSpec>>,
 }
-
-/// Types of model whose `out_proj` peft 0.21.2 refuses to adapt: a fused kernel reads its weight past the adapter.
-const REFUSED: [&str; 2] = ["falcon_h1", "nemotron_h"];
 
 impl Layout {
     /// The weights of an open model.
@@ -212,7 +218,7 @@ impl Layout {
     /// most families PEFT makes these targets' parameters, and the MLPs of the same names beside them are left out; of the
     /// others it leaves experts and routers alone. Where it refuses a Mamba mixer's `out_proj`, that is none either.
     pub fn in_all_linear(&self, weight: &Weight) -> bool {
-        if weight.leaf() == "out_proj" && self.spec.as_ref().is_some_and(|spec| REFUSED.contains(&&*spec.model_type)) {
+        if self.spec.as_ref().is_some_and(|spec| spec.refused_by_peft(weight.leaf())) {
             return false;
         }
         let Some(experts) = self.spec.as_ref().and_then(|spec| spec.experts().next()) else { return true };

@@ -1,11 +1,10 @@
-//! What an extracted adapter does not hold, and what of it PEFT may not load.
+//! What an extracted adapter does not hold, and what of it PEFT does not load.
 
 use super::extract::Kept;
-use crate::checkpoint::{Checkpoint, Role};
+use crate::checkpoint::Checkpoint;
 use crate::delta::{DeltaSet, DeltaWeight, Source};
 use crate::error::Result;
 use crate::units::percent;
-use std::collections::HashSet;
 
 /// Sentences about what changed and is not in the adapter: embeddings, the head, norms, biases.
 pub(super) fn left_out(set: &DeltaSet, taken: &[Kept]) -> Result<Vec<String>> {
@@ -37,17 +36,17 @@ pub(super) fn left_out(set: &DeltaSet, taken: &[Kept]) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// A sentence about routers that have pairs. Measured with peft 0.21.2 and transformers 5.24.0, where most routers are bare parameters.
-pub(super) fn routers(set: &DeltaSet, taken: &[Kept]) -> Option<String> {
-    let names: HashSet<&str> =
-        set.entries().iter().filter(|entry| entry.role == Role::Router).map(|entry| entry.name.as_str()).collect();
-    let count = taken.iter().filter(|kept| names.contains(kept.name.as_str())).count();
-    (count > 0).then(|| {
-        format!(
-            "{count} routers have pairs: PEFT loads those whose rank is r of the config, and of some families (Phi MoE, Granite MoE, \
-             gpt-oss) none; targets without routers leave them out"
-        )
-    })
+/// A sentence about pairs with which PEFT refuses the adapter.
+pub(super) fn refused(set: &DeltaSet, taken: &[Kept]) -> Option<String> {
+    let spec = set.base().spec().ok()?;
+    let leaf = |name: &str| name.rsplit('.').next().is_some_and(|leaf| spec.refused_by_peft(leaf));
+    let names: Vec<&str> = taken.iter().map(|kept| kept.name.as_str()).filter(|name| leaf(name)).collect();
+    let first = names.first()?;
+    Some(format!(
+        "{} pairs on out_proj, such as {first}: PEFT refuses an adapter with these, as a fused kernel of Mamba reads their weight past it; \
+         targets without out_proj leave them out",
+        names.len()
+    ))
 }
 
 /// How many tensors of one size differ.

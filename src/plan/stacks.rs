@@ -2,13 +2,14 @@
 //! (`target_parameters`).
 
 use super::budget::Offer;
-use crate::adapter::LoraLayer;
+use crate::adapter::{Adapter, LoraLayer};
 use crate::checkpoint::Role;
 use crate::delta::{DeltaWeight, Dense, LowRank};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matrix::Matrix;
 use crate::progress::Progress;
 use crate::spec::{ExpertsSpec, ModelSpec};
+use crate::units::exact;
 use std::sync::Arc;
 
 /// The modules of a parameter that has all experts of a block.
@@ -45,6 +46,21 @@ pub(super) fn of(spec: &ModelSpec) -> Vec<(String, [usize; 2], Stack)> {
 pub(super) fn parameters(layer: &LoraLayer) -> Option<u64> {
     let [out, inner] = layer.shape.map(|side| side as u64);
     layer.experts.map(|experts| experts as u64 * layer.r as u64 * (out + inner))
+}
+
+/// What a budget leaves beside the stacks of experts of an adapter, which are kept as they are.
+///
+/// # Errors
+/// Bad input where it leaves nothing.
+pub(super) fn left_of(adapter: &Adapter, budget: u64) -> Result<u64> {
+    let kept: u64 = adapter.layers.iter().filter_map(parameters).sum();
+    budget.checked_sub(kept).filter(|left| *left > 0).ok_or_else(|| {
+        Error::usage(format!(
+            "a budget of {} parameters; the pairs of experts, which are kept as they are, have {} of them already",
+            exact(budget),
+            exact(kept)
+        ))
+    })
 }
 
 /// Parts of one expert's ΔW, one below the other.

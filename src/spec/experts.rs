@@ -1,6 +1,6 @@
 //! [`ExpertsSpec`]: a router, the experts that it chooses from, and what every token goes through beside them.
 
-use super::{MlpSpec, ModuleSpec, NormSpec, Role};
+use super::{MlpSpec, ModuleSpec, NormSpec, PeftExperts};
 
 /// A router and the experts that it chooses from.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,33 +43,6 @@ pub struct ExpertNorms {
 impl ExpertNorms {
     pub(super) fn all(&self) -> [&NormSpec; 4] {
         [&self.router, &self.input, &self.output, &self.shared]
-    }
-}
-
-/// The experts of a block as transformers 5 and PEFT have them: the parameters `gate_up_proj`, or
-/// `up_proj` where nothing is gated, and `down_proj` of one module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeftExperts {
-    /// The module: `model.layers.0.mlp.experts`.
-    pub module: String,
-    /// `all-linear` and names of their projections mean them too: PEFT makes parameters of such targets.
-    pub converted: bool,
-    /// The router is a linear layer by itself, which `all-linear` means too (Gemma 4). Others are parameters, or layers that give
-    /// more than a tensor (Phi-3.5-MoE, Llama 4): PEFT takes these, and fails at the first batch.
-    pub linear_router: bool,
-    /// A pair's two sides change places: PEFT takes the parameter's `[experts, in, out]` for `[experts, out, in]` (Llama 4).
-    pub swapped: bool,
-}
-
-impl PeftExperts {
-    /// The parameter that a projection of these is.
-    pub fn parameter(&self, role: Role) -> String {
-        let leaf = match role {
-            Role::Down => "down_proj",
-            Role::Up => "up_proj",
-            _ => "gate_up_proj",
-        };
-        format!("{}.{leaf}", self.module)
     }
 }
 

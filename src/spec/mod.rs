@@ -21,6 +21,7 @@
 mod activation;
 mod experts;
 pub mod families;
+mod peft;
 mod per_layer;
 mod recurrence;
 mod role;
@@ -28,7 +29,8 @@ mod rope;
 mod unnamed;
 
 pub use activation::Activation;
-pub use experts::{ExpertNorms, ExpertsSpec, PeftExperts, Routing, Scores, SharedSpec};
+pub use experts::{ExpertNorms, ExpertsSpec, Routing, Scores, SharedSpec};
+pub use peft::{PeftExperts, PeftNames, TAKEN_FOR_EXPERTS};
 pub use per_layer::{PerLayerInputs, PerLayerSpec};
 pub use recurrence::{ConvSpec, GatedNormSpec, RecurrenceKind, RecurrenceSpec};
 pub use role::{Group, Role};
@@ -538,34 +540,8 @@ impl ModelSpec {
         })
     }
 
-    /// What names of the decoder's modules begin with in the file and in transformers' class, where these differ: PEFT names
-    /// adapters by the class.
-    pub fn class_stem(&self) -> Option<[String; 2]> {
-        let (stem, _) = self.embedding.name.rsplit_once('.')?;
-        let class = match stem {
-            "backbone" => "model.",
-            _ if self.is_part => "model.language_model.",
-            _ => return None,
-        };
-        let stem = format!("{stem}.");
-        (stem != class).then(|| [stem, class.to_owned()])
-    }
-
-    /// What transformers' class calls a module that the file calls `module`.
-    pub fn class_name(&self, module: &str) -> String {
-        class_name(self.class_stem().as_ref(), module)
-    }
-
     /// The head's module: its own, or the embedding.
     pub fn head(&self) -> &ModuleSpec {
         self.head.as_ref().unwrap_or(&self.embedding)
-    }
-}
-
-/// `module` with the class's beginning in place of the file's: `stem` is [`ModelSpec::class_stem`].
-pub fn class_name(stem: Option<&[String; 2]>, module: &str) -> String {
-    match stem.and_then(|[file, class]| Some((class, module.strip_prefix(file.as_str())?))) {
-        Some((class, rest)) => format!("{class}{rest}"),
-        None => module.to_owned(),
     }
 }

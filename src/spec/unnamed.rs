@@ -50,6 +50,7 @@ fn experts(spec: &mut ExpertsSpec) {
     }
     spec.routing.bias.iter_mut().chain(&mut spec.routing.scales).for_each(String::clear);
     spec.peft.module.clear();
+    spec.peft.router.clear();
 }
 
 impl BlockSpec {

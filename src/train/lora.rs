@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 ///
 /// # Errors
 /// Targets that match nothing, with what there is; one of an expert's gate and up alone, which are one parameter; dropout, DoRA
-/// and other beginnings for experts, which PEFT's `target_parameters` do not have; weights in 4 bits where PiSSA or LoftQ need
+/// and other beginnings for experts, which PEFT's `target_parameters` do not have (nor dropout and DoRA for other parameters); weights in 4 bits where PiSSA or LoftQ need
 /// them whole; and cancellation.
 pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, progress: &dyn Progress) -> Result<()> {
     let layout = Layout::of(checkpoint)?;
@@ -32,11 +32,17 @@ pub fn add(decoder: &mut Decoder, checkpoint: &Checkpoint, settings: &Settings, 
     let chosen = chosen(decoder, selection.weights(&layout).map(|weight| weight.name.as_str()), lenient)?;
     let (count, mut pairs) = (chosen.len() as u64, Vec::new());
     let plain = settings.dropout == 0.0 && !settings.dora && settings.init == Init::Default;
+    let peft = decoder.spec.peft_names();
     for (number, Chosen { at, module, shape: [out, inner], parts, expert }) in chosen.into_iter().enumerate() {
         if expert && !plain {
             return Err(Error::usage(format!(
                 "dropout, dora and another init than the default are not for experts ({module}): PEFT adapts them as parameters, which have none of these; \
                  leave them out, or target other modules"
+            )));
+        }
+        if peft.is_parameter(&module) && (settings.dropout != 0.0 || settings.dora) {
+            return Err(Error::usage(format!(
+                "dropout and dora are not for {module}: PEFT adapts it as a parameter, which has neither; leave them out, or target other modules"
             )));
         }
         let asked: usize = parts.iter().map(|part| ranks.of(part)).sum();
@@ -151,7 +157,7 @@ pub fn pairs(layout: &Layout, settings: &Settings) -> Result<Pairs> {
     let targets: Targets = settings.targets.parse()?;
     let ranks = Ranks::new(settings)?;
     let places = Selection::new(layout, &targets)?.places;
-    let rank = |place: usize| ranks.of(&layout.weights[place].name).min(layout.weights[place].max_rank());
+    let rank = |place: usize| layout.weights[place].clipped_rank(ranks.of(&layout.weights[place].name));
     Ok(Pairs(places.into_iter().map(|place| (place, rank(place))).collect()))
 }
 

@@ -55,7 +55,7 @@ pub fn write_adapter(folder: &Path, decoder: &Decoder, settings: &Settings, firs
     let adapter = NewAdapter {
         layers: pairs.iter().map(layer).chain(stacks.iter().map(|stack| stack.layer.clone())).collect(),
         modules: decoder.linears().map(|linear| linear.module.clone()).collect(),
-        class_stem: decoder.spec.class_stem(),
+        names: decoder.spec.peft_names(),
         config,
         ..NewAdapter::default()
     };

@@ -24,7 +24,8 @@ pub(super) fn bytes(facts: &Facts, r: usize) -> Result<Option<u64>> {
     if facts.layout.spec.is_none() {
         return Ok(None);
     }
-    predict(&facts.layout, &Pairs::uniform(&facts.selection, r), &facts.load).map(|memory| Some(memory.total()))
+    predict(&facts.layout, &Pairs::uniform(&facts.layout, &facts.selection, r), &facts.load)
+        .map(|memory| Some(memory.total()))
 }
 
 fn judge(facts: &Facts) -> Result<Option<Found>> {

@@ -220,7 +220,7 @@ mod tests {
     fn shards_add_up_and_copies_do_not_shrink() {
         let layout = Layout::preset("llama-3.2-1b").unwrap();
         let targets: Targets = "all-linear".parse().unwrap();
-        let pairs = Pairs::uniform(&Selection::new(&layout, &targets).unwrap(), 16);
+        let pairs = Pairs::uniform(&layout, &Selection::new(&layout, &targets).unwrap(), 16);
         let place = Place::Gpu(crate::model::ComputeDtype::Bf16.into());
         let load = Load {
             method: Method::Full,

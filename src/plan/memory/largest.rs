@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
     /// # Errors
     /// As [`predict`](super::predict).
     pub fn new(layout: &'a Layout, selection: &'a Selection, r: usize, load: &Load) -> Result<Self> {
-        let predictor = Predictor::new(layout, &Pairs::uniform(selection, r), load)?;
+        let predictor = Predictor::new(layout, &Pairs::uniform(layout, selection, r), load)?;
         Ok(Self { layout, selection, load: *load, predictor, known: RefCell::default() })
     }
 

@@ -239,9 +239,10 @@ pub struct Buffers {
 pub struct Pairs(pub Vec<(usize, usize)>);
 
 impl Pairs {
-    /// The same rank everywhere.
-    pub fn uniform(selection: &Selection, r: usize) -> Self {
-        Self(selection.places.iter().map(|&place| (place, r)).collect())
+    /// The same rank everywhere, but where a module's smaller side is less.
+    pub fn uniform(layout: &Layout, selection: &Selection, r: usize) -> Self {
+        let rank = |place: usize| layout.weights.get(place).map_or(r, |weight| weight.clipped_rank(r));
+        Self(selection.places.iter().map(|&place| (place, rank(place))).collect())
     }
 
     /// `Σ r (d_in + d_out)`.

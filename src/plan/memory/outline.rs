@@ -186,7 +186,7 @@ mod tests {
         ];
         for layout in &models {
             let selection = Selection::new(layout, &Targets::AllLinear).unwrap();
-            let pairs = Pairs::uniform(&selection, 4);
+            let pairs = Pairs::uniform(layout, &selection, 4);
             for (method, checkpointing) in [(Method::Qlora, false), (Method::Lora, true)] {
                 let load = Load { method, checkpointing, batch: 3, seq: 40, ..Load::default() };
                 let spec = layout.spec.as_ref().unwrap();
@@ -214,7 +214,8 @@ mod tests {
         let layout = Layout::preset("qwen3-30b-a3b").unwrap();
         let selection = Selection::new(&layout, &Targets::AllLinear).unwrap();
         let load = Load::default();
-        let outline = Outline::new(layout.spec.as_ref().unwrap(), &layout, &Pairs::uniform(&selection, 16), &load);
+        let outline =
+            Outline::new(layout.spec.as_ref().unwrap(), &layout, &Pairs::uniform(&layout, &selection, 16), &load);
         let linears: usize = outline.decoders(None).unwrap().iter().map(|decoder| decoder.linears().count()).sum();
         assert_eq!(linears, 48 * (4 + 1 + 2));
     }

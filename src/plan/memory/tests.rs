@@ -3,7 +3,7 @@ use crate::plan::{Selection, Targets};
 
 fn predicted(preset: &str, targets: Targets, r: usize, load: &Load) -> Memory {
     let layout = Layout::preset(preset).unwrap();
-    let pairs = Pairs::uniform(&Selection::new(&layout, &targets).unwrap(), r);
+    let pairs = Pairs::uniform(&layout, &Selection::new(&layout, &targets).unwrap(), r);
     predict(&layout, &pairs, load).unwrap()
 }
 
@@ -68,7 +68,7 @@ fn what_fits_is_the_last_that_fits() {
     let load = Load { batch: 1, seq: 512, checkpointing: true, ..Load::default() };
     let room = 12 << 30;
     let found = largest(&layout, &selection, 16, &load, room).unwrap();
-    let need = |r, load: &Load| predict(&layout, &Pairs::uniform(&selection, r), load).unwrap().total();
+    let need = |r, load: &Load| predict(&layout, &Pairs::uniform(&layout, &selection, r), load).unwrap().total();
     let (r, batch, seq) = (found.rank.unwrap(), found.batch.unwrap(), found.seq.unwrap());
     assert!(need(r, &load) <= room && need(r + 1, &load) > room, "rank {r}");
     assert!(

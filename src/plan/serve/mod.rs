@@ -2,8 +2,10 @@
 //!
 //! A runtime is one entry of [`RUNTIMES`]; a rule is one line of it, with the place where its program says so.
 
+mod loads;
 mod runtimes;
 
+pub use loads::Unloaded;
 pub use runtimes::RUNTIMES;
 
 use crate::adapter::{Adapter, LoraLayer, TakenOut, TargetModules};
@@ -96,6 +98,8 @@ pub enum Feature {
     TargetPattern,
     /// Names of the base's file where transformers' class has others.
     FileNames,
+    /// Pairs that PEFT does not put where they belong.
+    Unloaded(Unloaded),
     /// An initialisation that took a part out of the base.
     TakenOut,
     /// A variant whose pairs are not active everywhere, or not alone (aLoRA, Arrow, KaSA, …).
@@ -235,7 +239,8 @@ impl Feature {
                 let names = NameMap::new(modules.iter().map(|module| module.name.as_str()));
                 // What a runtime loads has its names from the file or, as PEFT's adapters have, from the class.
                 let spec = base.spec().ok();
-                let class = |name: &str| spec.as_ref().map(|spec| spec.class_name(name));
+                let peft = spec.as_ref().map(|spec| spec.peft_names());
+                let class = |name: &str| peft.as_ref().map(|peft| peft.class(name));
                 let apart = |layer: &LoraLayer| {
                     names.find(&layer.module).is_some_and(|at| {
                         let name = modules[at].name.as_str();
@@ -252,6 +257,7 @@ impl Feature {
                 let [file, class] = base?.spec().ok()?.class_stem()?;
                 layers(&|layer| layer.module.starts_with(&file) && !layer.module.starts_with(&class))
             }
+            Self::Unloaded(why) => some(&why.layers(adapter, base?)),
             Self::TakenOut => {
                 let what = adapter.taken_out().filter(|what| *what != TakenOut::Smallest)?;
                 let init = config.init_lora_weights.clone().unwrap_or_default();

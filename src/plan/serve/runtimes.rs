@@ -12,7 +12,7 @@
 //! | SGLang | `srt/lora/lora_config.py`, `lora.py`, `lora_manager.py` (`validate_new_adapter`), `mem_pool.py`, `utils.py` | 0.5.23 |
 
 use super::Effect::{Differs, Flag, Ignores, Refuses};
-use super::{Feature, Form, Rule, Runtime};
+use super::{Feature, Form, Rule, Runtime, Unloaded};
 
 const fn rule(feature: Feature, effect: super::Effect, text: &'static str, source: &'static str) -> Rule {
     Rule { feature, effect, text, source }
@@ -59,6 +59,50 @@ pub static RUNTIMES: [Runtime; 6] = [
                 Ignores,
                 "the base spells these modules otherwise",
                 "peft 0.21.2, utils/save_and_load.py, set_peft_model_state_dict",
+            ),
+            rule(
+                Feature::Unloaded(Unloaded::Parameter),
+                Refuses,
+                "transformers' class has no linear layer there: target_parameters must name it, with .weight behind it",
+                "peft 0.21.2, tuners/lora/model.py, _create_new_module; transformers 5.24.0",
+            ),
+            rule(
+                Feature::Unloaded(Unloaded::Unnamed),
+                Ignores,
+                "transformers' class has a router of another name, and no linear layer there: target_parameters must name it",
+                "peft 0.21.2, tuners/tuners_utils.py, inject_adapter; transformers 5.24.0",
+            ),
+            rule(
+                Feature::Unloaded(Unloaded::Rank),
+                Refuses,
+                "it looks for a router's rank under the name of its parameter: rank_pattern needs a key with .weight behind it",
+                "peft 0.21.2, utils/transformers_weight_conversion.py, _convert_peft_config_moe",
+            ),
+            rule(
+                Feature::Unloaded(Unloaded::Alpha),
+                Differs,
+                "it looks for a router's α under the name of its parameter: alpha_pattern needs a key with .weight behind it",
+                "peft 0.21.2, utils/transformers_weight_conversion.py, _convert_peft_config_moe",
+            ),
+            rule(
+                Feature::Unloaded(Unloaded::Mixed),
+                Refuses,
+                "it takes gate_proj, up_proj and down_proj for those of the experts, gate and up together with twice the rank: \
+                 target_parameters must name what is meant, with .weight behind it",
+                "peft 0.21.2, utils/transformers_weight_conversion.py, _convert_peft_config_moe",
+            ),
+            rule(
+                Feature::Unloaded(Unloaded::Dropped),
+                Ignores,
+                "it takes gate_proj, up_proj and down_proj for those of the experts: target_parameters must name what is meant, with .weight \
+                 behind it",
+                "peft 0.21.2, utils/transformers_weight_conversion.py, _convert_peft_config_moe",
+            ),
+            rule(
+                Feature::Unloaded(Unloaded::Mamba),
+                Refuses,
+                "a fused kernel of Mamba reads this weight past the adapter",
+                "peft 0.21.2, tuners/tuners_utils.py, _check_lora_target_modules_mamba",
             ),
         ],
     },

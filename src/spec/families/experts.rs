@@ -22,6 +22,8 @@ pub(super) struct Stack {
 /// The experts of a block. Names are relative to the block.
 pub(super) struct Experts {
     pub(super) router: &'static str,
+    /// What transformers' class calls the router, where that is another name.
+    pub(super) class_router: Option<&'static str>,
     /// transformers' module whose parameters the experts are, and what an expert's modules are named by: `{}` for its number.
     pub(super) module: &'static str,
     pub(super) expert: &'static str,
@@ -75,6 +77,7 @@ impl Experts {
     pub(super) fn new(count: usize, chosen: usize, width: usize) -> Self {
         Self {
             router: "mlp.gate",
+            class_router: None,
             module: "mlp.experts",
             expert: "mlp.experts.{}.",
             up: Up::Gated(["gate_proj", "up_proj"]),
@@ -99,7 +102,7 @@ impl Experts {
     fn mixtral(count: usize, chosen: usize, width: usize) -> Self {
         let up = Up::Gated(["w1", "w3"]);
         let (router, expert) = ("block_sparse_moe.gate", "block_sparse_moe.experts.{}.");
-        Self { router, expert, up, down: "w2", ..Self::new(count, chosen, width) }
+        Self { router, class_router: Some("mlp.gate"), expert, up, down: "w2", ..Self::new(count, chosen, width) }
     }
 
     /// Weights are divided by their sum where the config says so.
@@ -191,6 +194,7 @@ impl Experts {
             norms: None,
             peft: PeftExperts {
                 module: m.name(self.module),
+                router: m.name(self.class_router.unwrap_or(router)),
                 converted: self.converted,
                 linear_router: self.linear_router,
                 swapped: self.swapped,
@@ -251,7 +255,7 @@ pub(super) fn phimoe(keys: &Keys) -> Result<ModelSpec> {
     let mut experts = Experts::mixtral(keys.size_or(&COUNT, 16)?, keys.size_or(&CHOSEN, 2)?, width);
     let jitter = keys.number_or("router_jitter_noise", 0.01)? as f32;
     experts.routing = Routing { scores: Scores::Mixer { jitter }, ..SOFTMAX };
-    experts.converted = false;
+    (experts.converted, experts.class_router) = (false, Some("mlp.router"));
     if experts.chosen != 2 {
         keys.refuse(format!("{} experts a token are not supported for phimoe, which chooses two", experts.chosen));
     }
@@ -393,7 +397,7 @@ pub(super) fn hunyuan(keys: &Keys) -> Result<ModelSpec> {
     let (mut spec, traits) = super::hunyuan::decoder(keys)?;
     let width = keys.size(&["intermediate_size"])?;
     let mut experts = Experts::new(keys.size(&COUNT)?, keys.size_or(&CHOSEN, 1)?, width);
-    experts.router = "mlp.gate.wg";
+    (experts.router, experts.linear_router) = ("mlp.gate.wg", true);
     experts.shared = Some(("mlp.shared_mlp.", width, None));
     experts.put(keys, &mut spec, &traits, |_| true)?;
     Ok(spec)
@@ -431,6 +435,7 @@ fn of_granite(count: usize, chosen: usize, width: usize) -> Experts {
     let up = "block_sparse_moe.input_linear";
     Experts {
         router: "block_sparse_moe.router.layer",
+        class_router: Some("block_sparse_moe.router"),
         module: "block_sparse_moe.experts",
         stack: Some(Stack { up, down: "block_sparse_moe.output_linear", transposed: false }),
         converted: false,

@@ -35,7 +35,7 @@ pub(super) fn qwen3_next(keys: &Keys) -> Result<ModelSpec> {
 /// `qwen3_5_moe_text`: experts in every block.
 pub(super) fn qwen3_5_moe(keys: &Keys) -> Result<ModelSpec> {
     let (mut spec, traits) = decoder(keys, &QWEN3_5, true)?;
-    experts(keys, [256, 8])?.put(keys, &mut spec, &traits, |_| true)?;
+    Experts { converted: false, ..experts(keys, [256, 8])? }.put(keys, &mut spec, &traits, |_| true)?;
     Ok(spec)
 }
 

@@ -123,7 +123,7 @@ fn plan(folder: &Path) -> bool {
     let Ok(layout) = Layout::of(&checkpoint) else { return false };
     let Ok(selection) = Selection::new(&layout, &Targets::AllLinear) else { return false };
     let _ = selection.count(8);
-    let _ = memory::predict(&layout, &Pairs::uniform(&selection, 8), &Load::default());
+    let _ = memory::predict(&layout, &Pairs::uniform(&layout, &selection, 8), &Load::default());
     true
 }
 

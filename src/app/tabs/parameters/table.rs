@@ -89,7 +89,7 @@ fn cell(ui: &mut Ui, column: &super::model::Column, rank: usize) {
         }
         None => {
             ui.add(Label::new(RichText::new("–").color(weak)).selectable(false))
-                .on_hover_text("A rank cannot be larger than the smaller side of a matrix");
+                .on_hover_text("There are no such modules, or too many parameters to count");
         }
     }
 }

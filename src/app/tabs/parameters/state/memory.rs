@@ -97,7 +97,7 @@ fn needs(layout: &Layout, r: usize, targets: Targets, load: Load) -> Result<Need
     let selection = Selection::new(layout, &targets)?;
     // A published model may be smaller than the dial allows.
     let r = r.min(selection.max_rank());
-    let pairs = Pairs::uniform(&selection, r);
+    let pairs = Pairs::uniform(layout, &selection, r);
     let mut needs = [Need { method: Method::Full, parts: Parts::default() }; 3];
     // Without the window itself, which is there already; and on a GPU.
     let (mut here, mut on_gpu) = ([0; 3], [0; 3]);
