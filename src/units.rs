@@ -96,7 +96,7 @@ pub fn duration_range([short, long]: [Duration; 2]) -> String {
         match s {
             0..MINUTE => (s.to_string(), "s"),
             MINUTE..HOUR => ((s / MINUTE).to_string(), "min"),
-            _ if s % HOUR == 0 => ((s / HOUR).to_string(), "h"),
+            _ if s.is_multiple_of(HOUR) => ((s / HOUR).to_string(), "h"),
             _ => (format!("{} h {}", s / HOUR, s % HOUR / MINUTE), "min"),
         }
     }
