@@ -286,7 +286,7 @@ fn config_and_tensors(adapter: &Adapter, say: &mut dyn FnMut(Weight, String, &st
     let missing: Vec<&str> = config
         .modules_to_save
         .iter()
-        .filter(|name| !saved(name) && !(head(name) && has_head))
+        .filter(|name| !(saved(name) || head(name) && has_head))
         .map(String::as_str)
         .collect();
     if !missing.is_empty() {

@@ -281,8 +281,10 @@ fn the_list_of_presets() {
 fn params_refuses_what_makes_no_sense() {
     let llama = fixture("llama");
     refused(&["params", &llama, "--rank", "0"], &["rank 0"]);
-    refused(&["params", &llama, "--rank", "4,65"], &["rank 65", "is 64 × 64", "from 1 to 64"]);
-    // What some modules are too small for is counted as PEFT trains it, and said.
+    refused(&["params", &llama, "--rank", "18446744073709551615"], &["rank 18446744073709551615", "can be counted"]);
+    // What modules are too small for is counted as PEFT trains it, and said.
+    let rows = document(&["params", &llama, "--rank", "65", "--json"]);
+    assert!(rows["notes"][0].as_str().unwrap().contains("above the smaller side of 4 modules"), "{}", rows["notes"]);
     let rows = document(&["params", &llama, "--rank", "33", "--json"]);
     assert!(rows["notes"][0].as_str().unwrap().contains("above the smaller side of 2 modules"), "{}", rows["notes"]);
     refused(&["params", &llama, "--rank", "two"], &["two"]);
