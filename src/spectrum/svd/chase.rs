@@ -10,11 +10,8 @@
 //!   O ← H' O         H' clears the first column of O, and is the H of the next step
 //! ```
 
-use std::collections::VecDeque;
-
 use faer::MatRef;
 use faer::traits::pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::lanes::{axpy, dot, reflect};
 use crate::error::Result;
@@ -63,162 +60,59 @@ impl Band {
         self.data[col * stride + row - col] = value;
     }
 
-    /// Three diagonals with the same eigenvalues, to the same bits on any number of threads.
+    /// Three diagonals with the same eigenvalues.
     pub fn tridiagonal(mut self, progress: &dyn Progress) -> Result<Tridiagonal> {
+        /// Sweeps between two reports of progress.
+        const REPORT: usize = 64;
         let (n, stride) = (self.n, self.stride());
-        if self.width > 1 && n > 2 {
-            self.sweep_all(progress)?;
+        if self.width > 1 {
+            let arch = Arch::new();
+            let left = |sweep: usize| ((n - sweep) as u64).pow(2);
+            for first in (0..n.saturating_sub(2)).step_by(REPORT) {
+                progress.step(left(0) - left(first), left(0))?;
+                arch.dispatch(Sweeps { band: &mut self, first, last: (first + REPORT).min(n - 2) });
+            }
         }
         let diagonal = (0..n).map(|c| self.data[c * stride]).collect();
         let off = (0..n.saturating_sub(1)).map(|c| self.data[c * stride + 1]).collect();
         Ok(Tridiagonal { diagonal, off })
     }
-
-    /// All sweeps, in groups that follow each other down the band: at any moment each group that has begun works on a stretch
-    /// of columns of its own, [`LAG`] stretches above the group before it.
-    fn sweep_all(&mut self, progress: &dyn Progress) -> Result<()> {
-        let (n, width, stride) = (self.n, self.width, self.stride());
-        let arch = Arch::new();
-        let sweeps = n - 2;
-        let groups = sweeps.div_ceil(GROUP);
-        let mut begun: VecDeque<Group> = VecDeque::new();
-        let (mut next, mut wait) = (0, 0);
-        while next < groups || !begun.is_empty() {
-            if wait == 0 && next < groups {
-                let first = next * GROUP;
-                progress.step(((sweeps.pow(2) - (sweeps - first).pow(2)) >> 4) as u64, (sweeps.pow(2) >> 4) as u64)?;
-                begun.push_back(Group::new(first, GROUP.min(sweeps - first), width));
-                (next, wait) = (next + 1, LAG);
-            }
-            // From the newest group, which is highest, to the oldest.
-            let mut columns = Columns { from: 0, data: &mut self.data };
-            let mut parts = Vec::with_capacity(begun.len());
-            for group in begun.iter_mut().rev() {
-                let (own, below) = columns.split(group.end(n), stride);
-                columns = below;
-                parts.push((group, own));
-            }
-            parts.into_par_iter().for_each(|(group, columns)| {
-                arch.dispatch(Stretch { group, columns, n, width, stride });
-            });
-            while begun.front().is_some_and(|group| group.states.iter().all(|state| state.done)) {
-                begun.pop_front();
-            }
-            // With no group before it the next one need not wait.
-            wait = if begun.is_empty() { 0 } else { wait.saturating_sub(1) };
-        }
-        Ok(())
-    }
 }
 
-/// Sweeps that go down the band together.
-const GROUP: usize = 4;
-/// Steps of each of them at a time. Sweep `i` of a group stays `2 i` steps behind its first one, since a step may be done when
-/// the sweep before has done the next one too.
-const STEPS: usize = 2 * GROUP;
-/// Stretches between a group and the next. In stretch `t` the last sweep of a group begins with step `STEPS t - 2 (GROUP - 1)`;
-/// the next group is then in stretch `t - LAG` and ends with step `STEPS (t - 1) - 1`, all of whose columns come before.
-const LAG: usize = 2;
-
-/// Columns `from..` of the band.
-struct Columns<'a> {
-    from: usize,
-    data: &'a mut [f64],
-}
-
-impl<'a> Columns<'a> {
-    /// Those before column `end`, and the rest.
-    fn split(self, end: usize, stride: usize) -> (Self, Self) {
-        let at = ((end - self.from) * stride).min(self.data.len());
-        let (own, below) = self.data.split_at_mut(at);
-        (Self { from: self.from, data: own }, Columns { from: end, data: below })
-    }
-}
-
-/// A sweep on its way.
-struct State {
-    /// Its first column.
-    p: usize,
-    /// Columns of its next step; that many values of `v` count.
-    length: usize,
-    v: Vec<f64>,
-    tau: f64,
-    begun: bool,
-    done: bool,
-}
-
-struct Group {
+struct Sweeps<'a> {
+    band: &'a mut Band,
     first: usize,
-    /// Stretches that are done.
-    stretch: usize,
-    states: Vec<State>,
+    last: usize,
 }
 
-impl Group {
-    fn new(first: usize, sweeps: usize, width: usize) -> Self {
-        let state = |sweep: usize| State {
-            p: first + sweep,
-            length: 0,
-            v: vec![0.0; width],
-            tau: 0.0,
-            begun: false,
-            done: false,
-        };
-        Self { first, stretch: 0, states: (0..sweeps).map(state).collect() }
-    }
-
-    /// One past the last column that its next stretch touches.
-    fn end(&self, n: usize) -> usize {
-        let width = self.states.first().map_or(0, |state| state.v.len());
-        // Each sweep begins one column further and stays two steps behind: the first one reaches furthest.
-        (self.first + 1 + (self.stretch + 1) * STEPS * width).min(n)
-    }
-}
-
-/// A group's next stretch: up to [`STEPS`] steps of each of its sweeps, one sweep after the other.
-struct Stretch<'a> {
-    group: &'a mut Group,
-    columns: Columns<'a>,
-    n: usize,
-    width: usize,
-    stride: usize,
-}
-
-impl WithSimd for Stretch<'_> {
+impl WithSimd for Sweeps<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { group, columns: Columns { from, data }, n, width, stride } = self;
+        let (n, width, stride) = (self.band.n, self.band.width, self.band.stride());
+        let data = &mut self.band.data;
+        let mut v = vec![0.0; width];
         let mut next = vec![0.0; width];
         let mut w = vec![0.0; width];
-        group.stretch += 1;
-        for (sweep, state) in group.states.iter_mut().enumerate() {
-            let mut steps = (group.stretch * STEPS).saturating_sub(2 * sweep).min(STEPS);
-            if steps > 0 && !state.begun {
-                let column = state.p;
-                state.begun = true;
-                state.length = width.min(n - 1 - column);
-                state.tau = take(&mut data[(column - from) * stride + 1..][..state.length], &mut state.v);
-                state.p += 1;
-            }
-            while steps > 0 && !state.done {
-                let (p, length) = (state.p, state.length);
+        for sweep in self.first..self.last {
+            let mut length = width.min(n - 1 - sweep);
+            let column = &mut data[sweep * stride + 1..][..length];
+            let mut tau = take(column, &mut v);
+            let mut p = sweep + 1;
+            loop {
                 let below = width.min(n - p - length);
-                let columns = &mut data[(p - from) * stride..(p - from + length) * stride];
-                if state.tau != 0.0 {
-                    both_sides(simd, columns, stride, &state.v[..length], state.tau, &mut w[..length]);
+                let columns = &mut data[p * stride..(p + length) * stride];
+                if tau != 0.0 {
+                    both_sides(simd, columns, stride, &v[..length], tau, &mut w[..length]);
                 }
                 if below == 0 {
-                    state.done = true;
                     break;
                 }
-                let v = &state.v[..length];
-                state.tau = under(simd, columns, stride, v, state.tau, &mut next[..below], &mut w[..below]);
-                std::mem::swap(&mut state.v, &mut next);
-                state.p += length;
-                state.length = below;
-                steps -= 1;
+                tau = under(simd, columns, stride, &v[..length], tau, &mut next[..below], &mut w[..below]);
+                std::mem::swap(&mut v, &mut next);
+                p += length;
+                length = below;
             }
         }
     }
@@ -293,20 +187,6 @@ fn under<S: Simd>(
 mod tests {
     use super::*;
     use faer::{Mat, Side};
-
-    #[test]
-    fn any_number_of_threads_gives_the_same_bits() {
-        let (n, width) = (300, 8);
-        let value = |i: usize, j: usize| ((i * 29 + j * 13) % 31) as f64 / 31.0 - 0.4;
-        let on = |threads: usize| {
-            let mut band = Band::new(n, width);
-            (0..n).for_each(|c| (c..n.min(c + width + 1)).for_each(|r| band.set(r, c, value(r, c))));
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let t = pool.install(|| band.tridiagonal(&())).unwrap();
-            (t.diagonal, t.off)
-        };
-        assert_eq!(on(1), on(3));
-    }
 
     #[test]
     fn a_band_keeps_its_eigenvalues() {
