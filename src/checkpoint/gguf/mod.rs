@@ -11,7 +11,7 @@
 
 pub(crate) mod names;
 mod splits;
-mod tokenizer;
+pub(crate) mod tokenizer;
 pub(crate) mod vocabulary;
 pub(crate) mod write;
 

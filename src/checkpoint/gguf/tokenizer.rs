@@ -25,7 +25,7 @@ pub(super) const USER_DEFINED: i64 = 4;
 ///
 /// # Errors
 /// A sentence when the file holds no tokenizer, or one that is not known here.
-pub(super) fn build(metadata: &Map<String, Value>) -> Result<Tokenizer, String> {
+pub(crate) fn build(metadata: &Map<String, Value>) -> Result<Tokenizer, String> {
     let get = |key: &str| metadata.get(&format!("tokenizer.ggml.{key}"));
     let list = |key: &str| get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let model = get("model").and_then(Value::as_str).ok_or("the file holds no tokenizer")?;

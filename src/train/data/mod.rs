@@ -19,6 +19,8 @@ pub mod chat;
 pub mod columns;
 mod decode;
 mod file;
+#[cfg(test)]
+mod gguf_splits;
 mod preview;
 mod rows;
 mod split;

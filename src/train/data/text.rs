@@ -62,6 +62,8 @@ const SPECIAL: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", 
 const TOKENIZER: u64 = 256 << 20;
 /// How many times as long a normalizer's replacements may make a text.
 const GROWTH: usize = 1024;
+/// Longest special token: a template may write one many times.
+const SPECIAL_BYTES: usize = 1024;
 /// Longest text after that.
 const GROWN: usize = 1 << 28;
 
@@ -133,6 +135,9 @@ impl Text {
         let text = |value: &Json| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
         let named = |key: &str| text(&config[key]).or_else(|| text(&map[key]));
         let special: Vec<_> = SPECIAL.into_iter().filter_map(|key| Some((key, named(key)?))).collect();
+        if let Some((key, text)) = special.iter().find(|(_, text)| text.len() > SPECIAL_BYTES) {
+            return Err(useless(format!("its {key} has {} bytes, expected {SPECIAL_BYTES} at most", text.len())));
+        }
         let named =
             special.iter().find(|(key, _)| *key == "eos_token").and_then(|(_, text)| tokenizer.token_to_id(text));
         let numbered = of_model["eos_token_id"].as_u64().or_else(|| of_model["eos_token_id"][0].as_u64());
