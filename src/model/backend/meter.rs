@@ -40,8 +40,8 @@ pub struct Metered {
     pub weight: usize,
     /// Values of the head where it becomes `f32`.
     pub head: usize,
-    /// Large buffers that were made.
-    pub made: u64,
+    /// Bytes that the allocator rounds the buffers up by.
+    pub rounded: u64,
     /// Floating-point operations of products.
     pub flops: f64,
 }
@@ -95,7 +95,7 @@ impl Meter {
     /// What was found.
     pub fn found(&self) -> Metered {
         let shelf = self.shelf.borrow();
-        Metered { most: shelf.most(), made: shelf.made(), ..self.found.get() }
+        Metered { most: shelf.most(), rounded: shelf.rounded(), ..self.found.get() }
     }
 
     pub(super) fn take(&self, count: usize) -> Sized {

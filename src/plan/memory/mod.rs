@@ -209,17 +209,12 @@ impl Default for Load {
 pub const PROCESS: u64 = 20_000_000;
 
 /// Scratch of matrix products, of the program's code that training touches, and for each thread: measured with one and
-/// two threads on a model so small that nothing else counts.
-const SCRATCH: u64 = 1_000_000;
+/// two threads on small models.
+const SCRATCH: u64 = 6_000_000;
 const SCRATCH_OF_THREAD: u64 = 13_500_000;
-/// What the allocator rounds a large block up by, in the mean, and the share of all memory that it holds back; measured
-/// with mimalloc on Linux, giving back after 10 ms as `main` sets it. Runs of the release build on models of 2 to 150
-/// million parameters (full, LoRA, QLoRA, with and without checkpointing, one and two threads) came to between 8 % more
-/// and 8 % less than predicted.
-const ROUNDED: u64 = 320_000;
+/// The share of all memory that the allocator holds back; measured with mimalloc on Linux, giving back after 10 ms as `main`
+/// sets it. `cargo bench --bench train_step -- --memory` compares ten whole runs.
 const HELD_BACK: f64 = 0.03;
-/// A block from this size on is one of its own.
-const LARGE: u64 = 1 << 16;
 
 /// Bytes of a step's buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -230,8 +225,8 @@ pub struct Buffers {
     pub logits: u64,
     /// The largest weight as `f32`, and the head's where it is not kept so.
     pub workspace: u64,
-    /// How many large ones there are.
-    pub count: u64,
+    /// What the allocator rounds them up by.
+    pub rounded: u64,
 }
 
 /// Which places of a layout get pairs, and their ranks.

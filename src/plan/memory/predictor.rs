@@ -2,12 +2,11 @@
 
 use super::outline::Outline;
 use super::step::Step;
-use super::{
-    HELD_BACK, LARGE, Load, Memory, Method, Pairs, Place, ROUNDED, SCRATCH, SCRATCH_OF_THREAD, Weight, frozen, sizes,
-};
+use super::{HELD_BACK, Load, Memory, Method, Pairs, Place, SCRATCH, SCRATCH_OF_THREAD, Weight, frozen, sizes};
 use crate::error::Result;
 use crate::model::OnGpuBytes;
 use crate::model::gpu::Element;
+use crate::model::ops::pool;
 use crate::plan::layout::Layout;
 
 /// A run of which everything is known that depends on neither batch nor sequence.
@@ -36,11 +35,7 @@ impl<'a> Predictor<'a> {
         let step = Step::of(&outline, None)?;
         let full = load.method == Method::Full;
         let (weights, constants) = if full { (0, 0) } else { frozen(layout, load) };
-        // Of a block that is smaller than what large ones lose it rounds up an eighth at most.
-        let rounded = |weight: &Weight| match load.precision.bytes() * weight.parameters {
-            ..LARGE => 0,
-            bytes => ROUNDED.min(bytes / 8),
-        };
+        let rounded = |weight: &Weight| pool::rounded(load.precision.bytes() * weight.parameters);
         let adapted = || pairs.0.iter().filter_map(|(place, _)| layout.weights.get(*place));
         let rows = if load.dora { adapted().map(|weight| weight.d_out as u64).sum() } else { 0 };
         Ok(Self {
@@ -112,7 +107,7 @@ impl<'a> Predictor<'a> {
         };
         let held = (HELD_BACK * memory.total() as f64) as u64;
         // Values, gradients and two moments.
-        let rounded = ROUNDED * buffers.count + 4 * self.rounded;
+        let rounded = buffers.rounded + 4 * self.rounded;
         memory.process = SCRATCH + SCRATCH_OF_THREAD * load.threads as u64 + rounded + held + load.process;
         Ok(memory)
     }

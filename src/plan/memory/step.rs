@@ -66,7 +66,7 @@ impl Step {
             activations: width * most.saturating_sub((first.logits + workspace) as u64),
             logits: width * first.logits as u64,
             workspace: 4 * workspace as u64,
-            count: self.whole(all.iter().map(|found| found.made)),
+            rounded: self.whole(all.iter().map(|found| found.rounded)),
         })
     }
 
