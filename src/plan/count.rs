@@ -16,6 +16,8 @@ pub struct Selection {
     pub notes: Vec<String>,
     /// The smallest of the matrices: its name, `[d_out, d_in]`; above its smaller side a rank adds nothing there.
     pub narrowest: (String, [usize; 2]),
+    /// The largest `min(d_out, d_in)`: no update of a higher rank fits into any of the matrices.
+    pub widest: usize,
     parameters: u64,
 }
 
@@ -44,7 +46,8 @@ impl Selection {
         let named = |weight: &Weight| (weight.name.clone(), [weight.d_out, weight.d_in]);
         let narrowest = weights().min_by_key(|weight| weight.max_rank()).map(named);
         let narrowest = narrowest.ok_or_else(|| Error::usage(format!("{} has no such module", layout.name)))?;
-        Ok(Self { per_rank, notes, narrowest, parameters: layout.parameters, places })
+        let widest = weights().map(Weight::max_rank).max().unwrap_or(0);
+        Ok(Self { per_rank, notes, narrowest, widest, parameters: layout.parameters, places })
     }
 
     /// The selected weights.

@@ -141,9 +141,11 @@ fn a_tensor_in_two_shards() {
 #[test]
 fn configs_that_cannot_be_read() {
     let folder = copy("llama");
-    for (text, part) in
-        [("{", "not valid JSON"), ("[]", "found a list, expected a JSON object"), ("", "not valid JSON")]
-    {
+    for (text, part) in [
+        ("{", "not valid JSON"),
+        ("[]", "found a list, expected a JSON object"),
+        ("", "found an empty file, expected a JSON object"),
+    ] {
         std::fs::write(folder.path().join("config.json"), text).unwrap();
         says(Checkpoint::open(folder.path()), &["config.json", part]);
     }

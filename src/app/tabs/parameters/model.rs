@@ -80,7 +80,8 @@ impl Counts {
 impl Column {
     /// The count at a rank; `None` where no module can have it.
     pub fn count(&self, r: usize) -> Option<plan::Count> {
-        self.selection.as_ref().ok()?.count(r).ok()
+        let selection = self.selection.as_ref().ok()?;
+        (r <= selection.widest).then(|| selection.count(r).ok())?
     }
 }
 

@@ -89,7 +89,7 @@ fn cell(ui: &mut Ui, column: &super::model::Column, rank: usize) {
         }
         None => {
             ui.add(Label::new(RichText::new("–").color(weak)).selectable(false))
-                .on_hover_text("There are no such modules, or too many parameters to count");
+                .on_hover_text("There are no such modules, or none of them is so wide: a higher rank adds nothing");
         }
     }
 }
