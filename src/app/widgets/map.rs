@@ -96,7 +96,7 @@ impl ModuleMap<'_> {
         }
         let count = self.blocks.len() * self.projections.len();
         response.widget_info(|| WidgetInfo {
-            current_text_value: Some(format!("{count} modules")),
+            current_text_value: Some(format!("{count} module{}", if count == 1 { "" } else { "s" })),
             ..WidgetInfo::labeled(Role::Grid, ui.is_enabled(), self.title)
         });
         MapResponse { chosen, hovered }

@@ -170,11 +170,15 @@ impl Split {
     }
 }
 
+/// What a `pre_tokenizer` does, in turn.
+fn parts(splitter: &Value) -> &[Value] {
+    splitter["pretokenizers"].as_array().map_or(std::slice::from_ref(splitter), Vec::as_slice)
+}
+
 /// The expressions of a `pre_tokenizer`, in turn; `None` where it does something else than to split by such.
 fn expressions(splitter: &Value) -> Option<Vec<String>> {
-    let parts = splitter["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![splitter.clone()]);
     let mut found = Vec::new();
-    for part in &parts {
+    for part in parts(splitter) {
         let flag = |key: &str, default: bool| part[key].as_bool().unwrap_or(default);
         match part["type"].as_str()? {
             "Split" => match (part["behavior"].as_str()?, flag("invert", false)) {
@@ -193,8 +197,7 @@ fn expressions(splitter: &Value) -> Option<Vec<String>> {
 
 /// Whether a blank is put before a text, which llama.cpp does not do for tokenizers of this kind.
 pub(super) fn puts_a_blank(splitter: &Value) -> bool {
-    let parts = splitter["pretokenizers"].as_array().cloned().unwrap_or_else(|| vec![splitter.clone()]);
-    parts.iter().any(|part| part["add_prefix_space"].as_bool() == Some(true))
+    parts(splitter).iter().any(|part| part["add_prefix_space"].as_bool() == Some(true))
 }
 
 #[cfg(test)]

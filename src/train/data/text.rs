@@ -136,7 +136,10 @@ impl Text {
         let named = |key: &str| text(&config[key]).or_else(|| text(&map[key]));
         let special: Vec<_> = SPECIAL.into_iter().filter_map(|key| Some((key, named(key)?))).collect();
         if let Some((key, text)) = special.iter().find(|(_, text)| text.len() > SPECIAL_BYTES) {
-            return Err(useless(format!("its {key} has {} bytes, expected {SPECIAL_BYTES} at most", text.len())));
+            return Err(useless(format!(
+                "{key} in tokenizer_config.json or special_tokens_map.json has {} bytes, expected {SPECIAL_BYTES} at most",
+                text.len()
+            )));
         }
         let named =
             special.iter().find(|(key, _)| *key == "eos_token").and_then(|(_, text)| tokenizer.token_to_id(text));
